@@ -1,0 +1,65 @@
+# Needs: Python 3.11 or newer, make. Everything else is installed into .venv/.
+#
+#   make serve   the API on 127.0.0.1:8000 with demo data
+#   make test    all tests
+#   make lint    ruff, mypy, import-linter
+#   make bench   requests per second beside a bare Falcon app
+#   make build   the sdist and the wheel, into dist/
+#   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first of these that is 3.11 or newer; `make PYTHON=/path/to/python test` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+    command -v $$python >/dev/null 2>&1 && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+    && { echo $$python; break; }; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SERVE_OPTIONS ?= --bind 127.0.0.1:8000
+DEMO := --data-dir .data --geoip-database fixtures/geo/demo.mmdb
+
+.PHONY: help serve test lint bench build clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+serve: .venv/installed
+	@$(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n auto $(PYTEST_OPTIONS)
+
+lint: .venv/installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/http.py
+
+build: .venv/installed-dev
+	rm -rf build dist
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv .data build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp older than setup.cfg means: install again. A new one means: start at once.
+.venv/installed: setup.cfg pyproject.toml | .venv/bin/python
+	$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python
+	$(PIP) install --editable '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/bin/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found. Install one (Debian: apt install python3 python3-venv),' \
+	    'or say where it is: make PYTHON=/path/to/python $(MAKECMDGOALS)' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(PYTHON) is older than Python 3.11' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'The venv module of $(PYTHON) is missing.' \
+	    'Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	'$(PYTHON)' -m venv .venv || { rm -rf .venv; exit 1; }

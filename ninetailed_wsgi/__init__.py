@@ -1,0 +1,32 @@
+"""Ninetailed's Experience API inside your own WSGI process: the public names, nothing else.
+
+The names are loaded when they are first asked for, so importing the package costs nothing and pulls in no framework.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.app import create_app
+    from ninetailed_wsgi.settings import Settings
+
+__version__ = "0.1.0"
+
+__all__ = ["Settings", "__version__", "create_app"]
+
+_HOMES = {"Settings": "ninetailed_wsgi.settings", "create_app": "ninetailed_wsgi.app"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that has it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,10 @@
+"""``python -m ninetailed_wsgi`` is the console script ``ninetailed-wsgi``."""
+
+from __future__ import annotations
+
+import sys
+
+from ninetailed_wsgi.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

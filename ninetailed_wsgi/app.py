@@ -1,0 +1,161 @@
+"""The API as a Falcon app: routes, CORS, trace context, and the envelope around every answer."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import falcon
+import orjson
+
+from ninetailed_wsgi import openapi
+from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.client_ip import ClientAddress
+from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound
+from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
+from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.validation import Schemas
+
+PREFIX = "/v2/organizations/{organization}/environments/{environment}"
+
+App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
+
+_log = logging.getLogger("ninetailed_wsgi")
+
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; all-zero ids are invalid.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+
+
+def create_app(settings: Settings | None = None, **options: Any) -> App:
+    """The Experience API as a WSGI app.
+
+    Args:
+        settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables and ``options``,
+            which have the names of the fields of :class:`~ninetailed_wsgi.settings.Settings`.
+
+    Raises:
+        SettingsError: naming every bad option, a data folder, content file or location database that cannot be used.
+    """
+    if settings is None:
+        settings = Settings.from_env(**options)
+    elif options:
+        raise TypeError("give create_app either settings or options, not both")
+    content = ContentSource(
+        settings.content,
+        locale=settings.content_locale,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
+    content.load()
+    location = LocationDatabase(settings.geoip_database) if settings.geoip_database else None
+    if location is None:
+        _log.warning("no location database is configured: profiles get no location from the visitor's address")
+    store = DiskStore(
+        settings.data_dir,
+        shards=settings.store_shards,
+        synchronous=settings.sqlite_synchronous,
+        timeout=settings.store_timeout,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
+    environments = [Environment(*pair.split("/", 1)) for pair in settings.environments]
+    service = ExperienceService(store=store, content=content, location=location, environments=environments)
+    return api(service, settings)
+
+
+def api(service: ExperienceService, settings: Settings) -> App:
+    """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
+    schemas = Schemas()
+    app = falcon.App(middleware=[_Headers(settings.cors_origins)])
+    app.req_options.keep_blank_qs_values = True
+    app.set_error_serializer(lambda req, resp, error: None)
+    app.add_error_handler(NinetailedError, _answer_error)
+    app.add_error_handler(falcon.HTTPError, _answer_http_error)
+    app.add_error_handler(Exception, _answer_bug)
+
+    edge = Edge(service, schemas, ClientAddress(settings.trusted_proxies), settings.max_body_bytes, settings.explain)
+    app.add_route(PREFIX + "/profiles", Profiles(edge))
+    app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
+    app.add_route(PREFIX + "/events", Batch(edge))
+    app.add_route(PREFIX + "/import/events", Import(edge))
+    app.add_route("/health/live", Live())
+    app.add_route("/health/ready", Ready(service))
+    app.add_route("/openapi.json", Document(openapi.document(schemas, explain=settings.explain)))
+    return app
+
+
+class _Headers:
+    """What every answer of the API has, whatever the route: CORS and trace headers."""
+
+    def __init__(self, origins: tuple[str, ...], new_id: Callable[[int], str] = secrets.token_hex) -> None:
+        self._any_origin = "*" in origins
+        self._origins = frozenset(origins)
+        self._new_id = new_id
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.set_header("traceparent", self._traceparent(req.get_header("traceparent")))
+        if self._any_origin:
+            resp.set_header("Access-Control-Allow-Origin", "*")
+        else:
+            resp.append_header("Vary", "Origin")
+            if (origin := req.get_header("Origin")) in self._origins:
+                resp.set_header("Access-Control-Allow-Origin", origin)
+        resp.set_header("Access-Control-Expose-Headers", "traceparent")
+        if req.method == "OPTIONS":
+            resp.set_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+            resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP")
+            resp.set_header("Access-Control-Max-Age", "86400")
+            resp.status = falcon.HTTP_204
+            resp.complete = True
+            return
+        path = req.env.get("PATH_INFO", "")
+        if not path.isascii():
+            try:
+                # WSGI hands the path over as Latin-1 (PEP 3333); Falcon would replace what is not UTF-8,
+                # and two different ids could become one.
+                path.encode("latin-1").decode("utf-8")
+            except UnicodeError:
+                raise InvalidData("path: found bytes that are not UTF-8, expected percent-encoded UTF-8") from None
+
+    def _traceparent(self, given: str | None) -> str:
+        match = _TRACEPARENT.fullmatch(given) if given else None
+        trace, flags = (match[1], match[2]) if match else (self._new_id(16), "01")
+        return f"00-{trace}-{self._new_id(8)}-{flags}"
+
+
+def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:
+    resp.status = falcon.code_to_http_status(error.status)
+    if error.status == 503:
+        resp.set_header("Retry-After", "1")
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
+
+
+def _answer_http_error(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    """What Falcon refuses by itself, in our envelope."""
+    refused: NinetailedError
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        allowed = dict(error.headers or {}).get("Allow", "")
+        refused = MethodNotAllowed(f"{req.path[:200]} does not take {req.method}, only {allowed}")
+        resp.set_header("Allow", allowed)
+    elif isinstance(error, falcon.HTTPNotFound):
+        refused = RouteNotFound(f"no route has the path {req.path[:200]}")
+    else:
+        refused = InvalidData(error.description or error.title or "the request cannot be read")
+        refused.status = error.status_code
+    _answer_error(req, resp, refused, params)
+
+
+def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    _log.error("%s %s failed; traceparent %s", req.method, req.path, resp.get_header("traceparent"), exc_info=error)
+    _answer_error(
+        req, resp, NinetailedError("internal error; the log has the details under this answer's traceparent"), params
+    )

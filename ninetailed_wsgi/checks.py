@@ -1,0 +1,170 @@
+"""Looks at everything that a start depends on, and says what it found in a line each."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ninetailed_wsgi.errors import NinetailedError, SettingsError
+from ninetailed_wsgi.settings import Settings
+
+# The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
+
+OLD_AFTER_DAYS = 30  # MaxMind publishes new City databases twice a week; after a month addresses have moved
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one thing.
+
+    Attributes:
+        status: ``fail`` stops a start, ``warn`` does not.
+        subject: the thing, such as ``data folder``.
+        text: what was found; for a failure also what would be right.
+        details: more lines, for who asks with ``ninetailed-wsgi check``.
+    """
+
+    status: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = f"{self.status:<5} {self.subject:<12}  {self.text}"
+        return "\n".join([first, *(f"{'':<20}{line}" for line in self.details)])
+
+
+def check_all(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
+    """Look at everything without changing anything; for ``ninetailed-wsgi check``.
+
+    Args:
+        now: the time that ages are counted to, aware; default: the present.
+    """
+    return [
+        check_data_folder(settings),
+        check_environments(settings),
+        check_location(settings, now=now),
+        check_schemas(),
+        check_content(settings),
+    ]
+
+
+def check_start(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
+    """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
+    from ninetailed_wsgi.store.disk import DiskStore
+
+    try:
+        DiskStore(settings.data_dir, shards=settings.store_shards)
+    except SettingsError as error:
+        folder = _failed("data folder", error, "data_dir")
+    else:
+        folder = check_data_folder(settings)
+    return [folder, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+
+
+def failures(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that stop a start."""
+    return [finding for finding in findings if finding.status == "fail"]
+
+
+def check_data_folder(settings: Settings) -> Finding:
+    """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
+    folder = settings.data_dir.absolute()
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        used = any(not name.startswith(".") for name in os.listdir(folder))
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except FileNotFoundError:
+        return _missing_data_folder(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Finding("fail", "data folder", f"{folder} cannot be written: {reason} (--data-dir)")
+    if mode & 0o077:
+        text = f"{folder} (writable; its mode {mode:04o} lets others in, a start makes it 0700)"
+        return Finding("warn", "data folder", text)
+    if not used:
+        return Finding("ok", "data folder", f"{folder} (writable, empty)")
+    return _store(folder)
+
+
+def _store(folder: Path) -> Finding:
+    from ninetailed_wsgi.store.disk import FORMAT, DiskStore
+
+    try:
+        DiskStore(folder)
+    except SettingsError as error:
+        return _failed("data folder", error, "data_dir")
+    return Finding("ok", "data folder", f"{folder} (writable, mode 0700, store format {FORMAT})")
+
+
+def _missing_data_folder(folder: Path) -> Finding:
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return Finding("ok", "data folder", f"{folder} (not there yet, can be made)")
+    return Finding("fail", "data folder", f"{folder} cannot be made: {parent} is not writable (--data-dir)")
+
+
+def check_environments(settings: Settings) -> Finding:
+    """Which environments are served."""
+    served = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
+    return Finding("ok", "environments", served)
+
+
+def check_location(settings: Settings, *, now: datetime | None = None) -> Finding:
+    """The location database's type, build date and age."""
+    if settings.geoip_database is None:
+        return Finding("warn", "location", "no database: visitors get no location (set one with --geoip-database)")
+    from ninetailed_wsgi.location import HAS_C_EXTENSION, LocationDatabase
+
+    try:
+        database = LocationDatabase(settings.geoip_database)
+    except NinetailedError as error:
+        return _failed("location", error, "geoip_database")
+    age = max(0, ((now or datetime.now(UTC)) - database.built).days)
+    text = f"{database.database_type}, built {database.built:%Y-%m-%d}, {age} {'day' if age == 1 else 'days'} old"
+    if age > OLD_AFTER_DAYS:
+        return Finding("warn", "location", f"{text}: addresses move, a newer one is more exact")
+    if not HAS_C_EXTENSION:
+        return Finding("warn", "location", f"{text}; maxminddb lacks its C extension: look-ups take ten times as long")
+    return Finding("ok", "location", text)
+
+
+def check_schemas() -> Finding:
+    """Whether every JSON Schema of the package compiles."""
+    from ninetailed_wsgi.validation import Schemas
+
+    try:
+        count = len(Schemas().documents)
+    except Exception as error:  # whatever is wrong with an installation is to be said in its line, not as a traceback
+        return Finding("fail", "schemas", f"{type(error).__name__}: {error}")
+    if not count:
+        return Finding("fail", "schemas", "none found: the installation is incomplete")
+    return Finding("ok", "schemas", f"{count} compiled")
+
+
+def check_content(settings: Settings) -> Finding:
+    """Where experiences and audiences come from, and what there is of them."""
+    if settings.content is None:
+        return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
+    from ninetailed_wsgi.catalog import ContentSource, report
+
+    source = ContentSource(settings.content, locale=settings.content_locale)
+    path = settings.content.absolute()
+    try:
+        source.load()
+    except SettingsError:
+        problems = tuple(str(problem) for problem in source.problems() if problem.severity == "error")
+        return Finding("fail", "content", f"{path} cannot be served, it has errors (--content):", problems)
+    return Finding("ok", "content", str(path), tuple(report(source)))
+
+
+def _failed(subject: str, error: NinetailedError, option: str) -> Finding:
+    text = str(error).removeprefix(f"{option}: ")
+    return Finding("fail", subject, f"{text} (--{option.replace('_', '-')})")

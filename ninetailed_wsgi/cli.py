@@ -1,0 +1,122 @@
+"""The command line: ``ninetailed-wsgi serve`` and its companions."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ninetailed_wsgi import __version__
+from ninetailed_wsgi.checks import check_all, check_start, failures
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.settings import OPTIONS, Settings
+
+WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: its name, one line for the usage text, and what runs it and returns the exit status."""
+
+    name: str
+    help: str
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; the entry point of the console script.
+
+    Args:
+        arguments: what was typed after the program's name; default: this process's own.
+    """
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    return run(given)
+
+
+def _serve(given: argparse.Namespace) -> int:
+    try:
+        settings = _settings(given)
+    except SettingsError as error:
+        return _refuse(error.problems)
+    findings = check_start(settings)
+    if failed := failures(findings):
+        problems = [(f"{finding.subject}: {finding.text}", *finding.details) for finding in failed]
+        return _refuse([line for problem in problems for line in problem])
+    from ninetailed_wsgi import server  # `check` does not need gunicorn
+
+    try:
+        server.serve(settings, findings)
+    except OSError as error:
+        print(f"ninetailed-wsgi: cannot listen on {settings.bind}: {_listen_problem(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    try:
+        settings = _settings(given)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"fail  {'settings':<12}  {problem}")
+        return 1
+    findings = check_all(settings)
+    for finding in findings:
+        print(finding)
+    return 1 if failures(findings) else 0
+
+
+COMMANDS = (
+    Command("serve", "serve the API under gunicorn", _serve),
+    Command("check", "look at everything that a start depends on and say what was found", _check),
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ninetailed-wsgi", description="Ninetailed's Experience API, self-hosted.")
+    parser.add_argument("--version", action="version", version=f"ninetailed-wsgi {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog="Every flag is also an environment variable: --data-dir is NINETAILED_DATA_DIR. A flag wins.",
+            allow_abbrev=False,  # a shortened flag would change its meaning when a new option comes
+        )
+        _add_options(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    for option in OPTIONS:
+        default = f" [{option.default_text}]" if option.default_text else ""
+        switch = {"nargs": "?", "const": "yes"} if isinstance(option.default, bool) else {}
+        parser.add_argument(
+            option.flag,
+            dest=option.name,
+            metavar=option.metavar,
+            default=argparse.SUPPRESS,  # what is not typed may come from the environment
+            help=(option.help.replace("`", "") + default).replace("%", "%%"),
+            **switch,  # type: ignore[arg-type]
+        )
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    typed = {name: value for name, value in vars(given).items() if name != "run"}
+    return Settings.from_env(**typed)
+
+
+def _refuse(problems: Sequence[str]) -> int:
+    lines = ["ninetailed-wsgi: cannot start:", *(f"  {problem}" for problem in problems)]
+    print("\n".join(lines), file=sys.stderr)
+    return WRONG_USAGE
+
+
+def _listen_problem(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another process listens there already; stop it, or choose another port with --bind"
+    return f"{error.strerror or error} (--bind)"

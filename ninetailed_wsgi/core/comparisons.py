@@ -1,0 +1,220 @@
+"""The operators of audience rules: how a value found is compared with the value that an author wanted.
+
+Source: spec section 5, "Operators seen" and "Values". A value that is missing or ``null`` is ``None`` here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from decimal import Decimal
+
+import re2
+
+Test = Callable[[object], bool]
+Number = int | float
+
+# The names that authors may write, and the one name under which each is compiled.
+OPERATORS = {
+    "equal": "equal",
+    "notEqual": "notEqual",
+    "notEquals": "notEqual",
+    "contains": "contains",
+    "notContains": "notContains",
+    "doesNotContain": "notContains",
+    "startsWith": "startsWith",
+    "endsWith": "endsWith",
+    "matches": "matches",
+    "regex": "matches",
+    "greaterThan": "greaterThan",
+    "greaterThanInclusive": "greaterThanInclusive",
+    "lessThan": "lessThan",
+    "lessThanInclusive": "lessThanInclusive",
+    "exists": "exists",
+    "notExists": "notExists",
+}
+NUMERIC: dict[str, Callable[[Number, Number], bool]] = {
+    "greaterThan": operator.gt,
+    "greaterThanInclusive": operator.ge,
+    "lessThan": operator.lt,
+    "lessThanInclusive": operator.le,
+}
+COUNTING: dict[str, Callable[[Number, Number], bool]] = {**NUMERIC, "equal": operator.eq, "notEqual": operator.ne}
+
+# Measured: RE2 needs at most 4 ns per instruction and character, so one comparison ends within about 50 ms.
+LONGEST_MATCHED_TEXT = 4096
+LARGEST_PATTERN = 3000
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+class PatternError(ValueError):
+    """A regular expression cannot be run in bounded time, or is none."""
+
+
+def text_of(value: object) -> str | None:
+    """The text under which a JSON value is compared: itself, or its JSON text as JavaScript writes it.
+
+    Lists, objects and ``None`` have no text.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return _integer_text(value)
+    return _float_text(value) if isinstance(value, float) else None
+
+
+def number_of(value: object) -> Number | None:
+    """The number that numeric operators compare: a JSON number, or text that is one (``"42"``); never a boolean."""
+    if isinstance(value, str):
+        text = value.strip()
+        return float(text) if _NUMBER.fullmatch(text) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _integer_text(value: int) -> str | None:
+    try:
+        return str(value)
+    except ValueError:  # over the interpreter's limit of digits: no author writes such a text
+        return None
+
+
+def _float_text(value: float) -> str:
+    """Number::toString of ECMAScript: 5.0 is "5", 1e21 is "1e+21", 1e-7 is "1e-7"."""
+    if not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if value == 0 or 1e-4 <= abs(value) < 1e16:
+        return repr(abs(value) if value == 0 else value).removesuffix(".0")
+    sign, digit_numbers, exponent = Decimal(repr(value)).normalize().as_tuple()
+    digits = "".join(map(str, digit_numbers))
+    point = len(digits) + int(exponent)
+    if len(digits) <= point <= 21:
+        text = digits.ljust(point, "0")
+    elif -6 < point <= 0:
+        text = "0." + "0" * -point + digits
+    else:
+        mantissa = digits[0] + ("." + digits[1:] if digits[1:] else "")
+        text = f"{mantissa}e{point - 1:+d}"
+    return "-" + text if sign else text
+
+
+def compile_test(name: str, wanted: str, *, blank_is_missing: bool = False) -> Test:
+    """Compile one comparison into a function of the value found; it never raises, whatever JSON is found.
+
+    Args:
+        name: a value of `OPERATORS`.
+        wanted: the author's value as text; ignored by ``exists`` and ``notExists``.
+        blank_is_missing: whether ``""`` means "nothing known", as in pages, campaigns and locations; it decides
+            ``exists`` and ``*``.
+
+    Raises:
+        PatternError: ``matches`` with a pattern that RE2 cannot compile, or that is too large.
+    """
+    if name == "exists" or (wanted == "*" and name in ("equal", "contains")):
+        return _is_there(blank_is_missing)
+    if name == "notExists" or (wanted == "*" and name in ("notEqual", "notContains")):
+        return _not(_is_there(blank_is_missing))
+    if name in NUMERIC:
+        return _numeric(NUMERIC[name], number_of(wanted))
+    return _TEXT_OPERATORS[name](wanted)
+
+
+def compile_count_test(name: str, count: Number) -> tuple[Callable[[int], bool], int]:
+    """Compile the comparison of a number of events with ``count``.
+
+    Returns:
+        The comparison, and how far one has to count to know its outcome: from that number on it no longer changes.
+    """
+    compare = COUNTING[name]
+    enough = math.ceil(count) if name in ("greaterThanInclusive", "lessThan") else math.floor(count) + 1
+    return lambda found: compare(found, count), max(enough, 1)
+
+
+def _is_there(blank_is_missing: bool) -> Test:
+    if blank_is_missing:
+        return lambda found: found is not None and found != ""
+    return lambda found: found is not None
+
+
+def _not(test: Test) -> Test:
+    return lambda found: not test(found)
+
+
+def _numeric(compare: Callable[[Number, Number], bool], wanted: Number | None) -> Test:
+    def holds(found: object) -> bool:
+        number = number_of(found)
+        return number is not None and compare(number, wanted)  # type: ignore[arg-type]
+
+    return holds if wanted is not None else lambda found: False
+
+
+def _equal(wanted: str) -> Test:
+    return lambda found: found == wanted if type(found) is str else text_of(found) == wanted
+
+
+def _contains(wanted: str) -> Test:
+    def holds(found: object) -> bool:
+        if isinstance(found, list):
+            return any(text_of(item) == wanted for item in found)
+        text = text_of(found)
+        return text is not None and wanted in text
+
+    return holds
+
+
+def _starts_with(wanted: str) -> Test:
+    def holds(found: object) -> bool:
+        text = text_of(found)
+        return text is not None and text.startswith(wanted)
+
+    return holds
+
+
+def _ends_with(wanted: str) -> Test:
+    def holds(found: object) -> bool:
+        text = text_of(found)
+        return text is not None and text.endswith(wanted)
+
+    return holds
+
+
+def _matches(wanted: str) -> Test:
+    """Search with RE2, whose time is linear in the text; longer text than `LONGEST_MATCHED_TEXT` never matches."""
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    try:
+        pattern = re2.compile(wanted, options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise PatternError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+    except UnicodeEncodeError:
+        raise PatternError("it holds half of a surrogate pair") from None
+    if pattern.programsize > LARGEST_PATTERN:
+        raise PatternError(f"it compiles to {pattern.programsize} steps, at most {LARGEST_PATTERN} are allowed")
+
+    def holds(found: object) -> bool:
+        text = text_of(found)
+        if text is None or len(text) > LONGEST_MATCHED_TEXT:
+            return False
+        try:
+            return pattern.search(text) is not None
+        except UnicodeEncodeError:  # half of a surrogate pair, which is JSON but no text
+            return False
+
+    return holds
+
+
+_TEXT_OPERATORS: dict[str, Callable[[str], Test]] = {
+    "equal": _equal,
+    "notEqual": lambda wanted: _not(_equal(wanted)),
+    "contains": _contains,
+    "notContains": lambda wanted: _not(_contains(wanted)),
+    "startsWith": _starts_with,
+    "endsWith": _ends_with,
+    "matches": _matches,
+}

@@ -1,0 +1,119 @@
+"""Counting of page and track events: what counts, and the few numbers that are kept so that history need not be read.
+
+Source: spec section 5, "has viewed page", "has performed event" and the paragraph on history.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2s
+from typing import Any
+from urllib.parse import parse_qsl
+
+# One matching event: its ordinal and its time in milliseconds. Part of the stored profile, so a list as JSON has it.
+Entry = list[int]
+
+
+class SeenEvent:
+    """What the conditions of page and track rules read of one event.
+
+    Attributes:
+        page: ``context.page``; where a page event lacks it, its ``properties``; else empty.
+        campaign: ``context.campaign``, or empty.
+        properties: ``properties``, or empty.
+    """
+
+    __slots__ = ("_query", "campaign", "page", "properties")
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        context = _mapping(event.get("context"))
+        self.properties = _mapping(event.get("properties"))
+        self.campaign = _mapping(context.get("campaign"))
+        page = _mapping(context.get("page"))
+        self.page = page or (self.properties if event.get("type") == "page" else page)
+        self._query: Mapping[str, Any] | None = None
+
+    @property
+    def query(self) -> Mapping[str, Any]:
+        """The page's query parameters; read from its ``search``, else its ``url``, where ``query`` is missing."""
+        if self._query is None:
+            query = self.page.get("query")
+            self._query = query if isinstance(query, dict) else _parse_query(self.page)
+        return self._query
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _parse_query(page: Mapping[str, Any]) -> Mapping[str, Any]:
+    search, url = page.get("search"), page.get("url")
+    if isinstance(search, str) and search:
+        text = search.removeprefix("?")
+    elif isinstance(url, str):
+        text = url.partition("#")[0].partition("?")[2]
+    else:
+        return {}
+    # As in the SDK's own reading of an address, the last of several values of one name counts.
+    return dict(parse_qsl(text, keep_blank_values=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Counts the events that one kind of page or track rule asks for; rules that ask the same share one counter.
+
+    Attributes:
+        key: the name under which a profile keeps its entries; the same for the same question in every process.
+        event_type: ``page`` or ``track``.
+        event_name: the name of the track events that count; ``None`` where any name does.
+        tests: the conditions; an event counts when all hold.
+        enough: beyond how many events counting further changes no decision.
+    """
+
+    key: str
+    event_type: str
+    event_name: str | None
+    tests: tuple[Callable[[SeenEvent], bool], ...]
+    enough: int
+
+    def counts(self, event: SeenEvent) -> bool:
+        """Whether all conditions hold for an event of this counter's type and name."""
+        return all(test(event) for test in self.tests)
+
+    def keep(self, entries: list[Entry], ordinal: int, at: int, first_ordinal: int) -> None:
+        """Add one event to the entries (sorted by ordinal) and drop those that can decide nothing any more.
+
+        An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` others have
+        both a later ordinal and no earlier time, there are ``enough`` without it for as long as it could count,
+        whatever the window of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
+        """
+        entries.append([ordinal, at])
+        if entries[0][0] < first_ordinal:
+            entries[:] = [entry for entry in entries if entry[0] >= first_ordinal]
+        if len(entries) <= self.enough:
+            return
+        kept: list[Entry] = []
+        latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at
+        for entry in reversed(entries):
+            if len(latest) < self.enough:
+                heapq.heappush(latest, entry[1])
+            elif latest[0] < entry[1]:
+                heapq.heapreplace(latest, entry[1])
+            else:
+                continue
+            kept.append(entry)
+        entries[:] = reversed(kept)
+
+
+def counter_key(event_type: str, event_name: str | None, conditions: Sequence[Sequence[str]], enough: int) -> str:
+    """The stable name of what is counted; the order and repetition of conditions do not matter."""
+    asked = [event_type, event_name, sorted(set(map(tuple, conditions))), enough]
+    return digest(json.dumps(asked))
+
+
+def digest(text: str) -> str:
+    """A short fingerprint: 16 hex characters, the same in every process."""
+    return blake2s(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,67 @@
+"""What a request's events say about the visitor's location, and how it is laid over what the database knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ninetailed_wsgi.core.events import is_before_3_14
+
+TEXT_MEMBERS = ("city", "postalCode", "region", "regionCode", "country", "countryCode", "continent", "timezone")
+
+# ISO 3166-1 alpha-2 as officially assigned, and XK (Kosovo), which MaxMind uses and the SDK accepts.
+COUNTRY_CODES = frozenset(
+    """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY
+BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK
+FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR
+IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK
+ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM
+PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF
+TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
+""".split()
+)
+
+
+def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -> bool:
+    """Whether the visitor's address is to be resolved (spec section 4).
+
+    It is when the feature ``location`` is asked for or a library older than 3.14 sent an event, unless an event
+    suppresses it: by a ``context.location`` that is an empty text or whose members are all empty.
+    """
+    asked = "location" in features
+    for event in events:
+        context = event["context"]
+        location = context.get("location")
+        if location == "" or (location and not any(map(_filled, location.values()))):
+            return False
+        asked = asked or is_before_3_14(context["library"]["version"])
+    return asked
+
+
+def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The valid members of an event's ``context.location``; empty and invalid ones are left out."""
+    location = event["context"].get("location")
+    if not location:
+        return {}
+    members: dict[str, Any] = {
+        key: value for key in TEXT_MEMBERS if isinstance(value := location.get(key), str) and value
+    }
+    if members.get("countryCode", "DE") not in COUNTRY_CODES:
+        del members["countryCode"]
+    coordinates = location.get("coordinates")
+    if isinstance(coordinates, dict):
+        latitude, longitude = coordinates.get("latitude"), coordinates.get("longitude")
+        if _within(latitude, 90) and _within(longitude, 180):
+            members["coordinates"] = {"latitude": latitude, "longitude": longitude}
+    return members
+
+
+def _within(value: object, bound: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -bound <= value <= bound
+
+
+def _filled(member: object) -> bool:
+    if isinstance(member, dict):
+        return any(map(_filled, member.values()))
+    return member not in (None, "")

@@ -1,0 +1,132 @@
+"""The profile record: how it begins, how an event changes it, how two of them become one, and what the API answers.
+
+The record is a JSON object, stored as it is. Its members: ``id``, ``stable_id``, ``aliases``, ``merged`` (ids of the
+profiles that became part of it), ``traits``, ``location``, ``location_en`` (only where the names in English differ),
+``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
+oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
+rules count).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from ninetailed_wsgi.core import session
+from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
+from ninetailed_wsgi.core.experiences import hash_fraction
+from ninetailed_wsgi.core.location import given_members
+
+SEEN_KEPT = 200
+"""Message ids remembered: as many as one request may hold, so that a request sent again is always recognised."""
+
+Record = dict[str, Any]
+
+
+def new_record(profile_id: str) -> Record:
+    """A profile without any event. Its ``stableId`` is its id, so a visitor's variants are known beforehand."""
+    return {
+        "id": profile_id,
+        "stable_id": profile_id,
+        "aliases": [],
+        "merged": [],
+        "traits": {},
+        "location": {},
+        "session": session.new_session(),
+        "device": "unknown",
+        "updated": 0,
+        "seen": "",
+        "sticky": {},
+        "counts": {},
+    }
+
+
+def has_seen(record: Record, event: Event) -> bool:
+    """Whether this event's message id was already applied to the profile."""
+    seen: str = record["seen"]
+    index = seen.find(event.key)
+    while index >= 0 and index % MESSAGE_KEY_LENGTH:
+        index = seen.find(event.key, index + 1)
+    return index >= 0
+
+
+def apply(record: Record, event: Event, new_session_id: Callable[[], str], sticky_ids: Collection[str] = ()) -> None:
+    """Let one event change the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
+
+    ``sticky_ids`` are the experiences whose assignment is kept from the first time it was seen.
+    """
+    body = event.body
+    kind = event.type
+    if kind == "identify":
+        record["traits"].update(body["traits"])
+        if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
+            record["aliases"].append(event.user_id)
+    elif kind == "component" and body.get("experienceId") in sticky_ids and isinstance(body.get("variantIndex"), int):
+        record["sticky"].setdefault(body["experienceId"], body["variantIndex"])
+    session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
+    if event.at >= record["updated"]:
+        record["updated"] = event.at
+        if event.device is not None:
+            record["device"] = event.device
+    if members := given_members(body):
+        _set_location(record, {**record["location"], **members}, {**english_location(record), **members})
+    record["seen"] = (record["seen"] + event.key)[-SEEN_KEPT * MESSAGE_KEY_LENGTH :]
+
+
+def locate(record: Record, located: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Replace the location by what the database says, if anything: names in the request's locale, and in English."""
+    if located[0]:
+        _set_location(record, *located)
+
+
+def english_location(record: Record) -> dict[str, Any]:
+    """The location with English names, which audience rules compare with."""
+    location: dict[str, Any] = record.get("location_en") or record["location"]
+    return location
+
+
+def merge(canonical: Record, other: Record) -> Record:
+    """Two profiles of one visitor as one; ``canonical`` keeps its id, stable id and assignments (spec section 3).
+
+    The counts are left to be made anew from the joined history.
+    """
+    older, newer = sorted((canonical, other), key=lambda record: record["updated"])
+    aliases = [*canonical["aliases"], other["id"], *other["aliases"]]
+    half = SEEN_KEPT // 2 * MESSAGE_KEY_LENGTH
+    merged = {
+        **canonical,
+        "aliases": [alias for alias in dict.fromkeys(aliases) if alias != canonical["id"]],
+        "merged": [*canonical["merged"], *other["merged"], other["id"]],
+        "traits": {**older["traits"], **newer["traits"]},
+        "session": session.merge(canonical["session"], other["session"]),
+        "device": newer["device"],
+        "updated": newer["updated"],
+        "seen": canonical["seen"][-half:] + other["seen"][-half:],
+        "sticky": {**other["sticky"], **canonical["sticky"]},
+        "counts": {},
+    }
+    located = newer if newer["location"] else older
+    _set_location(merged, located["location"], english_location(located))
+    return merged
+
+
+def answer(record: Record, audiences: list[str]) -> dict[str, Any]:
+    """The profile as the API answers it."""
+    return {
+        "id": record["id"],
+        "stableId": record["stable_id"],
+        # A function of the id, so that a preflight answers what the real request will.
+        "random": hash_fraction("random-" + record["stable_id"]),
+        "audiences": audiences,
+        "traits": record["traits"],
+        "location": record["location"],
+        "session": session.answer(record["session"]),
+    }
+
+
+def _set_location(record: Record, location: Mapping[str, Any], english: Mapping[str, Any]) -> None:
+    record["location"] = location
+    if english == location:
+        record.pop("location_en", None)
+    else:
+        record["location_en"] = english

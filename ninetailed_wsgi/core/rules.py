@@ -1,0 +1,277 @@
+"""One audience rule, compiled into what it finds of a visitor and whether that is enough.
+
+Source: spec section 5, the tables of rules and conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.authored import Condition, Draft, read_rule
+from ninetailed_wsgi.core.comparisons import COUNTING, Number, compile_count_test, number_of, text_of
+from ninetailed_wsgi.core.content import Problems, shown
+from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
+
+DAY = 86_400_000
+LOCATION_KEYS = ("continent", "countryCode", "city", "postalCode", "region", "regionCode", "country", "timezone")
+DEVICE_TYPES = ("desktop", "mobile", "tablet", "unknown")
+WINDOW_KEYS = ("days", "last_days", "when")
+PAGE_KEYS = ("context_page_url", "context_page_path", "context_page_referrer")
+CAMPAIGN_KEYS = tuple(f"context_campaign_{member}" for member in ("name", "source", "medium", "term", "content"))
+EVENT_KEYS = (*PAGE_KEYS, "context_page_query", *CAMPAIGN_KEYS, "properties", *WINDOW_KEYS)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What audiences are decided by: a visitor as they are known now.
+
+    Attributes:
+        traits: of the profile.
+        location: of the profile, names in English.
+        session_count: number of sessions, the current one included.
+        device: type from the latest user agent: desktop, mobile, tablet or unknown.
+        counts: of the profile, as `AudienceSet.count` and `AudienceSet.recount` keep them.
+        now: milliseconds since the epoch.
+        next_ordinal: how many events were applied so far; the newest one has the ordinal below.
+        first_ordinal: set by `AudienceSet`: the oldest ordinal within the kept history.
+        oldest: set by `AudienceSet`: the oldest event time within the kept history.
+    """
+
+    traits: Mapping[str, Any]
+    location: Mapping[str, Any]
+    session_count: int
+    device: str
+    counts: Mapping[str, Any]
+    now: int
+    next_ordinal: int
+    first_ordinal: int = field(default=0, init=False)
+    oldest: int = field(default=0, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One compiled rule; it holds where ``holds(found(facts))`` is true.
+
+    Attributes:
+        wanted: the rule in words, for `AudienceSet.explain`.
+        found: what is compared: a trait, a location's member, a device type, a session count, a number of events.
+        holds: whether that is enough. Neither function raises, whatever JSON is found.
+        counter: of page and track rules.
+    """
+
+    type: str
+    wanted: str
+    found: Callable[[Facts], object]
+    holds: Callable[[Any], bool]
+    counter: Counter | None = None
+
+
+class EventCondition(NamedTuple):
+    """A condition of a page or track rule: compiled, in words, and as the texts that identify it."""
+
+    test: Callable[[SeenEvent], bool]
+    words: str
+    identity: tuple[str, ...]
+
+
+def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule | None:
+    """Compile one rule as an author's tool stored it.
+
+    Args:
+        body: with ``type``, ``operator``, ``count``, ``key``, ``value`` and ``conditions``, each of which may be
+            missing where the type does not need it.
+        path: where it stands, such as ``any[0].all[1]``.
+        problems: receives everything that is wrong with it.
+
+    Returns:
+        The rule; ``None`` when a problem was noted.
+    """
+    kind = body.get("type")
+    compile_kind = _KINDS.get(kind) if isinstance(kind, str) else None
+    if compile_kind is None:
+        problems.add_choice(f"{path}.type", kind, _KINDS)
+        return None
+    draft = read_rule(body, path, Problems())
+    rule = compile_kind(draft)
+    problems.extend(draft.problems)
+    return None if draft.problems else rule
+
+
+def find(values: Mapping[str, Any], key: str) -> object:
+    """A member by its exact name, else by a dotted path into nested objects; ``None`` when there is none."""
+    value = values.get(key)
+    if value is not None or "." not in key:
+        return value
+    found: object = values
+    for step in key.split("."):
+        if not isinstance(found, dict):
+            return None
+        found = found.get(step)
+    return found
+
+
+# Rules about the visitor
+
+
+def _identify(draft: Draft) -> Rule | None:
+    draft.refuse_conditions()
+    key = draft.body.get("key")
+    if not isinstance(key, str) or not key:
+        draft.problems.add(f"{draft.path}.key", key, "the name of a trait")
+        key = ""
+    comparison = draft.comparison()
+    if comparison is None:
+        return None
+    words = f"trait {shown(key)} {comparison.words}"
+    if "." not in key:
+        return Rule("identify", words, lambda facts: facts.traits.get(key), comparison.test)
+    return Rule("identify", words, lambda facts: find(facts.traits, key), comparison.test)
+
+
+def _location(draft: Draft) -> Rule | None:
+    draft.refuse_conditions()
+    key = draft.body.get("key")
+    if key not in LOCATION_KEYS:
+        draft.problems.add_choice(f"{draft.path}.key", key, LOCATION_KEYS)
+    comparison = draft.comparison(blank_is_missing=True)
+    if comparison is None:
+        return None
+    return Rule("location", f"{key} {comparison.words}", lambda facts: facts.location.get(key), comparison.test)
+
+
+def _returning(draft: Draft) -> Rule:
+    operator = draft.operator("equal")
+    if operator not in ("equal", "notEqual"):
+        draft.problems.add_choice(f"{draft.path}.operator", operator, ("equal", "notEqual"))
+    given = draft.body.get("value")
+    value = "true" if given is None or given == "" else text_of(given)
+    if value not in ("true", "false"):
+        draft.problems.add(f"{draft.path}.value", given, "true or false")
+    comparisons = draft.comparisons("session_count")
+    tests = tuple(comparison.test for comparison in comparisons)
+    returning = (value == "true") == (operator == "equal")
+
+    def holds(sessions: int) -> bool:
+        return (sessions > 1) is returning and all(test(sessions) for test in tests)
+
+    words = [f"session_count {'greaterThan' if returning else 'lessThanInclusive'} 1"]
+    words += [f"session_count {comparison.words}" for comparison in comparisons]
+    return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds)
+
+
+def _device(draft: Draft) -> Rule:
+    comparisons = draft.comparisons("type")
+    if not draft.conditions:
+        draft.problems.add(f"{draft.path}.conditions", None, "a condition with the key type")
+    for name, value in (comparison.identity for comparison in comparisons):
+        if name in ("equal", "notEqual") and value not in (*DEVICE_TYPES, "*"):
+            draft.problems.add_choice(f"{draft.path}.conditions", value, DEVICE_TYPES)
+    tests = tuple(comparison.test for comparison in comparisons)
+    words = " and ".join(f"device {comparison.words}" for comparison in comparisons)
+    holds = tests[0] if len(tests) == 1 else lambda found: all(test(found) for test in tests)
+    return Rule("device", words, lambda facts: facts.device, holds)
+
+
+# Rules that count events
+
+
+def _page(draft: Draft) -> Rule:
+    return _counting(draft, "page", None)
+
+
+def _track(draft: Draft) -> Rule:
+    name = draft.body.get("value")
+    if not isinstance(name, str) or not name:
+        draft.problems.add(f"{draft.path}.value", name, "the name of an event, or *")
+        name = None
+    return _counting(draft, "track", None if name == "*" else name)
+
+
+def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
+    operator = draft.operator("greaterThanInclusive")
+    if operator not in COUNTING:
+        draft.problems.add_choice(f"{draft.path}.operator", operator, COUNTING)
+        operator = "greaterThanInclusive"
+    count = draft.count()
+    windows = [_days(condition) for condition in draft.conditions if condition.key in WINDOW_KEYS]
+    compiled = [_event_condition(condition) for condition in draft.conditions if condition.key not in WINDOW_KEYS]
+    conditions = [condition for condition in compiled if condition is not None]
+    holds, enough = compile_count_test(operator, count)
+    key = counter_key(kind, name, [condition.identity for condition in conditions], enough)
+    counter = Counter(key, kind, name, tuple(condition.test for condition in conditions), enough)
+    window = min(windows, default=None)
+    words = [f"{kind} events named {shown(name)}" if name else f"{kind} events"]
+    words += [f"where {' and '.join(condition.words for condition in conditions)}"] if conditions else []
+    words += [f"in the last {text_of(window)} days"] if window is not None else []
+    return Rule(kind, f"{' '.join(words)}: {operator} {text_of(count)}", _events_found(key, window), holds, counter)
+
+
+def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
+    """The number of events that count; one that happened exactly ``window`` days ago still does."""
+    window_ms = None if window is None else round(window * DAY)
+
+    def found(facts: Facts) -> int:
+        entries = facts.counts.get(key)
+        if not entries:
+            return 0
+        first = facts.first_ordinal
+        oldest = facts.oldest if window_ms is None else max(facts.oldest, facts.now - window_ms)
+        number = 0
+        for ordinal, at in entries:
+            if ordinal >= first and at >= oldest:
+                number += 1
+        return number
+
+    return found
+
+
+def _days(condition: Condition) -> Number:
+    """The length of a window. The operator beside it says nothing more, but has to be one."""
+    condition.operator("equal")
+    days = number_of(condition.body.get("value"))
+    if days is None or not days > 0:
+        condition.problems.add(f"{condition.path}.value", condition.body.get("value"), "a number of days above 0")
+        return 1
+    return min(days, 1e6)
+
+
+def _event_condition(condition: Condition) -> EventCondition | None:
+    read = _reader(condition)
+    # SDKs send "" for what they do not know of a page or campaign; a parameter or property that is "" is there.
+    comparison = condition.comparison(blank_is_missing=condition.key in (*PAGE_KEYS, *CAMPAIGN_KEYS))
+    if comparison is None:
+        return None
+    test = comparison.test
+    name = f"{condition.key}[{condition.parameter}]" if condition.parameter else condition.key
+    identity = (condition.key, condition.parameter, *comparison.identity)
+    return EventCondition(lambda event: test(read(event)), f"{name} {comparison.words}", identity)
+
+
+def _reader(condition: Condition) -> Callable[[SeenEvent], object]:
+    """What a condition reads of an event."""
+    key, parameter = condition.key, condition.parameter
+    if key not in EVENT_KEYS:
+        condition.problems.add_choice(f"{condition.path}.key.key", key, EVENT_KEYS)
+    if key in ("properties", "context_page_query") and not parameter:
+        what = "property" if key == "properties" else "query parameter"
+        condition.problems.add(f"{condition.path}.key.value", parameter, f"the name of a {what}")
+    if key == "properties":
+        return lambda event: find(event.properties, parameter)
+    if key == "context_page_query":
+        return lambda event: event.query.get(parameter)
+    member = key.rpartition("_")[2]
+    if key in PAGE_KEYS:
+        return lambda event: event.page.get(member)
+    return lambda event: event.campaign.get(member)
+
+
+_KINDS: dict[str, Callable[[Draft], Rule | None]] = {
+    "page": _page,
+    "track": _track,
+    "identify": _identify,
+    "location": _location,
+    "isReturningVisitor": _returning,
+    "device": _device,
+}

@@ -1,0 +1,115 @@
+"""Sessions of one profile: which session an event belongs to, and what the API says of them.
+
+Stored as ``{"id", "landing", "landing_at", "spans", "older"}``: ``spans`` are the newest sessions as
+``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
+``older`` is ``[count, total length, end of the newest]`` of all sessions before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TIMEOUT = 30 * 60 * 1000
+"""A session ends after this many milliseconds without an event (spec section 3)."""
+
+SPANS_KEPT = 32
+"""Sessions whose times are kept one by one, so that an event that arrives late finds its own."""
+
+Session = dict[str, Any]
+
+
+def new_session() -> Session:
+    """The state of a profile that has had no event yet."""
+    return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, -1]}
+
+
+def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
+    """Let an event at time ``at`` (ms) count for its session.
+
+    It belongs to the latest session that it is at most ``TIMEOUT`` away from, else it starts one, in the past where
+    it is an old one. ``page`` is the event's page when it is a page event.
+    """
+    spans = session["spans"]
+    for index in range(len(spans) - 1, -1, -1):
+        span = spans[index]
+        if span[0] - TIMEOUT <= at <= span[1] + TIMEOUT:
+            span[0] = min(span[0], at)
+            span[1] = max(span[1], at)
+            break
+    else:
+        if at <= session["older"][2]:
+            return
+        index = _insert(spans, at)
+        if index == len(spans) - 1:
+            session.update(id=new_id(), landing=None, landing_at=0)
+    if page is not None and index == len(spans) - 1 and (session["landing"] is None or at < session["landing_at"]):
+        session.update(landing=landing_page(page), landing_at=at)
+    _fold_oldest(session)
+
+
+def merge(known: Session, other: Session) -> Session:
+    """The sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
+    current = max(known, other, key=_end)
+    return {
+        **current,
+        "spans": _by_end(known["spans"] + other["spans"]),
+        "older": [
+            known["older"][0] + other["older"][0],
+            known["older"][1] + other["older"][1],
+            max(known["older"][2], other["older"][2]),
+        ],
+    }
+
+
+def count(session: Session) -> int:
+    """Number of sessions, the current one included."""
+    number: int = session["older"][0] + len(session["spans"])
+    return number
+
+
+def answer(session: Session) -> dict[str, Any]:
+    """The ``session`` member of a profile as the API answers it; lengths in seconds."""
+    number = count(session)
+    spans = session["spans"]
+    total = session["older"][1] + sum(last - first for first, last in spans)
+    return {
+        "id": session["id"],
+        "isReturningVisitor": number > 1,
+        "landingPage": session["landing"] or landing_page({}),
+        "count": number,
+        "activeSessionLength": (spans[-1][1] - spans[-1][0]) / 1000 if spans else 0,
+        "averageSessionLength": total / number / 1000 if number else 0,
+    }
+
+
+def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
+    """The five members of a landing page, empty where nothing is known."""
+    query = page.get("query")
+    query = query if isinstance(query, dict) else {}
+    texts = {
+        key: value if isinstance(value := page.get(key), str) else "" for key in ("path", "referrer", "search", "url")
+    }
+    return {**texts, "query": {key: value for key, value in query.items() if isinstance(value, str)}}
+
+
+def _insert(spans: list[list[int]], at: int) -> int:
+    index = sum(span[1] < at for span in spans)
+    spans.insert(index, [at, at])
+    return index
+
+
+def _fold_oldest(session: Session) -> None:
+    spans, older = session["spans"], session["older"]
+    while len(spans) > SPANS_KEPT:
+        first, last = spans.pop(0)
+        session["older"] = older = [older[0] + 1, older[1] + last - first, max(older[2], last)]
+
+
+def _by_end(spans: list[list[int]]) -> list[list[int]]:
+    return sorted(spans, key=lambda span: span[1])
+
+
+def _end(session: Session) -> int:
+    end: int = session["spans"][-1][1] if session["spans"] else -1
+    return end

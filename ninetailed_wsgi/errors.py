@@ -1,0 +1,95 @@
+"""Everything that can go wrong, as one tree: each error knows its HTTP status and its ``ERR_`` code.
+
+Source of the codes: the error table of the Experience API (spec section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NinetailedError(Exception):
+    """Base of all errors of this package; its text is written for the person who sees it.
+
+    Attributes:
+        status: the HTTP status an API answer carries for this error.
+        code: the ``error.code`` member of the error envelope.
+    """
+
+    status: int = 500
+    code: str = "ERR_INTERNAL_SERVER_ERROR"
+
+
+class SettingsError(NinetailedError):
+    """The start is refused: one line per bad option, all of them at once.
+
+    Attributes:
+        problems: the lines, each naming the option, what was found and what would be right.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class InvalidData(NinetailedError):
+    """A request's body or query fails validation (400).
+
+    Attributes:
+        problems: what is wrong and where, at most ten lines such as
+            ``events[3].context.library.version: found the number 5, expected a string``.
+    """
+
+    status = 400
+    code = "ERR_INVALID_DATA"
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class PayloadTooLarge(InvalidData):
+    """The body is over the size limit (413)."""
+
+    status = 413
+
+
+class UnknownEnvironment(NinetailedError):
+    """The organization or the environment is not served here (404)."""
+
+    status = 404
+    code = "ERR_CONFIG_NOT_FOUND"
+
+
+class ProfileNotFound(NinetailedError):
+    """No profile has this id or alias in this environment (404)."""
+
+    status = 404
+    code = "ERR_PROFILE_NOT_FOUND"
+
+
+class RouteNotFound(NinetailedError):
+    """No route has this path (404)."""
+
+    status = 404
+    code = "ERR_NOT_FOUND"
+
+
+class MethodNotAllowed(NinetailedError):
+    """The route exists, the method does not (405)."""
+
+    status = 405
+    code = "ERR_METHOD_NOT_ALLOWED"
+
+
+class ProfileOverload(NinetailedError):
+    """Too many concurrent writers for one profile (429)."""
+
+    status = 429
+    code = "ERR_PROFILE_OVERLOAD"
+
+
+class StoreUnavailable(NinetailedError):
+    """Storage cannot serve now; nothing of this step was written and it may be repeated (503)."""
+
+    status = 503

@@ -1,0 +1,363 @@
+"""Where an address is: place names from a local MaxMind database that may be replaced while it is in use.
+
+Source: spec section 4 and the MaxMind DB format. geoip2's model objects would double the time of a look-up and
+its raw reader is a private attribute, so the records are read with maxminddb, which is what geoip2 itself reads with.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import maxminddb
+
+from ninetailed_wsgi.errors import SettingsError
+
+try:
+    import maxminddb.extension
+
+    HAS_C_EXTENSION = hasattr(maxminddb.extension, "Reader")
+except ImportError:
+    HAS_C_EXTENSION = False
+
+log = logging.getLogger("ninetailed_wsgi.location")
+
+# Databases whose records have the members of a City record; Country databases have fewer of them.
+ACCEPTED_TYPES = ("City", "Enterprise", "Country")
+_EXPECTED = 'expected a City database such as GeoLite2-City or GeoIP2-City ("Enterprise" and "Country" will do as well)'
+
+Place = dict[str, Any]
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file is replaced or written to."""
+
+    modified_ns: int
+    size: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Stamp:
+        return cls(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+class _Opened:
+    """One version of the database file, open for as long as somebody looks up in it."""
+
+    __slots__ = ("built", "database_type", "has_ipv6", "reader", "stamp", "warned")
+
+    def __init__(self, reader: maxminddb.Reader, stamp: _Stamp) -> None:
+        metadata = reader.metadata()
+        self.reader = reader
+        self.stamp = stamp
+        self.database_type = str(metadata.database_type)
+        self.has_ipv6 = metadata.ip_version == 6
+        self.built = datetime.fromtimestamp(metadata.build_epoch, UTC)
+        self.warned = False
+
+
+class LocationDatabase:
+    """Answers which place an address belongs to, from a MaxMind City, Enterprise or Country database (spec section 4).
+
+    The file is copied on opening and only the copy is read: the reader maps it into memory, where cutting or
+    overwriting the original in place would otherwise kill the process. A new version of the file is opened on the next
+    look-up after ``check_every`` seconds; while the new one cannot be used, the old one goes on serving.
+    Threads may share one instance, and so may processes forked after it was made.
+
+    Args:
+        path: the ``.mmdb`` file.
+        check_every: seconds between two looks at the file for a new version.
+        clock: a monotonic clock in seconds.
+
+    Raises:
+        SettingsError: the file is missing, unreadable, damaged or of another type; or it cannot be copied.
+    """
+
+    def __init__(
+        self, path: str | Path, *, check_every: float = 2.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        # Absolute from the start: a server may change its working folder later.
+        self._path = Path(os.path.abspath(path))
+        self._check_every = check_every
+        self._clock = clock
+        self._next_check = clock() + check_every
+        self._reloading = threading.Lock()
+        self._refused: _Stamp | None = None
+        self._reported = ""
+        try:
+            self._current = _open(self._path)
+        except OSError as problem:
+            raise SettingsError([_cannot_read(self._path, problem)]) from problem
+        if not HAS_C_EXTENSION:
+            log.warning(
+                "maxminddb runs without its C extension: a look-up of a location takes about fifteen times as long. "
+                "Install a wheel of maxminddb for this platform, or libmaxminddb before building it."
+            )
+
+    @property
+    def database_type(self) -> str:
+        """The type that the file names itself, such as ``GeoLite2-City``."""
+        return self._current.database_type
+
+    @property
+    def built(self) -> datetime:
+        """When the publisher built the file, in UTC."""
+        return self._current.built
+
+    def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
+        """Find the place of an address, named in the visitor's language and in English.
+
+        Args:
+            ip: an IPv4 or IPv6 address as text; an IPv4 address inside an IPv6 one is looked up as IPv4.
+            locale: untrusted text such as ``de-AT``; a name falls back to ``de``, then ``en``.
+
+        Returns:
+            Two dicts with those of the members ``coordinates`` (``latitude``, ``longitude`` in degrees), ``city``,
+            ``postalCode``, ``region``, ``regionCode``, ``country``, ``countryCode``, ``continent``, ``timezone`` that
+            are known: the first with names by locale, the second with English names for audience rules. They may be
+            one and the same object, and both are empty when nothing is known. Never raises.
+        """
+        now = self._clock()
+        if now >= self._next_check:
+            self._reload_if_changed(now)
+        opened = self._current
+        try:
+            record = _find(opened, ip)
+            if not isinstance(record, dict):
+                return {}, {}
+            english = _place(record)
+            wanted = _wanted_tags(locale[:64]) if isinstance(locale, str) else _ENGLISH
+            if wanted == _ENGLISH:
+                return english, english
+            return {**english, **_names(record, wanted)}, english
+        except Exception as problem:  # damage inside the file shows as nearly any exception
+            if not opened.warned:
+                opened.warned = True
+                log.warning(
+                    "%s is damaged (%s: %s); visitors whose record cannot be read get no location. "
+                    "Replace the file; it is picked up without a restart.",
+                    self._path,
+                    type(problem).__name__,
+                    problem,
+                )
+            return {}, {}
+
+    def _reload_if_changed(self, now: float) -> None:
+        # One thread looks at the file; the others do not wait for it but go on with what is open.
+        if not self._reloading.acquire(blocking=False):
+            return
+        try:
+            self._next_check = now + self._check_every
+            stamp = _Stamp.of(self._path.stat())
+            if stamp == self._current.stamp:
+                self._refused = None
+                self._reported = ""
+            elif stamp != self._refused:
+                self._refused = stamp
+                self._current = _open(self._path)
+                self._refused = None
+                self._reported = ""
+                log.info("%s: now serving %s built %s", self._path, self.database_type, f"{self.built:%Y-%m-%d}")
+        except OSError as problem:
+            # Permissions and free space change without a trace in the stamp, so the same version is tried again.
+            self._refused = None
+            self._report(_cannot_read(self._path, problem))
+        except Exception as problem:
+            self._report(str(problem))
+        finally:
+            self._reloading.release()
+
+    def _report(self, problem: str) -> None:
+        if problem != self._reported:
+            self._reported = problem
+            log.warning("%s. The version opened before goes on serving.", problem)
+
+
+def _cannot_read(path: Path, problem: OSError) -> str:
+    if isinstance(problem, FileNotFoundError) and not path.exists():
+        return f"geoip_database: {path} does not exist; {_EXPECTED}"
+    # Without the name in it: that of a temporary file is another one at each attempt.
+    return f"geoip_database: {path} cannot be opened ({problem.strerror or problem})"
+
+
+def _open(path: Path) -> _Opened:
+    """Open a private copy of the file; raises OSError, or SettingsError when the content is not what is needed."""
+    with _open_file(path) as source:
+        # Taken before the copy: a file that is still being written has another stamp at the next check.
+        stamp = _Stamp.of(os.fstat(source.fileno()))
+        with _private_copy(source) as copy:
+            opened = _open_copy(path, copy, stamp)
+    if not any(accepted in opened.database_type for accepted in ACCEPTED_TYPES):
+        raise SettingsError([f'geoip_database: {path} is of type "{opened.database_type}"; {_EXPECTED}'])
+    return opened
+
+
+@contextmanager
+def _private_copy(source: BinaryIO) -> Iterator[str]:
+    """Give the name of a copy that is removed at the end; a map of it outlives the name and frees the space itself."""
+    copy = ""
+    try:
+        try:
+            handle, copy = tempfile.mkstemp(prefix="ninetailed-location-", suffix=".mmdb")
+            with os.fdopen(handle, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as problem:
+            raise OSError(
+                problem.errno, f"copying it to the temporary folder (TMPDIR): {problem.strerror}"
+            ) from problem
+        yield copy
+    finally:
+        with suppress(OSError):
+            os.unlink(copy)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        status = path.stat()
+    except ValueError as problem:
+        raise SettingsError([f"geoip_database: {str(path)!r} is not the name of a file ({problem})"]) from problem
+    if not stat.S_ISREG(status.st_mode):
+        # Opening a pipe would wait for its writer.
+        raise SettingsError([f"geoip_database: {path} is not a file; {_EXPECTED}"])
+    return path.open("rb")
+
+
+def _open_copy(path: Path, copy: str, stamp: _Stamp) -> _Opened:
+    mode = maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP
+    try:
+        opened = _Opened(maxminddb.open_database(copy, mode), stamp)
+    except Exception as problem:  # the reader meets damaged metadata with nearly any exception
+        # Its text names our copy, which means nothing to the person who reads this.
+        raise SettingsError([f"geoip_database: {path} is damaged or no MaxMind database; {_EXPECTED}"]) from problem
+    try:
+        # A few addresses from all over: a copy that was torn in the middle shows here, before it replaces a good one.
+        for first in range(1, 224):
+            opened.reader.get(f"{first}.{first * 37 % 256}.1.1")
+    except Exception as problem:
+        raise SettingsError([f"geoip_database: {path} is damaged ({problem}); {_EXPECTED}"]) from problem
+    return opened
+
+
+def _find(opened: _Opened, ip: object) -> object:
+    """Return the record of an address, None for what is no address; raises whatever damage brings about."""
+    if not isinstance(ip, str):
+        return None
+    if ":" not in ip:
+        # The reader takes text that is no address for a caller's mistake; here it only means "nowhere".
+        return opened.reader.get(ip) if _LIKE_IPV4.fullmatch(ip) else None
+    try:
+        address = IPv6Address(ip)
+    except ValueError:
+        return None
+    if address.ipv4_mapped is not None:
+        return opened.reader.get(address.ipv4_mapped)
+    return opened.reader.get(address) if opened.has_ipv6 else None
+
+
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_LIKE_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
+
+
+class _Tags(NamedTuple):
+    """The names to try: exact tags, the most precise first; then any variant of the language; then English."""
+
+    exact: tuple[str, ...]
+    variants: str
+
+
+_ENGLISH = _Tags(("en",), "en-")
+
+
+@lru_cache(maxsize=512)
+def _wanted_tags(locale: str) -> _Tags:
+    """Turn untrusted text into language tags as MaxMind spells them, such as ``pt-BR``, ``zh-CN``."""
+    parts = re.findall("[A-Za-z0-9]+", locale)[:4]
+    if not parts:
+        return _ENGLISH
+    language = parts[0].lower()
+    # Scripts are spelt Hans, countries BR.
+    parts = [language, *(part.title() if len(part) == 4 else part.upper() for part in parts[1:])]
+    exact = tuple("-".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return _Tags(exact, f"{language}-")
+
+
+def _name(names: object, wanted: _Tags) -> str | None:
+    if not isinstance(names, dict):
+        return None
+    for tag in wanted.exact:
+        if name := _text(names.get(tag)):
+            return name
+    for tag in names:
+        if tag.startswith(wanted.variants) and (name := _text(names[tag])):
+            return name
+    return _text(names.get("en"))
+
+
+def _names(record: Mapping[str, Any], wanted: _Tags) -> Place:
+    """The three members that have a name in each language."""
+    found = {
+        "city": _name(_map(record, "city").get("names"), wanted),
+        "region": _name(_region(record).get("names"), wanted),
+        "country": _name(_map(record, "country").get("names"), wanted),
+    }
+    return {member: name for member, name in found.items() if name}
+
+
+def _place(record: Mapping[str, Any]) -> Place:
+    """All members that a City record holds, with English names."""
+    location = _map(record, "location")
+    found = {
+        "coordinates": _coordinates(location),
+        "postalCode": _text(_map(record, "postal").get("code")),
+        "regionCode": _text(_region(record).get("iso_code")),
+        "countryCode": _two_letters(_map(record, "country").get("iso_code")),
+        "continent": _two_letters(_map(record, "continent").get("code")),
+        "timezone": _text(location.get("time_zone")),
+    }
+    place = {member: value for member, value in found.items() if value}
+    place.update(_names(record, _ENGLISH))
+    return place
+
+
+def _coordinates(location: Mapping[str, Any]) -> dict[str, float] | None:
+    latitude, longitude = location.get("latitude"), location.get("longitude")
+    for degrees in (latitude, longitude):
+        if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
+            return None
+    return {"latitude": latitude, "longitude": longitude}  # type: ignore[dict-item]
+
+
+def _region(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first subdivision, which is the largest: England, not the county."""
+    subdivisions = record.get("subdivisions")
+    if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
+        return subdivisions[0]
+    return {}
+
+
+def _map(record: Mapping[str, Any], member: str) -> Mapping[str, Any]:
+    value = record.get(member)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _two_letters(value: object) -> str | None:
+    # The official SDK throws at a code of another shape.
+    return value if isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() else None

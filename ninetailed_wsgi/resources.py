@@ -1,0 +1,159 @@
+"""One class per route: reads the request, asks the service, writes the envelope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+import orjson
+from falcon import Request, Response
+
+from ninetailed_wsgi.client_ip import ClientAddress
+from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge
+from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.validation import Schemas, read_json
+
+_EXPLAIN = "/explain"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the routes share.
+
+    Attributes:
+        max_body_bytes: a longer body is refused.
+        explain: whether ``/explain`` is served, which shows rules.
+    """
+
+    service: ExperienceService
+    schemas: Schemas
+    address: ClientAddress
+    max_body_bytes: int
+    explain: bool
+
+
+class _Resource:
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._service = edge.service
+
+    def _body(self, req: Request, schema: str) -> Any:
+        body = read_json(_read(req, self._edge.max_body_bytes))
+        self._edge.schemas.check(schema, body)
+        return body
+
+    def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None) -> None:
+        kind = req.get_param("type")
+        if kind not in (None, "preflight"):
+            raise InvalidData(f'query.type: found "{kind[:60]}", expected "preflight" or no type at all')
+        body = self._body(req, "profile-request")
+        address = self._edge.address.of(req.env)
+        locale = req.get_param("locale") or "en"
+        data = self._service.upsert(where, name, body, preflight=kind is not None, address=address, locale=locale)
+        _answer(resp, data)
+
+
+class Profiles(_Resource):
+    """``/profiles``: create a profile."""
+
+    def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        self._upsert(req, resp, self._service.environment(organization, environment), None)
+
+
+class Profile(_Resource):
+    """``/profiles/{idOrAlias}``: update, get, delete a profile; ``/explain`` behind it says why, where that is on."""
+
+    def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
+        self._upsert(req, resp, self._service.environment(organization, environment), name)
+
+    def on_get(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
+        where = self._service.environment(organization, environment)
+        if self._edge.explain and name.endswith(_EXPLAIN):
+            _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
+        else:
+            _answer(resp, self._service.get(where, name))
+
+    def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
+        self._service.delete(self._service.environment(organization, environment), name)
+        _answer(resp, {})
+
+
+class Batch(_Resource):
+    """``/events``: apply a batch of events to many profiles."""
+
+    def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        where = self._service.environment(organization, environment)
+        body = self._body(req, "batch-request")
+        _answer(resp, {"profiles": self._service.upsert_many(where, body)})
+
+
+class Import(_Resource):
+    """``/import/events``: the same without profiles in the answer."""
+
+    def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        where = self._service.environment(organization, environment)
+        self._service.upsert_many(where, self._body(req, "batch-request"))
+        _answer(resp, {})
+
+
+class Live:
+    """``/health/live``: this process answers."""
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        _answer(resp, {})
+
+    on_head = on_get
+
+
+class Ready:
+    """``/health/ready``: requests can be served now; 503 with the reason otherwise."""
+
+    def __init__(self, service: ExperienceService) -> None:
+        self._service = service
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        self._service.check()
+        _answer(resp, {})
+
+    on_head = on_get
+
+
+class Document:
+    """``/openapi.json``: a document that does not change."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._text = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = self._text
+
+
+def _answer(resp: Response, data: dict[str, Any]) -> None:
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = orjson.dumps({"data": data, "error": None, "message": "ok"})
+
+
+def _read(req: Request, limit: int) -> bytes:
+    """The body, never more of it in memory than ``limit`` bytes, and never less than its Content-Length says."""
+    length = req.content_length
+    if length is None:
+        if req.get_header("Transfer-Encoding"):
+            raise InvalidData("body: found no Content-Length (a chunked body), expected a body of a stated length")
+        return b""
+    if length > limit:
+        raise PayloadTooLarge(f"body: found {length} bytes, expected at most {limit}")
+    stream = req.env["wsgi.input"]
+    parts = []
+    missing = length
+    while missing:
+        try:
+            part = stream.read(missing)
+        except OSError as error:
+            raise InvalidData(f"body: ended after {length - missing} of {length} bytes") from error
+        if not part:
+            raise InvalidData(f"body: ended after {length - missing} of {length} bytes, as its Content-Length says")
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

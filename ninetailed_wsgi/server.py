@@ -1,0 +1,151 @@
+"""Runs the app under gunicorn, with a configuration of ours that nothing outside changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gunicorn.http.message
+from gunicorn.app.base import BaseApplication
+
+from ninetailed_wsgi import __version__
+from ninetailed_wsgi.checks import Finding
+from ninetailed_wsgi.settings import Settings
+
+# Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
+# together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
+# in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
+LONGEST_REQUEST_LINE = 128 * 1024
+
+
+def serve(settings: Settings, findings: Sequence[Finding]) -> None:
+    """Serve until a signal says stop; ends by SystemExit, as gunicorn does.
+
+    Args:
+        findings: what `checks.check_start` found; shown when the server listens.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    _refuse_taken_address(settings.bind)
+    logging.basicConfig(format="%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s")
+    logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
+    gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
+    Server(settings, findings).run()
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's application class with our configuration.
+
+    The base class reads neither ./gunicorn.conf.py nor GUNICORN_CMD_ARGS, and that is meant: a file that happens to
+    lie in the current folder must not change how this service runs. Who wants all of gunicorn's options runs
+    ``gunicorn 'ninetailed_wsgi:create_app()'``.
+    """
+
+    def __init__(self, settings: Settings, findings: Sequence[Finding]) -> None:
+        self.settings = settings
+        self.findings = findings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in configuration(self.settings, when_ready=self._announce).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """The WSGI app; called in each worker, so that no database file is open across a fork."""
+        from ninetailed_wsgi.app import create_app
+
+        log = logging.getLogger("ninetailed_wsgi")
+        log.setLevel(logging.ERROR)  # the start has said once what each worker would warn of again
+        try:
+            return create_app(self.settings)
+        finally:
+            log.setLevel(logging.INFO)
+
+    def _announce(self, server: Any) -> None:
+        address = server.LISTENERS[0].getsockname()
+        print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
+
+
+def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:
+    """gunicorn's options for these settings, each with its reason."""
+    memory = Path("/dev/shm")
+    return {
+        "bind": settings.bind,
+        "workers": settings.workers,
+        # Threads share one process's compiled schemas and content, and idle connections take no thread.
+        "worker_class": "gthread",
+        "threads": settings.threads,
+        # Each worker opens the store for itself: SQLite connections do not survive a fork.
+        "preload_app": False,
+        # Longer than the 60 s after which common proxies drop idle connections: the proxy must be the one that closes,
+        # or it sends a request into a connection that is just going away and answers 502.
+        "keepalive": 75,
+        # A request waits at most for a lock, and container runtimes kill after 10 s.
+        "graceful_timeout": int(settings.store_timeout) + 3,
+        "limit_request_line": LONGEST_REQUEST_LINE,
+        # The app finds the visitor's address itself (--trusted-proxies); no other part may believe a header.
+        "forwarded_allow_ips": "",
+        # Workers touch a file every second: on a slow disk that alone can make one look dead.
+        "worker_tmp_dir": str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None,
+        # gunicorn would open a socket under the home folder, where the service has no business.
+        "control_socket_disable": True,
+        "accesslog": None,
+        # The start is announced in our own words; warnings and errors still come.
+        "loglevel": "warning",
+        "proc_name": "ninetailed-wsgi",
+        "when_ready": when_ready,
+    }
+
+
+def announcement(settings: Settings, findings: Sequence[Finding], host: str, port: int) -> str:
+    """What a person reads when the server listens: where, what was found, and a command that works when pasted."""
+    processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
+    threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
+    lines = [f"ninetailed-wsgi {__version__} listens on {_url(host, port)} ({processes}, {threads} each)"]
+    for finding in findings:
+        warning = "warning: " if finding.status == "warn" else ""
+        lines.append(f"  {finding.subject:<12}  {warning}{finding.text}")
+    lines += ["Try it:", f"  {curl_line(settings, host, port)}"]
+    return "\n".join(lines)
+
+
+def curl_line(settings: Settings, host: str, port: int) -> str:
+    """One shell command that creates a profile with a page event and shows its location."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "every address" is none that can be called
+    organization, _, environment = (settings.environments or ("default/main",))[0].partition("/")
+    path = f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}/profiles"
+    page = {"path": "/", "query": {}, "referrer": "", "search": "", "url": "https://www.example.com/"}
+    event = {
+        "type": "page",
+        "channel": "server",
+        "messageId": "first-visit",
+        "context": {"library": {"name": "curl", "version": "8.0.0"}},
+        "properties": page,
+    }
+    body = json.dumps({"events": [event], "options": {"features": ["location"]}}, separators=(",", ":"))
+    words = ["curl", _url(here, port) + path, "-H", "Content-Type: application/json", "--data", body]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _refuse_taken_address(bind: str) -> None:
+    """Try the address once before gunicorn does, which repeats itself for five seconds."""
+    if "GUNICORN_PID" in os.environ or "LISTEN_PID" in os.environ:
+        return  # the listening socket is handed down, by the gunicorn being replaced or by systemd
+    host, _, port = bind.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host.strip("[]"), int(port)))
+        probe.listen(1)

@@ -1,0 +1,377 @@
+"""The whole flow of a request, from validated body to answer data: the only caller of store, content and location."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.catalog import Catalog, ContentSource
+from ninetailed_wsgi.core import profile, session
+from ninetailed_wsgi.core.audiences import Facts
+from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
+from ninetailed_wsgi.core.location import wants_lookup
+from ninetailed_wsgi.core.profile import Record
+from ninetailed_wsgi.device import device_type
+from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, UnknownEnvironment
+from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.overlay import Overlay
+
+MAX_BATCH_PROFILES = 50
+"""Distinct ``anonymousId`` of one batch (spec section 1)."""
+
+Located = tuple[dict[str, Any], dict[str, Any]]
+Step = tuple[Key, Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Whose visitors a request is about: the two names of its path."""
+
+    organization: str
+    environment: str
+
+    def key(self, name: str) -> Key:
+        """The store's key of an id or alias in this environment."""
+        return Key(self.organization, self.environment, name)
+
+
+@dataclass(slots=True)
+class Decided:
+    """A profile with what was decided for it.
+
+    Attributes:
+        record: the profile record.
+        next_ordinal: how many events it has had.
+        data: ``profile``, ``experiences`` and ``changes`` as the API answers them.
+    """
+
+    record: Record
+    next_ordinal: int
+    data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Request:
+    """What stays the same while the events of one request are applied."""
+
+    store: Store
+    catalog: Catalog
+    now: int
+    located: Located | None = None
+    homes: dict[Key, Key] = field(default_factory=dict)  # a name as the request says it -> the profile it leads to
+    found: dict[Key, identity.Found] = field(default_factory=dict)  # what was read of a profile before its fold
+    claims: dict[Key, Key] = field(default_factory=dict)  # aliases claimed and not yet confirmed -> the claimant
+    decided: dict[Key, Decided] = field(default_factory=dict)
+
+    def home(self, name: Key) -> Key:
+        return self.homes.get(name, name)
+
+
+class ExperienceService:
+    """Profiles, and what each visitor should see.
+
+    Args:
+        store: where profiles are kept.
+        content: where published audiences and experiences come from.
+        location: the location database, or None.
+        environments: which are served; empty: any.
+        clock: now, in milliseconds since the epoch.
+        new_id: makes a profile id.
+        new_session_id: makes a session id.
+
+    Every method takes documents that already passed their JSON Schema and raises the errors of
+    :mod:`ninetailed_wsgi.errors`.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        content: ContentSource,
+        location: LocationDatabase | None = None,
+        environments: Collection[Environment] = (),
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(32),
+        new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._store = store
+        self._content = content
+        self._location = location
+        self._environments = frozenset(environments)
+        self._clock = clock
+        self._new_id = new_id
+        self._new_session_id = new_session_id
+
+    def environment(self, organization: str, environment: str) -> Environment:
+        """The environment of a request; UnknownEnvironment when it is not served here."""
+        asked = Environment(organization, environment)
+        if self._environments and asked not in self._environments:
+            raise UnknownEnvironment(
+                f"no environment {_short(environment)} of organization {_short(organization)} is served here"
+            )
+        return asked
+
+    def check(self) -> None:
+        """Raise StoreUnavailable with the reason when requests cannot be served."""
+        self._store.check()
+
+    def upsert(
+        self,
+        environment: Environment,
+        name: str | None,
+        body: Mapping[str, Any],
+        *,
+        preflight: bool = False,
+        address: str | None = None,
+        locale: str = "en",
+    ) -> dict[str, Any]:
+        """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
+
+        A preflight answers the same and stores nothing. Returns ``profile``, ``experiences`` and ``changes``.
+        """
+        now = self._clock()
+        events = _prepared(body["events"], now)
+        key = environment.key(self._new_id() if name is None else name)
+        request = self._request(environment, now, preflight)
+        features = (body.get("options") or {}).get("features") or ()
+        if self._location and address and wants_lookup(body["events"], features):
+            request.located = self._location.lookup(address, locale)
+        self._apply(request, [(key, event) for event in events], generated=name is None)
+        return self._decided(request, request.home(key)).data
+
+    def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
+        now = self._clock()
+        events = _prepared(body["events"], now)
+        names = [environment.key(event.body["anonymousId"]) for event in events]
+        distinct = list(dict.fromkeys(names))
+        if len(distinct) > MAX_BATCH_PROFILES:
+            raise InvalidData(
+                f"body.events: found {len(distinct)} different anonymousId, expected at most {MAX_BATCH_PROFILES}"
+            )
+        request = self._request(environment, now)
+        for name in distinct:
+            self._find(request, name)
+        self._apply(request, list(zip(names, events, strict=True)))
+        homes = dict.fromkeys(map(request.home, distinct))
+        return [self._decided(request, home).data["profile"] for home in homes]
+
+    def get(self, environment: Environment, name: str) -> dict[str, Any]:
+        """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
+        return self._existing(environment, name).data
+
+    def explain(self, environment: Environment, name: str) -> dict[str, Any]:
+        """Why the visitor is in each audience and gets each variant, or not, by the functions that decide."""
+        request = self._request(environment, self._clock())
+        decided = self._existing(environment, name)
+        facts = _facts(decided.record, decided.next_ordinal, request.now)
+        record = decided.record
+        audiences = decided.data["profile"]["audiences"]
+        return {
+            "profile": decided.data["profile"],
+            "audiences": request.catalog.audiences.explain(facts),
+            "experiences": request.catalog.experiences.explain(record["stable_id"], audiences, record["sticky"]),
+        }
+
+    def delete(self, environment: Environment, name: str) -> None:
+        """Remove the profile with this id or alias, all its aliases and its history."""
+        if not identity.delete(self._store, environment.key(name)):
+            raise _not_found(name)
+
+    def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
+        catalog = self._content.catalog(environment.organization, environment.environment)
+        return _Request(Overlay(self._store) if preflight else self._store, catalog, now)
+
+    def _existing(self, environment: Environment, name: str) -> Decided:
+        request = self._request(environment, self._clock())
+        found = identity.resolve(request.store, environment.key(name))
+        if found.record is None:
+            raise _not_found(name)
+        if request.catalog.audiences.missing(found.record["counts"]):
+            # An audience published since is counted from the kept history, once.
+            self._fold(request, {found.key: []})
+            return self._decided(request, found.key)
+        return self._decide(request, found.record, found.next_ordinal)
+
+    # Applying events. An identify event can make two profiles one; so the events are applied in runs that end before
+    # each event that does, and the merge happens between two runs.
+
+    def _apply(self, request: _Request, steps: Sequence[Step], generated: bool = False) -> None:
+        while steps:
+            run, owner = self._next_run(request, steps)
+            self._fold(request, run)
+            self._confirm_claims(request)
+            steps = steps[sum(map(len, run.values())) :]
+            if owner:
+                self._join(request, steps[0][0], owner, generated)
+
+    def _next_run(self, request: _Request, steps: Sequence[Step]) -> tuple[dict[Key, list[Event]], Key | None]:
+        """The events up to the next one that makes two profiles one, by profile; and the other profile of that one."""
+        run: dict[Key, list[Event]] = {}
+        for name, event in steps:
+            if event.user_id and (owner := self._other_owner(request, name, event.user_id, run)):
+                return run, owner
+            run.setdefault(request.home(name), []).append(event)
+        return run, None
+
+    def _other_owner(self, request: _Request, name: Key, user_id: str, run: Collection[Key]) -> Key | None:
+        """The other profile that an identify event leads to; None when the user id is or becomes the profile's own."""
+        home = self._find(request, name)
+        known = request.found[home].record if home in request.found else None
+        if user_id == home.name or (known and user_id in known["aliases"]):
+            return None
+        alias = home._replace(name=user_id)
+        # What an earlier event of this run makes the alias's owner is not stored yet.
+        owner = alias if alias in run else request.claims.get(alias)
+        if owner is None:
+            owner = identity.claim(request.store, home, user_id)
+            if owner == home:
+                request.claims[alias] = home
+        return None if owner == home else owner
+
+    def _confirm_claims(self, request: _Request) -> None:
+        """Two profiles that claimed the same alias at the same time are one visitor."""
+        claims, request.claims = request.claims, {}
+        for alias, claimant in claims.items():
+            owner = identity.claim(request.store, claimant, alias.name)
+            if owner != claimant:
+                self._join(request, claimant, owner)
+
+    def _join(self, request: _Request, name: Key, owner: Key, generated: bool = False) -> None:
+        home = request.home(name)
+        if generated and home not in request.decided:
+            # Nobody has been told this id, and it has no events: there is nothing to merge.
+            request.homes[name] = owner
+            return
+        merged = identity.merge(request.store, home, owner)
+        request.decided.pop(home, None)
+        request.decided.pop(merged, None)
+        for other in [*request.homes, name, home]:
+            if request.home(other) in (home, owner):
+                request.homes[other] = merged
+
+    def _find(self, request: _Request, name: Key) -> Key:
+        if name not in request.homes:
+            found = identity.resolve(request.store, name)
+            request.homes[name] = found.key
+            request.found[found.key] = found
+        return request.homes[name]
+
+    def _fold(self, request: _Request, run: Mapping[Key, Sequence[Event]]) -> None:
+        """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
+        while run:
+            moved: set[Key] = set()
+            request.store.update(list(run), partial(self._fold_one, request, run, moved))
+            followed: dict[Key, Sequence[Event]] = {}
+            for key in [key for key in run if key in moved]:
+                home = self._follow(request, key)
+                followed[home] = [*followed.get(home, ()), *run[key]]
+            run = followed
+
+    def _fold_one(
+        self, request: _Request, run: Mapping[Key, Sequence[Event]], moved: set[Key], key: Key, entry: Entry
+    ) -> Write | None:
+        document = entry.document
+        if document is not None and key in request.found and document == request.found[key].stale:
+            document = None
+        if document is not None and ("to" in document or "into" in document):
+            moved.add(key)
+            return None
+        moved.discard(key)
+        return self._fold_events(request, key, document, entry, run[key])
+
+    def _follow(self, request: _Request, key: Key) -> Key:
+        request.homes.pop(key, None)
+        home = self._find(request, key)
+        for name, known in request.homes.items():
+            if known == key:
+                request.homes[name] = home
+        return home
+
+    def _fold_events(
+        self, request: _Request, key: Key, document: Document | None, entry: Entry, events: Sequence[Event]
+    ) -> Write | None:
+        record = document or profile.new_record(key.name)
+        catalog, counts = request.catalog, record["counts"]
+        recounted = document is not None and catalog.audiences.missing(counts)
+        if recounted or document is None:
+            catalog.audiences.recount(counts, entry.history() if document else ())
+        applied: list[Event] = []
+        for event in events:
+            if profile.has_seen(record, event):
+                continue
+            if request.located and not applied:
+                profile.locate(record, request.located)
+            profile.apply(record, event, self._new_session_id, catalog.experiences.sticky_ids)
+            catalog.audiences.count(counts, entry.next_ordinal + len(applied), event.at, event.body)
+            applied.append(event)
+        request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
+        if not applied and not recounted:
+            return None
+        return Write(record, [(event.at, event.raw) for event in applied])
+
+    def _decide(self, request: _Request, record: Record, next_ordinal: int) -> Decided:
+        audiences = request.catalog.audiences.matched(_facts(record, next_ordinal, request.now))
+        experiences, changes = request.catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
+        data = {"profile": profile.answer(record, audiences), "experiences": experiences, "changes": changes}
+        return Decided(record, next_ordinal, data)
+
+    def _decided(self, request: _Request, key: Key) -> Decided:
+        if key not in request.decided:
+            entry = request.store.read(key)
+            if entry.document is None or "id" not in entry.document:
+                raise _not_found(key.name)
+            return self._decide(request, entry.document, entry.next_ordinal)
+        return request.decided[key]
+
+
+def _prepared(bodies: Sequence[dict[str, Any]], now: int) -> list[Event]:
+    """The events of a request, ready to be applied; InvalidData names every time that is none."""
+    problems: list[str] = []
+    events = []
+    for index, body in enumerate(bodies):
+        try:
+            at = event_time(body, now)
+        except EventTimeError as error:
+            found = orjson.dumps(error.found).decode()
+            problems.append(
+                f"events[{index}].{error.member}: found {_short(found)}, "
+                "expected an ISO 8601 time or milliseconds since 1970-01-01"
+            )
+            continue
+        user_id = body["userId"] if body["type"] == "identify" else ""
+        agent = body["context"].get("userAgent")
+        device = device_type(agent) if isinstance(agent, str) else None
+        events.append(Event(at, body, orjson.dumps(body), message_key(body["messageId"]), user_id, device))
+    if problems:
+        raise InvalidData(problems[:10])
+    return events
+
+
+def _facts(record: Record, next_ordinal: int, now: int) -> Facts:
+    return Facts(
+        traits=record["traits"],
+        location=profile.english_location(record),
+        session_count=session.count(record["session"]),
+        device=record["device"],
+        counts=record["counts"],
+        now=now,
+        next_ordinal=next_ordinal,
+    )
+
+
+def _not_found(name: str) -> ProfileNotFound:
+    return ProfileNotFound(f"no profile has the id or alias {_short(name)}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,1 @@
+"""Where profiles are kept: the protocol, the diskcache store, and how names find their profile."""

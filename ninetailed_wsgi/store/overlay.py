@@ -1,0 +1,58 @@
+"""A store that reads from another one and keeps what is written to itself: how a preflight stores nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import orjson
+
+from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, Key, Store, Write
+
+
+class Overlay:
+    """See :class:`~ninetailed_wsgi.store.base.Store`. For one request in one thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._written: dict[Key, Entry] = {}
+
+    def read(self, key: Key) -> Entry:
+        entry = self._written.get(key)
+        if entry is None:
+            return self._store.read(key)
+        return Entry(_copy(entry.document), entry.next_ordinal, entry.history)
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        for key in keys:
+            entry = self.read(key)
+            write = fold(key, entry)
+            if write is not None:
+                self._written[key] = _after(entry, write)
+
+    def documents(
+        self, organization: str | None = None, environment: str | None = None
+    ) -> Iterator[tuple[Key, Document]]:
+        return self._store.documents(organization, environment)
+
+    def check(self) -> None:
+        self._store.check()
+
+    def close(self) -> None:
+        self._written.clear()
+
+
+def _after(entry: Entry, write: Write) -> Entry:
+    if write.document is None:
+        return Entry(None, 0, list)
+    first = entry.next_ordinal
+    appended = [(ordinal, at, orjson.loads(raw)) for ordinal, (at, raw) in enumerate(write.events, first)]
+    before = list if write.replace_history else entry.history
+
+    def history() -> list[HistoryEntry]:
+        return [*before(), *appended]
+
+    return Entry(_copy(write.document), first + len(appended), history)
+
+
+def _copy(document: Document | None) -> Document | None:
+    return None if document is None else orjson.loads(orjson.dumps(document))

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ninetailed_wsgi import device
+from ninetailed_wsgi.device import device_type
+
+TABLE = Path(__file__).parent.parent / "fixtures" / "devices.json"
+CASES: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["cases"]
+
+
+def user_agent_of(case: dict[str, Any]) -> str | None:
+    text = case["user_agent"]
+    return None if text is None else text * case.get("times", 1) + case.get("then", "")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_a_user_agent_stands_for_its_device_type(case: dict[str, Any]) -> None:
+    assert device_type(user_agent_of(case)) == case["expected"]
+
+
+def test_the_table_names_each_case_once_and_covers_all_four_types() -> None:
+    names = [case["name"] for case in CASES]
+
+    assert len(names) == len(set(names)) >= 60
+    assert {case["expected"] for case in CASES} == {"desktop", "mobile", "tablet", "unknown"}
+
+
+def test_something_that_is_not_text_is_an_unknown_device() -> None:
+    assert device_type(["Mozilla/5.0 (iPhone)"]) == "unknown"  # type: ignore[arg-type]
+
+
+def pieces() -> Iterator[str]:
+    real = [text for case in CASES if isinstance(text := case["user_agent"], str)]
+    for text in real:
+        yield text[: len(text) // 2]
+        yield text[len(text) // 2 :]
+        yield text.lower()
+        yield text[::-1]
+
+
+def test_any_piece_of_a_user_agent_has_one_of_the_four_types() -> None:
+    assert {device_type(piece) for piece in pieces()} <= {"desktop", "mobile", "tablet", "unknown"}
+
+
+def test_a_user_agent_seen_before_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) seen-before"
+    first = device_type(phone)
+
+    def refuse(_: str) -> None:
+        raise AssertionError("parsed again")
+
+    monkeypatch.setattr(device, "parse", refuse)
+
+    assert device_type(phone) == first == "mobile"

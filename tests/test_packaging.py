@@ -1,0 +1,105 @@
+"""What people install: the wheel and the sdist, built from the files that the repository has."""
+
+from __future__ import annotations
+
+import email
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ninetailed_wsgi
+
+pytestmark = pytest.mark.packaging
+
+ROOT = Path(__file__).parent.parent
+SCHEMAS = {path.name for path in (ROOT / "schemas").glob("*.json")}
+
+
+def build(kind: str, source: Path, target: Path) -> Path:
+    """Build a ``wheel`` or ``sdist`` with the installed setuptools, as pip does, but without fetching anything."""
+    target.mkdir(exist_ok=True)
+    program = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True, timeout=120)
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files, links as links, without what lies around in the folder besides."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    copy = tmp_path_factory.mktemp("source")
+    for name in filter(None, names):
+        original = ROOT / name
+        if original.is_symlink() or original.exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(original, copy / name, follow_symlinks=False)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return zipfile.ZipFile(build("wheel", source, tmp_path_factory.mktemp("wheel")))
+
+
+def test_the_package_links_to_the_schemas_instead_of_copying_them() -> None:
+    link = ROOT / "ninetailed_wsgi" / "schemas"
+    assert link.is_symlink()
+    assert link.readlink() == Path("../schemas")
+    assert SCHEMAS
+
+
+def test_the_wheel_carries_every_schema_and_the_mark_of_a_typed_package(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {name.rpartition("/")[2] for name in names if name.startswith("ninetailed_wsgi/schemas/")} == SCHEMAS
+    assert "ninetailed_wsgi/py.typed" in names
+
+
+def test_the_wheel_carries_every_module_and_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ninetailed_wsgi").rglob("*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+    assert {name.partition("/")[0] for name in names} == {
+        "ninetailed_wsgi",
+        f"ninetailed_wsgi-{ninetailed_wsgi.__version__}.dist-info",
+    }
+
+
+def test_the_wheel_says_what_it_is_and_which_command_it_brings(wheel: zipfile.ZipFile) -> None:
+    folder = f"ninetailed_wsgi-{ninetailed_wsgi.__version__}.dist-info"
+    metadata = email.message_from_bytes(wheel.read(f"{folder}/METADATA"))
+    assert (metadata["Name"], metadata["Version"]) == ("ninetailed-wsgi", ninetailed_wsgi.__version__)
+    assert "Apache-2.0" in (metadata["License-Expression"] or metadata["License"])
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert {"all", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
+    assert "ninetailed-wsgi = ninetailed_wsgi.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert any(name.startswith(folder) and name.endswith("LICENSE") for name in wheel.namelist())
+
+
+def test_a_wheel_made_from_the_sdist_is_the_wheel_made_from_the_repository(
+    source: Path, wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    sdist = build("sdist", source, tmp_path / "sdist")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / f"ninetailed_wsgi-{ninetailed_wsgi.__version__}"
+    again = zipfile.ZipFile(build("wheel", unpacked, tmp_path / "again"))
+    assert sorted(again.namelist()) == sorted(wheel.namelist())
+
+
+def test_importing_the_package_imports_no_framework() -> None:
+    program = "import sys, ninetailed_wsgi; print([name for name in ('falcon', 'gunicorn') if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert run.stdout == "[]\n"
+
+
+def test_an_unknown_name_of_the_package_is_an_ordinary_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'ninetailed_wsgi' has no attribute 'nonsense'"):
+        _ = ninetailed_wsgi.nonsense
+    assert {"Settings", "create_app", "__version__"} <= set(dir(ninetailed_wsgi))

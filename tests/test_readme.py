@@ -1,0 +1,38 @@
+"""What the README shows is what the code does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ninetailed_wsgi import Settings
+from ninetailed_wsgi.server import curl_line
+from ninetailed_wsgi.settings import options_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_lists_every_option_as_the_code_declares_it() -> None:
+    shown = README.split("<!-- options -->")[1].split("<!-- /options -->")[0].strip()
+    assert shown == options_table(), "paste what `python -m ninetailed_wsgi.settings` prints"
+
+
+def test_the_table_of_options_can_be_printed() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "ninetailed_wsgi.settings"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == options_table()
+    assert run.stderr == ""
+
+
+def test_the_readme_shows_the_command_that_the_server_prints() -> None:
+    assert curl_line(Settings(), "127.0.0.1", 8000) in README
+
+
+def test_both_make_commands_are_on_the_first_screen() -> None:
+    first_screen = README.splitlines()[:24]
+    assert any(line.startswith("make serve") for line in first_screen)
+    assert any(line.startswith("make test") for line in first_screen)
+    assert any(line.startswith("curl ") for line in first_screen)
