@@ -26,7 +26,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 serve: .venv/installed
-	@$(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
+	@exec $(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto $(PYTEST_OPTIONS)
@@ -41,7 +41,7 @@ bench: .venv/installed-dev
 
 build: .venv/installed-dev
 	rm -rf build dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build --quiet
 
 clean:
 	rm -rf .venv .data build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -59,7 +59,7 @@ clean:
 .venv/bin/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found. Install one (Debian: apt install python3 python3-venv),' \
 	    'or say where it is: make PYTHON=/path/to/python $(MAKECMDGOALS)' >&2; exit 1; }
-	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(PYTHON) is older than Python 3.11' >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo '$(PYTHON) is not Python 3.11 or newer' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { echo 'The venv module of $(PYTHON) is missing.' \
 	    'Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	'$(PYTHON)' -m venv .venv || { rm -rf .venv; exit 1; }

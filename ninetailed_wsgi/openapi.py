@@ -56,10 +56,6 @@ def _schema(name: str) -> Json:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _text(description: str, **more: Any) -> Json:
-    return {"type": "string", "description": description, **more}
-
-
 _PARAMETERS: Json = {
     "organizationId": {
         "name": "organizationId",
@@ -136,7 +132,7 @@ _ERRORS = (
 
 
 def _responses() -> Json:
-    answers = {
+    answers: Json = {
         name: {
             "description": when,
             "headers": _TRACED,
@@ -150,6 +146,10 @@ def _responses() -> Json:
         for name, _, code, when in _ERRORS
     }
     one_value = {"schema": {"type": "string"}}
+    answers["Unavailable"]["headers"] = {
+        **_TRACED,
+        "Retry-After": {"schema": {"type": "integer", "description": "Seconds."}},
+    }
     names = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
              "Access-Control-Max-Age")  # fmt: skip
     answers["CrossOrigin"] = {
@@ -166,7 +166,8 @@ def _failures(names: Iterable[str]) -> Json:
 
 
 _ALWAYS = ("MethodNotAllowed", "InternalServerError", "Unavailable")
-_READING = ("InvalidData", "ProfileNotFound", "ProfileOverload", *_ALWAYS)
+_READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
+_DELETING = ("ProfileNotFound", "ProfileOverload", *_ALWAYS)
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "ProfileOverload", *_ALWAYS)
 
 
@@ -221,13 +222,13 @@ def _read(id_: str, summary: str, answer: Json, *parameters: str) -> Json:
 
 
 def _api_paths(explain: bool) -> Json:
-    one, one_answer = "/profiles/{idOrAlias}", _schema("profile-response")
+    one, one_answer, empty = "/profiles/{idOrAlias}", _schema("profile-response"), _schema("empty-response")
     routes: dict[str, Json] = {
         "/profiles": {"post": _write("createProfile", "Create a profile")},
         one: {
             "post": _write("updateProfile", "Update a profile, or create it under this id"),
             "get": _read("getProfile", "Get a profile, evaluated now", one_answer, "locale"),
-            "delete": _read("deleteProfile", "Delete a profile and all its aliases", _schema("empty-response")),
+            "delete": _operation("deleteProfile", "profiles", "Delete a profile and all its aliases", empty, _DELETING),
         },
         "/events": {"post": _batch("upsertProfiles", "Create or update many profiles", "batch-response")},
         "/import/events": {
@@ -235,7 +236,8 @@ def _api_paths(explain: bool) -> Json:
         },
     }
     if explain:
-        reasons = {"type": "object", "description": "Each audience and experience with the reasons for its outcome."}
+        told = "The usual envelope; data has the profile, and each audience and experience with its reasons."
+        reasons = {"type": "object", "description": told}
         routes[one + "/explain"] = {"get": _read("explainProfile", "Say why a profile gets what it gets", reasons)}
     for route, item in routes.items():
         item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION))
@@ -249,7 +251,7 @@ _NO_PUNCTUATION = str.maketrans("", "", "/{}")
 
 def _own_paths() -> Json:
     """The routes of the service itself, which stand outside every organization."""
-    state = {"type": "object", "description": "The state, for people to read."}
+    state = _schema("empty-response")
     whole = {"type": "object", "description": "An OpenAPI 3.1 document."}
     return {
         "/health/live": {

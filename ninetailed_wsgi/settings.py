@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import logging
 import math
 import os
 import re
@@ -18,6 +19,8 @@ from typing import Any
 from ninetailed_wsgi.errors import SettingsError
 
 PREFIX = "NINETAILED_"
+
+_log = logging.getLogger("ninetailed_wsgi")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -254,18 +257,21 @@ class Settings:
         """Settings from keywords first, then ``NINETAILED_*`` variables, then the defaults.
 
         Args:
-            environ: the environment variables; those without the prefix are ignored.
+            environ: the environment variables. Those without the prefix are ignored; so are, with a warning, those with
+                it that are no option, unless they look like a misspelt one.
             keywords: options by name, as the constructor takes them.
 
         Raises:
             SettingsError: bad values and unknown names, all of them at once.
         """
         known = {each.name: each for each in OPTIONS}
-        problems = [
-            f"{name}: no such environment variable{_nearest(name, [each.variable for each in OPTIONS])}"
-            for name in sorted(environ)
-            if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in known
-        ]
+        problems = []
+        for name in sorted(environ):
+            if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in known:
+                if nearest := _nearest(name, [each.variable for each in OPTIONS], cutoff=0.85):
+                    problems.append(f"{name}: no such environment variable{nearest}")
+                else:  # the host site's own, say for the browser SDK
+                    _log.warning("%s is no option of ninetailed-wsgi and is ignored", name)
         problems += [f"{name}: no such option{_nearest(name, known)}" for name in sorted(keywords) if name not in known]
         given: dict[str, Any] = {each.name: environ[each.variable] for each in OPTIONS if each.variable in environ}
         given.update((name, value) for name, value in keywords.items() if name in known)
@@ -338,8 +344,8 @@ def _shown(given: object) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -216,7 +216,7 @@ def _readings(error: ValidationError, resolve: Resolve) -> Iterator[tuple[Path, 
         case keyword:
             seen = f"the member name {_quoted(error.instance)}" if "propertyNames" in error.schema_path else ""
             expected = _expected(schema, resolve)
-            if keyword in _UNTOLD:
+            if keyword in _UNTOLD and not error.context:
                 expected += f" ({keyword} {_cut(json.dumps(value, ensure_ascii=False))})"
             yield path, expected, seen
 
@@ -373,8 +373,12 @@ def _why_not_json(raw: bytes, error: json.JSONDecodeError) -> str:
         return f"body: not UTF-8 at byte {undecodable.start + 1}"
     if "depth" in error.msg or "recursion" in error.msg.lower():  # orjson's own limit, which is wider than ours
         return _TOO_DEEP
-    reason = error.msg
-    no_number = re.compile(r"-?(NaN|Infinity)").match(text, error.pos)
-    if no_number:
-        reason = f"{no_number[0]} is not a JSON value"
-    return f"body: not valid JSON at line {error.lineno} column {error.colno}: {reason}"
+    # orjson points behind the sign of -Infinity.
+    start = error.pos - text.startswith("-", max(error.pos - 1, 0), error.pos)
+    no_number = _NO_NUMBER.match(text, start)
+    reason = f"{no_number[0]} is not a JSON value" if no_number else error.msg
+    column = error.colno - (error.pos - start if no_number else 0)
+    return f"body: not valid JSON at line {error.lineno} column {column}: {reason}"
+
+
+_NO_NUMBER = re.compile(r"-?(NaN|Infinity)")

@@ -24,7 +24,8 @@ def build(kind: str, source: Path, target: Path) -> Path:
     """Build a ``wheel`` or ``sdist`` with the installed setuptools, as pip does, but without fetching anything."""
     target.mkdir(exist_ok=True)
     program = f"from setuptools import build_meta; build_meta.build_{kind}({str(target)!r})"
-    subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", program], cwd=source, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, f"is setuptools as new as the extra dev asks for?\n{run.stderr[-2000:]}"
     (built,) = target.iterdir()
     return built
 

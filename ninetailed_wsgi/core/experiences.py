@@ -65,6 +65,8 @@ class Experience:
         ends: where the range of each variant index ends; the range begins where the one before ends, the first at 0.
         sticky: whether a stored assignment decides.
         outcomes: the answers by variant index, as far as there are shares or variants.
+        traffic_prefix: with the stable id after it, the text whose fraction must lie below ``traffic``.
+        distribution_prefix: with the stable id after it, the text whose fraction chooses among the ranges.
     """
 
     id: str
@@ -86,21 +88,13 @@ class Experience:
             return index
         if self.audience is not None and self.audience not in audiences:
             return None
-        if not self.traffic > self.traffic_hash(stable_id):
+        if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
             return None
-        return self.distributed(self.distribution_hash(stable_id))
+        return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
 
     def sticky_index(self, sticky: Mapping[str, int]) -> int | None:
         """The stored assignment: it stays although distribution, traffic or audience would decide otherwise now."""
         return sticky.get(self.id) if self.sticky else None
-
-    def traffic_hash(self, stable_id: str) -> float:
-        """The visitor's fraction that must lie below the share of traffic."""
-        return hash_fraction(self.traffic_prefix + stable_id)
-
-    def distribution_hash(self, stable_id: str) -> float:
-        """The visitor's fraction that chooses among the ranges."""
-        return hash_fraction(self.distribution_prefix + stable_id)
 
     def distributed(self, fraction: float) -> int:
         """The first index in whose range a fraction lies, borders included; none: 0."""
@@ -148,9 +142,10 @@ class ExperienceSet:
         for experience in self.experiences:
             index = experience.assign(stable_id, belongs_to, sticky)
             if index is not None:
-                item, its_changes = experience.outcome(index)
-                items.append(item)
-                changes.extend(its_changes)
+                outcome = experience.outcome(index)
+                items.append(outcome.item)
+                if outcome.changes:
+                    changes.extend(outcome.changes)
         return items, changes
 
     def explain(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -169,8 +164,8 @@ def _explain(
 ) -> dict[str, Any]:
     index = experience.assign(stable_id, audiences, sticky)
     kept = experience.sticky_index(sticky)
-    traffic_hash = experience.traffic_hash(stable_id)
-    distribution_hash = experience.distribution_hash(stable_id)
+    traffic_hash = hash_fraction(experience.traffic_prefix + stable_id)
+    distribution_hash = hash_fraction(experience.distribution_prefix + stable_id)
     return {
         "id": experience.id,
         "name": experience.name,

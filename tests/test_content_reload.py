@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ninetailed_wsgi.catalog import Catalog, ContentSource, source
+from ninetailed_wsgi.errors import SettingsError
+
+LOGGER = "ninetailed_wsgi.content"
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def content(version: int | str) -> bytes:
+    """Content whose every part names its version."""
+    name = f"v{version}"
+    rules = {"any": [{"all": [{"type": "identify", "key": "plan", "operator": "equal", "value": name}]}]}
+    experience = {"id": "test", "name": name, "type": "nt_experiment", "audience": "people", "config": {"traffic": 1}}
+    return json.dumps(
+        {
+            "audiences": [{"id": "people", "name": name, "rules": rules}],
+            "experiences": [experience],
+            "mergeTags": [{"id": "traits.name", "fallback": name}],
+        }
+    ).encode()
+
+
+def versions(catalog: Catalog) -> set[str | None]:
+    """The versions that the parts of a catalogue come from: one, where it was swapped as a whole."""
+    named = {audience.name for audience in catalog.audience_list} | {listed.name for listed in catalog.experience_list}
+    return named | {tag.fallback for tag in catalog.merge_tags.values()}
+
+
+def put(path: Path, raw: bytes) -> None:
+    """Replace a file at once, as careful tools do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(raw)
+    new.replace(path)
+
+
+def started(path: Path, clock: Any, **options: Any) -> ContentSource:
+    opened = ContentSource(path, clock=clock, **options)
+    opened.load()
+    return opened
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+BROKEN = {
+    "half written": content(2)[:100],
+    "empty": b"",
+    "of an unknown form": b'{"something": "else"}',
+    "with an entry in error": b'{"audiences": [{"id": "a", "rules": {"any": 5}}, {"id": "b", "rules": {"any": []}}]}',
+}
+
+
+def test_a_changed_file_is_served_after_the_next_look_and_not_before(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    put(path, content(2))
+
+    clock.passes(0.9)
+    assert versions(opened.catalog("acme", "main")) == {"v1"}
+    clock.passes(0.2)
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_by_default_a_changed_file_is_noticed_within_two_seconds(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    clock.passes(1.5)
+    opened.catalog("acme", "main")
+    put(path, content(2))
+    clock.passes(1.99)
+
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_an_unchanged_file_keeps_its_catalogue(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    before = opened.catalog("acme", "main")
+    clock.passes(5)
+
+    assert opened.catalog("acme", "main") is before
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    status = path.stat()
+    put(path, content(2))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    clock.passes(2)
+
+    assert path.stat().st_size == status.st_size
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_version_is_reported_once_and_the_old_one_stays(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, raw: bytes
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    put(path, raw)
+    for _ in range(5):
+        clock.passes(2)
+        assert versions(opened.catalog("acme", "main")) == {"v1"}
+
+    (line,) = errors(caplog)
+    assert line.startswith(f"{path}: ")
+    assert line.endswith("; the content read before stays")
+    assert [problem.severity for problem in opened.problems()] == ["error"]
+
+
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
+def test_a_sound_version_after_a_broken_one_is_served(tmp_path: Path, clock: Clock, raw: bytes) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    put(path, raw)
+    clock.passes(2)
+    opened.catalog("acme", "main")
+    put(path, content(3))
+    clock.passes(2)
+
+    assert versions(opened.catalog("acme", "main")) == {"v3"}
+    assert opened.problems() == ()
+
+
+def test_the_report_of_a_broken_version_names_file_entry_place_and_expectation(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    put(path, content(2).replace(b'"equal"', b'"equls"'))
+    clock.passes(2)
+    opened.catalog("acme", "main")
+
+    (line,) = errors(caplog)
+    assert line.startswith(
+        f'{path}: entry people: rules.any[0].all[0].operator: found "equls", expected one of equal, '
+    )
+
+
+def test_each_further_broken_version_is_reported(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    for raw in BROKEN.values():
+        put(path, raw)
+        clock.passes(2)
+        opened.catalog("acme", "main")
+
+    assert len(errors(caplog)) == len(BROKEN)
+
+
+def test_a_new_version_is_announced_with_what_it_holds(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    put(path, content(2))
+    clock.passes(2)
+    with caplog.at_level(logging.INFO, LOGGER):
+        version = opened.catalog("acme", "main").version
+
+    assert caplog.messages == [f"content of */* is version {version}: 1 audiences, 1 experiences, 1 merge tags"]
+
+
+# Several environments
+
+
+def test_a_broken_file_holds_back_its_own_environment_only(tmp_path: Path, clock: Clock) -> None:
+    for environment in ("main", "dev"):
+        put(tmp_path / "acme" / f"{environment}.json", content(1))
+    opened = started(tmp_path, clock)
+    put(tmp_path / "acme" / "main.json", b"{")
+    put(tmp_path / "acme" / "dev.json", content(2))
+    clock.passes(2)
+
+    assert versions(opened.catalog("acme", "main")) == {"v1"}
+    assert versions(opened.catalog("acme", "dev")) == {"v2"}
+
+
+def test_an_environment_whose_files_did_not_change_keeps_its_catalogue(tmp_path: Path, clock: Clock) -> None:
+    for environment in ("main", "dev"):
+        put(tmp_path / "acme" / f"{environment}.json", content(1))
+    opened = started(tmp_path, clock)
+    before = opened.catalog("acme", "main")
+    put(tmp_path / "acme" / "dev.json", content(2))
+    clock.passes(2)
+
+    assert opened.catalog("acme", "main") is before
+
+
+def test_a_new_environment_is_picked_up(tmp_path: Path, clock: Clock) -> None:
+    put(tmp_path / "acme" / "main.json", content(1))
+    opened = started(tmp_path, clock)
+    put(tmp_path / "other" / "main.json", content(2))
+    clock.passes(2)
+
+    assert versions(opened.catalog("other", "main")) == {"v2"}
+    assert versions(opened.catalog("acme", "main")) == {"v1"}
+
+
+def test_a_new_environment_that_is_broken_has_the_shared_content_until_it_is_mended(
+    tmp_path: Path, clock: Clock
+) -> None:
+    put(tmp_path / "shared.json", content(1))
+    opened = started(tmp_path, clock)
+    put(tmp_path / "other" / "main.json", b"{")
+    clock.passes(2)
+    assert versions(opened.catalog("other", "main")) == {"v1"}
+
+    put(tmp_path / "other" / "main.json", b'{"mergeTags": [{"id": "own"}]}')
+    clock.passes(2)
+    assert set(opened.catalog("other", "main").merge_tags) == {"traits.name", "own"}
+
+
+def test_a_changed_shared_file_changes_every_environment(tmp_path: Path, clock: Clock) -> None:
+    put(tmp_path / "shared.json", content(1))
+    put(tmp_path / "acme" / "main.json", b'{"mergeTags": []}')
+    opened = started(tmp_path, clock)
+    put(tmp_path / "shared.json", content(2))
+    clock.passes(2)
+
+    assert versions(opened.catalog("acme", "main")) == versions(opened.catalog("any", "other")) == {"v2"}
+
+
+# Files that go away
+
+
+@pytest.mark.parametrize(
+    "layout", ["shop.json", "content/shop.json", "content/acme/main.json", "content/acme/main/shop.json"]
+)
+def test_content_whose_file_is_gone_stays_and_that_is_reported_once(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, layout: str
+) -> None:
+    path = tmp_path / layout
+    put(path, content(1))
+    opened = started(path if layout == "shop.json" else tmp_path / "content", clock)
+    path.unlink()
+    for _ in range(5):
+        clock.passes(2)
+        assert versions(opened.catalog("acme", "main")) == {"v1"}
+
+    (line,) = errors(caplog)
+    assert line.startswith(f"{path}: ")
+
+    put(path, content(2))
+    clock.passes(2)
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+    assert opened.problems() == ()
+
+
+def test_a_folder_that_is_gone_leaves_its_content_serving(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "content"
+    put(folder / "acme" / "main.json", content(1))
+    opened = started(folder, clock)
+    folder.rename(tmp_path / "away")
+    for _ in range(3):
+        clock.passes(2)
+        assert versions(opened.catalog("acme", "main")) == {"v1"}
+
+    assert errors(caplog) == [f"{folder}: cannot be read: No such file or directory; the content read before stays"]
+
+
+def test_one_of_several_files_that_is_gone_counts_at_the_second_look(tmp_path: Path, clock: Clock) -> None:
+    put(tmp_path / "one.json", content(1))
+    put(tmp_path / "two.json", b'{"mergeTags": [{"id": "two"}]}')
+    opened = started(tmp_path, clock)
+    (tmp_path / "two.json").unlink()
+
+    clock.passes(1)
+    assert "two" in opened.catalog("acme", "main").merge_tags
+    clock.passes(1)
+    assert "two" not in opened.catalog("acme", "main").merge_tags
+    assert opened.problems() == ()
+
+
+def test_files_that_are_deleted_and_copied_anew_one_by_one_are_never_served_in_part(
+    tmp_path: Path, clock: Clock
+) -> None:
+    names = ("one", "two", "three")
+
+    def tags() -> set[str]:
+        clock.passes(1)
+        return set(opened.catalog("acme", "main").merge_tags)
+
+    def copy(name: str) -> None:
+        put(tmp_path / f"{name}.json", json.dumps({"mergeTags": [{"id": name}]}).encode())
+
+    for name in names:
+        copy(name)
+    opened = started(tmp_path, clock)
+    for name in names:
+        (tmp_path / f"{name}.json").unlink()
+        assert tags() == set(names)
+    for name in names:
+        copy(name)
+        assert tags() == set(names)
+
+
+# Many threads
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_while_one_thread_reads_new_content_the_others_get_the_old(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    path.unlink()
+    os.mkfifo(path)  # reading a pipe waits until someone writes
+    clock.passes(2)
+    noticing = threading.Thread(target=opened.catalog, args=("acme", "main"), daemon=True)
+    noticing.start()
+    with path.open("wb") as pipe:  # opens when the other thread reads
+        assert versions(opened.catalog("acme", "main")) == {"v1"}
+        pipe.write(content(2))
+    noticing.join(timeout=30)
+
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_every_thread_sees_each_version_as_a_whole_while_content_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(0))
+    ticks = itertools.count()
+    opened = ContentSource(path, clock=lambda: float(next(ticks)), check_every=5)
+    opened.load()
+    seen: list[set[str | None]] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            seen.append(versions(opened.catalog("acme", "main")))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for version in range(1, 51):
+        put(path, content(version) if version % 3 else content(version)[: version * 4])
+    done.set()
+    for thread in threads:
+        thread.join()
+    for _ in range(10):
+        last = versions(opened.catalog("acme", "main"))
+
+    assert all(len(one) == 1 for one in seen)
+    assert set().union(*seen) <= {f"v{version}" for version in range(51) if version % 3 or not version}
+    assert last == {"v50"}
+
+
+def test_an_error_of_our_own_while_looking_does_not_reach_the_visitor(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+
+    def fail(_: Path) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(source, "find_files", fail)
+    clock.passes(2)
+    assert versions(opened.catalog("acme", "main")) == {"v1"}
+    assert errors(caplog) == [f"{path} could not be looked at; the content read before stays"]
+
+    monkeypatch.undo()
+    put(path, content(2))
+    clock.passes(2)
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_a_start_with_broken_content_is_refused_with_every_error(tmp_path: Path, clock: Clock) -> None:
+    for name, raw in BROKEN.items():
+        put(tmp_path / "acme" / f"{name}.json", raw)
+
+    with pytest.raises(SettingsError) as refusal:
+        started(tmp_path, clock)
+
+    assert len(refusal.value.problems) == len(BROKEN)

@@ -1,0 +1,155 @@
+"""The OpenAPI document: whole, valid, and made of the schema files."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from ninetailed_wsgi import errors
+from ninetailed_wsgi.openapi import document
+from ninetailed_wsgi.validation import Schemas
+
+SCHEMAS = Schemas()
+PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"
+PLAIN = document(SCHEMAS)
+EXPLAINING = document(SCHEMAS, explain=True)
+METHODS = {"get", "post", "delete", "options"}
+
+
+def operations(described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in described["paths"].items():
+        for method in METHODS & set(item):
+            yield f"{method.upper()} {path.removeprefix(PREFIX)}", item[method]
+
+
+def resolved(described: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    found: Any = described
+    for step in node["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("described", [PLAIN, EXPLAINING], ids=["plain", "explaining"])
+def test_the_document_is_valid_openapi_3_1(described: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(described).validate()  # type: ignore[arg-type]
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_every_route_and_method_is_described() -> None:
+    assert {name for name, _ in operations(PLAIN) if not name.startswith("OPTIONS")} == {
+        "POST /profiles",
+        "POST /profiles/{idOrAlias}",
+        "GET /profiles/{idOrAlias}",
+        "DELETE /profiles/{idOrAlias}",
+        "POST /events",
+        "POST /import/events",
+        "GET /health/live",
+        "GET /health/ready",
+        "GET /openapi.json",
+    }
+
+
+def test_every_api_route_answers_a_browser_that_asks_first() -> None:
+    for path, item in PLAIN["paths"].items():
+        assert ("options" in item) == path.startswith(PREFIX)
+
+
+def test_the_route_that_explains_is_described_only_where_it_is_served() -> None:
+    extra = {name for name, _ in operations(EXPLAINING)} - {name for name, _ in operations(PLAIN)}
+    assert extra == {"GET /profiles/{idOrAlias}/explain", "OPTIONS /profiles/{idOrAlias}/explain"}
+
+
+def test_no_two_operations_have_the_same_id() -> None:
+    ids = [operation["operationId"] for _, operation in operations(EXPLAINING)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_preflight_can_be_asked_of_create_and_update_alone() -> None:
+    asking = {
+        name for name, o in operations(PLAIN) if {"$ref": "#/components/parameters/type"} in o.get("parameters", [])
+    }
+    assert asking == {"POST /profiles", "POST /profiles/{idOrAlias}"}
+
+
+def test_every_request_body_may_be_json_or_plain_text() -> None:
+    for name, operation in operations(PLAIN):
+        assert ("requestBody" in operation) == name.startswith("POST")
+        if "requestBody" in operation:
+            content = operation["requestBody"]["content"]
+            assert set(content) == {"application/json", "text/plain"}
+            assert content["text/plain"]["schema"]["contentSchema"] == content["application/json"]["schema"]
+
+
+def test_every_status_and_error_code_of_the_api_is_described() -> None:
+    described = {
+        (int(status), resolved(PLAIN, response)["content"]["application/json"]["example"]["error"]["code"])
+        for _, operation in operations(PLAIN)
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    components = PLAIN["components"]["responses"].values()
+    examples = [response["content"]["application/json"]["example"] for response in components if "content" in response]
+    raised = {
+        kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.NinetailedError)
+    }
+    # SettingsError stops the start, it is never answered; no operation can have the unknown route.
+    answered = {(kind.status, kind.code) for kind in raised - {errors.SettingsError, errors.RouteNotFound}}
+    assert described == answered
+    assert {example["error"]["code"] for example in examples} == {kind.code for kind in raised}
+
+
+def test_every_example_of_an_error_is_an_error_answer() -> None:
+    for response in PLAIN["components"]["responses"].values():
+        for media in response.get("content", {}).values():
+            SCHEMAS.check("error-response", media["example"])
+
+
+def test_every_response_has_a_trace_header() -> None:
+    for _, operation in operations(EXPLAINING):
+        for response in operation["responses"].values():
+            told = resolved(EXPLAINING, response) if "$ref" in response else response
+            assert told["headers"]["traceparent"] == {"$ref": "#/components/headers/traceparent"}
+
+
+def test_the_schemas_are_those_of_the_files_and_none_is_left_out_or_idle() -> None:
+    text = json.dumps(PLAIN)
+    for name, schema in PLAIN["components"]["schemas"].items():
+        assert schema["description"] == SCHEMAS.documents[name]["description"]
+        assert f'"#/components/schemas/{name}"' in text
+    assert ".schema.json" not in text
+    assert "$id" not in text
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN["components"]["schemas"]))
+def test_an_embedded_schema_gives_the_verdicts_of_its_file(name: str) -> None:
+    registry: Registry[Any] = Registry().with_resource("urn:api", Resource(contents=PLAIN, specification=DRAFT202012))
+    embedded = Draft202012Validator({"$ref": f"urn:api#/components/schemas/{name}"}, registry=registry)
+    page = {"path": "", "referrer": "", "search": "", "url": ""}
+    library = {"library": {"name": "", "version": ""}}
+    event = {"type": "page", "channel": "web", "messageId": "1", "context": library, "properties": page}
+    requests = [{"events": [event]}, {"events": [{**event, "anonymousId": "a"}]}]
+    answer = {"data": {}, "error": None, "message": "ok"}
+    documents = [event, {**event, "type": "track"}, *requests, answer, {}, 5]
+    for candidate in documents:
+        try:
+            SCHEMAS.check(name, candidate)
+            valid = True
+        except errors.InvalidData:
+            valid = False
+        assert embedded.is_valid(candidate) == valid
+
+
+def test_reading_the_document_changes_nothing_in_the_schemas() -> None:
+    before = json.dumps(dict(SCHEMAS.documents))
+    document(SCHEMAS)["components"]["schemas"]["page"].clear()
+    assert json.dumps(dict(SCHEMAS.documents)) == before
+    assert document(SCHEMAS) == PLAIN
