@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import maxminddb
+from maxminddb.reader import Metadata
 
 from ninetailed_wsgi.errors import SettingsError
 
@@ -39,6 +40,12 @@ log = logging.getLogger("ninetailed_wsgi.location")
 # Databases whose records have the members of a City record; Country databases have fewer of them.
 ACCEPTED_TYPES = ("City", "Enterprise", "Country")
 _EXPECTED = 'expected a City database such as GeoLite2-City or GeoIP2-City ("Enterprise" and "Country" will do as well)'
+
+# How much of a new file is read before it is used (measured: 70 microseconds a record): whole up to this many nodes of
+# the search tree, else this many addresses of each family, evenly spread.
+SMALL_DATABASE = 2000
+SAMPLE = 1500
+MOST_RECORDS = 8000
 
 Place = dict[str, Any]
 
@@ -60,11 +67,10 @@ class _Opened:
 
     __slots__ = ("built", "database_type", "has_ipv6", "reader", "stamp", "warned")
 
-    def __init__(self, reader: maxminddb.Reader, stamp: _Stamp) -> None:
-        metadata = reader.metadata()
+    def __init__(self, reader: maxminddb.Reader, metadata: Metadata, stamp: _Stamp) -> None:
         self.reader = reader
         self.stamp = stamp
-        self.database_type = str(metadata.database_type)
+        self.database_type = metadata.database_type
         self.has_ipv6 = metadata.ip_version == 6
         self.built = datetime.fromtimestamp(metadata.build_epoch, UTC)
         self.warned = False
@@ -200,10 +206,7 @@ def _open(path: Path) -> _Opened:
         # Taken before the copy: a file that is still being written has another stamp at the next check.
         stamp = _Stamp.of(os.fstat(source.fileno()))
         with _private_copy(source) as copy:
-            opened = _open_copy(path, copy, stamp)
-    if not any(accepted in opened.database_type for accepted in ACCEPTED_TYPES):
-        raise SettingsError([f'geoip_database: {path} is of type "{opened.database_type}"; {_EXPECTED}'])
-    return opened
+            return _open_copy(path, copy, stamp)
 
 
 @contextmanager
@@ -237,19 +240,58 @@ def _open_file(path: Path) -> BinaryIO:
 
 
 def _open_copy(path: Path, copy: str, stamp: _Stamp) -> _Opened:
-    mode = maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP
     try:
-        opened = _Opened(maxminddb.open_database(copy, mode), stamp)
-    except Exception as problem:  # the reader meets damaged metadata with nearly any exception
-        # Its text names our copy, which means nothing to the person who reads this.
-        raise SettingsError([f"geoip_database: {path} is damaged or no MaxMind database; {_EXPECTED}"]) from problem
-    try:
-        # A few addresses from all over: a copy that was torn in the middle shows here, before it replaces a good one.
-        for first in range(1, 224):
-            opened.reader.get(f"{first}.{first * 37 % 256}.1.1")
-    except Exception as problem:
-        raise SettingsError([f"geoip_database: {path} is damaged ({problem}); {_EXPECTED}"]) from problem
-    return opened
+        with maxminddb.open_database(copy, maxminddb.MODE_MMAP) as slow:
+            metadata = slow.metadata()
+            if not any(accepted in metadata.database_type for accepted in ACCEPTED_TYPES):
+                raise SettingsError([f'geoip_database: {path} is of type "{metadata.database_type}"; {_EXPECTED}'])
+            _check(slow)
+        reader = maxminddb.open_database(copy, maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
+        return _Opened(reader, metadata, stamp)
+    except SettingsError:
+        raise
+    except Exception as problem:  # damage inside the file shows as nearly any exception
+        # The name of our copy means nothing to the person who reads this.
+        reason = str(problem).replace(copy, str(path))
+        raise SettingsError(
+            [f"geoip_database: {path} is damaged or no MaxMind database ({reason}); {_EXPECTED}"]
+        ) from problem
+
+
+def _check(slow: maxminddb.Reader) -> None:
+    """Read records with the reader written in Python, and raise for one that the C extension must not meet.
+
+    Measured with maxminddb 3.2.0: of all files that differ from our demo database in one bit, 0.6 percent end the
+    process inside the C extension, which takes every key of a map for text. The reader in Python raises for most of
+    these files, and the keys tell the others. A small database is read whole. Of a large one the sample finds a part
+    that was torn while it was written or sent, not a single wrong bit.
+    """
+    metadata = slow.metadata()
+    _check_keys(metadata.description)
+    families: list[tuple[type[IPv4Address] | type[IPv6Address], int]] = [(IPv4Address, 32)]
+    if metadata.ip_version == 6:
+        families.append((IPv6Address, 128))
+    for family, bits in families:
+        least_step = 1 if metadata.node_count <= SMALL_DATABASE else (1 << bits) // SAMPLE
+        number = 0
+        for _ in range(MOST_RECORDS):
+            record, prefix_length = slow.get_with_prefix_len(family(number))
+            _check_keys(record)
+            # On to the address behind this network.
+            number = max(number + least_step, (number | ((1 << (bits - prefix_length)) - 1)) + 1)
+            if number >> bits:
+                break
+
+
+def _check_keys(value: object) -> None:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if not isinstance(key, str):
+                raise maxminddb.InvalidDatabaseError("a map has a key that is no text")
+            _check_keys(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_keys(member)
 
 
 def _find(opened: _Opened, ip: object) -> object:

@@ -167,7 +167,7 @@ def _failures(names: Iterable[str]) -> Json:
 
 _ALWAYS = ("MethodNotAllowed", "InternalServerError", "Unavailable")
 _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
-_DELETING = ("ProfileNotFound", "ProfileOverload", *_ALWAYS)
+_DELETING = (*_READING, "ProfileOverload")
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "ProfileOverload", *_ALWAYS)
 
 

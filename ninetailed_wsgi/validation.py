@@ -110,21 +110,26 @@ class _Request:
         return self.whole.is_valid(document)
 
     def problems(self, document: object) -> list[str]:
-        events = document.get("events") if isinstance(document, dict) else None
-        if not isinstance(document, dict) or not isinstance(events, list):
-            return self.whole.problems(document)
-        # One event over the limit is enough to see that there are too many; a million would be walked in vain.
-        envelope = {**document, "events": events[: self.limit + 1]}
+        # Every list that these schemas describe has a maxItems within the limit, so that a list cut one behind it is
+        # still too long, and a million members are not walked to say so.
+        envelope = _shortened(document, self.limit + 1)
         found = {} if self.envelope.is_valid(envelope) else self.envelope.places(envelope, document, ())
-        more = False
+        events = envelope.get("events") if isinstance(envelope, dict) else None
         # jsonschema-rs's own list of errors is never lazy and repeats whole values; asking event by event stops early.
-        bad = (at for at, event in enumerate(events[: self.limit]) if not self.event.is_valid(event))
-        for index in bad:
-            more = len(found) >= MAX_PROBLEMS
-            if more:
-                break
-            found.update(self.event.places(events[index], document, ("events", index)))
-        return _lines(found or self.envelope.places(envelope, document, ()), more)
+        for index, event in enumerate(events[: self.limit] if isinstance(events, list) else ()):
+            if self.event.is_valid(event):
+                continue
+            if len(found) >= MAX_PROBLEMS:
+                return _lines(found, more=True)
+            found.update(self.event.places(event, document, ("events", index)))
+        return _lines(found or self.envelope.places(envelope, document, ()))
+
+
+def _shortened(value: Any, most: int) -> Any:
+    """The value with every list in it cut to ``most`` members, which are kept as they are."""
+    if isinstance(value, dict):
+        return {key: _shortened(child, most) for key, child in value.items()}
+    return value[:most] if isinstance(value, list) else value
 
 
 def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: Registry[Any]) -> _Compiled | _Request:

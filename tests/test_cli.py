@@ -219,13 +219,13 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
 
 def test_wrong_settings_stop_the_start_with_one_message_that_lists_them_all(tmp_path: Path) -> None:
     flags = ("--bind", "here", "--workers", "0")
-    ended = run("serve", *flags, folder=tmp_path, NINETAILED_HISTORY_DAYS="x", NINETAILED_X="")
+    ended = run("serve", *flags, folder=tmp_path, NINETAILED_HISTORY_DAYS="x", NINETAILED_WORKER="")
     assert ended.returncode == 2
     assert ended.stdout == ""
     first, *problems = ended.stderr.splitlines()
     assert first == "ninetailed-wsgi: cannot start:"
     options = [problem.split()[0].rstrip(":") for problem in problems]
-    assert options == ["bind", "workers", "history_days", "NINETAILED_X"]
+    assert options == ["bind", "workers", "history_days", "NINETAILED_WORKER"]
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def put(path: Path, raw: bytes) -> None:
 
 
 def started(path: Path, clock: Any, **options: Any) -> ContentSource:
-    opened = ContentSource(path, clock=clock, **options)
+    opened = ContentSource(path, clock=clock, **{"wall_clock": lambda: 0.0, **options})
     opened.load()
     return opened
 
@@ -125,6 +125,34 @@ def test_a_replaced_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, cl
 
     assert path.stat().st_size == status.st_size
     assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_a_second_change_within_one_tick_of_the_file_systems_clock_is_noticed_too(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    path.write_bytes(content(1))
+    os.utime(path, (1000, 1000))
+    opened = started(path, clock, wall_clock=lambda: 900 + clock.now)
+    path.write_bytes(content(2))
+    os.utime(path, (1000, 1000))
+    clock.passes(3)
+
+    assert versions(opened.catalog("acme", "main")) == {"v2"}
+
+
+def test_reading_unchanged_content_again_reports_nothing(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock)
+    before = opened.catalog("acme", "main")
+    put(path, b"{")
+    for _ in range(3):
+        put(path, b"{")
+        clock.passes(2)
+        assert opened.catalog("acme", "main") is before
+
+    assert len(errors(caplog)) == 1
 
 
 @pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
@@ -379,6 +407,7 @@ def test_every_thread_sees_each_version_as_a_whole_while_content_is_replaced(tmp
         thread.start()
     for version in range(1, 51):
         put(path, content(version) if version % 3 else content(version)[: version * 4])
+    os.utime(path, (0, 0))  # else it could look like the version before the last one, made in the same millisecond
     done.set()
     for thread in threads:
         thread.join()
@@ -397,7 +426,7 @@ def test_an_error_of_our_own_while_looking_does_not_reach_the_visitor(
     put(path, content(1))
     opened = started(path, clock)
 
-    def fail(_: Path) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(source, "find_files", fail)

@@ -328,6 +328,18 @@ def only_the_metadata(path: Path) -> None:
     path.write_bytes(DEMO.read_bytes()[DEMO.read_bytes().rindex(b"\xab\xcd\xefMaxMind.com") :])
 
 
+def a_map_with_a_number_for_a_key(path: Path) -> None:
+    """Write what ends the process inside the C extension of maxminddb 3.2.0."""
+    content = write_database(path, {"city": {"names": {"en": "Here"}}}).read_bytes()
+    # A text of two letters becomes a whole number of two bytes.
+    path.write_bytes(content.replace(b"\x42en\x44Here", b"\xa2en\x44Here"))
+
+
+def a_description_with_a_number_for_a_key(path: Path) -> None:
+    content = write_database(path, city("Here")).read_bytes()
+    path.write_bytes(content.replace(b"\xe1\x42en", b"\xe1\xa2en"))
+
+
 def only_the_marker_of_the_metadata(path: Path) -> None:
     path.write_bytes(b"\xab\xcd\xefMaxMind.com")
 
@@ -354,6 +366,8 @@ def built_at_an_impossible_time(path: Path) -> None:
         first_half,
         only_the_metadata,
         only_the_marker_of_the_metadata,
+        a_map_with_a_number_for_a_key,
+        a_description_with_a_number_for_a_key,
         folder,
         pipe,
         built_at_an_impossible_time,
@@ -477,7 +491,18 @@ def damaged_in_the_middle(path: Path) -> None:
     path.write_bytes(content.replace(b"Anywhere", b"\xff" * 8))
 
 
-@pytest.mark.parametrize("spoil", [wrong_type, vanished, empty, a_page_of_html, first_half, damaged_in_the_middle])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        wrong_type,
+        vanished,
+        empty,
+        a_page_of_html,
+        first_half,
+        damaged_in_the_middle,
+        a_map_with_a_number_for_a_key,
+    ],
+)
 def test_while_the_new_version_is_bad_the_old_one_serves_and_the_log_says_so_once(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
@@ -533,7 +558,10 @@ def test_a_version_that_could_not_be_copied_is_tried_again(
     assert len(caplog.records) == 1
 
 
-def test_a_damaged_record_gives_no_location_and_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_gives_no_location_and_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "MOST_RECORDS", 0)  # as in a file so large that the sample misses the record
     content = write_database(tmp_path / "a.mmdb", city("Somewhere")).read_bytes()
     (tmp_path / "b.mmdb").write_bytes(content.replace(b"Somewhere", b"\xff" * 9))
     database = LocationDatabase(tmp_path / "b.mmdb")

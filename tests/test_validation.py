@@ -259,6 +259,28 @@ def test_a_huge_list_of_events_is_refused_by_its_length_and_its_first_events() -
     assert len(found) == 11
 
 
+def test_a_huge_list_of_features_is_refused_by_its_length() -> None:
+    for events in ([page_event()], 5):
+        found = problems("profile-request", {"options": {"features": ["x"] * 100_000}, "events": events})
+        assert found[0] == "options.features: found a list of 100000 members, expected at most 10 members"
+        assert len(found) == 11
+
+
+@pytest.mark.parametrize("name", ["profile-request", "batch-request"])
+def test_what_the_slow_engine_walks_of_a_request_is_bounded_by_the_schemas(name: str) -> None:
+    """Refusing must not cost a sender's choice: every described list has a limit, no map's members are described."""
+    waiting, seen = [f"{name}.schema.json"], set()
+    while waiting:
+        file = waiting.pop().partition("#")[0]
+        document = SCHEMAS.documents[file.removesuffix(".schema.json")]
+        for path, member in [("", document), *members_of(document)]:
+            assert "items" not in member or member["maxItems"] <= 200, f"{file} {path}"
+            assert not {"additionalProperties", "patternProperties", "propertyNames", "uniqueItems"} & set(member), path
+        seen.add(file)
+        waiting += [reference for reference in references_of(document) if reference.partition("#")[0] not in seen]
+    assert len(seen) > 10
+
+
 def test_ten_problems_are_told_without_saying_that_there_are_more() -> None:
     found = problems("profile-request", {"events": [5] * 10})
     assert len(found) == 10

@@ -227,7 +227,7 @@ class _Compilation:
 
 
 def _place(entry: AudienceEntry | ExperienceEntry, path: str) -> str:
-    """Name a place by the members that the author sees; the core calls whole rules ``rules``, a whole config ``config``."""
+    """Name a place as the author sees it; to the core all rules are ``rules`` and a whole config is ``config``."""
     if isinstance(entry, ExperienceEntry) and path == "type":
         return entry.member.replace("config", "type")
     whole = "rules" if isinstance(entry, AudienceEntry) else "config"

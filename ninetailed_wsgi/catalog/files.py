@@ -21,22 +21,36 @@ EVERY = ("*", "*")
 Environment = tuple[str, str]
 Signature = tuple[int, int, int]
 
+# A file may change twice within one tick of its file system's clock: 4 ms on Linux, up to 2 s elsewhere.
+_COARSEST_TICK_NS = 2_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A content file as it was found: changed files have another signature (time in ns, size, inode)."""
+    """A content file as it was found.
+
+    Attributes:
+        signature: time of the last change in ns, size and inode; a changed file has another one.
+        settled: whether that time is so long ago that no later change can have the same one. So a file differs from
+            itself once, some time after a change, and is read again.
+    """
 
     path: Path
     signature: Signature
+    settled: bool
 
 
-def find_files(path: Path) -> dict[Environment, tuple[Found, ...]]:
+def find_files(path: Path, now: float) -> dict[Environment, tuple[Found, ...]]:
     """Find the files of each environment.
 
     A file is for every environment. In a folder, ``{organizationId}/{environmentSlug}.json`` and the files
     ``{organizationId}/{environmentSlug}/*.json`` are for that environment, and ``*.json`` at the top are for every
     environment, those with files of their own included. Names that begin with a dot are passed over. The names come
     from the folder and are only ever compared with those of a request, so that no request can lead out of it.
+
+    Args:
+        path: the file or folder.
+        now: seconds since the epoch.
 
     Returns:
         the files by (organization, environment), sorted by path; ``EVERY`` is there when a file is for every one.
@@ -45,35 +59,36 @@ def find_files(path: Path) -> dict[Environment, tuple[Found, ...]]:
         OSError: the path cannot be read.
     """
     if not path.is_dir():
-        return {EVERY: (_found(path),)}
-    shared = _json_files(path)
+        return {EVERY: (_found(path, now),)}
+    shared = _json_files(path, now)
     own: dict[Environment, list[Found]] = {}
     for organization in _folders(path):
-        for file in _json_files(organization):
+        for file in _json_files(organization, now):
             own.setdefault((organization.name, file.path.name.removesuffix(".json")), []).append(file)
         for environment in _folders(organization):
-            if files := _json_files(environment):
+            if files := _json_files(environment, now):
                 own.setdefault((organization.name, environment.name), []).extend(files)
     every = {EVERY: tuple(shared)} if shared else {}
     return every | {environment: (*shared, *files) for environment, files in own.items()}
 
 
-def _found(path: Path) -> Found:
+def _found(path: Path, now: float) -> Found:
     status = path.stat()
-    return Found(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+    settled = now * 1e9 - status.st_mtime_ns > _COARSEST_TICK_NS
+    return Found(path, (status.st_mtime_ns, status.st_size, status.st_ino), settled)
 
 
 def _entries(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
 
 
-def _json_files(folder: Path) -> list[Found]:
+def _json_files(folder: Path, now: float) -> list[Found]:
     files = []
     for path in _entries(folder):
         # A file may be renamed away while we look.
         with suppress(FileNotFoundError):
             if path.name.endswith(".json") and path.is_file():
-                files.append(_found(path))
+                files.append(_found(path, now))
     return files
 
 

@@ -42,6 +42,7 @@ class ContentSource:
         history_days: and of how many days.
         check_every: seconds between two looks for changed files.
         clock: monotonic seconds.
+        wall_clock: seconds since the epoch, as the files' times are.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class ContentSource:
         history_days: int = 365,
         check_every: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = None if path is None else Path(path)
         self._locale = locale
         self._history = (history_events, history_days)
         self._check_every = check_every
         self._clock = clock
+        self._wall_clock = wall_clock
         self._looking = threading.Lock()
         self._next_look = clock() + check_every
         self._served = _Served({}, self._compiled(Content()))
@@ -113,7 +116,7 @@ class ContentSource:
 
     def _load(self, path: Path) -> None:
         try:
-            self._files = find_files(path)
+            self._files = find_files(path, self._wall_clock())
         except OSError as error:
             self._troubles = (Problem("error", str(path), "", f"cannot be read: {error.strerror or error}"),)
             return
@@ -138,7 +141,7 @@ class ContentSource:
 
     def _look(self, path: Path) -> None:
         try:
-            files = find_files(path)
+            files = find_files(path, self._wall_clock())
         except OSError as error:
             self._trouble([Problem("error", str(path), "", f"cannot be read: {error.strerror or error}")])
             return
@@ -170,7 +173,8 @@ class ContentSource:
                 _log.error("%s; the content read before stays", problem)
         self._troubles = unique
 
-    def _replace(self, catalogs: Mapping[Environment, Catalog]) -> None:
+    def _replace(self, read: Mapping[Environment, Catalog]) -> None:
+        catalogs = {one: catalog for one, catalog in read.items() if not _same(catalog, self._latest.get(one))}
         self._latest = self._latest | dict(catalogs)
         broken = [environment for environment, catalog in catalogs.items() if catalog.errors]
         for problem in dict.fromkeys(problem for one in broken for problem in catalogs[one].errors):
@@ -191,3 +195,7 @@ class ContentSource:
                 len(catalog.experience_list),
                 len(catalog.merge_tags),
             )
+
+
+def _same(catalog: Catalog, other: Catalog | None) -> bool:
+    return other is not None and (catalog.version, catalog.problems) == (other.version, other.problems)
