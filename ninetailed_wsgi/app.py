@@ -12,14 +12,11 @@ import falcon
 import orjson
 
 from ninetailed_wsgi import openapi
-from ninetailed_wsgi.catalog import ContentSource
 from ninetailed_wsgi.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound
-from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.validation import Schemas
 
 PREFIX = "/v2/organizations/{organization}/environments/{environment}"
@@ -46,27 +43,9 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
         settings = Settings.from_env(**options)
     elif options:
         raise TypeError("give create_app either settings or options, not both")
-    content = ContentSource(
-        settings.content,
-        locale=settings.content_locale,
-        history_events=settings.history_events,
-        history_days=settings.history_days,
-    )
-    content.load()
-    location = LocationDatabase(settings.geoip_database) if settings.geoip_database else None
-    if location is None:
+    if settings.geoip_database is None:
         _log.warning("no location database is configured: profiles get no location from the visitor's address")
-    store = DiskStore(
-        settings.data_dir,
-        shards=settings.store_shards,
-        synchronous=settings.sqlite_synchronous,
-        timeout=settings.store_timeout,
-        history_events=settings.history_events,
-        history_days=settings.history_days,
-    )
-    environments = [Environment(*pair.split("/", 1)) for pair in settings.environments]
-    service = ExperienceService(store=store, content=content, location=location, environments=environments)
-    return api(service, settings)
+    return api(ExperienceService.from_settings(settings), settings)
 
 
 def api(service: ExperienceService, settings: Settings) -> App:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import check_all, check_start, failures
-from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.errors import NinetailedError, SettingsError
 from ninetailed_wsgi.settings import OPTIONS, Settings
 
 WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
@@ -18,11 +18,15 @@ WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One subcommand: its name, one line for the usage text, and what runs it and returns the exit status."""
+    """One subcommand: its name, one line for the usage text, and what runs it and returns the exit status.
+
+    ``arguments`` are those besides the options: name to how the usage text calls it and what it says of it.
+    """
 
     name: str
     help: str
     run: Callable[[argparse.Namespace], int]
+    arguments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,9 +72,35 @@ def _check(given: argparse.Namespace) -> int:
     return 1 if failures(findings) else 0
 
 
+def _explain(given: argparse.Namespace) -> int:
+    organization, slash, environment = given.where.partition("/")
+    try:
+        settings = _settings(given)
+        if not (organization and slash and environment):
+            raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
+        from ninetailed_wsgi import explanation  # only this command needs the service
+        from ninetailed_wsgi.service import ExperienceService
+
+        service = ExperienceService.from_settings(settings)
+        explained = service.explain(service.environment(organization, environment), given.profile)
+    except SettingsError as error:
+        return _refuse(error.problems)
+    except NinetailedError as error:
+        print(f"ninetailed-wsgi: {error}", file=sys.stderr)
+        return 1
+    print(explanation.text(explained))
+    return 0
+
+
 COMMANDS = (
     Command("serve", "serve the API under gunicorn", _serve),
     Command("check", "look at everything that a start depends on and say what was found", _check),
+    Command(
+        "explain",
+        "say why a visitor is in which audience and sees which variant",
+        _explain,
+        {"where": ("ORG/ENV", "organization and environment"), "profile": ("ID", "id or alias of the profile")},
+    ),
 )
 
 
@@ -86,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
             epilog="Every flag is also an environment variable: --data-dir is NINETAILED_DATA_DIR. A flag wins.",
             allow_abbrev=False,  # a shortened flag would change its meaning when a new option comes
         )
+        for name, (metavar, meaning) in command.arguments.items():
+            subparser.add_argument(name, metavar=metavar, help=meaning)
         _add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser
@@ -106,7 +138,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(given: argparse.Namespace) -> Settings:
-    typed = {name: value for name, value in vars(given).items() if name != "run"}
+    options = {option.name for option in OPTIONS}
+    typed = {name: value for name, value in vars(given).items() if name in options}
     return Settings.from_env(**typed)
 
 

@@ -263,7 +263,7 @@ def _check(slow: maxminddb.Reader) -> None:
 
     Measured with maxminddb 3.2.0: of all files that differ from our demo database in one bit, 0.6 percent end the
     process inside the C extension, which takes every key of a map for text. The reader in Python raises for most of
-    these files, and the keys tell the others. A small database is read whole. Of a large one the sample finds a part
+    these files, and the keys tell the rest. A small database is read whole. Of a large one the sample finds a part
     that was torn while it was written or sent, not a single wrong bit.
     """
     metadata = slow.metadata()

@@ -21,8 +21,10 @@ from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
 
 MAX_BATCH_PROFILES = 50
@@ -111,6 +113,31 @@ class ExperienceService:
         self._new_id = new_id
         self._new_session_id = new_session_id
 
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ExperienceService:
+        """The service that these settings describe; SettingsError names what cannot be used."""
+        content = ContentSource(
+            settings.content,
+            locale=settings.content_locale,
+            history_events=settings.history_events,
+            history_days=settings.history_days,
+        )
+        content.load()
+        store = DiskStore(
+            settings.data_dir,
+            shards=settings.store_shards,
+            synchronous=settings.sqlite_synchronous,
+            timeout=settings.store_timeout,
+            history_events=settings.history_events,
+            history_days=settings.history_days,
+        )
+        return cls(
+            store=store,
+            content=content,
+            location=LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
+            environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
+        )
+
     def environment(self, organization: str, environment: str) -> Environment:
         """The environment of a request; UnknownEnvironment when it is not served here."""
         asked = Environment(organization, environment)
@@ -167,19 +194,22 @@ class ExperienceService:
 
     def get(self, environment: Environment, name: str) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
-        return self._existing(environment, name).data
+        return self._existing(self._request(environment, self._clock()), environment.key(name)).data
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
-        """Why the visitor is in each audience and gets each variant, or not, by the functions that decide."""
+        """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
+
+        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say.
+        """
         request = self._request(environment, self._clock())
-        decided = self._existing(environment, name)
-        facts = _facts(decided.record, decided.next_ordinal, request.now)
-        record = decided.record
-        audiences = decided.data["profile"]["audiences"]
+        decided = self._existing(request, environment.key(name))
+        record, answered = decided.record, decided.data["profile"]
+        facts = _facts(record, decided.next_ordinal, request.now)
+        experiences = request.catalog.experiences
         return {
-            "profile": decided.data["profile"],
+            "profile": answered,
             "audiences": request.catalog.audiences.explain(facts),
-            "experiences": request.catalog.experiences.explain(record["stable_id"], audiences, record["sticky"]),
+            "experiences": experiences.explain(record["stable_id"], answered["audiences"], record["sticky"]),
         }
 
     def delete(self, environment: Environment, name: str) -> None:
@@ -191,11 +221,10 @@ class ExperienceService:
         catalog = self._content.catalog(environment.organization, environment.environment)
         return _Request(Overlay(self._store) if preflight else self._store, catalog, now)
 
-    def _existing(self, environment: Environment, name: str) -> Decided:
-        request = self._request(environment, self._clock())
-        found = identity.resolve(request.store, environment.key(name))
+    def _existing(self, request: _Request, name: Key) -> Decided:
+        found = identity.resolve(request.store, name)
         if found.record is None:
-            raise _not_found(name)
+            raise _not_found(name.name)
         if request.catalog.audiences.missing(found.record["counts"]):
             # An audience published since is counted from the kept history, once.
             self._fold(request, {found.key: []})

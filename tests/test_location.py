@@ -329,7 +329,7 @@ def only_the_metadata(path: Path) -> None:
 
 
 def a_map_with_a_number_for_a_key(path: Path) -> None:
-    """Write what ends the process inside the C extension of maxminddb 3.2.0."""
+    """Write what ends the process inside the C extension of maxminddb 3.2.0, were it ever looked up."""
     content = write_database(path, {"city": {"names": {"en": "Here"}}}).read_bytes()
     # A text of two letters becomes a whole number of two bytes.
     path.write_bytes(content.replace(b"\x42en\x44Here", b"\xa2en\x44Here"))
@@ -383,6 +383,17 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoil: Ca
     (problem,) = refusal.value.problems
     assert problem.startswith("geoip_database: ")
     assert str(path) in problem
+
+
+def test_a_large_database_is_opened_after_a_sample_of_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "SMALL_DATABASE", 0)
+    damaged_in_the_middle(tmp_path / "torn.mmdb")
+
+    assert LocationDatabase(DEMO).lookup(BERLIN, "en")[0]["city"] == "Berlin"
+    with pytest.raises(SettingsError, match="damaged"):
+        LocationDatabase(tmp_path / "torn.mmdb")
 
 
 def test_a_name_that_no_file_can_have_is_refused() -> None:
