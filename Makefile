@@ -18,7 +18,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
-DEMO := --data-dir .data --geoip-database fixtures/geo/demo.mmdb
+DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
 .PHONY: help serve test lint bench build clean
 

@@ -161,8 +161,7 @@ def check_content(settings: Settings) -> Finding:
     try:
         source.load()
     except SettingsError:
-        problems = tuple(str(problem) for problem in source.problems() if problem.severity == "error")
-        return Finding("fail", "content", f"{path} cannot be served, it has errors (--content):", problems)
+        return Finding("fail", "content", f"{path} cannot be served, it has errors (--content):", tuple(report(source)))
     return Finding("ok", "content", str(path), tuple(report(source)))
 
 

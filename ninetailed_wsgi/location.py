@@ -248,7 +248,7 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp) -> _Opened:
             _check(slow)
         reader = maxminddb.open_database(copy, maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
         return _Opened(reader, metadata, stamp)
-    except SettingsError:
+    except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage
         raise
     except Exception as problem:  # damage inside the file shows as nearly any exception
         # The name of our copy means nothing to the person who reads this.
