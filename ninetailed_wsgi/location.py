@@ -1,7 +1,6 @@
 """Where an address is: place names from a local MaxMind database that may be replaced while it is in use.
 
-Source: spec section 4 and the MaxMind DB format. geoip2's model objects would double the time of a look-up and
-its raw reader is a private attribute, so the records are read with maxminddb, which is what geoip2 itself reads with.
+Source: spec section 4 and the MaxMind DB format.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import geoip2.database
 import maxminddb
 from maxminddb.reader import Metadata
 
@@ -62,12 +62,20 @@ class _Stamp(NamedTuple):
         return cls(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
+class _Reader(geoip2.database.Reader):
+    """geoip2's reader, giving records as they are: its model objects would double the time of a look-up."""
+
+    def record(self, address: str | IPv4Address | IPv6Address) -> object:
+        """The record of an address, or None; raises ValueError for text that is no address."""
+        return self._db_reader.get(address)
+
+
 class _Opened:
     """One version of the database file, open for as long as somebody looks up in it."""
 
     __slots__ = ("built", "database_type", "has_ipv6", "reader", "stamp", "warned")
 
-    def __init__(self, reader: maxminddb.Reader, metadata: Metadata, stamp: _Stamp) -> None:
+    def __init__(self, reader: _Reader, metadata: Metadata, stamp: _Stamp) -> None:
         self.reader = reader
         self.stamp = stamp
         self.database_type = metadata.database_type
@@ -246,7 +254,7 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp) -> _Opened:
             if not any(accepted in metadata.database_type for accepted in ACCEPTED_TYPES):
                 raise SettingsError([f'geoip_database: {path} is of type "{metadata.database_type}"; {_EXPECTED}'])
             _check(slow)
-        reader = maxminddb.open_database(copy, maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
+        reader = _Reader(copy, mode=maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
         return _Opened(reader, metadata, stamp)
     except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage
         raise
@@ -300,14 +308,14 @@ def _find(opened: _Opened, ip: object) -> object:
         return None
     if ":" not in ip:
         # The reader takes text that is no address for a caller's mistake; here it only means "nowhere".
-        return opened.reader.get(ip) if _LIKE_IPV4.fullmatch(ip) else None
+        return opened.reader.record(ip) if _LIKE_IPV4.fullmatch(ip) else None
     try:
         address = IPv6Address(ip)
     except ValueError:
         return None
     if address.ipv4_mapped is not None:
-        return opened.reader.get(address.ipv4_mapped)
-    return opened.reader.get(address) if opened.has_ipv6 else None
+        return opened.reader.record(address.ipv4_mapped)
+    return opened.reader.record(address) if opened.has_ipv6 else None
 
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"

@@ -131,6 +131,7 @@ class ExperienceService:
             history_events=settings.history_events,
             history_days=settings.history_days,
         )
+        device_type("warm")  # the first one compiles every pattern, a tenth of a second that no visitor should wait
         return cls(
             store=store,
             content=content,
