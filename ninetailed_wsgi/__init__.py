@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.app import create_app
+    from ninetailed_wsgi.middleware import Ninetailed
     from ninetailed_wsgi.settings import Settings
 
 __version__ = "0.1.0"
 
-__all__ = ["Settings", "__version__", "create_app"]
+__all__ = ["Ninetailed", "Settings", "__version__", "create_app"]
 
-_HOMES = {"Settings": "ninetailed_wsgi.settings", "create_app": "ninetailed_wsgi.app"}
+_HOMES = {
+    "Ninetailed": "ninetailed_wsgi.middleware",
+    "Settings": "ninetailed_wsgi.settings",
+    "create_app": "ninetailed_wsgi.app",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -25,8 +25,11 @@ App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
 
 _log = logging.getLogger("ninetailed_wsgi")
 
-# W3C Trace Context, section 3.2: version, trace id, parent id, flags; all-zero ids are invalid.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; all-zero ids are invalid, and only versions
+# after 00 may have more.
+_TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
+)
 
 
 def create_app(settings: Settings | None = None, **options: Any) -> App:

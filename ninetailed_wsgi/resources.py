@@ -10,7 +10,7 @@ import orjson
 from falcon import Request, Response
 
 from ninetailed_wsgi.client_ip import ClientAddress
-from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge
+from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, RouteNotFound
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.validation import Schemas, read_json
 
@@ -65,17 +65,17 @@ class Profile(_Resource):
     """``/profiles/{idOrAlias}``: update, get, delete a profile; ``/explain`` behind it says why, where that is on."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        self._upsert(req, resp, self._service.environment(organization, environment), name)
+        self._upsert(req, resp, self._service.environment(organization, environment), _given(name))
 
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         where = self._service.environment(organization, environment)
         if self._edge.explain and name.endswith(_EXPLAIN):
             _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
         else:
-            _answer(resp, self._service.get(where, name))
+            _answer(resp, self._service.get(where, _given(name)))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        self._service.delete(self._service.environment(organization, environment), name)
+        self._service.delete(self._service.environment(organization, environment), _given(name))
         _answer(resp, {})
 
 
@@ -128,6 +128,13 @@ class Document:
     def on_get(self, req: Request, resp: Response) -> None:
         resp.content_type = falcon.MEDIA_JSON
         resp.data = self._text
+
+
+def _given(name: str) -> str:
+    """The name of a profile; callers who have none yet and leave it out must not all share one profile."""
+    if not name:
+        raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")
+    return name
 
 
 def _answer(resp: Response, data: dict[str, Any]) -> None:

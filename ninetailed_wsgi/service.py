@@ -148,6 +148,10 @@ class ExperienceService:
             )
         return asked
 
+    def content(self, organization: str, environment: str) -> Catalog:
+        """The published content of an environment."""
+        return self._content.catalog(organization, environment)
+
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
         self._store.check()
@@ -219,7 +223,7 @@ class ExperienceService:
             raise _not_found(name)
 
     def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
-        catalog = self._content.catalog(environment.organization, environment.environment)
+        catalog = self.content(environment.organization, environment.environment)
         return _Request(Overlay(self._store) if preflight else self._store, catalog, now)
 
     def _existing(self, request: _Request, name: Key) -> Decided:
@@ -257,14 +261,14 @@ class ExperienceService:
         """The other profile that an identify event leads to; None when the user id is or becomes the profile's own."""
         home = self._find(request, name)
         known = request.found[home].record if home in request.found else None
-        if user_id == home.name or (known and user_id in known["aliases"]):
+        if user_id == home.name:
             return None
         alias = home._replace(name=user_id)
         # What an earlier event of this run makes the alias's owner is not stored yet.
         owner = alias if alias in run else request.claims.get(alias)
         if owner is None:
             owner = identity.claim(request.store, home, user_id)
-            if owner == home:
+            if owner == home and not (known and user_id in known["aliases"]):
                 request.claims[alias] = home
         return None if owner == home else owner
 
@@ -272,8 +276,7 @@ class ExperienceService:
         """Two profiles that claimed the same alias at the same time are one visitor."""
         claims, request.claims = request.claims, {}
         for alias, claimant in claims.items():
-            owner = identity.claim(request.store, claimant, alias.name)
-            if owner != claimant:
+            while (home := request.home(claimant)) != (owner := identity.confirm(request.store, home, alias.name)):
                 self._join(request, claimant, owner)
 
     def _join(self, request: _Request, name: Key, owner: Key, generated: bool = False) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from ninetailed_wsgi.errors import SettingsError
 
 PREFIX = "NINETAILED_"
+UNIX_SOCKET = "unix"
 
 _log = logging.getLogger("ninetailed_wsgi")
 
@@ -141,6 +142,8 @@ def _list_of(read_item: Callable[[str], str]) -> Callable[[object], tuple[str, .
 
 
 def _network(item: str) -> str:
+    if item == UNIX_SOCKET:
+        return item
     try:
         ipaddress.ip_network(item)
     except ValueError:
@@ -148,7 +151,11 @@ def _network(item: str) -> str:
             right = str(ipaddress.ip_network(item, strict=False))
         except ValueError:
             right = ""
-        hint = f"; did you mean {right}?" if right else ", such as 10.0.0.0/8 or ::1"
+        hint = (
+            f"; did you mean {right}?"
+            if right
+            else ", such as 10.0.0.0/8, ::1, or {UNIX_SOCKET} for a proxy on a Unix socket"
+        )
         raise ValueError(f"IP addresses or networks, which {item!r} is not{hint}") from None
     return item
 

@@ -5,7 +5,6 @@ Source: spec section 6. Everything that an answer may hold is made at load; deci
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ VALUE_TYPES = ("String", "Boolean", "Number", "Object")
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
+# Far above any share; keeps out what cannot be added as a float.
+LARGEST_SHARE = 1e9
 
 
 class Replacement(NamedTuple):
@@ -49,10 +50,8 @@ class Outcome(NamedTuple):
 
 def hash_fraction(text: str) -> float:
     """MurmurHash3 x86 32-bit, seed 0, of the UTF-8 text, as a fraction: 0 and 1 are possible (spec section 6)."""
-    try:
-        return mmh3.hash(text, 0, False) / LARGEST_HASH
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON allows in an id
-        return mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, False) / LARGEST_HASH
+    # Bytes, never text: given half of a surrogate pair, which JSON allows in an id, mmh3 5.3 ends the whole process.
+    return mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, False) / LARGEST_HASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +257,7 @@ def _chosen(baseline: Any, variants: tuple[Any, ...], index: int) -> Any:
 
 
 def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST_SHARE
 
 
 def _traffic(given: Any, problems: Problems) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 Document = dict[str, Any]
-"""A profile record, or a pointer ``{"to": id}`` from an alias to its profile. Any JSON object without binary data."""
+"""A profile record, or a pointer from an alias to its profile (see identity.py). Any JSON object."""
 
 HistoryEvent = tuple[int, bytes]
 """An event as a history keeps it: its time (ms) and its JSON text."""
@@ -30,7 +30,8 @@ class Entry:
 
     Attributes:
         document: the receiver's own copy; None when there is nothing.
-        next_ordinal: the ordinal that the next event appended to the history gets.
+        next_ordinal: the ordinal that the next event appended to the history gets; while there is a document, no
+            ordinal is given twice, whatever was dropped of the history.
         history: reads the kept history, oldest first; costs a read, so it is called only when needed.
     """
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import diskcache
 import orjson
@@ -26,7 +26,7 @@ from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, Hist
 FORMAT = 1
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
-_LOOK_AGAIN = 1.0  # seconds between two looks whether the folder is still there
+_ROWS_AT_ONCE = 100  # documents read by one query when all are asked for
 
 
 class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
@@ -44,6 +44,14 @@ class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
         if mode != diskcache.core.MODE_RAW:
             raise StoreUnavailable("the store holds a value that this software never writes")
         return super().fetch(mode, filename, value, read)
+
+
+class _Shard(NamedTuple):
+    """An open shard, and which file that is: writes to a file that was removed or replaced would be lost unnoticed."""
+
+    cache: diskcache.Cache
+    file: Path
+    identity: tuple[int, int] | None
 
 
 class DiskStore:
@@ -79,11 +87,9 @@ class DiskStore:
         self._history_days = history_days
         self._clock = clock
         self._open_lock = threading.Lock()
-        self._shards: list[diskcache.Cache | None] = [None] * _prepare(self._folder, shards)
+        self._shards: list[_Shard | None] = [None] * _prepare(self._folder, shards)
         self._pid = os.getpid()
         self._inherited: list[Any] = []
-        self._identity = self._folder_identity()
-        self._looked = time.monotonic()
 
     # What the protocol of base.py asks for; its docstrings say what each does.
 
@@ -107,21 +113,13 @@ class DiskStore:
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
         for shard in range(len(self._shards)):
-            with self._serving(shard) as cache:
-                # Documents sort before histories, so a shard is done at its first history row.
-                for row in cache.iterkeys():
-                    if row[:1] != _DOCUMENT:
-                        break
-                    stored = _load(cache.get(row))
-                    if stored is None:
-                        continue
-                    key = Key(*stored.pop("key"))
-                    stored.pop("history", None)
-                    if organization in (None, key.organization) and environment in (None, key.environment):
-                        yield key, stored
+            for stored in self._stored_documents(shard):
+                key = _key_of(stored.pop("key"))
+                stored.pop("history", None)
+                if organization in (None, key.organization) and environment in (None, key.environment):
+                    yield key, stored
 
     def check(self) -> None:
-        self._looked = 0.0
         for shard in range(len(self._shards)):
             with self._serving(shard) as cache:
                 cache.get(_DOCUMENT)
@@ -130,9 +128,9 @@ class DiskStore:
 
     def close(self) -> None:
         with self._open_lock:
-            for cache in self._shards:
-                if cache is not None:
-                    cache.close()
+            for opened in self._shards:
+                if opened is not None:
+                    opened.cache.close()
             self._shards = [None] * len(self._shards)
 
     # One key
@@ -150,10 +148,25 @@ class DiskStore:
             return
         if write.events:
             kept = self._append(cache, digest, kept, write.events)
-        stored = {**write.document, "history": kept, "key": [*key]}
-        if kept[0] == kept[1]:
+        stored = {**write.document, "history": kept, "key": [_text(part) for part in key]}
+        if not kept[1]:
             del stored["history"]
         cache.set(_DOCUMENT + digest, orjson.dumps(stored))
+
+    def _stored_documents(self, shard: int) -> Iterator[dict[str, Any]]:
+        after: bytes | memoryview = _DOCUMENT
+        while True:
+            with self._serving(shard) as cache:
+                # PERF: diskcache's own iteration reads its index from the beginning for every hundred keys.
+                rows = cache._sql(
+                    "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?",
+                    (after, _HISTORY, _ROWS_AT_ONCE),
+                ).fetchall()
+                values = [cache.disk.fetch(mode, None, value, False) for _, mode, value in rows]
+            if not rows:
+                return
+            yield from map(_load, values)
+            after = rows[-1][0]
 
     # History: rows of the events that were written together, keyed by the ordinal of their first event. The document
     # holds [ordinal of the first kept event, next ordinal, events in the first row, newest time in the first row].
@@ -169,31 +182,40 @@ class DiskStore:
 
     def _history(self, cache: diskcache.Cache, digest: bytes, kept: list[int]) -> list[HistoryEntry] | None:
         ordinal, end = kept[:2]
-        first, after = end - self._history_events, self._clock() - self._history_days * DAY
+        first, since = end - self._history_events, self._since()
         entries: list[HistoryEntry] = []
         while ordinal < end:
             row = _load(cache.get(_row_key(digest, ordinal)))
             if row is None:
                 return None
-            entries += [(o, at, event) for o, (at, event) in enumerate(row, ordinal) if o >= first and at > after]
+            entries += [(o, at, event) for o, (at, event) in enumerate(row, ordinal) if o >= first and at >= since]
             ordinal += len(row)
         return entries
 
     def _append(
         self, cache: diskcache.Cache, digest: bytes, kept: list[int], events: Sequence[HistoryEvent]
     ) -> list[int]:
+        if len(events) > self._history_events:
+            first, end, *_ = self._drop_history(cache, digest, kept)
+            surplus = len(events) - self._history_events
+            kept, events = [first + surplus, end + surplus, 0, 0], events[surplus:]
         first, end, first_count, first_newest = kept
-        cache.set(_row_key(digest, end), b"[" + b",".join(b"[%d,%b]" % event for event in events) + b"]")
+        if events:
+            cache.set(_row_key(digest, end), b"[" + b",".join(b"[%d,%b]" % event for event in events) + b"]")
         if first == end:
-            first_count, first_newest = len(events), max(at for at, _ in events)
+            first_count, first_newest = len(events), max((at for at, _ in events), default=0)
         end += len(events)
-        after = self._clock() - self._history_days * DAY
-        while first < end and (end - first - first_count >= self._history_events or first_newest <= after):
+        since = self._since()
+        while first < end and (end - first - first_count >= self._history_events or first_newest < since):
             cache.delete(_row_key(digest, first))
             first += first_count
             row = _load(cache.get(_row_key(digest, first))) or []
-            first_count, first_newest = len(row), max((at for at, _ in row), default=0)
+            # A row that is not there, which only damage explains, is passed over.
+            first_count, first_newest = len(row) or 1, max((at for at, _ in row), default=0)
         return [first, end, first_count, first_newest]
+
+    def _since(self) -> int:
+        return self._clock() - self._history_days * DAY
 
     def _drop_history(self, cache: diskcache.Cache, digest: bytes, kept: list[int]) -> list[int]:
         ordinal, end = kept[:2]
@@ -214,7 +236,7 @@ class DiskStore:
             # A connection that failed may be left inside a transaction.
             with contextlib.suppress(sqlite3.Error):
                 cache.close()
-            raise StoreUnavailable(f"the store cannot serve now: {error}") from error
+            raise StoreUnavailable(f"the store cannot serve now: {_cause(error)}") from error
 
     @contextlib.contextmanager
     def _transaction(self, shard: int, digest: bytes) -> Iterator[diskcache.Cache]:
@@ -229,27 +251,29 @@ class DiskStore:
                     # Others got through to this very profile meanwhile: it is busy, the store is not stuck.
                     if cache.get(_DOCUMENT + digest) != before:
                         raise ProfileOverload("too many requests write this profile at the same time") from None
-                    # diskcache says Timeout for whatever kept a transaction from beginning.
-                    raise StoreUnavailable(f"the store cannot be written now: {error.__context__}") from None
+                    raise StoreUnavailable(f"the store cannot be written now: {_cause(error)}") from None
             yield cache
 
     def _shard(self, shard: int) -> diskcache.Cache:
         if self._pid != os.getpid():
             self._after_fork()
-        if time.monotonic() - self._looked > _LOOK_AGAIN:
-            self._look()
-        return self._shards[shard] or self._open(shard)
+        opened = self._shards[shard]
+        if opened is None or _identity(opened.file) != opened.identity:
+            opened = self._open(shard)
+        return opened.cache
 
-    def _open(self, shard: int) -> diskcache.Cache:
-        folder = self._folder / f"{shard:03d}"
+    def _open(self, shard: int) -> _Shard:
+        file = self._folder / f"{shard:03d}" / diskcache.core.DBNAME
         with self._open_lock:
-            if (cache := self._shards[shard]) is not None:
-                return cache
+            opened = self._shards[shard]
+            if opened is not None and _identity(file) == opened.identity:
+                return opened
+            self._check_folder()
             try:
-                folder.mkdir(mode=0o700, exist_ok=True)
-                self._wait_unlocked(folder / diskcache.core.DBNAME)
+                file.parent.mkdir(mode=0o700, exist_ok=True)
+                self._wait_unlocked(file)
                 cache = diskcache.Cache(
-                    str(folder),
+                    str(file.parent),
                     timeout=self._timeout / 2,  # a transaction is tried twice
                     disk=_BytesOnly,
                     eviction_policy="none",
@@ -257,15 +281,26 @@ class DiskStore:
                     sqlite_synchronous=self._synchronous,
                     # Without a memory map a file cut short is an error, not the death of the process.
                     sqlite_mmap_size=0,
-                    # 1 MiB for each connection: there is one for every thread and shard.
-                    sqlite_cache_size=256,
+                    # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
+                    sqlite_cache_size=64,
                 )
-            except (sqlite3.Error, OSError) as error:
-                raise StoreUnavailable(
-                    f"the store file {folder / diskcache.core.DBNAME} cannot be opened: {error}"
-                ) from error
-            self._shards[shard] = cache
-            return cache
+            except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+                raise StoreUnavailable(f"the store file {file} cannot be opened: {_cause(error)}") from error
+            opened = self._shards[shard] = _Shard(cache, file, _identity(file))
+            return opened
+
+    def _check_folder(self) -> None:
+        """A folder that was removed, or replaced by another kind of store, is not written to."""
+        try:
+            shards = _read_description(self._folder)
+        except FileNotFoundError:
+            raise StoreUnavailable(f"the data folder {self._folder} was removed while in use") from None
+        except (OSError, SettingsError) as error:
+            raise StoreUnavailable(str(error)) from error
+        if shards != len(self._shards):
+            raise StoreUnavailable(
+                f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
+            )
 
     def _wait_unlocked(self, file: Path) -> None:
         """Bound the wait for a locked file, for which opening it through diskcache would wait a minute."""
@@ -277,52 +312,40 @@ class DiskStore:
             connection.close()
 
     def _after_fork(self) -> None:
-        with self._open_lock:
-            if self._pid != os.getpid():
-                # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
-                self._inherited.append(self._shards)
-                self._shards = [None] * len(self._shards)
-                self._pid = os.getpid()
-
-    def _look(self) -> None:
-        """Notice that the folder was removed or replaced: writes to deleted files would be lost without an error."""
-        identity = self._folder_identity()
-        if identity != self._identity:
-            with self._open_lock:
-                self._shards = [None] * len(self._shards)
-            if identity is None:
-                raise StoreUnavailable(f"the data folder {self._folder} was removed while in use")
-            try:
-                self._shards = [None] * _prepare(self._folder, len(self._shards))
-            except SettingsError as error:
-                raise StoreUnavailable(str(error)) from error
-            self._identity = identity
-        self._looked = time.monotonic()
-
-    def _folder_identity(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._folder / "store.json")
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+        # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
+        self._inherited.append(self._shards)
+        self._shards = [None] * len(self._shards)
+        self._open_lock = threading.Lock()  # some thread of the parent may have held the old one
+        self._pid = os.getpid()
 
 
 def _prepare(folder: Path, shards: int) -> int:
     """Make the folder a store, or check that it is one; the number of its shards."""
-    description = folder / "store.json"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Listed before the look for store.json: another process may be making the same store.
+        foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name != "lost+found"]
+        description = folder / "store.json"
         if not description.exists():
-            if any(not name.startswith(".") for name in os.listdir(folder)):
+            if foreign:
                 raise SettingsError(
                     [f"data_dir: {folder} holds other files and no store; name an empty or a new folder"]
                 )
             _write_once(description, orjson.dumps({"format": FORMAT, "shards": shards}))
-        os.chmod(folder, 0o700)
-        found = orjson.loads(description.read_bytes())
-        written_by, count = found["format"], found["shards"]
+        os.chmod(folder, folder.stat().st_mode & 0o700)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise SettingsError([f"data_dir: {folder} is not writable"])
+        return _read_description(folder)
     except OSError as error:
         raise SettingsError([f"data_dir: {folder} cannot be used: {error.strerror}"]) from error
+
+
+def _read_description(folder: Path) -> int:
+    """The number of shards of the store in a folder; SettingsError when this software cannot read that store."""
+    description = folder / "store.json"
+    try:
+        found = orjson.loads(description.read_bytes())
+        written_by, count = found["format"], found["shards"]
     except (ValueError, TypeError, KeyError) as error:
         raise SettingsError(
             [f'data_dir: {description} is damaged: expected {{"format": {FORMAT}, "shards": ...}}']
@@ -346,10 +369,34 @@ def _write_once(file: Path, content: bytes) -> None:
             os.link(handle.name, file)
 
 
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
+    while isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__
+    return error
+
+
 def _digest(key: Key) -> bytes:
     """Sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same."""
     parts = [part.encode("utf-8", "surrogatepass") for part in key]
     return hashlib.blake2b(b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=16).digest()
+
+
+def _text(part: str) -> str:
+    """Part of a key as JSON can hold it: one character for each byte of its UTF-8, as lone surrogates are no JSON."""
+    return part.encode("utf-8", "surrogatepass").decode("latin-1")
+
+
+def _key_of(texts: list[str]) -> Key:
+    return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
 
 
 def _row_key(digest: bytes, ordinal: int) -> bytes:
@@ -366,4 +413,7 @@ def _load_document(cache: diskcache.Cache, digest: bytes) -> tuple[Document | No
 
 
 def _load(value: bytes | None) -> Any:
-    return None if value is None else orjson.loads(value)
+    try:
+        return None if value is None else orjson.loads(value)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error

@@ -1,20 +1,24 @@
-"""How a name finds its profile: aliases, claims and merges, each step atomic, repeatable and safe to be cut off.
+"""How a name finds its profile: aliases, claims, merges and deletion, each step atomic, repeatable, safe to be cut off.
 
-A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id}`` to the profile it is an alias
-of. **The record is the truth, the pointer an index entry**: a pointer counts only when the profile it names lists the
-alias. So a pointer left behind by a cut-off step or a deletion means nothing and may be overwritten.
+A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id, "turn": n}`` to the profile it
+is an alias of. **The record is the truth, the pointer an index entry**: a pointer counts only when the profile it names
+lists the alias. So a pointer left behind by a cut-off step means nothing and may be overwritten. Each pointer has
+another turn than the one before it, so that nobody overwrites a pointer that has changed since he looked.
 
-To claim an alias: the pointer is written first, then the record that lists it, then the pointer is looked at again:
-whoever finds it taken by another confirmed profile merges into that one.
+To claim an alias: the pointer is written first, then the record that lists it, then the pointer once more, unless it is
+found to lead to another profile by now: then the two merge. After that, whoever looks finds an alias that counts, and
+whoever looked before finds another turn.
 
 To merge a source into a target: (1) the source is marked ``"into": target`` and changes no more; (2) the target absorbs
 it, with its history, and lists it as an alias, in one write; (3) the source's aliases point to the target; (4) the
-source becomes a pointer. Whoever meets a marked source finishes these steps first.
+source becomes a pointer. To delete a profile is to merge it into nothing: (1) it is marked ``"into": None``; (2) its
+aliases' pointers are removed, and what it absorbed; (3) the record is removed. Whoever meets a marked record finishes
+these steps first.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import orjson
 
@@ -74,42 +78,61 @@ def _follow(store: Store, key: Key, entry: Entry) -> Found:
 def claim(store: Store, owner: Key, name: str) -> Key:
     """Make ``name`` an alias of ``owner`` unless it leads to a profile already; the key of the profile it belongs to.
 
-    The alias counts once the owner's record lists it. Called again after that, it confirms the claim.
+    The alias counts once the owner's record lists it; after that the claim has to be confirmed.
     """
     key = owner._replace(name=name)
-    pointer = {"to": owner.name}
     while True:
         found = resolve(store, key)
         if found.record is not None:
             return found.key
-        if found.stale == pointer:
+        if _point(store, key, found.stale, owner):
             return owner
-        taken = False
 
-        def point(_: Key, entry: Entry, stale: Document | None = found.stale) -> Write | None:
-            nonlocal taken
-            taken = entry.document != stale
-            return None if taken else Write(pointer)
 
-        store.update([key], point)
-        if not taken:
+def confirm(store: Store, owner: Key, name: str) -> Key:
+    """Complete the claim of an alias that the owner's record lists; the key of the profile that it belongs to.
+
+    That is another one when two profiles claimed the alias at the same time; the owner has to merge into it.
+    """
+    key = owner._replace(name=name)
+    while True:
+        met = store.read(key).document
+        found = resolve(store, key)
+        if found.record is not None and found.key != owner:
+            return found.key
+        if _point(store, key, met, owner):
             return owner
+
+
+def _point(store: Store, key: Key, met: Document | None, target: Key) -> bool:
+    """Let a name point to a profile, unless what lies there is no longer what was met."""
+    pointed = False
+
+    def point(_: Key, entry: Entry) -> Write | None:
+        nonlocal pointed
+        pointed = entry.document == met
+        return Write(_pointer(target, met)) if pointed else None
+
+    store.update([key], point)
+    return pointed
+
+
+def _pointer(target: Key, replaced: Document | None) -> Document:
+    return {"to": target.name, "turn": (replaced or {}).get("turn", 0) + 1}
 
 
 def merge(store: Store, source: Key, target: Key) -> Key:
-    """Let ``source`` become part of the profile ``target``; the key of the profile that both are then.
+    """Let ``source`` become part of the profile ``target``, or its alias when it is no profile yet.
 
-    A source that is no profile yet becomes an alias.
+    Returns the key of the profile that both are then; the source's own when the target is no profile any more.
     """
 
     def freeze(_: Key, entry: Entry) -> Write | None:
-        if entry.document is None or "to" in entry.document or "into" in entry.document:
-            return None
-        return Write({**entry.document, "into": target.name})
+        return Write({**entry.document, "into": target.name}) if _is_profile(entry.document) else None
 
     def list_alias(_: Key, entry: Entry) -> Write | None:
         known = entry.document
-        if known is None or "to" in known or "into" in known or source.name in known["aliases"]:
+        if not _is_profile(known) or source.name in known["aliases"]:
             return None
         return Write({**known, "aliases": [*known["aliases"], source.name]})
 
@@ -117,30 +140,38 @@ def merge(store: Store, source: Key, target: Key) -> Key:
     finish_merge(store, source)
     if resolve(store, source).record is None and claim(store, target, source.name) == target:
         store.update([target], list_alias)
+        if resolve(store, source).key == target:
+            return confirm(store, target, source.name)
     return resolve(store, source).key
 
 
 def finish_merge(store: Store, source: Key) -> None:
-    """Finish the merge that ``source`` is marked for, from wherever it was cut off."""
+    """Finish the merge or the deletion that ``source`` is marked for, from wherever it was cut off."""
     while True:
         entry = store.read(source)
         document = entry.document
         if document is None or "into" not in document:
             return
+        if document["into"] is None:
+            _remove(store, source, document)
+            return
         target = source._replace(name=document["into"])
         met = store.read(target).document
-        if met is None:
-            _unmark(store, source, target)
-        elif "into" in met:
-            if source == _canonical_of_circle(store, source):
-                _unmark(store, source, target)
-            else:
-                finish_merge(store, target)
+        if met is not None and "into" in met and source != _canonical_of_circle(store, source):
+            finish_merge(store, target)
+        elif met is None or "into" in met:
+            _mark(store, source, target, None)
         elif "to" in met:
-            _mark(store, source, target, met["to"])
+            found = resolve(store, target)
+            _mark(store, source, target, found.key if found.record else None)
         elif _absorb(store, entry, target):
-            _point_aliases(store, source, [*document["aliases"], *document["merged"]], target)
+            _point_aliases(store, source, document["aliases"], target)
             _become_pointer(store, source, target)
+
+
+def _is_profile(document: Document | None) -> TypeGuard[Document]:
+    """Whether a document is a record that may change, not a pointer nor marked."""
+    return document is not None and "to" not in document and "into" not in document
 
 
 def _absorb(store: Store, source: Entry, target: Key) -> bool:
@@ -151,8 +182,8 @@ def _absorb(store: Store, source: Entry, target: Key) -> bool:
     def absorb(_: Key, entry: Entry) -> Write | None:
         nonlocal absorbed
         known = entry.document
-        absorbed = known is not None and "to" not in known and "into" not in known
-        if known is None or not absorbed or record["id"] in known["merged"]:
+        absorbed = _is_profile(known)
+        if not _is_profile(known) or record["id"] in known["merged"]:
             return None
         merged = profile.merge(known, record)
         history = sorted([*entry.history(), *past], key=_time_of)
@@ -164,7 +195,8 @@ def _absorb(store: Store, source: Entry, target: Key) -> bool:
 
 def _point_aliases(store: Store, source: Key, aliases: list[str], target: Key) -> None:
     def point(_: Key, entry: Entry) -> Write | None:
-        return Write({"to": target.name}) if entry.document == {"to": source.name} else None
+        met = entry.document
+        return Write(_pointer(target, met)) if met is not None and met.get("to") == source.name else None
 
     store.update([source._replace(name=alias) for alias in aliases], point)
 
@@ -173,29 +205,21 @@ def _become_pointer(store: Store, source: Key, target: Key) -> None:
     def replace(_: Key, entry: Entry) -> Write | None:
         if entry.document is None or entry.document.get("into") != target.name:
             return None
-        return Write({"to": target.name}, replace_history=True)
+        return Write(_pointer(target, None), replace_history=True)
 
     store.update([source], replace)
 
 
-def _mark(store: Store, source: Key, target: Key, new_target: str) -> None:
+def _mark(store: Store, source: Key, target: Key, new_target: Key | None) -> None:
+    """Mark a source for another target; without one, as the target is gone or waits for the source, for none."""
+
     def mark(_: Key, entry: Entry) -> Write | None:
         if entry.document is None or entry.document.get("into") != target.name:
             return None
-        return Write({**entry.document, "into": new_target})
+        record = {member: value for member, value in entry.document.items() if member != "into"}
+        return Write(record if new_target in (None, source) else {**record, "into": new_target.name})
 
     store.update([source], mark)
-
-
-def _unmark(store: Store, source: Key, target: Key) -> None:
-    """The target is gone, or is marked for the source in turn: the source is an ordinary profile again."""
-
-    def unmark(_: Key, entry: Entry) -> Write | None:
-        if entry.document is None or entry.document.get("into") != target.name:
-            return None
-        return Write({key: value for key, value in entry.document.items() if key != "into"})
-
-    store.update([source], unmark)
 
 
 def _canonical_of_circle(store: Store, source: Key) -> Key | None:
@@ -203,7 +227,7 @@ def _canonical_of_circle(store: Store, source: Key) -> Key | None:
     circle = [source]
     while True:
         document = store.read(circle[-1]).document
-        if document is None or "into" not in document:
+        if document is None or document.get("into") is None:
             return None
         following = source._replace(name=document["into"])
         if following == source:
@@ -215,27 +239,35 @@ def _canonical_of_circle(store: Store, source: Key) -> Key | None:
 
 def delete(store: Store, key: Key) -> bool:
     """Remove the profile that an id or alias stands for, its history and all its aliases; whether there was one."""
-    found = resolve(store, key)
-    if found.record is None:
-        return False
-    removed: Document = {}
+    while (found := resolve(store, key)).record is not None:
+        marked = False
+
+        def mark(_: Key, entry: Entry) -> Write | None:
+            nonlocal marked
+            marked = _is_profile(entry.document)
+            return Write({**entry.document, "into": None}) if _is_profile(entry.document) else None
+
+        store.update([found.key], mark)
+        if marked:
+            finish_merge(store, found.key)
+            return True
+    return False
+
+
+def _remove(store: Store, key: Key, record: Document) -> None:
+    names = {key.name, *record["aliases"]}
+
+    def forget(alias: Key, entry: Entry) -> Write | None:
+        met = entry.document
+        # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
+        absorbed = met is not None and alias.name in record["merged"] and met.get("into") == key.name
+        return Write(None) if absorbed or (met is not None and met.get("to") in names) else None
 
     def remove(_: Key, entry: Entry) -> Write | None:
-        nonlocal removed
-        if entry.document is None or "to" in entry.document or "into" in entry.document:
-            return None
-        removed = entry.document
-        return Write(None)
+        return Write(None) if entry.document == record else None
 
-    def forget(_: Key, entry: Entry) -> Write | None:
-        return Write(None) if entry.document == {"to": found.key.name} else None
-
-    store.update([found.key], remove)
-    if not removed:
-        return delete(store, key)
-    # The record is gone, and with it what made its aliases count: the pointers are only cleared away.
-    store.update([found.key._replace(name=alias) for alias in removed["aliases"]], forget)
-    return True
+    store.update([key._replace(name=alias) for alias in record["aliases"]], forget)
+    store.update([key], remove)
 
 
 def _time_of(entry: HistoryEntry) -> int:

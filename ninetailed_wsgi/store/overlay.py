@@ -32,7 +32,13 @@ class Overlay:
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
-        return self._store.documents(organization, environment)
+        for key, document in self._store.documents(organization, environment):
+            if key not in self._written:
+                yield key, document
+        for key, entry in self._written.items():
+            written = _copy(entry.document)
+            if written and organization in (None, key.organization) and environment in (None, key.environment):
+                yield key, written
 
     def check(self) -> None:
         self._store.check()

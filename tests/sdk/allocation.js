@@ -39,4 +39,4 @@ const lines = pairs.map(([index, stableId, audiences]) => {
     selectDistribution({ experience, profile }).index,
   ]);
 });
-fs.writeFileSync(1, `${lines.join('\n')}\n`);
+process.stdout.write(`${lines.join('\n')}\n`);

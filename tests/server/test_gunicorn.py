@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import PREFIX, PROFILES, Answer, Server, call, page, serving, track, wait_until
 
 from ninetailed_wsgi.store.base import Entry, Key
 from ninetailed_wsgi.store.disk import DiskStore
+from tests.serving import PREFIX, PROFILES, Answer, Server, call, page, serving, track, wait_until
 
 THREADS = 8
 EVENTS = 2_000

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from serving import PREFIX, PROFILES, Answer, page, running, serving, track
 from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import Client, EnvironBuilder
 
 from ninetailed_wsgi import create_app
+from tests.serving import PREFIX, PROFILES, Answer, page, running, serving, track
 
 Call = Callable[..., Answer]
 
