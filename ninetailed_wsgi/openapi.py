@@ -236,8 +236,7 @@ def _api_paths(explain: bool) -> Json:
         },
     }
     if explain:
-        told = "The usual envelope; data has the profile, and each audience and experience with its reasons."
-        reasons = {"type": "object", "description": told}
+        reasons = _schema("explain-response")
         routes[one + "/explain"] = {"get": _read("explainProfile", "Say why a profile gets what it gets", reasons)}
     for route, item in routes.items():
         item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION))
