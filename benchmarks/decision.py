@@ -51,7 +51,10 @@ def audience(number: int) -> tuple[list[list[dict[str, Any]]], list[list[Test]]]
     returning = rule("isReturningVisitor", value=True), ("sessions", "greater", "1")
     mobile = rule("device", conditions=[condition("type", "equal", "mobile")]), ("device", "equal", "mobile")
     path = condition("context_page_path", "contains", f"/pricing/{number // 10}")
-    pricing = rule("page", operator="greaterThan", count="1", conditions=[path]), (f"pricing{number // 10}", "greater", "1")
+    pricing = (
+        rule("page", operator="greaterThan", count="1", conditions=[path]),
+        (f"pricing{number // 10}", "greater", "1"),
+    )
     bought = rule("track", value="purchase", operator="greaterThan", count="0"), ("purchases", "greater", "0")
     never_bought = rule("track", value="purchase", operator="lessThan", count="1"), ("purchases", "less", "1")
     week = [condition("context_page_path", "contains", "/blog"), condition("days", "equal", "7")]
@@ -68,7 +71,9 @@ def audience(number: int) -> tuple[list[list[dict[str, Any]]], list[list[Test]]]
         [[email, age]],
         [[blog, never_bought], [mobile, plan]],
     ][number % 10]
-    return [[ours for ours, _ in group] for group in alternatives], [[test for _, test in group] for group in alternatives]
+    return [[ours for ours, _ in group] for group in alternatives], [
+        [test for _, test in group] for group in alternatives
+    ]
 
 
 def ours(number: int, events: int) -> Engine:
@@ -115,12 +120,23 @@ def flagsmith(number: int) -> Engine:
     operators = {"equal": "EQUAL", "greater": "GREATER_THAN", "less": "LESS_THAN", "contains": "CONTAINS"}
 
     def group(tests: list[Test]) -> dict[str, Any]:
-        conditions = [{"property": name, "operator": operators[operator], "value": value} for name, operator, value in tests]
+        conditions = [
+            {"property": name, "operator": operators[operator], "value": value} for name, operator, value in tests
+        ]
         return {"type": "ALL", "conditions": conditions}
 
     def feature(index: int, enabled: bool) -> dict[str, Any]:
-        variants = [{"value": f"entry-{index}", "weight": 50, "priority": 1}, {"value": f"other-{index}", "weight": 50, "priority": 2}]
-        return {"key": str(index), "name": f"experience-{index}", "enabled": enabled, "value": None, "variants": variants}
+        variants = [
+            {"value": f"entry-{index}", "weight": 50, "priority": 1},
+            {"value": f"other-{index}", "weight": 50, "priority": 2},
+        ]
+        return {
+            "key": str(index),
+            "name": f"experience-{index}",
+            "enabled": enabled,
+            "value": None,
+            "variants": variants,
+        }
 
     context: Any = {
         "environment": {"key": "main", "name": "main"},
@@ -130,7 +146,9 @@ def flagsmith(number: int) -> Engine:
             str(index): {
                 "key": str(index),
                 "name": f"audience-{index}",
-                "rules": [{"type": "ALL", "rules": [{"type": "ANY", "rules": [group(tests) for tests in audience(index)[1]]}]}],
+                "rules": [
+                    {"type": "ALL", "rules": [{"type": "ANY", "rules": [group(tests) for tests in audience(index)[1]]}]}
+                ],
                 "overrides": [feature(index, True)],
             }
             for index in range(number)
@@ -150,7 +168,9 @@ def growthbook(number: int) -> Engine:
     def rules(index: int) -> list[dict[str, Any]]:
         condition = {"$or": [{"$and": [test(*one) for one in tests]} for tests in audience(index)[1]]}
         split = {"variations": [f"entry-{index}", f"other-{index}"], "weights": [0.5, 0.5], "coverage": 1}
-        return [{"key": f"experience-{index}", "condition": condition, "hashAttribute": "id", "hashVersion": 2, **split}]
+        return [
+            {"key": f"experience-{index}", "condition": condition, "hashAttribute": "id", "hashVersion": 2, **split}
+        ]
 
     features = {f"experience-{index}": {"defaultValue": "", "rules": rules(index)} for index in range(number)}
     instance = GrowthBook(attributes=attributes(number), features=features)

@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from load import CONNECTIONS_PER_PROCESS, Load, run
+from load import CONNECTIONS_PER_PROCESS, run
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parent / "fixtures"
@@ -37,6 +37,26 @@ WORKERS = 2
 PLACE = uuid.UUID(int=0).bytes.hex()  # where a message id goes: an id is not applied twice
 
 
+class Measured(NamedTuple):
+    """One run of one contender.
+
+    Attributes:
+        rate: requests per second.
+        p50, p99: milliseconds from sending a request to its whole answer.
+        cpu: microseconds of processor time that the workers spent on a request; unlike the rate, it hardly changes
+            when other programs keep the machine busy. 0 where there is no /proc.
+        busiest: the busiest worker's share of that: a connection stays with the worker that accepted it.
+        client: share of one core that the busiest client process used.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float
+    busiest: float
+    client: float
+
+
 @dataclass
 class Contender:
     """One server, and what was measured of it by number of connections."""
@@ -44,10 +64,27 @@ class Contender:
     label: str
     arguments: list[str]
     port: int = 0
-    loads: dict[int, list[Load]] = field(default_factory=dict)
+    pid: int = 0
+    measured: dict[int, list[Measured]] = field(default_factory=dict)
 
-    def median(self, connections: int) -> Load:
-        return Load(*(statistics.median(values) for values in zip(*self.loads[connections], strict=True)))
+    def median(self, connections: int) -> Measured:
+        return Measured(*(statistics.median(values) for values in zip(*self.measured[connections], strict=True)))
+
+    def measure(self, connections: int, seconds: float, requests: Callable[[int], Iterator[bytes]]) -> Measured:
+        before = worker_seconds(self.pid)
+        load = run(self.port, connections, seconds, requests)
+        spent = [after - before.get(worker, 0) for worker, after in worker_seconds(self.pid).items()]
+        total = sum(spent) or 1e-9
+        cpu = sum(spent) * 1e6 / (load.rate * seconds)
+        return Measured(load.rate, load.p50, load.p99, cpu, max(spent, default=0) / total, load.client)
+
+
+def worker_seconds(pid: int) -> dict[int, float]:
+    """The processor time that each of gunicorn's workers has used so far."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    workers = children.read_text().split() if children.exists() else []
+    ticks = {int(worker): Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split() for worker in workers}
+    return {worker: (int(each[11]) + int(each[12])) / os.sysconf("SC_CLK_TCK") for worker, each in ticks.items()}
 
 
 def main() -> None:
@@ -62,7 +99,7 @@ def main() -> None:
         contenders = worker_classes(Path(folder)) if given.worker_classes else beside_echo(Path(folder))
         with contextlib.ExitStack() as stack:
             for contender in contenders:
-                contender.port = stack.enter_context(serving(contender.arguments, Path(folder)))
+                contender.port, contender.pid = stack.enter_context(serving(contender.arguments, Path(folder)))
             measure(contenders, connections, given.rounds, given.seconds)
     print(report(contenders, connections, given))
     if given.json:
@@ -85,11 +122,14 @@ def worker_classes(folder: Path) -> list[Contender]:
     return [
         Contender(
             f"{kind}, {threads} thread{'s' * (threads > 1)}" if kind == "gthread" else kind,
-            [*service(folder / f"{kind}{threads}"), f"--workers={WORKERS}", f"--threads={threads}"]
-            + ["--worker-class", kind],
+            [*service(folder / f"{kind}{threads}"), "--workers", str(WORKERS), *class_and_threads(kind, threads)],
         )
         for kind, threads in kinds
     ]
+
+
+def class_and_threads(kind: str, threads: int) -> list[str]:
+    return ["--worker-class", kind, "--threads", str(threads)]
 
 
 def service(data: Path) -> list[str]:
@@ -97,8 +137,8 @@ def service(data: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(arguments: Sequence[str], folder: Path) -> Iterator[int]:
-    """Run a contender; the port that it listens on."""
+def serving(arguments: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
+    """Run a contender; the port that it listens on, and its process id."""
     command = [sys.executable, str(HERE / "contender.py"), *arguments]
     log = (folder / "log.txt").open("ab")
     with log, subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True) as process:
@@ -107,7 +147,7 @@ def serving(arguments: Sequence[str], folder: Path) -> Iterator[int]:
             line = process.stdout.readline()
             if not (found := re.search(r":(\d+)$", line.strip())):
                 raise SystemExit(f"{command} did not start: {(folder / 'log.txt').read_text()}")
-            yield int(found[1])
+            yield int(found[1]), process.pid
         finally:
             process.terminate()
             process.wait(30)
@@ -121,8 +161,8 @@ def measure(contenders: Sequence[Contender], connections: Sequence[int], rounds:
         for open_connections in connections:
             # Whoever came first in one round comes last in the next.
             for contender in contenders if number % 2 else reversed(contenders):
-                load = run(contender.port, open_connections, seconds, requests)
-                contender.loads.setdefault(open_connections, []).append(load)
+                measured = contender.measure(open_connections, seconds, requests)
+                contender.measured.setdefault(open_connections, []).append(measured)
 
 
 def page_events() -> Callable[[int], Iterator[bytes]]:
@@ -153,7 +193,7 @@ def report(contenders: Sequence[Contender], connections: Sequence[int], given: a
     baseline = contenders[0]
     against = "of echo's rate" if baseline.label.startswith("bare") else "of the first's"
     body_bytes = len(next(page_events()(0)).split(b"\r\n\r\n", 1)[1])
-    busiest = max(load.client for contender in contenders for loads in contender.loads.values() for load in loads)
+    busiest = max(each.client for contender in contenders for runs in contender.measured.values() for each in runs)
     lines = [
         "A stored page event with location over HTTP",
         f"  request    one page event of the SDK ({body_bytes} bytes), {VISITORS} visitors in rotation, keep-alive",
@@ -164,15 +204,16 @@ def report(contenders: Sequence[Contender], connections: Sequence[int], given: a
         f"  measured   {given.rounds} rounds, in each every contender for {given.seconds:g} s in turn; medians, "
         "p50 and p99 in ms",
         "",
-        f"{'connections':>11}  {'':<24}{'requests/s':>10}{'p50':>9}{'p99':>9}{against:>17}",
+        f"{'connections':>11}  {'':<24}{'requests/s':>10}{'p50':>9}{'p99':>9}{against:>17}"
+        f"{'CPU us/request':>17}{'busiest worker':>17}",
     ]
     for open_connections in connections:
         first = baseline.median(open_connections)
         for contender in contenders:
-            load = contender.median(open_connections)
+            each = contender.median(open_connections)
             lines.append(
-                f"{open_connections:>11}  {contender.label:<24}{load.rate:>10.0f}{load.p50:>9.2f}{load.p99:>9.2f}"
-                f"{load.rate / first.rate:>17.2f}"
+                f"{open_connections:>11}  {contender.label:<24}{each.rate:>10.0f}{each.p50:>9.2f}{each.p99:>9.2f}"
+                f"{each.rate / first.rate:>17.2f}{each.cpu:>17.0f}{each.busiest:>17.0%}"
             )
         lines.append("")
     return "\n".join(lines)
@@ -185,9 +226,9 @@ def as_json(contenders: Sequence[Contender], given: argparse.Namespace) -> dict[
         "cores": os.cpu_count(),
         "seconds": given.seconds,
         "measured": [
-            {"label": contender.label, "connections": open_connections, "rounds": [load._asdict() for load in loads]}
+            {"label": contender.label, "connections": open_connections, "rounds": [each._asdict() for each in runs]}
             for contender in contenders
-            for open_connections, loads in contender.loads.items()
+            for open_connections, runs in contender.measured.items()
         ],
     }
 

@@ -16,7 +16,7 @@ from ninetailed_wsgi.catalog import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, session
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
-from ninetailed_wsgi.core.location import wants_lookup
+from ninetailed_wsgi.core.location import given_members, wants_lookup
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, UnknownEnvironment
@@ -243,6 +243,7 @@ class ExperienceService:
         while steps:
             run, owner = self._next_run(request, steps)
             self._fold(request, run)
+            request.located = _laid_over(request.located, run)
             self._confirm_claims(request)
             steps = steps[sum(map(len, run.values())) :]
             if owner:
@@ -270,6 +271,9 @@ class ExperienceService:
             owner = identity.claim(request.store, home, user_id)
             if owner == home and not (known and user_id in known["aliases"]):
                 request.claims[alias] = home
+            if owner == home:
+                # Events that name the alias join this profile's at once, so that they keep their order.
+                request.homes[alias] = home
         return None if owner == home else owner
 
     def _confirm_claims(self, request: _Request) -> None:
@@ -388,6 +392,15 @@ def _prepared(bodies: Sequence[dict[str, Any]], now: int) -> list[Event]:
     if problems:
         raise InvalidData(problems[:10])
     return events
+
+
+def _laid_over(located: Located | None, run: Mapping[Key, Sequence[Event]]) -> Located | None:
+    """What the events of the next run find as the visitor's location: that of the database under these events'."""
+    if located and located[0]:
+        for event in (event for events in run.values() for event in events):
+            members = given_members(event.body)
+            located = ({**located[0], **members}, {**located[1], **members})
+    return located
 
 
 def _facts(record: Record, next_ordinal: int, now: int) -> Facts:

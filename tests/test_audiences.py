@@ -25,7 +25,11 @@ def track(name: str, **properties: Any) -> dict[str, Any]:
 
 
 def condition(key: str, operator: str, value: object, parameter: str | None = None) -> dict[str, Any]:
-    return {"key": {"key": key} if parameter is None else {"key": key, "value": parameter}, "operator": operator, "value": value}
+    return {
+        "key": {"key": key} if parameter is None else {"key": key, "value": parameter},
+        "operator": operator,
+        "value": value,
+    }
 
 
 def viewed(count: object = 1, *conditions: dict[str, Any], operator: str = "greaterThanInclusive") -> dict[str, Any]:
@@ -59,7 +63,11 @@ def problems_of(rules: object) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("rule", "path", "message"),
     [
-        ({"type": "pge"}, "type", 'found "pge", expected one of page, track, identify, location, isReturningVisitor, device'),
+        (
+            {"type": "pge"},
+            "type",
+            'found "pge", expected one of page, track, identify, location, isReturningVisitor, device',
+        ),
         ({}, "type", "found nothing, expected one of page"),
         ({"type": ["page"]}, "type", "found a list, expected one of page"),
         (trait("plan", "equls", "pro"), "operator", 'found "equls", expected one of equal, notEqual'),
@@ -67,8 +75,16 @@ def problems_of(rules: object) -> dict[str, str]:
         (trait("", "equal", "pro"), "key", 'found "", expected the name of a trait'),
         (trait("plan", "equal", None), "value", "found nothing, expected text, a number, true or false"),
         (trait("plan", "equal", ["pro"]), "value", "found a list, expected text, a number, true or false"),
-        ({**trait("plan", "exists", ""), "conditions": [condition("days", "equal", 7)]}, "conditions[0].key.key", 'found "days"'),
-        ({"type": "location", "key": "town", "value": "Ulm"}, "key", 'found "town", expected one of continent, countryCode, city'),
+        (
+            {**trait("plan", "exists", ""), "conditions": [condition("days", "equal", 7)]},
+            "conditions[0].key.key",
+            'found "days"',
+        ),
+        (
+            {"type": "location", "key": "town", "value": "Ulm"},
+            "key",
+            'found "town", expected one of continent, countryCode, city',
+        ),
         ({"type": "location", "value": "Ulm"}, "key", "found nothing, expected one of continent"),
         ({"type": "track"}, "value", "found nothing, expected the name of an event, or *"),
         ({"type": "track", "value": ""}, "value", 'found "", expected the name of an event, or *'),
@@ -77,31 +93,77 @@ def problems_of(rules: object) -> dict[str, str]:
         (viewed([2]), "count", "found a list, expected a number of events"),
         (viewed("1e400"), "count", 'found "1e400", expected a number of events'),
         (viewed(operator="contains"), "operator", 'found "contains", expected one of greaterThan'),
-        (viewed(1, condition("context_page_title", "equal", "x")), "conditions[0].key.key", 'found "context_page_title", expected one of'),
+        (
+            viewed(1, condition("context_page_title", "equal", "x")),
+            "conditions[0].key.key",
+            'found "context_page_title", expected one of',
+        ),
         (viewed(1, condition("session_count", "equal", "x")), "conditions[0].key.key", 'found "session_count"'),
-        (viewed(1, condition("context_page_path", "is", "x")), "conditions[0].operator", 'found "is", expected one of equal'),
-        (viewed(1, condition("context_page_query", "equal", "x")), "conditions[0].key.value", 'found "", expected the name of a query parameter'),
-        (viewed(1, condition("properties", "equal", "x", "")), "conditions[0].key.value", 'found "", expected the name of a property'),
-        (viewed(1, condition("days", "equal", "soon")), "conditions[0].value", 'found "soon", expected a number of days above 0'),
+        (
+            viewed(1, condition("context_page_path", "is", "x")),
+            "conditions[0].operator",
+            'found "is", expected one of equal',
+        ),
+        (
+            viewed(1, condition("context_page_query", "equal", "x")),
+            "conditions[0].key.value",
+            'found "", expected the name of a query parameter',
+        ),
+        (
+            viewed(1, condition("properties", "equal", "x", "")),
+            "conditions[0].key.value",
+            'found "", expected the name of a property',
+        ),
+        (
+            viewed(1, condition("days", "equal", "soon")),
+            "conditions[0].value",
+            'found "soon", expected a number of days above 0',
+        ),
         (viewed(1, condition("days", "equal", 0)), "conditions[0].value", "found 0, expected a number of days above 0"),
         (viewed(1, condition("days", "within", 7)), "conditions[0].operator", 'found "within"'),
         ({"type": "page", "conditions": {}}, "conditions", "found an object, expected a list"),
         ({"type": "page", "conditions": ["x"]}, "conditions[0]", 'found "x", expected an object'),
-        ({"type": "page", "conditions": [{}]}, "conditions[0].key.key", "found nothing, expected the name of a condition"),
+        (
+            {"type": "page", "conditions": [{}]},
+            "conditions[0].key.key",
+            "found nothing, expected the name of a condition",
+        ),
         ({"type": "isReturningVisitor", "value": "yes"}, "value", 'found "yes", expected true or false'),
-        ({"type": "isReturningVisitor", "value": True, "operator": "contains"}, "operator", 'found "contains", expected one of equal, notEqual'),
-        ({"type": "isReturningVisitor", "conditions": [condition("count", "equal", 1)]}, "conditions[0].key.key", 'found "count", expected session_count'),
+        (
+            {"type": "isReturningVisitor", "value": True, "operator": "contains"},
+            "operator",
+            'found "contains", expected one of equal, notEqual',
+        ),
+        (
+            {"type": "isReturningVisitor", "conditions": [condition("count", "equal", 1)]},
+            "conditions[0].key.key",
+            'found "count", expected session_count',
+        ),
         ({"type": "device"}, "conditions", "found nothing, expected a condition with the key type"),
-        ({"type": "device", "conditions": [condition("kind", "equal", "mobile")]}, "conditions[0].key.key", 'found "kind", expected type'),
-        ({"type": "device", "conditions": [condition("type", "equal", "phone")]}, "conditions", 'found "phone", expected one of desktop, mobile'),
-        (trait("plan", "matches", "("), "value", 'found "(", expected a regular expression that RE2 can run, but missing )'),
+        (
+            {"type": "device", "conditions": [condition("kind", "equal", "mobile")]},
+            "conditions[0].key.key",
+            'found "kind", expected type',
+        ),
+        (
+            {"type": "device", "conditions": [condition("type", "equal", "phone")]},
+            "conditions",
+            'found "phone", expected one of desktop, mobile',
+        ),
+        (
+            trait("plan", "matches", "("),
+            "value",
+            'found "(", expected a regular expression that RE2 can run, but missing )',
+        ),
         (trait("plan", "matches", "(?=a)"), "value", "invalid perl operator: (?="),
         (trait("plan", "regex", r"(a)\1"), "value", r"invalid escape sequence: \1"),
         (trait("plan", "matches", "((a{9}){9}){9}" * 9), "value", "at most 3000 are allowed"),
         (trait("plan", "matches", "\ud800"), "value", "half of a surrogate pair"),
     ],
 )
-def test_a_mistake_in_a_rule_is_named_with_its_place_and_what_was_expected(rule: dict[str, Any], path: str, message: str) -> None:
+def test_a_mistake_in_a_rule_is_named_with_its_place_and_what_was_expected(
+    rule: dict[str, Any], path: str, message: str
+) -> None:
     found = problems_of({"any": [{"all": [trait("plan", "exists", ""), rule]}]})
     assert list(found) == [f"any[0].all[1].{path}"]
     assert message in found[f"any[0].all[1].{path}"]
@@ -124,7 +186,9 @@ def test_a_mistake_in_the_groups_is_named_with_its_place(rules: object, path: st
 
 
 def test_every_mistake_of_an_audience_is_reported_at_once() -> None:
-    rules = {"any": [{"all": [trait("plan", "equls", "pro"), viewed("x", condition("nowhere", "is", []))]}, {"all": [{}]}, 5]}
+    rules = {
+        "any": [{"all": [trait("plan", "equls", "pro"), viewed("x", condition("nowhere", "is", []))]}, {"all": [{}]}, 5]
+    }
     assert list(problems_of(rules)) == [
         "any[0].all[0].operator",
         "any[0].all[1].count",
@@ -216,6 +280,10 @@ def test_a_regular_expression_never_matches_text_beyond_its_bound() -> None:
     assert not matches("b" * LONGEST_MATCHED_TEXT + "a")
 
 
+def test_half_of_a_surrogate_pair_matches_no_regular_expression() -> None:
+    assert not compile_test("matches", ".*")("\ud800")
+
+
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(?:[ab]*a[ab]{900}c|x)", "([ab]{1,30}){30}c", "(.*a){20}$"])
 def test_patterns_that_hang_other_engines_are_decided_quickly(pattern: str) -> None:
     matches = compile_test("matches", pattern)
@@ -286,7 +354,9 @@ def test_rules_that_count_different_things_do_not_share_a_counter() -> None:
 
 
 def test_an_event_that_no_rule_counts_changes_nothing() -> None:
-    audiences = audience_set({"type": "track", "value": "buy"}, viewed(1, condition("context_page_path", "equal", "/x")))
+    audiences = audience_set(
+        {"type": "track", "value": "buy"}, viewed(1, condition("context_page_path", "equal", "/x"))
+    )
     counts: dict[str, Any] = {}
     for event in (page(), track("sell"), {"type": "component"}, {"type": "track", "event": ["buy"]}):
         audiences.count(counts, 0, NOW, event)
@@ -299,6 +369,39 @@ def test_the_newest_events_alone_count_whatever_their_type() -> None:
     audiences.count(counts, 0, NOW, page())
     assert audiences.matched(facts(counts, events=3)) == ["audience-0"]
     assert audiences.matched(facts(counts, events=4)) == []
+
+
+def test_an_event_counts_until_the_history_ends_just_before_it() -> None:
+    audiences = audience_set(viewed(3), history_events=3)
+    counts: dict[str, Any] = {}
+    for ordinal in range(5):
+        audiences.count(counts, ordinal, NOW, page())
+        assert audiences.matched(facts(counts, events=ordinal + 1)) == (["audience-0"] if ordinal >= 2 else [])
+
+
+def test_a_counter_keeps_no_more_entries_than_the_history_has_events() -> None:
+    audiences = audience_set(viewed(1000), history_events=5)
+    counts: dict[str, Any] = {}
+    for ordinal in range(50):
+        audiences.count(counts, ordinal, NOW, page())
+    assert [len(entries) for entries in counts.values()] == [5]
+
+
+def test_events_that_arrive_late_with_early_times_push_out_no_entry_that_lasts_longer() -> None:
+    audiences = audience_set(viewed(1), viewed(1, condition("days", "equal", 3)), history_events=2)
+    counts: dict[str, Any] = {}
+    audiences.count(counts, 0, NOW, page())
+    audiences.count(counts, 1, NOW - 5 * DAY, page())
+    assert audiences.matched(facts(counts, events=2)) == ["audience-0", "audience-1"]
+    assert audiences.matched(facts(counts, events=3)) == ["audience-0"]
+    assert audiences.matched(facts(counts, events=2, now=NOW + 4 * DAY)) == ["audience-0"]
+
+
+def test_the_history_of_a_recount_may_come_in_any_order() -> None:
+    audiences = audience_set(viewed(1), history_events=2)
+    counts: dict[str, Any] = {}
+    audiences.recount(counts, [(1, NOW - 5 * DAY, page()), (0, NOW, page())])
+    assert audiences.matched(facts(counts, events=3)) == ["audience-0"]
 
 
 def test_the_days_of_the_history_are_configurable_and_include_the_last_millisecond() -> None:
@@ -319,7 +422,10 @@ def test_a_profile_that_was_never_counted_needs_a_recount() -> None:
 
 def test_an_audience_published_today_counts_the_visits_of_yesterday() -> None:
     history = [(0, NOW - DAY, page("/a")), (1, NOW - DAY, page("/b"))]
-    before, after = audience_set(viewed(2)), audience_set(viewed(2), viewed(1, condition("context_page_path", "equal", "/a")))
+    before, after = (
+        audience_set(viewed(2)),
+        audience_set(viewed(2), viewed(1, condition("context_page_path", "equal", "/a"))),
+    )
     counts: dict[str, Any] = {}
     before.recount(counts, history)
     assert after.missing(counts)
@@ -354,7 +460,9 @@ from ninetailed_wsgi.core.audiences import compile_audience
 print(compile_audience("a", "", {rule!r}).counters[0].key)
 """
     root = Path(__file__).parent.parent
-    printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert printed == compile_audience("a", "", rule).counters[0].key
 
 
@@ -364,8 +472,21 @@ print(compile_audience("a", "", {rule!r}).counters[0].key)
 def test_explain_tells_for_each_rule_what_was_found_and_what_was_wanted() -> None:
     rules = {
         "any": [
-            {"all": [viewed("2", condition("context_page_path", "contains", "/pricing"), condition("days", "equal", 7)), trait("plan", "equal", "pro")]},
-            {"all": [{"type": "isReturningVisitor", "value": True, "conditions": [condition("session_count", "greaterThan", 2)]}]},
+            {
+                "all": [
+                    viewed("2", condition("context_page_path", "contains", "/pricing"), condition("days", "equal", 7)),
+                    trait("plan", "equal", "pro"),
+                ]
+            },
+            {
+                "all": [
+                    {
+                        "type": "isReturningVisitor",
+                        "value": True,
+                        "conditions": [condition("session_count", "greaterThan", 2)],
+                    }
+                ]
+            },
             {"all": [{"type": "track", "value": "buy", "operator": "lessThan", "count": 1}]},
             {"all": [{"type": "location", "key": "city", "operator": "equal", "value": "Ulm"}]},
             {"all": [{"type": "device", "conditions": [condition("type", "notEqual", "mobile")]}]},
@@ -390,10 +511,26 @@ def test_explain_tells_for_each_rule_what_was_found_and_what_was_wanted() -> Non
                         {"type": "identify", "held": True, "found": "pro", "wanted": 'trait "plan" equal "pro"'},
                     ],
                 },
-                {"held": False, "rules": [{"type": "isReturningVisitor", "held": False, "found": 2, "wanted": sessions}]},
-                {"held": True, "rules": [{"type": "track", "held": True, "found": 0, "wanted": 'track events named "buy": lessThan 1'}]},
-                {"held": False, "rules": [{"type": "location", "held": False, "found": None, "wanted": 'city equal "Ulm"'}]},
-                {"held": False, "rules": [{"type": "device", "held": False, "found": "mobile", "wanted": 'device notEqual "mobile"'}]},
+                {
+                    "held": False,
+                    "rules": [{"type": "isReturningVisitor", "held": False, "found": 2, "wanted": sessions}],
+                },
+                {
+                    "held": True,
+                    "rules": [
+                        {"type": "track", "held": True, "found": 0, "wanted": 'track events named "buy": lessThan 1'}
+                    ],
+                },
+                {
+                    "held": False,
+                    "rules": [{"type": "location", "held": False, "found": None, "wanted": 'city equal "Ulm"'}],
+                },
+                {
+                    "held": False,
+                    "rules": [
+                        {"type": "device", "held": False, "found": "mobile", "wanted": 'device notEqual "mobile"'}
+                    ],
+                },
             ],
         }
     ]
@@ -419,7 +556,9 @@ def test_explain_shows_deeper_groups_in_place_of_rules() -> None:
 
 
 def test_explain_of_an_audience_without_rules_says_that_it_does_not_match() -> None:
-    assert audience_set({}).explain(facts()) == [{"id": "audience-0", "name": "Audience 0", "matched": False, "groups": []}]
+    assert audience_set({}).explain(facts()) == [
+        {"id": "audience-0", "name": "Audience 0", "matched": False, "groups": []}
+    ]
 
 
 def test_reasons_can_be_written_as_json() -> None:

@@ -38,7 +38,12 @@ def test_the_distribution_values_of_the_specification_are_reproduced() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("", 0), ("hello", 0x248BFA47), ("hello, world", 0x149BBB7F), ("The quick brown fox jumps over the lazy dog", 0x2E4FF723)],
+    [
+        ("", 0),
+        ("hello", 0x248BFA47),
+        ("hello, world", 0x149BBB7F),
+        ("The quick brown fox jumps over the lazy dog", 0x2E4FF723),
+    ],
 )
 def test_the_hash_is_murmurhash3_of_32_bits_with_seed_0_as_a_fraction(text: str, number: int) -> None:
     assert hash_fraction(text) == number / 4294967295
@@ -97,7 +102,9 @@ def test_ranges_are_summed_in_order_as_a_client_sums_them() -> None:
         ([], 0.3, 0),
     ],
 )
-def test_the_first_range_that_holds_a_value_is_chosen_borders_included(shares: list[float], value: float, index: int) -> None:
+def test_the_first_range_that_holds_a_value_is_chosen_borders_included(
+    shares: list[float], value: float, index: int
+) -> None:
     config = {"traffic": 1, "distribution": shares}
     assert compile_experience("experience1", "", "nt_experiment", None, config).distributed(value) == index
 
@@ -174,17 +181,31 @@ def test_explain_tells_the_numbers_and_what_decided() -> None:
 def test_explain_tells_why_an_experience_is_left_out() -> None:
     ours = experiences({**HALVES, "traffic": 0.6}, {**HALVES, "traffic": 1}, audience="pro")
     outside, other = ours.explain("123", [], {})
-    assert (outside["audience_matched"], outside["in_traffic"], outside["decided_by"], outside["variantIndex"]) == (False, False, None, None)
+    assert (outside["audience_matched"], outside["in_traffic"], outside["decided_by"], outside["variantIndex"]) == (
+        False,
+        False,
+        None,
+        None,
+    )
     assert (other["audience_matched"], other["in_traffic"], other["variantIndex"]) == (False, True, None)
 
 
 def test_explain_tells_that_a_sticky_assignment_decided() -> None:
     (reason,) = experiences({"sticky": True, "traffic": 0}).explain("123", [], {"experience1": 1})
-    assert (reason["decided_by"], reason["sticky_index"], reason["distribution_index"], reason["variantIndex"]) == ("sticky", 1, 0, 1)
+    assert (reason["decided_by"], reason["sticky_index"], reason["distribution_index"], reason["variantIndex"]) == (
+        "sticky",
+        1,
+        0,
+        1,
+    )
 
 
 def test_explain_and_select_agree() -> None:
-    configs = [{"traffic": traffic, "distribution": [0.3, 0.7], "sticky": sticky} for traffic in (0, 0.5, 1) for sticky in (True, False)]
+    configs = [
+        {"traffic": traffic, "distribution": [0.3, 0.7], "sticky": sticky}
+        for traffic in (0, 0.5, 1)
+        for sticky in (True, False)
+    ]
     ours = experiences(*configs)
     for number in range(50):
         sticky = {"experience1": 1, "experience2": 1} if number % 2 else {}
@@ -214,28 +235,72 @@ def test_explain_and_select_agree() -> None:
         ({"sticky": "yes"}, "sticky", 'found "yes", expected true or false'),
         ({"components": {}}, "components", "found an object, expected a list"),
         ({"components": ["x"]}, "components[0]", 'found "x", expected an object'),
-        ({"components": [{"type": "Widget"}]}, "components[0].type", 'found "Widget", expected one of EntryReplacement, InlineVariable'),
+        (
+            {"components": [{"type": "Widget"}]},
+            "components[0].type",
+            'found "Widget", expected one of EntryReplacement, InlineVariable',
+        ),
         ({"components": [{"type": ["x"]}]}, "components[0].type", "found a list, expected one of EntryReplacement"),
         ({"components": [{}]}, "components[0].baseline", "found nothing, expected an object"),
-        ({"components": [{"baseline": {"id": 5}}]}, "components[0].baseline.id", "found 5, expected the id of an entry"),
-        ({"components": [{"baseline": {"id": "a"}, "variants": {}}]}, "components[0].variants", "found an object, expected a list"),
-        ({"components": [{"baseline": {"id": "a"}, "variants": [5]}]}, "components[0].variants[0]", "found 5, expected an object"),
-        ({"components": [{"baseline": {"id": "a"}, "variants": [{"id": 5}]}]}, "components[0].variants[0].id", "found 5"),
-        ({"components": [{"baseline": {"id": "a"}, "variants": [{"id": "b", "hidden": 1}]}]}, "components[0].variants[0].hidden", "found 1"),
-        ({"components": [{"type": "InlineVariable", "baseline": {"value": 1}}]}, "components[0].key", "found nothing, expected the name of a variable"),
-        ({"components": [{"type": "InlineVariable", "key": "a", "valueType": "Date", "baseline": {"value": 1}}]}, "components[0].valueType", 'found "Date", expected one of String'),
-        ({"components": [{"type": "InlineVariable", "key": "a", "baseline": {}}]}, "components[0].baseline.value", "found nothing, expected a value"),
-        ({"components": [{"type": "InlineVariable", "key": "a", "baseline": {"value": 1}, "variants": [{}]}]}, "components[0].variants[0].value", "found nothing"),
+        (
+            {"components": [{"baseline": {"id": 5}}]},
+            "components[0].baseline.id",
+            "found 5, expected the id of an entry",
+        ),
+        (
+            {"components": [{"baseline": {"id": "a"}, "variants": {}}]},
+            "components[0].variants",
+            "found an object, expected a list",
+        ),
+        (
+            {"components": [{"baseline": {"id": "a"}, "variants": [5]}]},
+            "components[0].variants[0]",
+            "found 5, expected an object",
+        ),
+        (
+            {"components": [{"baseline": {"id": "a"}, "variants": [{"id": 5}]}]},
+            "components[0].variants[0].id",
+            "found 5",
+        ),
+        (
+            {"components": [{"baseline": {"id": "a"}, "variants": [{"id": "b", "hidden": 1}]}]},
+            "components[0].variants[0].hidden",
+            "found 1",
+        ),
+        (
+            {"components": [{"type": "InlineVariable", "baseline": {"value": 1}}]},
+            "components[0].key",
+            "found nothing, expected the name of a variable",
+        ),
+        (
+            {"components": [{"type": "InlineVariable", "key": "a", "valueType": "Date", "baseline": {"value": 1}}]},
+            "components[0].valueType",
+            'found "Date", expected one of String',
+        ),
+        (
+            {"components": [{"type": "InlineVariable", "key": "a", "baseline": {}}]},
+            "components[0].baseline.value",
+            "found nothing, expected a value",
+        ),
+        (
+            {"components": [{"type": "InlineVariable", "key": "a", "baseline": {"value": 1}, "variants": [{}]}]},
+            "components[0].variants[0].value",
+            "found nothing",
+        ),
     ],
 )
-def test_a_mistake_in_a_configuration_is_named_with_its_place_and_what_was_expected(config: object, path: str, message: str) -> None:
+def test_a_mistake_in_a_configuration_is_named_with_its_place_and_what_was_expected(
+    config: object, path: str, message: str
+) -> None:
     found = problems_of(config)
     assert list(found) == [path]
     assert message in found[path]
 
 
 def test_an_unknown_type_of_experience_is_named() -> None:
-    assert problems_of({}, type="nt_test") == {"type": 'found "nt_test", expected one of nt_experiment, nt_personalization'}
+    assert problems_of({}, type="nt_test") == {
+        "type": 'found "nt_test", expected one of nt_experiment, nt_personalization'
+    }
 
 
 def test_every_mistake_of_an_experience_is_reported_at_once() -> None:

@@ -13,6 +13,8 @@ from hashlib import blake2s
 from typing import Any
 from urllib.parse import parse_qsl
 
+from ninetailed_wsgi.core.events import page_of
+
 # One matching event: its ordinal and its time in milliseconds. Part of the stored profile, so a list as JSON has it.
 Entry = list[int]
 
@@ -32,8 +34,7 @@ class SeenEvent:
         context = _mapping(event.get("context"))
         self.properties = _mapping(event.get("properties"))
         self.campaign = _mapping(context.get("campaign"))
-        page = _mapping(context.get("page"))
-        self.page = page or (self.properties if event.get("type") == "page" else page)
+        self.page = page_of(event)
         self._query: Mapping[str, Any] | None = None
 
     @property

@@ -95,8 +95,9 @@ def _milliseconds(value: str | float) -> int:
 
 def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page an event was sent from: ``context.page``; a page event without one has its ``properties``."""
-    page = (event.get("context") or {}).get("page")
-    if not page and event.get("type") == "page":
+    context = event.get("context")
+    page = context.get("page") if isinstance(context, dict) else None
+    if not (page and isinstance(page, dict)) and event.get("type") == "page":
         page = event.get("properties")
     return page if isinstance(page, dict) else {}
 

@@ -83,17 +83,14 @@ class Experience:
 
     def assign(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
         """The variant index of a visitor; ``None`` where the experience is not for them."""
-        if self.sticky and (index := self.sticky_index(sticky)) is not None:
+        # A stored assignment stays although distribution, traffic or audience would decide otherwise now.
+        if self.sticky and (index := sticky.get(self.id)) is not None:
             return index
         if self.audience is not None and self.audience not in audiences:
             return None
         if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
             return None
         return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
-
-    def sticky_index(self, sticky: Mapping[str, int]) -> int | None:
-        """The stored assignment: it stays although distribution, traffic or audience would decide otherwise now."""
-        return sticky.get(self.id) if self.sticky else None
 
     def distributed(self, fraction: float) -> int:
         """The first index in whose range a fraction lies, borders included; none: 0."""
@@ -162,7 +159,7 @@ def _explain(
     experience: Experience, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
 ) -> dict[str, Any]:
     index = experience.assign(stable_id, audiences, sticky)
-    kept = experience.sticky_index(sticky)
+    kept = sticky.get(experience.id) if experience.sticky else None
     traffic_hash = hash_fraction(experience.traffic_prefix + stable_id)
     distribution_hash = hash_fraction(experience.distribution_prefix + stable_id)
     return {

@@ -20,6 +20,9 @@ from ninetailed_wsgi.core.location import given_members
 SEEN_KEPT = 200
 """Message ids remembered: as many as one request may hold, so that a request sent again is always recognised."""
 
+SEEN_KEPT_MORE = 100
+"""As many more for each of at most ten merged profiles: which of all their message ids are the latest is not known."""
+
 Record = dict[str, Any]
 
 
@@ -70,7 +73,7 @@ def apply(record: Record, event: Event, new_session_id: Callable[[], str], stick
             record["device"] = event.device
     if members := given_members(body):
         _set_location(record, {**record["location"], **members}, {**english_location(record), **members})
-    record["seen"] = (record["seen"] + event.key)[-SEEN_KEPT * MESSAGE_KEY_LENGTH :]
+    record["seen"] = _latest(record["seen"] + event.key, len(record["merged"]))
 
 
 def locate(record: Record, located: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -92,16 +95,16 @@ def merge(canonical: Record, other: Record) -> Record:
     """
     older, newer = sorted((canonical, other), key=lambda record: record["updated"])
     aliases = [*canonical["aliases"], other["id"], *other["aliases"]]
-    half = SEEN_KEPT // 2 * MESSAGE_KEY_LENGTH
+    parts = [*canonical["merged"], *other["merged"], other["id"]]
     merged = {
         **canonical,
         "aliases": [alias for alias in dict.fromkeys(aliases) if alias != canonical["id"]],
-        "merged": [*canonical["merged"], *other["merged"], other["id"]],
+        "merged": parts,
         "traits": {**older["traits"], **newer["traits"]},
         "session": session.merge(canonical["session"], other["session"]),
         "device": newer["device"],
         "updated": newer["updated"],
-        "seen": canonical["seen"][-half:] + other["seen"][-half:],
+        "seen": _latest(canonical["seen"] + other["seen"], len(parts)),
         "sticky": {**other["sticky"], **canonical["sticky"]},
         "counts": {},
     }
@@ -122,6 +125,10 @@ def answer(record: Record, audiences: list[str]) -> dict[str, Any]:
         "location": record["location"],
         "session": session.answer(record["session"]),
     }
+
+
+def _latest(seen: str, merged: int) -> str:
+    return seen[-(SEEN_KEPT + SEEN_KEPT_MORE * min(merged, 10)) * MESSAGE_KEY_LENGTH :]
 
 
 def _set_location(record: Record, location: Mapping[str, Any], english: Mapping[str, Any]) -> None:

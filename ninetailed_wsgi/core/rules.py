@@ -132,7 +132,7 @@ def _identify(draft: Draft) -> Rule | None:
 
 def _location(draft: Draft) -> Rule | None:
     draft.refuse_conditions()
-    key = draft.body.get("key")
+    key: Any = draft.body.get("key")
     if key not in LOCATION_KEYS:
         draft.problems.add_choice(f"{draft.path}.key", key, LOCATION_KEYS)
     comparison = draft.comparison(blank_is_missing=True)

@@ -2,7 +2,7 @@
 
 Stored as ``{"id", "landing", "landing_at", "spans", "older"}``: ``spans`` are the newest sessions as
 ``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
-``older`` is ``[count, total length, end of the newest]`` of all sessions before them.
+``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Session = dict[str, Any]
 
 def new_session() -> Session:
     """The state of a profile that has had no event yet."""
-    return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, -1]}
+    return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, 0, 0]}
 
 
 def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
@@ -38,7 +38,7 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
             span[1] = max(span[1], at)
             break
     else:
-        if at <= session["older"][2]:
+        if _belongs_to_older(session["older"], at):
             return
         index = _insert(spans, at)
         if index == len(spans) - 1:
@@ -50,15 +50,12 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
 
 def merge(known: Session, other: Session) -> Session:
     """The sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
-    current = max(known, other, key=_end)
+    current, former = sorted((known, other), key=_end, reverse=True)
     return {
         **current,
-        "spans": _by_end(known["spans"] + other["spans"]),
-        "older": [
-            known["older"][0] + other["older"][0],
-            known["older"][1] + other["older"][1],
-            max(known["older"][2], other["older"][2]),
-        ],
+        # Of sessions that end at the same moment, the last one in this list is the current one.
+        "spans": sorted(former["spans"] + current["spans"], key=lambda span: span[1]),
+        "older": _joined(known["older"], other["older"]),
     }
 
 
@@ -99,15 +96,26 @@ def _insert(spans: list[list[int]], at: int) -> int:
     return index
 
 
+def _belongs_to_older(older: list[int], at: int) -> bool:
+    """Whether an event falls among the sessions that are no longer told apart; between their ends it changes nothing."""
+    number, total, first, last = older
+    if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
+        return False
+    older[:] = [number, total + max(first - at, 0) + max(at - last, 0), min(first, at), max(last, at)]
+    return True
+
+
 def _fold_oldest(session: Session) -> None:
-    spans, older = session["spans"], session["older"]
+    spans = session["spans"]
     while len(spans) > SPANS_KEPT:
         first, last = spans.pop(0)
-        session["older"] = older = [older[0] + 1, older[1] + last - first, max(older[2], last)]
+        session["older"] = _joined(session["older"], [1, last - first, first, last])
 
 
-def _by_end(spans: list[list[int]]) -> list[list[int]]:
-    return sorted(spans, key=lambda span: span[1])
+def _joined(older: list[int], other: list[int]) -> list[int]:
+    if not older[0] or not other[0]:
+        return older if older[0] else other
+    return [older[0] + other[0], older[1] + other[1], min(older[2], other[2]), max(older[3], other[3])]
 
 
 def _end(session: Session) -> int:

@@ -271,19 +271,19 @@ class DiskStore:
             self._check_folder()
             try:
                 file.parent.mkdir(mode=0o700, exist_ok=True)
-                self._wait_unlocked(file)
-                cache = diskcache.Cache(
-                    str(file.parent),
-                    timeout=self._timeout / 2,  # a transaction is tried twice
-                    disk=_BytesOnly,
-                    eviction_policy="none",
-                    cull_limit=0,
-                    sqlite_synchronous=self._synchronous,
-                    # Without a memory map a file cut short is an error, not the death of the process.
-                    sqlite_mmap_size=0,
-                    # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
-                    sqlite_cache_size=64,
-                )
+                with self._unlocked(file):
+                    cache = diskcache.Cache(
+                        str(file.parent),
+                        timeout=self._timeout / 2,  # a transaction is tried twice
+                        disk=_BytesOnly,
+                        eviction_policy="none",
+                        cull_limit=0,
+                        sqlite_synchronous=self._synchronous,
+                        # Without a memory map a file cut short is an error, not the death of the process.
+                        sqlite_mmap_size=0,
+                        # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
+                        sqlite_cache_size=64,
+                    )
             except (sqlite3.Error, diskcache.Timeout, OSError) as error:
                 raise StoreUnavailable(f"the store file {file} cannot be opened: {_cause(error)}") from error
             opened = self._shards[shard] = _Shard(cache, file, _identity(file))
@@ -302,14 +302,19 @@ class DiskStore:
                 f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
             )
 
-    def _wait_unlocked(self, file: Path) -> None:
-        """Bound the wait for a locked file, for which opening it through diskcache would wait a minute."""
-        connection = sqlite3.connect(file, timeout=self._timeout, isolation_level=None)
-        try:
+    @contextlib.contextmanager
+    def _unlocked(self, file: Path) -> Iterator[None]:
+        """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
+
+        The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
+        """
+        with contextlib.closing(sqlite3.connect(file, timeout=self._timeout, isolation_level=None)) as connection:
+            connection.execute("PRAGMA auto_vacuum = FULL")  # as diskcache has it, which would come too late
+            with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
-        finally:
-            connection.close()
+            yield
 
     def _after_fork(self) -> None:
         # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.

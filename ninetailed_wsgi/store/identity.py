@@ -18,6 +18,8 @@ these steps first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeGuard
 
 import orjson
@@ -49,7 +51,7 @@ def resolve(store: Store, key: Key) -> Found:
         document = entry.document
         if document is None or "to" not in document:
             return Found(key, document, entry.next_ordinal)
-        target = _follow(store, key, entry)
+        target = _follow(partial(_settled, store), key, entry)
         if target.record is not None and key.name in target.record["aliases"]:
             return target
         # A merge may have been finished between the two reads.
@@ -63,7 +65,7 @@ def _settled(store: Store, key: Key) -> Entry:
     return entry
 
 
-def _follow(store: Store, key: Key, entry: Entry) -> Found:
+def _follow(read: Callable[[Key], Entry], key: Key, entry: Entry) -> Found:
     """The profile at the end of a chain of pointers, which a cut-off claim can even have closed to a circle."""
     passed = {key.name}
     while entry.document is not None and "to" in entry.document:
@@ -71,7 +73,7 @@ def _follow(store: Store, key: Key, entry: Entry) -> Found:
         if key.name in passed:
             return Found(key, None)
         passed.add(key.name)
-        entry = _settled(store, key)
+        entry = read(key)
     return Found(key, entry.document, entry.next_ordinal)
 
 
@@ -156,14 +158,16 @@ def finish_merge(store: Store, source: Key) -> None:
             _remove(store, source, document)
             return
         target = source._replace(name=document["into"])
-        met = store.read(target).document
+        at_target = store.read(target)
+        met = at_target.document
         if met is not None and "into" in met and source != _canonical_of_circle(store, source):
             finish_merge(store, target)
         elif met is None or "into" in met:
             _mark(store, source, target, None)
         elif "to" in met:
-            found = resolve(store, target)
-            _mark(store, source, target, found.key if found.record else None)
+            end = _follow(store.read, target, at_target)
+            counts = end.record is not None and target.name in end.record["aliases"]
+            _mark(store, source, target, end.key if counts else None)
         elif _absorb(store, entry, target):
             _point_aliases(store, source, document["aliases"], target)
             _become_pointer(store, source, target)

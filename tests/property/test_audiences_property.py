@@ -1,4 +1,4 @@
-"""The compiled rules equal a naive evaluator, written from the specification, that reads the whole history each time."""
+"""The compiled rules equal a naive evaluator, written from the specification, that reads the whole history."""
 
 from __future__ import annotations
 
@@ -148,10 +148,21 @@ def belongs(node: dict[str, Any], visitor: dict[str, Any], now: int) -> bool:
 
 # What is generated: few different values, so that rules meet events often.
 
-VALUES = st.sampled_from([None, "", "a", "ab", "b", "5", "-2", "5.5", "true", True, False, 5, 0, -2, 5.0, 5.5, ["a", 5, None], {"c": "ab"}])
+VALUES = st.sampled_from(
+    [None, "", "a", "ab", "b", "5", "-2", "5.5", "true", True, False, 5, 0, -2, 5.0, 5.5, ["a", 5, None], {"c": "ab"}]
+)
 WANTED = st.sampled_from(["", "*", "a", "b", "ab", "5", "5.5", "-2", "true", True, 5, 5.5, 0])
 PATTERNS = st.sampled_from(["a", "^a", "b$", "^[0-9.-]+$", "a|5"])
-TEXT_OPERATORS = ["equal", "notEqual", "notEquals", "contains", "notContains", "doesNotContain", "startsWith", "endsWith"]
+TEXT_OPERATORS = [
+    "equal",
+    "notEqual",
+    "notEquals",
+    "contains",
+    "notContains",
+    "doesNotContain",
+    "startsWith",
+    "endsWith",
+]
 NUMERIC_OPERATORS = ["greaterThan", "greaterThanInclusive", "lessThan", "lessThanInclusive"]
 COMPARISONS = st.one_of(
     st.fixed_dictionaries(
@@ -168,7 +179,9 @@ TEXTS = st.sampled_from(["", "a", "ab", "5"])
 
 @st.composite
 def conditions(draw: st.DrawFn) -> dict[str, Any]:
-    key = draw(st.sampled_from(["context_page_path", "context_page_query", "context_campaign_name", "properties", "days"]))
+    key = draw(
+        st.sampled_from(["context_page_path", "context_page_query", "context_campaign_name", "properties", "days"])
+    )
     if key == "days":
         days = draw(st.sampled_from(["1", 3, "0.5", "30"]))
         return {"key": {"key": "days"}, "operator": "lessThanInclusive", "value": days}
@@ -181,7 +194,7 @@ def counting(kind: str, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[
         {
             "type": st.just(kind),
             "operator": st.sampled_from([*NUMERIC_OPERATORS, "equal", "notEqual", "notEquals"]),
-            "count": st.sampled_from(["0", "1", 2, "3", 4, "1.5", -1, 20]),
+            "count": st.sampled_from(["0", "1", 2, "3", 4, "1.5", -1, 7, 8, 20]),
             "conditions": st.lists(conditions(), max_size=2),
             **members,
         }
@@ -196,7 +209,9 @@ RULES = st.one_of(
     counting("page"),
     counting("track", value=st.sampled_from(["*", "buy", "Buy"])),
     st.tuples(MEMBERS, COMPARISONS).map(lambda drawn: {"type": "identify", "key": drawn[0], **drawn[1]}),
-    st.tuples(st.sampled_from(["city", "country"]), COMPARISONS).map(lambda drawn: {"type": "location", "key": drawn[0], **drawn[1]}),
+    st.tuples(st.sampled_from(["city", "country"]), COMPARISONS).map(
+        lambda drawn: {"type": "location", "key": drawn[0], **drawn[1]}
+    ),
     st.sampled_from(["equal", "notEqual"]).map(
         lambda operator: {
             "type": "device",
@@ -255,7 +270,12 @@ def audience_set(nodes: list[dict[str, Any]]) -> AudienceSet:
 
 
 @settings(max_examples=600, deadline=None)
-@given(nodes=st.lists(NODES, min_size=1, max_size=4), visitor=VISITORS, later=st.integers(0, 30), counted=st.integers(0, 24))
+@given(
+    nodes=st.lists(NODES, min_size=1, max_size=4),
+    visitor=VISITORS,
+    later=st.integers(0, 30),
+    counted=st.integers(0, 24),
+)
 def test_compiled_rules_equal_the_naive_evaluator(
     nodes: list[dict[str, Any]], visitor: dict[str, Any], later: int, counted: int
 ) -> None:
@@ -295,7 +315,9 @@ def test_counts_made_anew_from_the_kept_history_decide_as_those_kept_all_along(
 
 @settings(max_examples=200, deadline=None)
 @given(node=NODES, visitor=VISITORS)
-def test_no_counter_keeps_more_entries_than_the_history_has_events(node: dict[str, Any], visitor: dict[str, Any]) -> None:
+def test_no_counter_keeps_more_entries_than_the_history_has_events(
+    node: dict[str, Any], visitor: dict[str, Any]
+) -> None:
     audiences = audience_set([node])
     counts: dict[str, Any] = {}
     for ordinal, (at, event) in enumerate(visitor["history"]):
@@ -305,9 +327,19 @@ def test_no_counter_keeps_more_entries_than_the_history_has_events(node: dict[st
 
 JSON = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("\ud800"), st.just(10**400), st.just("9" * 500)
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.just("\ud800"),
+        st.just(10**400),
+        st.just("9" * 500),
     ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "c", "path", "query", "name"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "c", "path", "query", "name"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 ANY_EVENT = st.fixed_dictionaries(

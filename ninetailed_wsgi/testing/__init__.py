@@ -1,0 +1,103 @@
+"""A real Experience API inside anybody's tests, deterministic: the public names, nothing else.
+
+Usable without pytest::
+
+    from ninetailed_wsgi.testing import Harness, audience, experience, viewed
+
+    with Harness() as harness:
+        harness.publish(experience("hero", ["hero-b"], audience=audience(viewed("/pricing", at_least=2))))
+        visitor = harness.visitor().views("/pricing").views("/pricing")
+        assert visitor.variant("hero") == "hero-b"
+
+Under pytest the fixtures of :mod:`ninetailed_wsgi.testing.plugin` give the same. The names are loaded when they are
+first asked for: every pytest run of an environment that has this package imports this module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.testing.builders import (
+        all_of,
+        any_of,
+        audience,
+        experience,
+        flag,
+        from_campaign,
+        having,
+        located,
+        on_device,
+        performed,
+        replacement,
+        returning,
+        trait,
+        variable,
+        viewed,
+        with_query,
+    )
+    from ninetailed_wsgi.testing.client import Answer, Client, Refused
+    from ninetailed_wsgi.testing.clock import Clock
+    from ninetailed_wsgi.testing.conforms import assert_conforms
+    from ninetailed_wsgi.testing.harness import Harness
+    from ninetailed_wsgi.testing.live import LiveServer
+    from ninetailed_wsgi.testing.locations import Locations
+    from ninetailed_wsgi.testing.recording import Captured
+    from ninetailed_wsgi.testing.visitor import Visitor
+
+__all__ = [
+    "Answer",
+    "Captured",
+    "Client",
+    "Clock",
+    "Harness",
+    "LiveServer",
+    "Locations",
+    "Refused",
+    "Visitor",
+    "all_of",
+    "any_of",
+    "assert_conforms",
+    "audience",
+    "experience",
+    "flag",
+    "from_campaign",
+    "having",
+    "located",
+    "on_device",
+    "performed",
+    "replacement",
+    "returning",
+    "trait",
+    "variable",
+    "viewed",
+    "with_query",
+]
+
+# Every other public name is a builder.
+_HOMES = {
+    "Answer": "client",
+    "Captured": "recording",
+    "Client": "client",
+    "Clock": "clock",
+    "Harness": "harness",
+    "LiveServer": "live",
+    "Locations": "locations",
+    "Refused": "client",
+    "Visitor": "visitor",
+    "assert_conforms": "conforms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that has it (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'builders')}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

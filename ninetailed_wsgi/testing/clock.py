@@ -1,0 +1,50 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+"""What a harness's clock shows at first, unless told otherwise: a Monday at noon."""
+
+
+class Clock:
+    """The time of a harness. Called, it gives milliseconds since the epoch, as the service asks for it.
+
+    Args:
+        now: what it shows; ISO 8601 text will do, and a time without a zone is UTC.
+    """
+
+    def __init__(self, now: datetime | str = START) -> None:
+        self.at(now)
+
+    def __call__(self) -> int:
+        return self._now
+
+    @property
+    def now(self) -> datetime:
+        """What the clock shows, in UTC."""
+        return moment(self._now)
+
+    def at(self, now: datetime | str) -> None:
+        """Set the clock, forwards or backwards, as with ``now`` above; ValueError for text that is no time."""
+        given = datetime.fromisoformat(now) if isinstance(now, str) else now
+        aware = given if given.tzinfo else given.replace(tzinfo=UTC)
+        self._now = (aware - EPOCH) // timedelta(milliseconds=1)
+
+    def advance(self, by: timedelta = timedelta(), /, **parts: float) -> None:
+        """Let time pass: a timedelta, or its parts by name, as in ``advance(minutes=31)``.
+
+        Raises:
+            ValueError: the time is negative; ``at`` turns the clock back.
+        """
+        passed = by + timedelta(**parts)
+        if passed < timedelta():
+            raise ValueError(f"found {passed}, expected no negative time; clock.at(...) turns the clock back")
+        self._now += passed // timedelta(milliseconds=1)
+
+
+def moment(milliseconds: int) -> datetime:
+    """A time in milliseconds since the epoch, as an aware datetime in UTC."""
+    return EPOCH + timedelta(milliseconds=milliseconds)

@@ -1,0 +1,235 @@
+"""The whole Experience API for one test: its own store, a clock that stands still, ids that are the same each time."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from ninetailed_wsgi import explanation
+from ninetailed_wsgi.app import App, api
+from ninetailed_wsgi.catalog import Catalog, ContentSource
+from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.testing import report
+from ninetailed_wsgi.testing.client import Client
+from ninetailed_wsgi.testing.clock import START, Clock
+from ninetailed_wsgi.testing.locations import Locations
+from ninetailed_wsgi.testing.publishing import GivenContent, Published, PublishedContent
+from ninetailed_wsgi.testing.recording import Captured, RecordingStore
+from ninetailed_wsgi.testing.visitor import Visitor
+
+GivenLocation: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | LocationDatabase | Locations | None
+
+# Each shard is a database of its own, which takes 6 ms to make; a test has few writers at a time.
+SHARDS = 1
+
+
+class Ids:
+    """Ids that look like real ones and are the same for the same seed, each kind in a sequence of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin the sequences anew."""
+        self._profiles, self._sessions, self._messages = (
+            random.Random(f"{kind} {self._seed}") for kind in ("profile", "session", "message")
+        )
+
+    def profile(self) -> str:
+        return f"{self._profiles.getrandbits(256):064x}"
+
+    def session(self) -> str:
+        return str(uuid.UUID(int=self._sessions.getrandbits(128), version=4))
+
+    def message(self) -> str:
+        return str(uuid.UUID(int=self._messages.getrandbits(128), version=4))
+
+
+class Harness:
+    """A real Experience API, deterministic: the app and everything around it that a test wants to set or see.
+
+    Args:
+        content: what is published at first: the path of a content file or folder, its content as JSON, or a list of
+            audiences and experiences as the builders make them.
+        organization, environment: what is served; a request for another one is answered 404.
+        now: what the clock shows at first; ISO 8601 text will do.
+        seed: another one gives other ids, and so other draws of traffic and distribution.
+        location: a dict of places (see `Locations`), the path of a MaxMind database, or an object with its ``lookup``.
+        settings: options of :class:`~ninetailed_wsgi.settings.Settings`; environment variables are not read, and
+            ``/explain`` is served unless ``explain=False`` says otherwise.
+
+    Attributes:
+        app: the API as a WSGI app, to be called or mounted.
+        client: calls of that app without a server; its paths begin behind the environment: ``/profiles/anna``.
+        clock: the time, moved by ``harness.clock.advance(minutes=31)``.
+        ids: makes the ids.
+
+    Raises:
+        SettingsError: an option is wrong, or the content has errors: all of them are listed.
+        ValueError: a place of ``location`` is none.
+
+    A context manager; `close` removes everything it stored.
+    """
+
+    def __init__(
+        self,
+        content: GivenContent = None,
+        *,
+        organization: str = "default",
+        environment: str = "main",
+        now: datetime | str = START,
+        seed: int = 0,
+        location: GivenLocation = None,
+        **settings: Any,
+    ) -> None:
+        self.clock = Clock(now)
+        self.ids = Ids(seed)
+        self._start = self.clock.now
+        self._folder = tempfile.TemporaryDirectory(prefix="ninetailed-harness-")
+        self._stores = 0
+        try:
+            folder = Path(self._folder.name)
+            own = {"environments": [f"{organization}/{environment}"], "explain": True, "store_shards": SHARDS}
+            self.settings = Settings(data_dir=folder / "data", **{**own, **settings})
+            self._content = PublishedContent(content, folder, self.settings, (organization, environment))
+            self._store = RecordingStore(self._new_store())
+            self.service = ExperienceService(
+                store=self._store,
+                # The service asks of a content source nothing but its catalogue.
+                content=cast(ContentSource, self._content),
+                location=_location(location, self.settings),
+                environments=[Environment(*pair.split("/", 1)) for pair in self.settings.environments],
+                clock=self.clock,
+                new_id=self.ids.profile,
+                new_session_id=self.ids.session,
+            )
+            self.app: App = api(self.service, self.settings)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.environment = Environment(organization, environment)
+        self.client = Client(self.app, f"/v2/organizations/{organization}/environments/{environment}")
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove everything that was stored; the harness cannot be used any more."""
+        self._store.close()
+        self._folder.cleanup()
+
+    def reset(self) -> None:
+        """Be as it was at first: nobody was here, first content, nothing forced, the clock at its start."""
+        self._store.replace(self._new_store())
+        self._content.reset()
+        self.clock.at(self._start)
+        self.ids.reset()
+
+    # Visitors
+
+    def visitor(self, id: str | None = None, *, locale: str = "en") -> Visitor:
+        """Somebody new on the site, or somebody known: the visitor whose profile has this id or alias.
+
+        Args:
+            id: without one, the API makes it; with one, tests read better: ``harness.visitor("anna")``.
+            locale: the language that place names are answered in.
+        """
+        return Visitor(self, id, locale=locale)
+
+    @property
+    def events(self) -> list[Captured]:
+        """Every event that was stored and acknowledged, the oldest first, with the id of its profile."""
+        return self._store.events
+
+    def explain(self, visitor: Visitor | str) -> dict[str, Any]:
+        """Why a visitor (or an id, or an alias) is in each audience and gets each variant, or not.
+
+        Returns:
+            ``profile``, ``audiences``, ``experiences``, as :meth:`ExperienceService.explain` says.
+        """
+        id = visitor if isinstance(visitor, str) else visitor.id
+        if id is None:
+            raise AssertionError("this visitor has done nothing yet, so there is no profile")
+        return self.service.explain(self.environment, id)
+
+    def why(self, visitor: Visitor | str) -> str:
+        """The same as `explain`, as a text to print."""
+        return explanation.text(self.explain(visitor))
+
+    def report(self) -> str:
+        """What each visitor did, and why they got what they got: what a failing test shows."""
+        return report.text(self.events, self.explain)
+
+    # Content
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is published now, compiled."""
+        return self._content.catalog()
+
+    def publish(self, *content: Published) -> None:
+        """Publish audiences and experiences, in place of those that have the same id; as a whole or not at all.
+
+        Args:
+            content: what the builders make, or whole documents of any form that content files have.
+
+        Raises:
+            SettingsError: it has errors: all of them are listed, and what was published before stays.
+        """
+        self._content.publish(*content)
+
+    def unpublish(self, *published: Published | str) -> None:
+        """Take audiences and experiences (or their ids) back; ValueError where they are not published."""
+        self._content.unpublish(*map(_id, published))
+
+    def force(self, experience: Published | str, index: int) -> None:
+        """Let every visitor get this variant index of an experience (or its id), until `release` or `reset`.
+
+        It holds whatever audience, traffic, distribution and assignments say, and assignments are not stored meanwhile.
+
+        Raises:
+            ValueError: no such experience is published, or it has no such variant.
+        """
+        self._content.force(_id(experience), index)
+
+    def release(self, experience: Published | str | None = None) -> None:
+        """Let an experience (or its id; None: every one) be decided again as it is published."""
+        self._content.release(None if experience is None else _id(experience))
+
+    def _new_store(self) -> DiskStore:
+        self._stores += 1
+        settings = self.settings
+        return DiskStore(
+            settings.data_dir / str(self._stores),
+            shards=settings.store_shards,
+            synchronous=settings.sqlite_synchronous,
+            timeout=settings.store_timeout,
+            history_events=settings.history_events,
+            history_days=settings.history_days,
+            clock=self.clock,
+        )
+
+
+def _location(given: GivenLocation, settings: Settings) -> LocationDatabase | None:
+    if given is None:
+        given = settings.geoip_database
+    if isinstance(given, str | Path):
+        return LocationDatabase(given)
+    # The service asks of a database nothing but its look-up, which these have.
+    return cast(LocationDatabase | None, Locations(given) if isinstance(given, Mapping) else given)
+
+
+def _id(published: Published | str) -> str:
+    return published if isinstance(published, str) else str(published["id"])

@@ -1,0 +1,75 @@
+"""A location database made from a dict: the places of a test's addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, TypeAlias
+
+from ninetailed_wsgi.core.location import COUNTRY_CODES, TEXT_MEMBERS
+
+Place: TypeAlias = dict[str, Any]
+
+_EXPECTED = 'text such as "Berlin, DE" or "DE", or the members of a location'
+
+
+class Locations:
+    """Answers which place an address belongs to, as :class:`~ninetailed_wsgi.location.LocationDatabase` does.
+
+    Args:
+        places: a network or address to its place: ``"Berlin, DE"``, ``"DE"``, or the members as the API answers them
+            (``{"city": "Berlin", "country": "Germany", "countryCode": "DE", "continent": "EU", ...}``, spec section 4).
+            Text says nothing but what stands there: a rule on the country's name needs the member ``country``. Of
+            several networks that hold an address the smallest one counts.
+
+    Raises:
+        ValueError: one line for each bad network or place, all of them at once.
+    """
+
+    def __init__(self, places: Mapping[str, str | Mapping[str, Any]]) -> None:
+        networks: list[tuple[IPv4Network | IPv6Network, Place]] = []
+        problems: list[str] = []
+        for network, place in places.items():
+            try:
+                networks.append((ip_network(network), _place(place)))
+            except ValueError as error:
+                problems.append(f"{network!r}: {error}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        self._networks = sorted(networks, key=lambda known: known[0].prefixlen, reverse=True)
+
+    def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
+        """The place of an address, twice: names have no languages here. Two empty places where nothing is known."""
+        place = next(self._holding(ip), {})
+        return dict(place), dict(place)
+
+    def _holding(self, ip: str) -> Iterator[Place]:
+        try:
+            address = ip_address(ip)
+        except ValueError:
+            return
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        for network, place in self._networks:
+            if address in network:
+                yield place
+
+
+def _place(given: str | Mapping[str, Any]) -> Place:
+    if isinstance(given, str):
+        return _read(given)
+    known = (*TEXT_MEMBERS, "coordinates")
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f"found {given!r}, expected {_EXPECTED}")
+    if unknown := [str(member) for member in given if member not in known]:
+        raise ValueError(f"found the member {unknown[0]!r}, expected only {', '.join(known)}")
+    if given.get("countryCode", "DE") not in COUNTRY_CODES:
+        raise ValueError(f"countryCode: found {given['countryCode']!r}, expected two capital letters of ISO 3166-1")
+    return dict(given)
+
+
+def _read(text: str) -> Place:
+    city, _, code = (part.strip() for part in text.rpartition(","))
+    if code not in COUNTRY_CODES:
+        raise ValueError(f"found {text!r}, expected {_EXPECTED}")
+    return {"city": city, "countryCode": code} if city else {"countryCode": code}

@@ -1,0 +1,106 @@
+"""The pytest plugin: a harness, a live server and a visitor as fixtures; reports that say what visitors did and why.
+
+Loaded by every pytest run of an environment that has this package, so everything is imported when a fixture is used.
+
+Fixtures: ``ninetailed`` (a :class:`~ninetailed_wsgi.testing.harness.Harness`), ``ninetailed_server`` (the same behind a
+port), ``ninetailed_visitor`` (somebody new). Set up by overriding ``ninetailed_content``, ``ninetailed_location`` and
+``ninetailed_settings``, or by the marker ``ninetailed``, whose arguments are those of the harness and win.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.testing.harness import Harness
+    from ninetailed_wsgi.testing.live import LiveServer
+    from ninetailed_wsgi.testing.visitor import Visitor
+
+_MARKER = (
+    "ninetailed(content=..., location=..., now=..., organization=..., environment=..., seed=..., **settings): "
+    "the harness of this test; what a test's own mark says wins over its class's and module's, and over fixtures."
+)
+_SECTION = "Ninetailed: what each visitor did, and why they got what they got"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture
+def ninetailed_content() -> Any:
+    """What is published at first; override it to return what ``Harness(content=...)`` takes."""
+    return None
+
+
+@pytest.fixture
+def ninetailed_location() -> Any:
+    """The places of addresses; override it to return what ``Harness(location=...)`` takes."""
+    return None
+
+
+@pytest.fixture
+def ninetailed_settings() -> dict[str, Any]:
+    """Further arguments of ``Harness``; override it to return them."""
+    return {}
+
+
+@pytest.fixture
+def ninetailed(
+    request: pytest.FixtureRequest,
+    ninetailed_content: Any,
+    ninetailed_location: Any,
+    ninetailed_settings: dict[str, Any],
+) -> Iterator[Harness]:
+    """A real Experience API for one test, with nobody in it."""
+    from ninetailed_wsgi.testing.harness import Harness
+
+    options = {"content": ninetailed_content, "location": ninetailed_location, **ninetailed_settings}
+    for marker in reversed(list(request.node.iter_markers("ninetailed"))):
+        if marker.args:
+            pytest.fail("the marker ninetailed takes arguments by name: ninetailed(content=...)", pytrace=False)
+        options.update(marker.kwargs)
+    with Harness(**options) as harness:
+        yield harness
+
+
+@pytest.fixture
+def ninetailed_server(ninetailed: Harness) -> Iterator[LiveServer]:
+    """The harness of the fixture ``ninetailed`` behind a free port."""
+    from ninetailed_wsgi.testing.live import LiveServer
+
+    with LiveServer(ninetailed) as server:
+        yield server
+
+
+@pytest.fixture
+def ninetailed_visitor(ninetailed: Harness) -> Visitor:
+    """Somebody new on the site."""
+    return ninetailed.visitor()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failed test's report what the harnesses among its fixtures know."""
+    report = yield
+    if report.failed and report.when != "teardown":
+        report.sections += [(_SECTION, text) for text in _told(getattr(item, "funcargs", {}))]
+    return report
+
+
+def _told(fixtures: dict[str, Any]) -> Iterator[str]:
+    module = sys.modules.get("ninetailed_wsgi.testing.harness")
+    if module is None:  # then no fixture can be a harness
+        return
+    harnesses = {id(value): value for value in fixtures.values() if isinstance(value, module.Harness)}
+    for harness in harnesses.values():
+        try:
+            yield harness.report()
+        except Exception as error:  # whatever it is, the test's own failure must be shown
+            yield f"cannot be told: {error!r}"

@@ -1,0 +1,177 @@
+"""The content of a harness: given by a test instead of read from files, compiled by the same code, outcomes forced."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import orjson
+
+from ninetailed_wsgi.catalog import Catalog
+from ninetailed_wsgi.catalog.compiling import compile_content
+from ninetailed_wsgi.catalog.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
+from ninetailed_wsgi.catalog.files import EVERY, find_files, read_file
+from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.settings import Settings
+
+Published: TypeAlias = Mapping[str, Any]
+"""An audience or experience as the builders make it, or a whole document of any form that content files have."""
+
+GivenContent: TypeAlias = str | Path | Published | Sequence[Published] | None
+"""What a harness starts with: the path of a file or folder, a document, or a list of audiences and experiences."""
+
+_log = logging.getLogger("ninetailed_wsgi.content")
+_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, BaselineEntry)
+
+
+class PublishedContent:
+    """The content of a harness, changed by `publish` and `force`; the service looks up catalogues in it.
+
+    Args:
+        content: what is published at first.
+        folder: where documents are put to be read as files are; an own temporary one.
+        settings: give the locale and the bounds of the history.
+        own: organization and environment, whose files are read where ``content`` is a folder.
+
+    Raises:
+        SettingsError: the content has errors: all of them are listed.
+    """
+
+    def __init__(self, content: GivenContent, folder: Path, settings: Settings, own: tuple[str, str]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._forced: dict[str, int] = {}
+        self._content = Content()
+        self._first = self._given(content, own)
+        self._compile(self._first, {})
+
+    def catalog(self, organization: str = "", environment: str = "") -> Catalog:
+        """What is published now; the same for every environment."""
+        return self._catalog
+
+    def publish(self, *content: Published) -> None:
+        """Add to what is published, in place of what has the same id; as a whole or not at all.
+
+        Raises:
+            SettingsError: it has errors: all of them are listed, and what was published before stays.
+        """
+        entries = [one for one in content if _is_entry(one)]
+        documents = [one for one in content if not _is_entry(one)]
+        added = Content()
+        for document in [*documents, *([entries] if entries else [])]:
+            added.add(self._read(document))
+        self._compile(_laid_over(self._content, added), self._forced)
+
+    def unpublish(self, *ids: str) -> None:
+        """Take audiences and experiences back; ValueError for an id that neither has."""
+        published = self._content
+        known = [entry.id for entry in published.audiences] + [entry.id for entry in published.experiences]
+        for id in ids:
+            _known(id, known, "audience or experience")
+        left = replace(
+            published,
+            audiences=[entry for entry in published.audiences if entry.id not in ids],
+            experiences=[entry for entry in published.experiences if entry.id not in ids],
+        )
+        self._compile(left, self._forced)
+
+    def force(self, id: str, index: int) -> None:
+        """Let every visitor get this variant index of an experience, whatever audience, traffic and assignments say.
+
+        Raises:
+            ValueError: no such experience is published, or it has no such variant.
+        """
+        experiences = {experience.id: experience for experience in self._catalog.experiences.experiences}
+        _known(id, experiences, "experience")
+        last = len(experiences[id].outcomes) - 1
+        if not 0 <= index <= last:
+            raise ValueError(f"found variant index {index}, expected 0 to {last}: {id} has no other")
+        self._compile(self._content, {**self._forced, id: index})
+
+    def release(self, id: str | None = None) -> None:
+        """Let an experience (None: every one) be decided again as it is published."""
+        self._compile(self._content, {one: index for one, index in self._forced.items() if id not in (None, one)})
+
+    def reset(self) -> None:
+        """Publish what was published at first, and force nothing."""
+        self._compile(self._first, {})
+
+    def _compile(self, content: Content, forced: Mapping[str, int]) -> None:
+        catalog = compile_content(
+            content, history_events=self._settings.history_events, history_days=self._settings.history_days
+        )
+        problems = {problem: str(problem).replace(f"{self._folder}/", "") for problem in catalog.problems}
+        if errors := [text for problem, text in problems.items() if problem.severity == "error"]:
+            raise SettingsError([f"content: {text}" for text in errors])
+        if content is not self._content:
+            for text in problems.values():
+                _log.warning("%s", text)
+        experiences = [
+            _forced(experience, forced[experience.id]) if experience.id in forced else experience
+            for experience in catalog.experiences.experiences
+        ]
+        self._catalog = replace(catalog, experiences=ExperienceSet(experiences))
+        self._content, self._forced = content, dict(forced)
+
+    def _given(self, content: GivenContent, own: tuple[str, str]) -> Content:
+        if content is None:
+            return Content()
+        if not isinstance(content, str | Path):
+            return self._read(content)
+        read = Content()
+        environments = find_files(Path(content), time.time())
+        files = environments.get(own) or environments.get(EVERY)
+        if not files:
+            raise SettingsError([f"content: {content} holds no content file for {'/'.join(own)}"])
+        for file in files:
+            read.add(read_file(file.path, self._settings.content_locale))
+        return read
+
+    def _read(self, document: object) -> Content:
+        file = self._folder / "published.json"
+        file.write_bytes(orjson.dumps(document))
+        return read_file(file, self._settings.content_locale)
+
+
+def _forced(experience: Experience, index: int) -> Experience:
+    """An experience for everyone whose whole distribution is one variant; its answers are as they are without force."""
+    return replace(experience, audience=None, traffic=1.0, ends=(0.0,) * index + (1.0,), sticky=False)
+
+
+def _is_entry(content: Published) -> bool:
+    return "rules" in content or "config" in content
+
+
+def _laid_over(published: Content, added: Content) -> Content:
+    return Content(
+        audiences=_replaced(published.audiences, added.audiences),
+        experiences=_replaced(published.experiences, added.experiences),
+        merge_tags=_replaced(published.merge_tags, added.merge_tags),
+        baselines=_replaced(published.baselines, added.baselines),
+        absent={**published.absent, **added.absent},
+        problems=[*published.problems, *added.problems],
+    )
+
+
+def _replaced(published: list[_Entry], added: list[_Entry]) -> list[_Entry]:
+    new = {_id(entry) for entry in added}
+    return [entry for entry in published if _id(entry) not in new] + added
+
+
+def _id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry | BaselineEntry) -> str:
+    return entry.entry if isinstance(entry, BaselineEntry) else entry.id
+
+
+def _known(id: str, known: Iterable[str], kind: str) -> None:
+    names = sorted(known)
+    if id not in names:
+        close = difflib.get_close_matches(id, names, n=1)
+        published = f"there are {', '.join(names)}" if names else "nothing is published"
+        hint = f"; did you mean {close[0]!r}?" if close else f"; {published}"
+        raise ValueError(f"no {kind} {id!r} is published{hint}")

@@ -1,0 +1,82 @@
+"""Writes down every event that a store took in, in order: what a test asks of a harness's events."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.store.base import Document, Entry, Fold, Key, Store, Write
+from ninetailed_wsgi.testing.clock import moment
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """An event that was stored and acknowledged; one that was sent again is not there twice.
+
+    Attributes:
+        profile: id of the profile that it was applied to.
+        at: time of the event, in UTC.
+        event: as it was sent.
+    """
+
+    profile: str
+    at: datetime
+    event: dict[str, Any]
+
+
+class RecordingStore:
+    """A store around another one, see :class:`~ninetailed_wsgi.store.base.Store`; a preflight never writes to it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._events: list[Captured] = []
+        self._recording = threading.Lock()
+
+    @property
+    def events(self) -> list[Captured]:
+        """Everything so far, the oldest first; the caller's own list."""
+        with self._recording:
+            return list(self._events)
+
+    def replace(self, store: Store) -> None:
+        """Forget everything and go on with another store."""
+        with self._recording:
+            self._store.close()
+            self._store = store
+            self._events.clear()
+
+    def read(self, key: Key) -> Entry:
+        return self._store.read(key)
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        written: dict[Key, Write] = {}
+
+        def remembering(key: Key, entry: Entry) -> Write | None:
+            write = fold(key, entry)
+            written.pop(key, None)  # a fold may run again
+            # Where two profiles become one, the history of both is written anew: no event happens.
+            if write is not None and not write.replace_history:
+                written[key] = write
+            return write
+
+        self._store.update(keys, remembering)
+        with self._recording:
+            self._events += [
+                Captured(key.name, moment(at), orjson.loads(raw)) for key in written for at, raw in written[key].events
+            ]
+
+    def documents(
+        self, organization: str | None = None, environment: str | None = None
+    ) -> Iterator[tuple[Key, Document]]:
+        return self._store.documents(organization, environment)
+
+    def check(self) -> None:
+        self._store.check()
+
+    def close(self) -> None:
+        self._store.close()

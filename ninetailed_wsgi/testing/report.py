@@ -1,0 +1,74 @@
+"""What the visitors of a harness did and why they got what they got, as text for the person whose test fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ninetailed_wsgi import explanation
+from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.testing.recording import Captured
+
+# A failing test's report is read on one screen or two.
+MOST_VISITORS = 5
+MOST_EVENTS = 20
+
+
+def text(events: Sequence[Captured], explain: Callable[[str], dict[str, Any]]) -> str:
+    """The events of each visitor, oldest first, then the answer of ``explain`` (id of a profile) in words."""
+    by_profile: dict[str, list[Captured]] = {}
+    explained: dict[str, dict[str, Any] | None] = {}
+    for event in events:
+        # Events of a profile that became part of another one belong to that one.
+        if event.profile not in explained:
+            explained[event.profile] = _explained(explain, event.profile)
+        found = explained[event.profile]
+        by_profile.setdefault(found["profile"]["id"] if found else event.profile, []).append(event)
+    if not by_profile:
+        return "no visitor did anything that the API acknowledged"
+    lines: list[str] = []
+    for id, own in list(by_profile.items())[:MOST_VISITORS]:
+        lines += [f"visitor {id}", *_events(own)]
+        if (found := explained[own[0].profile]) is not None:
+            lines.append(explanation.text(found))
+        else:
+            lines.append("no such profile now: it was deleted")
+    if len(by_profile) > MOST_VISITORS:
+        lines.append(f"and {len(by_profile) - MOST_VISITORS} more visitors")
+    return "\n".join(lines)
+
+
+def _explained(explain: Callable[[str], dict[str, Any]], id: str) -> dict[str, Any] | None:
+    try:
+        return explain(id)
+    except ProfileNotFound:
+        return None
+
+
+def _events(events: Sequence[Captured]) -> Iterator[str]:
+    if len(events) > MOST_EVENTS:
+        yield f"  {len(events) - MOST_EVENTS} events before these"
+    for one in events[-MOST_EVENTS:]:
+        yield f"  {one.at:%Y-%m-%d %H:%M:%S}  {words(one.event)}"
+
+
+def words(event: Mapping[str, Any]) -> str:
+    """An event in a few words: ``viewed /pricing``, ``purchase {"total": 120}``."""
+    kind = event["type"]
+    if kind == "page":
+        properties = event["properties"]
+        return f"viewed {properties['path']}{properties['search']}"
+    if kind == "identify":
+        named = f" as {event['userId']}" if event["userId"] else ""
+        return f"identified{named} {_shown(event['traits'])}"
+    if kind == "track":
+        return f"performed {event['event']} {_shown(event.get('properties') or {})}"
+    if kind == "component":
+        return f"saw variant {event.get('variantIndex')} of {event.get('experienceId')}"
+    return str(kind)
+
+
+def _shown(value: object) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= 200 else shown[:197] + "..."

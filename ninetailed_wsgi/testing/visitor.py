@@ -1,0 +1,232 @@
+"""A visitor of a site, written as a person reads: what they do, and what they get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from ninetailed_wsgi.testing.client import Refused
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.testing.harness import Harness
+
+SITE = "https://www.example.com"
+
+USER_AGENTS = {
+    "desktop": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+    "mobile": "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Mobile "
+    "Safari/537.36",
+    "tablet": "Mozilla/5.0 (iPad; CPU OS 12_5_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/12.1.2 "
+    "Mobile/15E148 Safari/604.1",
+    "unknown": "",
+}
+
+# The library of version 3.14 and later resolves the location only where it is asked to (spec section 4).
+_LIBRARY = {"name": "ninetailed_wsgi.testing", "version": "4.0.0"}
+
+
+class Profile(TypedDict):
+    """A profile as the API answers it (spec section 3)."""
+
+    id: str
+    stableId: str
+    random: float
+    audiences: list[str]
+    traits: dict[str, Any]
+    location: dict[str, Any]
+    session: dict[str, Any]
+
+
+class _Answered(TypedDict):
+    profile: Profile
+    experiences: list[dict[str, Any]]
+    changes: list[dict[str, Any]]
+
+
+class Visitor:
+    """Somebody on a site whose events go to a harness, over its app, as those of a browser would.
+
+    What a visitor does returns the visitor, so that sentences can be joined:
+    ``visitor.views("/pricing").waits(minutes=31).views("/pricing")``. What a visitor gets is asked of the API each
+    time, so it is as of now. Made by `Harness.visitor`.
+
+    Attributes:
+        id: of the profile, as last answered; None until the visitor does something, unless it was given.
+    """
+
+    def __init__(self, harness: Harness, id: str | None = None, *, locale: str = "en") -> None:
+        self._harness = harness
+        self.id = id
+        self._locale = locale
+        self._address = "127.0.0.1"
+        self._user_agent = USER_AGENTS["desktop"]
+        self._page: dict[str, Any] = {"path": "", "query": {}, "referrer": "", "search": "", "url": ""}
+        self._campaign: dict[str, str] = {}
+
+    # Who they are
+
+    def from_address(self, address: str) -> Visitor:
+        """Be at this IP address from now on."""
+        self._address = address
+        return self
+
+    def on(self, device: str) -> Visitor:
+        """Use a ``desktop`` (as at first), ``mobile``, ``tablet`` or ``unknown`` device, or any user agent's text."""
+        self._user_agent = USER_AGENTS.get(device, device)
+        return self
+
+    # What they do
+
+    def views(self, url: str, *, referrer: str = "", title: str = "", **properties: Any) -> Visitor:
+        """View a page: its path or whole address; ``utm_`` parameters of its query are the campaign."""
+        parts = urlsplit(url if "://" in url else SITE + url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self._page = {
+            "path": parts.path,
+            "query": query,
+            "referrer": referrer,
+            "search": f"?{parts.query}" if parts.query else "",
+            "url": parts.geturl(),
+        }
+        # The official SDK calls the campaign's name utm_campaign.
+        named = {"name": "campaign", "source": "source", "medium": "medium", "term": "term", "content": "content"}
+        self._campaign = {
+            member: query[f"utm_{name}"] for member, name in named.items() if query.get(f"utm_{name}")
+        } or self._campaign
+        return self._does("page", properties={**self._page, "title": title, **properties})
+
+    def tracks(self, event: str, /, **properties: Any) -> Visitor:
+        """Perform an event: ``visitor.tracks("newsletter_opened", issue=7)``."""
+        return self._does("track", event=event, properties=properties)
+
+    def buys(self, product: str = "", /, **properties: Any) -> Visitor:
+        """Perform the event ``purchase``: ``visitor.buys("green tea", total=12.5)``."""
+        return self.tracks("purchase", **({"product": product} if product else {}), **properties)
+
+    def identifies(self, user_id: str = "", /, **traits: Any) -> Visitor:
+        """Say who they are: a user id, which finds the profile on any device, traits, or both."""
+        return self._does("identify", userId=user_id, traits=traits)
+
+    def sees(self, experience: str | Mapping[str, Any]) -> Visitor:
+        """See what an experience (or its id) shows them: from then on a sticky one stays as it is.
+
+        Raises:
+            AssertionError: it shows them nothing; the text says why.
+        """
+        id = experience if isinstance(experience, str) else experience["id"]
+        answer = self._answer()
+        item = next((one for one in answer["experiences"] if one["experienceId"] == id), None)
+        if item is None:
+            raise AssertionError(f"{id} shows nothing to this visitor\n{self.why}")
+        shown = [chosen or baseline for baseline, chosen in item["variants"].items()]
+        keys = [change["key"] for change in answer["changes"] if change["meta"]["experienceId"] == id]
+        return self._does(
+            "component",
+            componentType="Entry" if shown else "Variable",
+            componentId=(shown or keys or [""])[0],
+            experienceId=id,
+            variantIndex=item["variantIndex"],
+        )
+
+    def waits(self, **parts: float) -> Visitor:
+        """Let time pass, for everybody: ``visitor.waits(minutes=31)``."""
+        self._harness.clock.advance(**parts)
+        return self
+
+    # What they get
+
+    @property
+    def profile(self) -> Profile:
+        """The profile as the API answers it now."""
+        return self._answer()["profile"]
+
+    @property
+    def experiences(self) -> list[dict[str, Any]]:
+        """The experiences they take part in, each with ``experienceId``, ``variantIndex``, ``variants``."""
+        return self._answer()["experiences"]
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """The variables that experiences set."""
+        return self._answer()["changes"]
+
+    @property
+    def audiences(self) -> list[str]:
+        """The ids of the audiences they belong to."""
+        return self.profile["audiences"]
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """What is known of them."""
+        return self.profile["traits"]
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """Where they are; members that are not known are not there."""
+        return self.profile["location"]
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """Their session (spec section 3): ``count``, ``isReturningVisitor``, ``landingPage``, ..."""
+        return self.profile["session"]
+
+    def variant(self, baseline: str) -> str:
+        """The id of the entry that they see in place of ``baseline``: ``baseline`` itself without a variant.
+
+        ``""`` is an entry that is hidden from them. Where several experiences replace it, the first in the entry's own
+        list counts, as in the SDK; without such a list, the first by id (spec section 6).
+        """
+        items = {item["experienceId"]: item["variants"] for item in self.experiences}
+        for id in self._harness.catalog.entry_experiences.get(baseline, items):
+            if baseline in items.get(id, ()):
+                return str(items[id][baseline])
+        return baseline
+
+    def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
+        """The variant index that an experience (or its id) gives them; None where it is not for them."""
+        id = experience if isinstance(experience, str) else experience["id"]
+        return next((item["variantIndex"] for item in self.experiences if item["experienceId"] == id), None)
+
+    def flag(self, key: str, default: Any = None) -> Any:
+        """The value of a variable; ``default`` where no experience sets it."""
+        return next((change["value"] for change in self.changes if change["key"] == key), default)
+
+    @property
+    def why(self) -> str:
+        """Why they belong to each audience and see each variant, or not; a text to print."""
+        return self._harness.why(self)
+
+    def _does(self, type: str, **members: Any) -> Visitor:
+        context = {
+            "library": _LIBRARY,
+            "locale": self._locale,
+            "userAgent": self._user_agent,
+            "page": self._page,
+            "campaign": self._campaign,
+        }
+        event = {
+            "type": type,
+            "channel": "web",
+            "messageId": self._harness.ids.message(),
+            "originalTimestamp": self._harness.clock.now.isoformat(),
+            "context": context,
+            **members,
+        }
+        body = {"events": [event], "options": {"features": ["location"]}}
+        path = "/profiles" if self.id is None else f"/profiles/{quote(self.id, safe='')}"
+        answer = self._harness.client.post(f"{path}?locale={quote(self._locale)}", body, address=self._address)
+        if answer.status != 200:
+            raise Refused(answer)
+        # The answer's id may be another one than that of the path: callers keep what they get.
+        self.id = answer.document["data"]["profile"]["id"]
+        return self
+
+    def _answer(self) -> _Answered:
+        if self.id is None:
+            raise AssertionError("this visitor has done nothing yet, so there is no profile")
+        answer = self._harness.client.get(f"/profiles/{quote(self.id, safe='')}")
+        if answer.status != 200:
+            raise Refused(answer)
+        data: _Answered = answer.document["data"]
+        return data

@@ -1,0 +1,129 @@
+"""Folds that tests write with, and stores that fail or let others act at a chosen moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from support import START, milliseconds
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Store, Write
+
+
+def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:
+    return Key(organization, environment, name)
+
+
+NOW = milliseconds(START)
+
+
+def happened(*numbers: int, at: int = NOW) -> list[HistoryEvent]:
+    """Events as a history keeps them, told apart by a number."""
+    return [(at, orjson.dumps({"number": number})) for number in numbers]
+
+
+def put(store: Store, where: Key, document: Document | None, events: Sequence[HistoryEvent] = (), **how: Any) -> None:
+    """Store a document, whatever was there."""
+    store.update([where], lambda _key, _entry: Write(document, events, **how))
+
+
+def append(store: Store, where: Key, *events: HistoryEvent) -> None:
+    """Append events and count them in the document."""
+
+    def fold(_: Key, entry: Entry) -> Write:
+        count = (entry.document or {"count": 0})["count"] + len(events)
+        return Write({"count": count}, events)
+
+    store.update([where], fold)
+
+
+def history(store: Store, where: Key) -> list[HistoryEntry]:
+    return store.read(where).history()
+
+
+def numbers(store: Store, where: Key) -> list[int]:
+    """The events that a history holds, in its order."""
+    return [event["number"] for _, _, event in history(store, where)]
+
+
+def contents(store: Store) -> dict[Key, tuple[Document, int, list[HistoryEntry]]]:
+    """Everything that a store holds."""
+    found = {}
+    for where, document in store.documents():
+        entry = store.read(where)
+        found[where] = (document, entry.next_ordinal, entry.history())
+    return found
+
+
+class CutOff(StoreUnavailable):
+    """What a store in these tests raises where the process would have died."""
+
+
+class Wrapped:
+    """A store that passes everything on; tests override a method, or set what happens around the updates."""
+
+    def __init__(self, store: Store) -> None:
+        self.inner = store
+
+    def read(self, where: Key) -> Entry:
+        return self.inner.read(where)
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        self.inner.update(keys, fold)
+
+    def documents(
+        self, organization: str | None = None, environment: str | None = None
+    ) -> Iterator[tuple[Key, Document]]:
+        return self.inner.documents(organization, environment)
+
+    def check(self) -> None:
+        self.inner.check()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class CutAt(Wrapped):
+    """Raises at the n-th update (from 0), each key of an update counting for itself as they may be cut apart.
+
+    Args:
+        at: which one; None for none of them.
+        took_effect: raise after it was written, not before.
+    """
+
+    def __init__(self, store: Store, at: int | None, *, took_effect: bool = False) -> None:
+        super().__init__(store)
+        self.at, self.took_effect, self.count = at, took_effect, 0
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        for where in keys:
+            number, self.count = self.count, self.count + 1
+            if number == self.at and not self.took_effect:
+                raise CutOff("cut off before a write")
+            self.inner.update([where], fold)
+            if number == self.at:
+                raise CutOff("cut off after a write")
+
+
+class Interleaved(Wrapped):
+    """Runs another party's step before the n-th call of ``read`` or ``update`` (from 0)."""
+
+    def __init__(self, store: Store, at: int, step: Callable[[], object]) -> None:
+        super().__init__(store)
+        self.at, self.step, self.count = at, step, 0
+
+    def read(self, where: Key) -> Entry:
+        self._turn()
+        return self.inner.read(where)
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        for where in keys:
+            self._turn()
+            self.inner.update([where], fold)
+
+    def _turn(self) -> None:
+        number, self.count = self.count, self.count + 1
+        if number == self.at:
+            self.step()
