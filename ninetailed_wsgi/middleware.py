@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 from urllib.parse import quote
 
@@ -16,35 +19,54 @@ import orjson
 
 from ninetailed_wsgi.errors import NinetailedError, SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.visitor import Visitor
+from ninetailed_wsgi.visitor import KEY, Visitor
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-KEY = "ninetailed.visitor"
-"""Where a page finds its visitor in the environ."""
-
 COOKIES = ("ntaid", "ctfl-opt-aid")
 """The cookies that the SDKs keep the profile's id in; both are read (spec section 9)."""
 
 _RETRY_AFTER = 5.0  # seconds until a service that could not start is tried again
-_PAGES_AT_ONCE = 16  # pages that are personalized at the same time in one process; more get baselines at once
+_REPORT_EVERY = 60.0  # seconds between two log lines about the same kind of failure
+_PAGES_AT_ONCE = 8  # evaluations that run at the same time in one process; more wait, within their time budget
 _SAME_SITE = ("Lax", "Strict", "None")
+_NEEDS_SECURE = "True, as browsers refuse cookies of cookie_samesite None otherwise"
+_SERVED = "one of the setting environments"
 
 _log = logging.getLogger("ninetailed_wsgi.middleware")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Engine:
-    """What one process serves with; made in the process that uses it."""
+    """What answers, from the first request of a process on.
 
-    pid: int
-    api: WSGIApp
+    Attributes:
+        api: made when the API is first called, which takes longer than a page should wait.
+        content: the published content as of the latest evaluation.
+    """
+
     service: Any
     address: Any
-    pool: ThreadPoolExecutor
-    free: threading.Semaphore
+    content: Any = None
+    api: WSGIApp | None = None
+
+
+@dataclass(slots=True)
+class _Process:
+    """What belongs to one process: threads, locks and open files, which do not survive a fork."""
+
+    pid: int = field(default_factory=os.getpid)
+    pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_PAGES_AT_ONCE, thread_name_prefix="ninetailed")
+    )
+    free: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_PAGES_AT_ONCE))
+    starting: threading.Lock = field(default_factory=threading.Lock)
+    reporting: threading.Lock = field(default_factory=threading.Lock)
+    reported: dict[str, float] = field(default_factory=dict)
+    engine: _Engine | None = None
+    retry_at: float = 0.0
 
 
 class Ninetailed:
@@ -63,12 +85,13 @@ class Ninetailed:
         settings: the settings of ``serve``; or as keywords in ``options``.
         organization, environment: whose visitors the site's pages ask for.
         prefix: where the API is mounted; whole path segments.
-        preflight: pages only evaluate, since the browser SDK in them sends the real events.
+        preflight: ``visitor.page()`` is only evaluated, since the browser SDK in the page sends the real event.
         consent: says from the environ whether a visitor may be remembered; default: everyone. Without consent nothing
             is stored and no cookie set. A page may also set ``visitor.consent``.
-        time_budget_ms: how long a page waits for personalization at most, milliseconds.
+        time_budget_ms: how long a page waits for personalization at most, milliseconds; all it says and asks together.
         cookie_name, cookie_domain, cookie_secure, cookie_samesite, cookie_max_age: of the cookie with the profile's id.
-            ``cookie_secure`` None: where the page came over https. ``cookie_max_age`` in seconds.
+            ``cookie_secure`` None: where the page came over https, and with ``cookie_samesite="None"``, which browsers
+            take from secure cookies only. ``cookie_max_age`` in seconds.
 
     Raises:
         SettingsError: naming every bad option.
@@ -92,8 +115,10 @@ class Ninetailed:
         cookie_max_age: int = 365 * 24 * 60 * 60,
         **options: Any,
     ) -> None:
-        # Everything that could be wrong is said now; everything that a fork would break is opened at the first request.
-        self._settings = Settings.from_env(**options) if settings is None else replace(settings, **options)
+        # Everything that could be wrong is said now; files are opened by the first request of each process, after any
+        # fork and as the user that serves. Paths are resolved now, in case the working folder changes until then.
+        given = Settings.from_env(**options) if settings is None else replace(settings, **options)
+        self._settings = _with_whole_paths(given)
         problems = [
             f"{name}: found {found!r}, expected {expected}"
             for name, found, right, expected in (
@@ -102,38 +127,41 @@ class Ninetailed:
                 ("cookie_samesite", cookie_samesite, cookie_samesite in _SAME_SITE, " or ".join(_SAME_SITE)),
                 ("cookie_name", cookie_name, _is_token(cookie_name), "the name of a cookie"),
                 ("cookie_domain", cookie_domain, not cookie_domain or _is_token(cookie_domain), "the name of a host"),
+                ("cookie_secure", cookie_secure, (cookie_secure, cookie_samesite) != (False, "None"), _NEEDS_SECURE),
+                ("environment", f"{organization}/{environment}", _serves(given, organization, environment), _SERVED),
             )
             if not right
         ]
         if problems:
             raise SettingsError(problems)
+        _import_service()
         self._app = app
-        self._prefix = prefix.rstrip("/")
+        self._prefix = prefix.rstrip("/").encode().decode("latin-1")  # as WSGI hands over a path (PEP 3333)
         self._where = (organization, environment)
         self._consent = consent
-        self._budget = time_budget_ms / 1000
         self._cookie_name = cookie_name
-        self._cookie_secure = cookie_secure
+        self._cookie_secure = True if cookie_samesite == "None" else cookie_secure
         self._cookie_end = f"; Path=/; Max-Age={cookie_max_age}; SameSite={cookie_samesite}"
         self._cookie_end += f"; Domain={cookie_domain}" if cookie_domain else ""
         self.preflight = preflight
+        self.time_budget = time_budget_ms / 1000
         self.cookie_names = tuple(dict.fromkeys((cookie_name, *COOKIES)))
-        self._engine: _Engine | None = None
-        self._retry_at = 0.0
-        self._logged: dict[str, float] = {}
+        self._process: _Process | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):
+        if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
             return self._call_api(environ, start_response, path[len(self._prefix) :])
         if KEY in environ:  # wrapped twice: the outer one has made the visitor and sets the cookie
             return self._app(environ, start_response)
         visitor = environ[KEY] = Visitor(environ, self)
 
-        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            if visitor.used and (id := visitor.finish()) is not None:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if (id := visitor.finish()) is not None:
                 headers = [*headers, ("Set-Cookie", self._cookie(environ, id))]
-            return start_response(status, headers, *error)
+            if exc_info is None:
+                return start_response(status, headers)
+            return start_response(status, headers, exc_info)
 
         return self._app(environ, start)
 
@@ -145,21 +173,30 @@ class Ninetailed:
         try:
             return bool(self._consent(environ))
         except Exception as error:
-            self._report("consent", error)
+            self.report("consent", error)
             return False
 
     def evaluate(
-        self, environ: Mapping[str, Any], name: str | None, events: list[dict[str, Any]], locale: str, preflight: bool
+        self,
+        environ: Mapping[str, Any],
+        name: str | None,
+        events: list[dict[str, Any]],
+        *,
+        locale: str,
+        preflight: bool,
+        seconds: float,
     ) -> dict[str, Any] | None:
-        engine = self._running()
-        if engine is None:
-            return None
-        if not engine.free.acquire(blocking=False):
-            self._report("busy", StoreUnavailable(f"{_PAGES_AT_ONCE} pages are being personalized already"))
+        process, until = self._here(), time.monotonic() + seconds
+        if seconds <= 0 or not process.free.acquire(timeout=seconds):
+            self.report("time", StoreUnavailable(f"no answer within {self.time_budget * 1000:g} ms"))
             return None
 
-        def ask() -> dict[str, Any]:
+        def ask() -> dict[str, Any] | None:
             try:
+                engine = self._running(process)
+                if engine is None:
+                    return None
+                engine.content = engine.service.content(*self._where)
                 environment = engine.service.environment(*self._where)
                 body = {"events": events, "options": {"features": ["location"]}}
                 address = engine.address.of(environ)
@@ -168,67 +205,91 @@ class Ninetailed:
                 )
                 return data
             finally:
-                engine.free.release()
+                process.free.release()
 
         try:
-            return engine.pool.submit(ask).result(self._budget)
+            asked = process.pool.submit(ask)
+        except RuntimeError as error:  # no thread can be started, or the process is ending
+            process.free.release()
+            self.report("threads", error)
+            return None
+        try:
+            return asked.result(max(0.0, until - time.monotonic()))
         except TimeoutError:
-            self._report("time", StoreUnavailable(f"the answer took longer than {self._budget * 1000:g} ms"))
+            self.report("time", StoreUnavailable(f"no answer within {self.time_budget * 1000:g} ms"))
         except Exception as error:
-            self._report(type(error).__name__, error)
+            self.report(type(error).__name__, error)
         return None
 
     def order(self, entry: str) -> tuple[str, ...]:
-        engine = self._running()
-        return engine.service.content(*self._where).entry_experiences.get(entry, ()) if engine else ()
+        content = self._content()
+        return content.entry_experiences.get(entry, ()) if content else ()
 
     def fallback(self, merge_tag: str) -> str | None:
-        engine = self._running()
-        tag = engine.service.content(*self._where).merge_tags.get(merge_tag) if engine else None
+        content = self._content()
+        tag = content.merge_tags.get(merge_tag) if content else None
         return tag.fallback if tag else None
+
+    def report(self, kind: str, error: Exception) -> None:
+        process, now = self._here(), time.monotonic()
+        with process.reporting:
+            if now - process.reported.get(kind, now - _REPORT_EVERY) < _REPORT_EVERY:
+                return
+            process.reported[kind] = now
+        known = isinstance(error, NinetailedError)
+        _log.error("pages are served without personalization: %s", error, exc_info=None if known else error)
 
     # Inside
 
     def _call_api(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
-        engine = self._running()
+        engine = self._running(self._here())
         if engine is None:
             return _unavailable(start_response)
+        if engine.api is None:
+            from ninetailed_wsgi.app import api
+
+            engine.api = api(engine.service, self._settings)
         inner = {**environ, "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + self._prefix, "PATH_INFO": path}
         return engine.api(inner, start_response)
 
-    def _running(self) -> _Engine | None:
-        engine = self._engine
-        if engine is not None and engine.pid == os.getpid():
-            return engine
-        # Two threads may both come here: one engine more is made and forgotten, which does no harm.
-        if engine is None and time.monotonic() < self._retry_at:
-            return None
-        try:
-            self._engine = engine = _start(self._settings)
-        except Exception as error:
-            self._engine = None
-            self._retry_at = time.monotonic() + _RETRY_AFTER
-            self._report("start", error)
-            return None
-        return engine
+    def _here(self) -> _Process:
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            # Two threads may both come here: one process object more is made and forgotten, which does no harm.
+            process = self._process = _Process()
+        return process
+
+    def _running(self, process: _Process) -> _Engine | None:
+        if process.engine is not None:
+            return process.engine
+        with process.starting:
+            if process.engine is None and time.monotonic() >= process.retry_at:
+                try:
+                    process.engine = _start(self._settings)
+                except Exception as error:
+                    process.retry_at = time.monotonic() + _RETRY_AFTER
+                    self.report("start", error)
+            return process.engine
+
+    def _content(self) -> Any:
+        engine = self._here().engine
+        return engine.content if engine else None
 
     def _cookie(self, environ: Environ, id: str) -> str:
         secure = environ.get("wsgi.url_scheme") == "https" if self._cookie_secure is None else self._cookie_secure
-        return f"{self._cookie_name}={quote(id)}{self._cookie_end}{'; Secure' if secure else ''}"
-
-    def _report(self, kind: str, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(kind, -60.0) < 60.0:
-            return
-        self._logged[kind] = now
-        known = isinstance(error, NinetailedError)
-        _log.error("this page is served without personalization: %s", error, exc_info=None if known else error)
+        value = quote(id, safe="", errors="replace")
+        return f"{self._cookie_name}={value}{self._cookie_end}{'; Secure' if secure else ''}"
 
 
 def filter_app_factory(app: WSGIApp, global_conf: Mapping[str, str], **local_conf: str) -> Ninetailed:
-    """For ``paste.filter_app_factory``: the options of :class:`Ninetailed` as text, as an ini file has them."""
+    """For ``paste.filter_app_factory``: the options of :class:`Ninetailed` as text, as an ini file has them.
+
+    ``consent`` names the callable, as ``package.module:function``.
+    """
     given: dict[str, Any] = dict(local_conf)
     problems = []
+    if "consent" in given:
+        given["consent"] = resolve_name(given["consent"])
     for name, read in (
         ("time_budget_ms", float),
         ("cookie_max_age", int),
@@ -257,26 +318,45 @@ def _is_token(text: str) -> bool:
     return text != "" and text.isascii() and text.isprintable() and not set(text) & set(' \t()<>@,;:\\"/[]?={}')
 
 
-def _start(settings: Settings) -> _Engine:
+def _with_whole_paths(settings: Settings) -> Settings:
+    content, database = settings.content, settings.geoip_database
+    return replace(
+        settings,
+        data_dir=settings.data_dir.absolute(),
+        content=content and content.absolute(),
+        geoip_database=database and database.absolute(),
+    )
+
+
+def _serves(settings: Settings, organization: str, environment: str) -> bool:
+    return not settings.environments or f"{organization}/{environment}" in settings.environments
+
+
+def _import_service() -> None:
+    """What takes time and can be done before a fork: imports, and the patterns of user agents."""
     # Here, so that importing the middleware is cheap for processes that never serve.
-    from ninetailed_wsgi.app import api
+    import_module("ninetailed_wsgi.app")
+    device = import_module("ninetailed_wsgi.device")
+    device.device_type("warm")
+
+
+def _start(settings: Settings) -> _Engine:
     from ninetailed_wsgi.client_ip import ClientAddress
     from ninetailed_wsgi.service import ExperienceService
 
-    service = ExperienceService.from_settings(settings)
-    return _Engine(
-        pid=os.getpid(),
-        api=api(service, settings),
-        service=service,
-        address=ClientAddress(settings.trusted_proxies),
-        pool=ThreadPoolExecutor(_PAGES_AT_ONCE, thread_name_prefix="ninetailed"),
-        free=threading.Semaphore(_PAGES_AT_ONCE),
-    )
+    return _Engine(ExperienceService.from_settings(settings), ClientAddress(settings.trusted_proxies))
 
 
 def _unavailable(start_response: StartResponse) -> list[bytes]:
     error = StoreUnavailable("the service could not be started; the log says why")
     body = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Retry-After", "5")]
-    start_response("503 Service Unavailable", [*headers, ("Access-Control-Allow-Origin", "*")])
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Retry-After", f"{_RETRY_AFTER:g}"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "traceparent"),
+        ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),
+    ]
+    start_response("503 Service Unavailable", headers)
     return [body]

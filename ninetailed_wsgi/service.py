@@ -177,6 +177,9 @@ class ExperienceService:
         features = (body.get("options") or {}).get("features") or ()
         if self._location and address and wants_lookup(body["events"], features):
             request.located = self._location.lookup(address, locale)
+        if any(event.user_id for event in events):
+            # An identify event needs to know the profile; the events before it then have to go to the same one.
+            self._find(request, key)
         self._apply(request, [(key, event) for event in events], generated=name is None)
         return self._decided(request, request.home(key)).data
 

@@ -6,23 +6,21 @@ ever raises: where personalization fails, the answers are baselines, defaults an
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping
-from typing import Any, Protocol
-from urllib.parse import parse_qsl, quote, unquote
-
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 import orjson
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.core import merge_tags
+from ninetailed_wsgi.core import merge_tags, variants
+from ninetailed_wsgi.page_view import context_of, cookie_of, locale_of, page_of
 
-_CAMPAIGN = {
-    "name": "utm_campaign",
-    "source": "utm_source",
-    "medium": "utm_medium",
-    "term": "utm_term",
-    "content": "utm_content",
-}
+KEY = "ninetailed.visitor"
+"""Where a page finds its visitor in the environ."""
+
+_LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
 # What could end a script element or a line inside one (HTML, "Restrictions for contents of script elements").
 _SCRIPT_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -33,21 +31,56 @@ class Backend(Protocol):
     """What the middleware gives a visitor; its methods never raise."""
 
     preflight: bool
+    time_budget: float
     cookie_names: tuple[str, ...]
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
         """Whether this visitor may be remembered."""
 
     def evaluate(
-        self, environ: Mapping[str, Any], name: str | None, events: list[dict[str, Any]], locale: str, preflight: bool
+        self,
+        environ: Mapping[str, Any],
+        name: str | None,
+        events: list[dict[str, Any]],
+        *,
+        locale: str,
+        preflight: bool,
+        seconds: float,
     ) -> dict[str, Any] | None:
-        """``profile``, ``experiences`` and ``changes`` after these events; None when that failed or took too long."""
+        """``profile``, ``experiences`` and ``changes`` after these events; None when that failed or took longer."""
 
     def order(self, entry: str) -> tuple[str, ...]:
         """The experiences of a baseline entry by priority, as the published content has them."""
 
     def fallback(self, merge_tag: str) -> str | None:
         """The published fallback of a merge tag."""
+
+    def report(self, kind: str, error: Exception) -> None:
+        """Log a failure, once for each kind and minute."""
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """A method whose failures are reported and answered by ``otherwise``, which gets the same arguments."""
+
+    def decorate(method: _Method) -> _Method:
+        @wraps(method)
+        def harmless(self: Visitor, *args: Any, **named: Any) -> Any:
+            try:
+                return method(self, *args, **named)
+            except Exception as error:
+                self._backend.report(f"{method.__name__} {type(error).__name__}", error)
+                return otherwise(self, *args, **named)
+
+        return cast(_Method, harmless)
+
+    return decorate
+
+
+def _no_answer(*_: Any, **__: Any) -> None:
+    return None
 
 
 class Visitor:
@@ -61,24 +94,35 @@ class Visitor:
         greeting = f"Hello {visitor.merge_tag('traits.firstname', 'friend')}"
     """
 
+    __slots__ = (
+        "_answered",
+        "_backend",
+        "_consent",
+        "_data",
+        "_environ",
+        "_failed",
+        "_only_evaluated",
+        "_seconds",
+        "_waiting",
+    )
+
     def __init__(self, environ: Mapping[str, Any], backend: Backend) -> None:
         self._environ = environ
         self._backend = backend
-        self._events: list[dict[str, Any]] = []
-        self._preflight = backend.preflight
+        self._waiting: list[tuple[dict[str, Any], bool]] = []  # said since the last evaluation; True: preflight
+        self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
+        self._seconds = backend.time_budget  # that this page may still wait
         self._data: dict[str, Any] | None = None
         self._failed = False
         self._consent: bool | None = None
         self._answered = False
 
     @property
-    def used(self) -> bool:
-        """Whether anything was asked or said."""
-        return self._data is not None or self._failed or bool(self._events)
-
-    @property
     def consent(self) -> bool:
-        """Whether the visitor may be remembered; may be set. Without it nothing is stored and no cookie is set."""
+        """Whether the visitor may be remembered; to be set before anything is said or asked.
+
+        Without it nothing is stored and no cookie is set. Example: ``visitor.consent = "marketing" in choices``
+        """
         if self._consent is None:
             self._consent = self._backend.consents(self._environ)
         return self._consent
@@ -89,34 +133,40 @@ class Visitor:
 
     # What the page says. Events wait until something is asked or the response begins: one write for all of them.
 
+    @_never_raises(_no_answer)
     def page(self, *, preflight: bool | None = None, **properties: Any) -> None:
         """Say that this page is viewed: a page event made from the request.
 
         Args:
-            preflight: True where the browser SDK of the page sends the real event: everything is evaluated, nothing
-                stored. Default: the middleware's ``preflight``.
+            preflight: True where the browser SDK of the page sends the real event: this one then counts for what the
+                page shows, and is not stored. Default: the middleware's ``preflight``.
             properties: more properties of the event.
 
         Example: ``visitor.page(category="shoes")``
         """
-        if preflight is not None:
-            self._preflight = preflight
-        page = self._page()
-        self._say({"type": "page", "properties": {**properties, **page}})
+        only_evaluated = self._backend.preflight if preflight is None else preflight
+        page = page_of(self._environ)
+        self._say({"type": "page", "properties": {**properties, **page}}, page, only_evaluated)
 
-    def track(self, name: str, **properties: Any) -> None:
+    @_never_raises(_no_answer)
+    def track(self, event: str, /, **properties: Any) -> None:
         """Say that something happened. Example: ``visitor.track("added_to_cart", sku="tea-1", price=12.5)``"""
-        self._say({"type": "track", "event": name, "properties": properties})
+        self._say({"type": "track", "event": str(event), "properties": properties}, page_of(self._environ))
 
-    def identify(self, user_id: str = "", **traits: Any) -> None:
-        """Say who the visitor is, or something of them. Example: ``visitor.identify("user-7", plan="pro")``"""
-        self._say({"type": "identify", "userId": user_id, "traits": traits})
+    @_never_raises(_no_answer)
+    def identify(self, user_id: object = "", /, **traits: Any) -> None:
+        """Say who the visitor is, or something of them; an id that is no text, such as a number, is made text.
+
+        Example: ``visitor.identify("user-7", plan="pro")``
+        """
+        known = "" if user_id is None else str(user_id)
+        self._say({"type": "identify", "userId": known, "traits": traits}, page_of(self._environ))
 
     # What the page asks
 
     @property
     def id(self) -> str:
-        """The profile's id. Example: ``visitor.id``"""
+        """The profile's id; empty where it cannot be known now. Example: ``visitor.id``"""
         found: str = self.profile["id"]
         return found
 
@@ -148,40 +198,25 @@ class Visitor:
         """The value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         return next((change["value"] for change in self.changes if change["key"] == key), default)
 
+    @_never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
         """The entry to show in place of a baseline entry; None where it is hidden (spec section 6).
 
         The first experience in the order of the entry's ``nt_experiences`` that was chosen for the visitor decides.
 
         Args:
-            entry: a Contentful entry (``sys``, ``fields``), an entry of the generic form (``id``, ``nt_experiences``),
-                or just the id of an entry of the published content.
+            entry: a Contentful entry as JSON (``sys``, ``fields``), an entry of the generic form (``id``,
+                ``nt_experiences``), or just the id of an entry of the published content.
 
         Returns:
             The variant's entry from the experience's ``nt_variants`` (``variants`` in the generic form), or a link
             with its id where it is not resolved; for an id, the variant's id. The baseline in every other case.
 
-        Example: ``hero = visitor.variant(contentful.entry("hero"))``
+        Example: ``hero = visitor.variant(hero_entry)``
         """
-        baseline = _id_of(entry)
-        if baseline is None:
-            return entry
-        listed = _experiences_of(entry)
-        resolved = listed and all("fields" in each or "sys" not in each for each in listed if isinstance(each, Mapping))
-        order = [_experience_id(each) for each in listed] if resolved else list(self._backend.order(baseline))
-        chosen = {each["experienceId"]: each["variants"] for each in self.experiences}
-        first = next((id for id in order if id in chosen), None)
-        shown = baseline if first is None else chosen[first].get(baseline, baseline)
-        if shown == baseline:
-            return entry
-        if shown == "":
-            return None
-        if isinstance(entry, str):
-            return shown
-        experience = next((each for each in listed if _experience_id(each) == first), None)
-        found = (each for each in _variants_of(experience) if _id_of(each) == shown)
-        return next(found, _link(entry, shown))
+        return variants.shown(entry, self.experiences, self._backend.order)
 
+    @_never_raises(lambda self, path, fallback=None: fallback or "")
     def merge_tag(self, path: str, fallback: str | None = None) -> str:
         """A value of the profile as text (spec section 8).
 
@@ -196,6 +231,7 @@ class Visitor:
             value = self._backend.fallback(path) if fallback is None else fallback
         return merge_tags.text(value)
 
+    @_never_raises(lambda self, content: content)
     def render(self, content: Any) -> Any:
         """Content with its merge tags filled in.
 
@@ -209,87 +245,115 @@ class Visitor:
 
         Example: ``visitor.render("Hello {{ traits.firstname }}")``
         """
-        if isinstance(content, str):
-            return merge_tags.fill(content, self.merge_tag)
-        if isinstance(content, Mapping):
-            if (tag := _embedded_merge_tag(content)) is not None:
-                text = self.merge_tag(str(tag.get("nt_mergetag_id", "")), tag.get("nt_fallback"))
-                return {"nodeType": "text", "value": text, "marks": [], "data": {}}
-            return {key: self.render(value) if key == "content" else value for key, value in content.items()}
-        if isinstance(content, list):
-            return [self.render(each) for each in content]
-        return content
+        return merge_tags.render(content, self.merge_tag)
 
+    @_never_raises(lambda self: _script_json(_nothing("")))
     def handoff(self) -> str:
         """``profile``, ``experiences`` and ``changes`` as JSON that is safe inside a script element.
 
-        For the initial state of the browser SDK. Example: ``<script>window.nt = {{ visitor.handoff() }}</script>``
+        For the initial state of the browser SDK. A template must not escape it again:
+        ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
         """
-        return orjson.dumps(self._evaluated()).decode().translate(_SCRIPT_ESCAPES)
+        return _script_json(self._evaluated())
 
     # For the middleware
 
+    @_never_raises(_no_answer)
     def finish(self) -> str | None:
         """Called when the response begins: writes what waits; the id for the cookie, or None for no cookie."""
-        if self._events:
+        self._answered = True  # from now on nobody comes to write what waits
+        if self._waiting:
             self._evaluated()
-        self._answered = True
         if self._data is None or not self.consent:
             return None
         return self.id
 
-    def _say(self, event: dict[str, Any]) -> None:
-        context = {
-            "library": {"name": "ninetailed-wsgi", "version": __version__},
-            "locale": self._locale,
-            "page": self._page(),
-            "campaign": self._campaign(),
-        }
-        if agent := self._environ.get("HTTP_USER_AGENT"):
-            context["userAgent"] = _text(agent)
-        self._events.append({"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event})
-        if self._answered:  # nobody will call finish() any more
+    def _say(self, event: dict[str, Any], page: dict[str, Any], only_evaluated: bool = False) -> None:
+        self._waiting.append((self._event(event, page), only_evaluated))
+        if self._answered:
             self._evaluated()
 
+    def _event(self, event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+        context = {"library": _LIBRARY, **context_of(self._environ, page, locale_of(self._environ))}
+        whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
+        # What the page gave may be anything; what is stored is JSON.
+        plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
+        return plain
+
+    @_never_raises(lambda self: self._data or _nothing(""))
     def _evaluated(self) -> dict[str, Any]:
-        if not self._failed and (self._data is None or self._events):
-            events, self._events = self._events, []
-            name = self._data["profile"]["id"] if self._data else self._cookie()
-            preflight = self._preflight or not self.consent
-            data = self._backend.evaluate(self._environ, name, events, self._locale, preflight)
-            self._failed = data is None
-            self._data = data or self._data
-        return self._data or _nothing(self._cookie() or "")
+        if not self._failed and (self._data is None or self._waiting):
+            self._evaluate()
+        return self._data or _nothing(self._known() or "")
 
-    def _cookie(self) -> str | None:
-        # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
-        parts = (part.partition("=") for part in self._environ.get("HTTP_COOKIE", "").split(";"))
-        cookies = {name.strip(): value.strip().strip('"') for name, _, value in parts}
-        return next((unquote(cookies[name]) for name in self._backend.cookie_names if cookies.get(name)), None)
+    def _evaluate(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        consent = self.consent
+        stored = [event for event, only_evaluated in waiting if consent and not only_evaluated]
+        self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not consent]
+        if stored:
+            self._ask(stored, preflight=False)
+        if self._only_evaluated:
+            self._ask(self._only_evaluated, preflight=True)
+        elif not stored:
+            # Something is asked and nothing was said: the visitor is here, which no audience rule counts.
+            here = {"type": "identify", "userId": "", "traits": {}}
+            self._ask([self._event(here, page_of(self._environ))], preflight=True)
 
-    @property
-    def _locale(self) -> str:
-        return _preferred(self._environ.get("HTTP_ACCEPT_LANGUAGE", ""))
-
-    def _page(self) -> dict[str, Any]:
-        environ = self._environ
-        path = quote(
-            (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1"), safe="/;=,~!$&'()*+:@"
+    def _ask(self, events: list[dict[str, Any]], *, preflight: bool) -> None:
+        if self._failed:
+            return
+        self._failed = True  # until there is an answer
+        name = self._data["profile"]["id"] if self._data else self._known()
+        before = time.monotonic()
+        data = self._backend.evaluate(
+            self._environ, name, events, locale=locale_of(self._environ), preflight=preflight, seconds=self._seconds
         )
-        query = _text(environ.get("QUERY_STRING", ""))
-        search = f"?{query}" if query else ""
-        host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
-        return {
-            "path": path,
-            "query": dict(parse_qsl(query, keep_blank_values=True)),
-            "referrer": _text(environ.get("HTTP_REFERER", "")),
-            "search": search,
-            "url": f"{environ.get('wsgi.url_scheme', 'http')}://{_text(host)}{path}{search}",
-        }
+        self._seconds -= time.monotonic() - before
+        if data is not None:
+            self._data, self._failed = data, False
 
-    def _campaign(self) -> dict[str, str]:
-        query = dict(parse_qsl(_text(self._environ.get("QUERY_STRING", ""))))
-        return {member: query[name] for member, name in _CAMPAIGN.items() if name in query}
+    def _known(self) -> str | None:
+        return cookie_of(self._environ, self._backend.cookie_names)
+
+
+class _Nowhere:
+    """The backend of pages that the middleware does not serve, as in a site's own unit tests: it knows nothing."""
+
+    preflight = True
+    time_budget = 0.0
+    cookie_names = ()
+
+    def consents(self, environ: Mapping[str, Any]) -> bool:
+        return False
+
+    def evaluate(self, environ: Mapping[str, Any], name: str | None, events: Any, **_: Any) -> None:
+        return None
+
+    def order(self, entry: str) -> tuple[str, ...]:
+        return ()
+
+    def fallback(self, merge_tag: str) -> str | None:
+        return None
+
+    def report(self, kind: str, error: Exception) -> None:
+        return None
+
+
+def visitor_of(request: Any) -> Visitor:
+    """The visitor of a request of Flask, Django, Pyramid, Falcon or Starlette, or of an environ.
+
+    Where the middleware did not serve the request: one that gets baselines, defaults and empty lists.
+
+    Example: ``visitor_of(request).page()``
+    """
+    environ = getattr(request, "environ", None) or getattr(request, "env", None)
+    if environ is None and (scope := getattr(request, "scope", None)) is not None:
+        environ = scope.get("wsgi_environ", {})  # Starlette and FastAPI below a2wsgi
+    if environ is None:
+        environ = request
+    found = environ.get(KEY)
+    return found if isinstance(found, Visitor) else Visitor(environ, _Nowhere())
 
 
 def _nothing(id: str) -> dict[str, Any]:
@@ -307,68 +371,5 @@ def _nothing(id: str) -> dict[str, Any]:
     return {"profile": profile, "experiences": [], "changes": []}
 
 
-def _text(header: str) -> str:
-    """A header's text: WSGI hands the bytes over as Latin-1 (PEP 3333)."""
-    return header.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-def _preferred(accept_language: str) -> str:
-    """The language a browser likes best (RFC 9110 section 12.5.4), such as ``de-AT``; ``en`` without one."""
-    best, best_weight = "en", 0.0
-    for part in accept_language.split(",")[:20]:
-        tag, _, parameters = part.strip().partition(";")
-        try:
-            weight = float(parameters.strip().removeprefix("q=")) if parameters else 1.0
-        except ValueError:
-            continue
-        if tag and tag != "*" and weight > best_weight:
-            best, best_weight = tag, weight
-    return best
-
-
-# Entries, in Contentful's form and in the generic one
-
-
-def _id_of(entry: Any) -> str | None:
-    if isinstance(entry, str):
-        return entry
-    if not isinstance(entry, Mapping):
-        return None
-    sys = entry.get("sys")
-    found = sys.get("id") if isinstance(sys, Mapping) else entry.get("id")
-    return found if isinstance(found, str) else None
-
-
-def _members(entry: Any) -> Mapping[str, Any]:
-    fields = entry.get("fields") if isinstance(entry, Mapping) else None
-    if isinstance(fields, Mapping):
-        return fields
-    return entry if isinstance(entry, Mapping) else {}
-
-
-def _experiences_of(entry: Any) -> list[Any]:
-    listed = _members(entry).get("nt_experiences")
-    return listed if isinstance(listed, list) else []
-
-
-def _experience_id(experience: Any) -> str | None:
-    found = _members(experience).get("nt_experience_id")
-    return found if isinstance(found, str) else _id_of(experience)
-
-
-def _variants_of(experience: Any) -> list[Any]:
-    members = _members(experience)
-    variants = members.get("nt_variants", members.get("variants"))
-    return variants if isinstance(variants, list) else []
-
-
-def _link(entry: Mapping[str, Any], id: str) -> dict[str, Any]:
-    return {"sys": {"type": "Link", "linkType": "Entry", "id": id}} if "sys" in entry else {"id": id}
-
-
-def _embedded_merge_tag(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if node.get("nodeType") not in ("embedded-entry-inline", "embedded-entry-block"):
-        return None
-    data = node.get("data")
-    fields = _members(data.get("target")) if isinstance(data, Mapping) else {}
-    return fields if "nt_mergetag_id" in fields else None
+def _script_json(document: object) -> str:
+    return orjson.dumps(document).decode().translate(_SCRIPT_ESCAPES)

@@ -53,6 +53,9 @@ def resolve(store: Store, key: Key) -> Found:
             return Found(key, document, entry.next_ordinal)
         target = _follow(partial(_settled, store), key, entry)
         if target.record is not None and key.name in target.record["aliases"]:
+            if document["to"] != target.key.name:
+                # Two merges at the same time left a chain.
+                _point(store, key, document, target.key)
             return target
         # A merge may have been finished between the two reads.
         if store.read(key).document == document:
@@ -97,13 +100,14 @@ def confirm(store: Store, owner: Key, name: str) -> Key:
     That is another one when two profiles claimed the alias at the same time; the owner has to merge into it.
     """
     key = owner._replace(name=name)
-    while True:
+    while key != owner:  # the claimant may have become part of the very profile that it claimed
         met = store.read(key).document
         found = resolve(store, key)
         if found.record is not None and found.key != owner:
             return found.key
         if _point(store, key, met, owner):
-            return owner
+            break
+    return owner
 
 
 def _point(store: Store, key: Key, met: Document | None, target: Key) -> bool:

@@ -99,7 +99,8 @@ class Harness:
         try:
             folder = Path(self._folder.name)
             own = {"environments": [f"{organization}/{environment}"], "explain": True, "store_shards": SHARDS}
-            self.settings = Settings(data_dir=folder / "data", **{**own, **settings})
+            path = Path(content) if isinstance(content, str | Path) else None
+            self.settings = Settings(data_dir=folder / "data", content=path, **{**own, **settings})
             self._content = PublishedContent(content, folder, self.settings, (organization, environment))
             self._store = RecordingStore(self._new_store())
             self.service = ExperienceService(

@@ -26,6 +26,8 @@ _MARKER = (
 )
 _SECTION = "Ninetailed: what each visitor did, and why they got what they got"
 
+_OWN = pytest.StashKey[Any]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
@@ -65,6 +67,8 @@ def ninetailed(
             pytest.fail("the marker ninetailed takes arguments by name: ninetailed(content=...)", pytrace=False)
         options.update(marker.kwargs)
     with Harness(**options) as harness:
+        # Where a fixture fails, the test's own list of fixtures is not complete.
+        request.node.stash[_OWN] = harness
         yield harness
 
 
@@ -90,15 +94,16 @@ def pytest_runtest_makereport(
     """Add to a failed test's report what the harnesses among its fixtures know."""
     report = yield
     if report.failed and report.when != "teardown":
-        report.sections += [(_SECTION, text) for text in _told(getattr(item, "funcargs", {}))]
+        report.sections += [(_SECTION, text) for text in _told(item)]
     return report
 
 
-def _told(fixtures: dict[str, Any]) -> Iterator[str]:
+def _told(item: pytest.Item) -> Iterator[str]:
     module = sys.modules.get("ninetailed_wsgi.testing.harness")
     if module is None:  # then no fixture can be a harness
         return
-    harnesses = {id(value): value for value in fixtures.values() if isinstance(value, module.Harness)}
+    fixtures = [item.stash.get(_OWN, None), *getattr(item, "funcargs", {}).values()]
+    harnesses = {id(value): value for value in fixtures if isinstance(value, module.Harness)}
     for harness in harnesses.values():
         try:
             yield harness.report()

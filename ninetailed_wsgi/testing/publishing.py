@@ -36,7 +36,7 @@ class PublishedContent:
     Args:
         content: what is published at first.
         folder: where documents are put to be read as files are; an own temporary one.
-        settings: give the locale and the bounds of the history.
+        settings: give the path, where ``content`` is one, the locale and the bounds of the history.
         own: organization and environment, whose files are read where ``content`` is a folder.
 
     Raises:
@@ -120,15 +120,14 @@ class PublishedContent:
         self._content, self._forced = content, dict(forced)
 
     def _given(self, content: GivenContent, own: tuple[str, str]) -> Content:
-        if content is None:
-            return Content()
-        if not isinstance(content, str | Path):
-            return self._read(content)
+        path = self._settings.content
+        if path is None:
+            return Content() if content is None else self._read(content)
         read = Content()
-        environments = find_files(Path(content), time.time())
+        environments = find_files(path, time.time())
         files = environments.get(own) or environments.get(EVERY)
         if not files:
-            raise SettingsError([f"content: {content} holds no content file for {'/'.join(own)}"])
+            raise SettingsError([f"content: {path} holds no content file for {'/'.join(own)}"])
         for file in files:
             read.add(read_file(file.path, self._settings.content_locale))
         return read

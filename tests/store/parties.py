@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 from typing import Any
 
 import orjson
@@ -105,6 +107,66 @@ class CutAt(Wrapped):
             self.inner.update([where], fold)
             if number == self.at:
                 raise CutOff("cut off after a write")
+
+
+class Turns:
+    """Runs several parties one call at a time, each next call by whom chance decides; the same seed, the same order."""
+
+    def __init__(self, store: Store, seed: int) -> None:
+        self._store, self._random = store, Random(seed)
+        self._turns: dict[int, threading.Semaphore] = {}
+        self._running = threading.Semaphore(0)
+        self._failed: list[BaseException] = []
+
+    def run(self, *parties: Callable[[Store], object]) -> None:
+        """Run each party with a store of its own view, to the end; the first error of any of them is raised."""
+        threads = []
+        for number, party in enumerate(parties):
+            self._turns[number] = threading.Semaphore(0)
+            threads.append(threading.Thread(target=self._one, args=(number, party)))
+            threads[-1].start()
+        while self._turns:
+            self._turns[self._random.choice(sorted(self._turns))].release()
+            self._running.acquire()
+        for thread in threads:
+            thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def pause(self, number: int) -> None:
+        self._running.release()
+        self._turns[number].acquire()
+
+    def _one(self, number: int, party: Callable[[Store], object]) -> None:
+        self._turns[number].acquire()
+        try:
+            party(_InTurn(self._store, self, number))
+        except BaseException as error:
+            self._failed.append(error)
+        finally:
+            del self._turns[number]
+            self._running.release()
+
+
+class _InTurn(Wrapped):
+    def __init__(self, store: Store, turns: Turns, number: int) -> None:
+        super().__init__(store)
+        self._turns, self._number = turns, number
+
+    def read(self, where: Key) -> Entry:
+        self._turns.pause(self._number)
+        entry = self.inner.read(where)
+
+        def history() -> list[HistoryEntry]:
+            self._turns.pause(self._number)
+            return entry.history()
+
+        return Entry(entry.document, entry.next_ordinal, history)
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        for where in keys:
+            self._turns.pause(self._number)
+            self.inner.update([where], fold)
 
 
 class Interleaved(Wrapped):

@@ -1,0 +1,85 @@
+"""Which entry is shown in place of a baseline entry, by the client's priority rule (spec section 6).
+
+Entries are Contentful's JSON (``sys``, ``fields``) or the generic form (``id`` and the fields beside it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]) -> Any:
+    """The entry to show; None where it is hidden.
+
+    Args:
+        entry: the baseline, or just its id.
+        experiences: what was chosen for the visitor, as the API answers it.
+        published: the experiences of a baseline entry by priority, where the entry itself has only links.
+
+    Returns:
+        The variant's entry as the experience holds it, a link with its id where it is not resolved, the id where an id
+        was given; the baseline where no experience replaces it.
+    """
+    baseline = id_of(entry)
+    if baseline is None:
+        return entry
+    chosen = {each["experienceId"]: each["variants"] for each in experiences}
+    listed = _experiences_of(entry)
+    order = [_experience_id(each) for each in listed]
+    if not listed or any(map(_is_link, listed)):
+        order = list(published(baseline)) or order
+    # The first that was chosen decides, even if it replaces other entries only: so do the SDKs.
+    first = next((id for id in order if id in chosen), None)
+    id = baseline if first is None else chosen[first].get(baseline, baseline)
+    if id == baseline:
+        return entry
+    if id == "":
+        return None
+    if isinstance(entry, str):
+        return id
+    experience = next((each for each in listed if _experience_id(each) == first), None)
+    return next((each for each in _variants_of(experience) if id_of(each) == id), _link(entry, id))
+
+
+def id_of(entry: Any) -> str | None:
+    """The id of an entry, of a link to one, or of an id."""
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, Mapping):
+        return None
+    sys = entry.get("sys")
+    found = sys.get("id") if isinstance(sys, Mapping) else entry.get("id")
+    return found if isinstance(found, str) else None
+
+
+def members_of(entry: Any) -> Mapping[str, Any]:
+    """The fields of an entry in either form."""
+    fields = entry.get("fields") if isinstance(entry, Mapping) else None
+    if isinstance(fields, Mapping):
+        return fields
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _is_link(experience: Any) -> bool:
+    return isinstance(experience, Mapping) and "sys" in experience and "fields" not in experience
+
+
+def _experiences_of(entry: Any) -> list[Any]:
+    listed = members_of(entry).get("nt_experiences")
+    return listed if isinstance(listed, list) else []
+
+
+def _experience_id(experience: Any) -> str | None:
+    found = members_of(experience).get("nt_experience_id")
+    return found if isinstance(found, str) else id_of(experience)
+
+
+def _variants_of(experience: Any) -> list[Any]:
+    members = members_of(experience)
+    variants = members.get("nt_variants", members.get("variants"))
+    return variants if isinstance(variants, list) else []
+
+
+def _link(entry: Mapping[str, Any], id: str) -> dict[str, Any]:
+    return {"sys": {"type": "Link", "linkType": "Entry", "id": id}} if "sys" in entry else {"id": id}

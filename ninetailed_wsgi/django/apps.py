@@ -1,0 +1,13 @@
+"""How Django knows the app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class NinetailedConfig(AppConfig):
+    """Without models; the label keeps clear of Django's own names."""
+
+    name = "ninetailed_wsgi.django"
+    label = "ninetailed"
+    verbose_name = "Ninetailed"

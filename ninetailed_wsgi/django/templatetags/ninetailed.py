@@ -1,0 +1,63 @@
+"""Template tags for Django: thin faces over the visitor of the request that a template is rendered for.
+
+Example::
+
+    {% load ninetailed %}
+    {% nt_variant hero as hero %}
+    {% if hero %}<h1>{{ hero.title }}</h1>{% endif %}
+    {% nt_flag "free-shipping-from" 50 as limit %}
+    <p>Hello {% nt_merge_tag "traits.firstname" "friend" %}, free shipping from {{ limit }}</p>
+    <script>window.visitor = {% nt_handoff %}</script>
+
+The template needs the variable ``request``, as ``render(request, ...)`` and Django's context processor give it; or the
+``visitor`` itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.template.context import Context
+from django.utils.safestring import SafeString, mark_safe
+
+from ninetailed_wsgi.visitor import Visitor, visitor_of
+
+register = template.Library()
+
+
+@register.simple_tag(takes_context=True)
+def nt_visitor(context: Context) -> Visitor:
+    """``{% nt_visitor as visitor %}``: the visitor; one that gets baselines where the middleware did not serve."""
+    given = context.get("visitor")
+    return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
+
+
+@register.simple_tag(takes_context=True)
+def nt_variant(context: Context, entry: Any) -> Any:
+    """``{% nt_variant hero as hero %}``: the entry to show, None where it is hidden."""
+    return nt_visitor(context).variant(entry)
+
+
+@register.simple_tag(takes_context=True)
+def nt_flag(context: Context, key: str, default: Any = None) -> Any:
+    """``{% nt_flag "free-shipping-from" 50 as limit %}``: the value of an inline variable."""
+    return nt_visitor(context).flag(key, default)
+
+
+@register.simple_tag(takes_context=True)
+def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
+    """``{% nt_merge_tag "traits.firstname" "friend" %}``: a value of the profile, escaped."""
+    return nt_visitor(context).merge_tag(path, fallback)
+
+
+@register.simple_tag(takes_context=True)
+def nt_render(context: Context, content: Any) -> Any:
+    """``{% nt_render text %}``: text, or a rich text document, with its merge tags filled in; text is escaped."""
+    return nt_visitor(context).render(content)
+
+
+@register.simple_tag(takes_context=True)
+def nt_handoff(context: Context) -> SafeString:
+    """``<script>window.visitor = {% nt_handoff %}</script>``: JSON for the browser SDK; in script elements only."""
+    return mark_safe(nt_visitor(context).handoff())

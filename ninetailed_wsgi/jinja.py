@@ -1,0 +1,76 @@
+"""Template helpers for Jinja2: thin faces over the visitor of the request that a template is rendered for.
+
+Example, in Flask::
+
+    app.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
+
+and in a template::
+
+    {% set hero = nt_variant(hero) %}
+    {% if hero %}<h1>{{ hero.title }}</h1>{% endif %}
+    <p>Hello {{ nt_merge_tag("traits.firstname", "friend") }}</p>
+    <p>Free shipping from {{ nt_flag("free-shipping-from", 50) }}</p>
+    <script>window.visitor = {{ nt_handoff() }}</script>
+
+The template needs the variable ``request``, as Flask, Pyramid, Django and Starlette give it; or the ``visitor`` itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, pass_context
+from jinja2.ext import Extension
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from ninetailed_wsgi.visitor import Visitor, visitor_of
+
+
+class Ninetailed(Extension):
+    """Adds ``nt_visitor``, ``nt_variant``, ``nt_flag``, ``nt_merge_tag``, ``nt_render`` and ``nt_handoff``."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals.update(HELPERS)
+
+
+@pass_context
+def nt_visitor(context: Context) -> Visitor:
+    """The visitor; one that gets baselines where the middleware did not serve the request."""
+    given = context.get("visitor")
+    return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
+
+
+@pass_context
+def nt_variant(context: Context, entry: Any) -> Any:
+    """See :meth:`~ninetailed_wsgi.visitor.Visitor.variant`: the entry to show, None where it is hidden."""
+    return nt_visitor(context).variant(entry)
+
+
+@pass_context
+def nt_flag(context: Context, key: str, default: Any = None) -> Any:
+    """See :meth:`~ninetailed_wsgi.visitor.Visitor.flag`."""
+    return nt_visitor(context).flag(key, default)
+
+
+@pass_context
+def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
+    """See :meth:`~ninetailed_wsgi.visitor.Visitor.merge_tag`; escaped as any text of a template."""
+    return nt_visitor(context).merge_tag(path, fallback)
+
+
+@pass_context
+def nt_render(context: Context, content: Any) -> Any:
+    """See :meth:`~ninetailed_wsgi.visitor.Visitor.render`; text is escaped as a whole."""
+    return nt_visitor(context).render(content)
+
+
+@pass_context
+def nt_handoff(context: Context) -> Markup:
+    """See :meth:`~ninetailed_wsgi.visitor.Visitor.handoff`; for script elements only."""
+    return Markup(nt_visitor(context).handoff())
+
+
+HELPERS = {helper.__name__: helper for helper in (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_handoff)}
+"""The helpers by name, for environments that are given globals instead of extensions."""
