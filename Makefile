@@ -3,7 +3,7 @@
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
 #   make lint    ruff, mypy, import-linter
-#   make bench   requests per second beside a bare Falcon app
+#   make bench   requests per second beside a bare Falcon app; decisions beside other engines
 #   make build   the sdist and the wheel, into dist/
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
 
@@ -36,15 +36,16 @@ lint: .venv/installed-dev
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed-dev
-	$(BIN)/python benchmarks/http.py
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/over_http.py
+	$(BIN)/python benchmarks/decision.py
 
 build: .venv/installed-dev
 	rm -rf build dist
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist tests/sdk/node_modules *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
@@ -55,6 +56,10 @@ clean:
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-bench: .venv/installed-dev
+	$(PIP) install flagsmith-flag-engine growthbook
+	@touch $@
 
 .venv/bin/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found. Install one (Debian: apt install python3 python3-venv),' \

@@ -17,7 +17,7 @@ from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedErro
 from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.validation import Schemas
+from ninetailed_wsgi.validation import schemas
 
 PREFIX = "/v2/organizations/{organization}/environments/{environment}"
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
 
 def api(service: ExperienceService, settings: Settings) -> App:
     """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
-    schemas = Schemas()
+    compiled = schemas()
     app = falcon.App(middleware=[_Headers(settings.cors_origins)])
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
@@ -61,14 +61,14 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, schemas, ClientAddress(settings.trusted_proxies), settings.max_body_bytes, settings.explain)
+    edge = Edge(service, compiled, ClientAddress(settings.trusted_proxies), settings.max_body_bytes, settings.explain)
     app.add_route(PREFIX + "/profiles", Profiles(edge))
     app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
     app.add_route(PREFIX + "/events", Batch(edge))
     app.add_route(PREFIX + "/import/events", Import(edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
-    app.add_route("/openapi.json", Document(openapi.document(schemas, explain=settings.explain)))
+    app.add_route("/openapi.json", Document(openapi.document(compiled, explain=settings.explain)))
     return app
 
 

@@ -139,10 +139,10 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
 
 def check_schemas() -> Finding:
     """Whether every JSON Schema of the package compiles."""
-    from ninetailed_wsgi.validation import Schemas
+    from ninetailed_wsgi.validation import schemas
 
     try:
-        count = len(Schemas().documents)
+        count = len(schemas().documents)
     except Exception as error:  # whatever is wrong with an installation is to be said in its line, not as a traceback
         return Finding("fail", "schemas", f"{type(error).__name__}: {error}")
     if not count:

@@ -200,9 +200,11 @@ class Ninetailed:
                 environment = engine.service.environment(*self._where)
                 body = {"events": events, "options": {"features": ["location"]}}
                 address = engine.address.of(environ)
-                data: dict[str, Any] = engine.service.upsert(
+                answer = engine.service.upsert(
                     environment, name, body, preflight=preflight, address=address, locale=locale
                 )
+                # A copy, as parts of an answer are shared by all visitors, and a page may change what it gets.
+                data: dict[str, Any] = orjson.loads(orjson.dumps(answer))
                 return data
             finally:
                 process.free.release()
@@ -288,21 +290,12 @@ def filter_app_factory(app: WSGIApp, global_conf: Mapping[str, str], **local_con
     """
     given: dict[str, Any] = dict(local_conf)
     problems = []
-    if "consent" in given:
-        given["consent"] = resolve_name(given["consent"])
-    for name, read in (
-        ("time_budget_ms", float),
-        ("cookie_max_age", int),
-        ("preflight", _yes),
-        ("cookie_secure", _yes),
-    ):
+    for name, read, expected in _READERS:
         if name in given:
             try:
                 given[name] = read(given[name])
-            except ValueError:
-                problems.append(
-                    f"{name}: found {given[name]!r}, expected {'yes or no' if read is _yes else 'a number'}"
-                )
+            except (ValueError, ImportError, AttributeError):
+                problems.append(f"{name}: found {given[name]!r}, expected {expected}")
     if problems:
         raise SettingsError(problems)
     return Ninetailed(app, **given)
@@ -312,6 +305,15 @@ def _yes(text: str) -> bool:
     if text.lower() not in ("yes", "true", "on", "1", "no", "false", "off", "0"):
         raise ValueError(text)
     return text.lower() in ("yes", "true", "on", "1")
+
+
+_READERS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
+    ("time_budget_ms", float, "a number"),
+    ("cookie_max_age", int, "a number"),
+    ("preflight", _yes, "yes or no"),
+    ("cookie_secure", _yes, "yes or no"),
+    ("consent", resolve_name, "package.module:function"),
+)
 
 
 def _is_token(text: str) -> bool:

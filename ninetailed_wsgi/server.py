@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ninetailed_wsgi.settings import Settings
 # together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
+
+STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:
@@ -70,6 +73,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             log.setLevel(logging.INFO)
 
     def _announce(self, server: Any) -> None:
+        for listener in server.LISTENERS:
+            # gunicorn's threads read without a timeout: a few clients that stop in the middle of a request would stop
+            # the service. Accepted sockets inherit this one (Linux: struct timeval).
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_AFTER, 0))
         address = server.LISTENERS[0].getsockname()
         print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
 

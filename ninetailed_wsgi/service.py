@@ -256,10 +256,24 @@ class ExperienceService:
         """The events up to the next one that makes two profiles one, by profile; and the other profile of that one."""
         run: dict[Key, list[Event]] = {}
         for name, event in steps:
-            if event.user_id and (owner := self._other_owner(request, name, event.user_id, run)):
-                return run, owner
+            if event.user_id and not self._is_repeated(request, name, event, run):
+                owner = self._other_owner(request, name, event.user_id, run)
+                if owner:
+                    return run, owner
             run.setdefault(request.home(name), []).append(event)
         return run, None
+
+    def _is_repeated(self, request: _Request, name: Key, event: Event, run: Mapping[Key, Sequence[Event]]) -> bool:
+        """Whether the event's message id was applied before, so that it identifies nobody.
+
+        One that did identify then goes its way again: it may have been cut off before its claim was confirmed.
+        """
+        home = self._find(request, name)
+        if any(event.key == earlier.key for earlier in run.get(home, ())):
+            return True
+        known = request.decided.get(home) or request.found.get(home)
+        record = known.record if known else None
+        return record is not None and event.user_id not in record["aliases"] and profile.has_seen(record, event)
 
     def _other_owner(self, request: _Request, name: Key, user_id: str, run: Collection[Key]) -> Key | None:
         """The other profile that an identify event leads to; None when the user id is or becomes the profile's own."""
@@ -272,11 +286,11 @@ class ExperienceService:
         owner = alias if alias in run else request.claims.get(alias)
         if owner is None:
             owner = identity.claim(request.store, home, user_id)
-            if owner == home and not (known and user_id in known["aliases"]):
-                request.claims[alias] = home
             if owner == home:
                 # Events that name the alias join this profile's at once, so that they keep their order.
                 request.homes[alias] = home
+                if not (known and user_id in known["aliases"]):
+                    request.claims[alias] = home
         return None if owner == home else owner
 
     def _confirm_claims(self, request: _Request) -> None:
@@ -295,6 +309,7 @@ class ExperienceService:
         merged = identity.merge(request.store, home, owner)
         request.decided.pop(home, None)
         request.decided.pop(merged, None)
+        request.found[merged] = identity.resolve(request.store, merged)
         for other in [*request.homes, name, home]:
             if request.home(other) in (home, owner):
                 request.homes[other] = merged
@@ -346,6 +361,7 @@ class ExperienceService:
         if recounted or document is None:
             catalog.audiences.recount(counts, entry.history() if document else ())
         applied: list[Event] = []
+        listed = len(record["aliases"])
         for event in events:
             if profile.has_seen(record, event):
                 continue
@@ -354,6 +370,9 @@ class ExperienceService:
             profile.apply(record, event, self._new_session_id, catalog.experiences.sticky_ids)
             catalog.audiences.count(counts, entry.next_ordinal + len(applied), event.at, event.body)
             applied.append(event)
+        for alias in record["aliases"][listed:]:
+            # Also one that the profile had before, until a deletion came in between.
+            request.claims[key._replace(name=alias)] = key
         request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
         if not applied and not recounted:
             return None

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +131,12 @@ def _shortened(value: Any, most: int) -> Any:
     if isinstance(value, dict):
         return {key: _shortened(child, most) for key, child in value.items()}
     return value[:most] if isinstance(value, list) else value
+
+
+@cache
+def schemas() -> Schemas:
+    """The schemas of this process, compiled when first asked for (55 ms)."""
+    return Schemas()
 
 
 def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: Registry[Any]) -> _Compiled | _Request:

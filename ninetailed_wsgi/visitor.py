@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
+
 import orjson
 
 from ninetailed_wsgi import __version__
@@ -322,7 +323,7 @@ class _Nowhere:
 
     preflight = True
     time_budget = 0.0
-    cookie_names = ()
+    cookie_names: tuple[str, ...] = ()
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
         return False
@@ -351,7 +352,7 @@ def visitor_of(request: Any) -> Visitor:
     if environ is None and (scope := getattr(request, "scope", None)) is not None:
         environ = scope.get("wsgi_environ", {})  # Starlette and FastAPI below a2wsgi
     if environ is None:
-        environ = request
+        environ = request if isinstance(request, Mapping) else {}
     found = environ.get(KEY)
     return found if isinstance(found, Visitor) else Visitor(environ, _Nowhere())
 

@@ -398,8 +398,8 @@ def test_a_body_is_json_whichever_media_type_says_so(api: Api, media_type: str |
     assert data(api.send("/events", body, media_type=media_type))["profiles"][0]["id"] == "jürgen"
 
 
-@pytest.mark.parametrize("options", [{}, {"features": []}, {"features": ["location"]}, {"features": ["ip-enrichment"]},
-                                     {"features": ["location", "ip-enrichment"]}, {"unknown": {"member": 1}}])  # fmt: skip
+@pytest.mark.parametrize("options", [{}, {"features": []}, {"features": ["location"]}, {"unknown": {"member": 1}},
+                                     {"features": ["ip-enrichment"]}, {"features": ["location", "ip-enrichment"]}])  # fmt: skip
 def test_options_are_accepted(api: Api, options: dict[str, Any]) -> None:
     assert data(api.send("/profiles", {"events": [page()], "options": options}))
 

@@ -1,4 +1,4 @@
-"""Events through the API: what real clients send, when an event happened, and events that are sent twice (section 2)."""
+"""Events through the API: what real clients send, when it happened, and what is sent twice (spec section 2)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
@@ -288,7 +288,7 @@ def test_chains_of_aliases_end_at_one_profile(api: Api) -> None:
     names = [f"p{number}" for number in range(8)]
     for name in names:
         api.update(name, identify("", {name: True}))
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         api.update(name, identify(following))
     assert set(homes(api, *names)) == {names[-1]}
     assert set(traits(api, names[0])) == set(names)
@@ -300,7 +300,7 @@ def test_chains_of_aliases_that_begin_at_their_end_lead_to_one_profile(api: Api)
     names = [f"p{number}" for number in range(8)]
     for name in names:
         api.update(name, identify("", {name: True}))
-    for name, following in reversed([*zip(names, names[1:], strict=False)]):
+    for name, following in reversed([*pairwise(names)]):
         api.update(name, identify(following))
     assert set(homes(api, *names)) == {names[-1]}
     assert set(traits(api, names[0])) == set(names)
@@ -398,9 +398,7 @@ def test_a_profile_of_a_batch_may_identify_as_another_one_of_it(api: Api) -> Non
 
 
 def test_the_profile_in_the_middle_of_a_batch_keeps_its_place_when_another_merges_into_it(api: Api) -> None:
-    profiles = api.batch(
-        of("x", page()), of("a", page()), of("y", page()), of("b", identify("a")), of("z", page())
-    )
+    profiles = api.batch(of("x", page()), of("a", page()), of("y", page()), of("b", identify("a")), of("z", page()))
     assert [profile["id"] for profile in profiles] == ["x", "a", "y", "z"]
 
 
@@ -426,6 +424,20 @@ def test_a_batch_that_merges_and_is_sent_again_changes_nothing(api: Api) -> None
     before = api.batch(*events)
     api.clock.pass_(2 * HOUR)
     assert api.batch(*events) == before
+
+
+def test_an_identify_event_that_was_already_applied_merges_nothing(api: Api) -> None:
+    api.update("known", identify("user", {"a": 1}))
+    api.update("device", identify("", {"b": 1}, messageId="same"))
+    api.update("device", identify("user", {"c": 1}, messageId="same"))
+    assert homes(api, "known", "device") == ["known", "device"]
+    api.batch(
+        of("other", track(messageId="again")),
+        of("other", identify("new", messageId="again")),
+        of("other", identify("user", messageId="again")),
+        of("new", identify("", {"d": 1})),
+    )
+    assert homes(api, "known", "other", "new") == ["known", "other", "new"]
 
 
 # What a merge means for content

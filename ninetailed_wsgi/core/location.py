@@ -22,6 +22,9 @@ TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF
 """.split()
 )
 
+# As MaxMind abbreviates them.
+CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
+
 
 def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -> bool:
     """Whether the visitor's address is to be resolved (spec section 4).
@@ -49,6 +52,8 @@ def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
     }
     if members.get("countryCode", "DE") not in COUNTRY_CODES:
         del members["countryCode"]
+    if members.get("continent", "EU") not in CONTINENTS:
+        del members["continent"]
     coordinates = location.get("coordinates")
     if isinstance(coordinates, dict):
         latitude, longitude = coordinates.get("latitude"), coordinates.get("longitude")

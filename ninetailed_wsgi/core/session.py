@@ -97,7 +97,7 @@ def _insert(spans: list[list[int]], at: int) -> int:
 
 
 def _belongs_to_older(older: list[int], at: int) -> bool:
-    """Whether an event falls among the sessions that are no longer told apart; between their ends it changes nothing."""
+    """Whether an event falls among the sessions no longer told apart; between their ends it changes nothing."""
     number, total, first, last = older
     if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
         return False

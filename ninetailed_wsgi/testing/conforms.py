@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.validation import Schemas
+from ninetailed_wsgi.validation import schemas
 
 
 def assert_conforms(document: object, schema: str) -> None:
@@ -20,16 +18,10 @@ def assert_conforms(document: object, schema: str) -> None:
             ``data.profile.location.city: found null, expected a string``.
         ValueError: there is no schema of that name; the message lists those that there are.
     """
-    schemas = _schemas()
-    if schema not in schemas.documents:
-        raise ValueError(f"found the name {schema!r}, expected one of {', '.join(schemas.documents)}")
+    compiled = schemas()
+    if schema not in compiled.documents:
+        raise ValueError(f"found the name {schema!r}, expected one of {', '.join(compiled.documents)}")
     try:
-        schemas.check(schema, document)
+        compiled.check(schema, document)
     except InvalidData as invalid:
         raise AssertionError("\n  ".join([f"the document is no {schema}:", *invalid.problems])) from None
-
-
-@cache
-def _schemas() -> Schemas:
-    # Compiling takes a twentieth of a second.
-    return Schemas()

@@ -70,6 +70,7 @@ def ninetailed(
         # Where a fixture fails, the test's own list of fixtures is not complete.
         request.node.stash[_OWN] = harness
         yield harness
+        del request.node.stash[_OWN]  # tests outlive their fixtures
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -421,18 +422,16 @@ except SettingsError as error:
 """
 
 
-def test_a_read_only_folder_is_503_while_running_and_refused_at_the_start(tmp_path: Path) -> None:
-    # As root, file modes mean nothing; so another process gives that up. It needs a folder that others may pass.
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent.stat().st_uid == os.geteuid() and "pytest" in parent.name:
-            parent.chmod(0o711)
-    ran = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(tmp_path / "data")],
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE,
-        timeout=60,
-    )
+def test_a_read_only_folder_is_503_while_running_and_refused_at_the_start() -> None:
+    # To root, file modes mean nothing: then another process gives that up, in a folder that others may pass.
+    with tempfile.TemporaryDirectory() as parent:
+        ran = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, f"{parent}/data"],
+            capture_output=True,
+            text=True,
+            cwd=PACKAGE,
+            timeout=60,
+        )
     while_running, at_start = ran.stdout.splitlines() or [ran.stderr, ""]
     assert "cannot be opened" in while_running
     assert "readonly" in while_running or "unable to open" in while_running

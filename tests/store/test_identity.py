@@ -226,6 +226,19 @@ def test_a_request_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sen
             break
 
 
+@pytest.mark.parametrize("position", [1, 100, 199])
+def test_the_largest_request_that_merges_is_not_applied_again_when_it_is_sent_again(
+    disk: DiskStore, position: int
+) -> None:
+    before = [page(), identify("user")]
+    send(disk, "phone", *before)
+    events = [track() for _ in range(199)]
+    events.insert(position, identify("user"))
+    for _ in range(2):
+        send(disk, "laptop", *events)
+        assert whole(disk, "laptop")["messages"] == sorted(ids(before, events))
+
+
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 def test_a_batch_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sent_again(
     make_disk: MakeDisk, tmp_path: Any, took_effect: bool

@@ -124,7 +124,7 @@ def test_the_entrys_own_list_decides_between_two_experiences(harness: Harness) -
 
 
 def test_a_visitor_is_where_their_address_is() -> None:
-    places = {
+    places: dict[str, Any] = {
         "203.0.113.0/24": "Berlin, DE",
         "203.0.113.7": "FR",
         "2001:db8::/32": {"city": "Oslo", "country": "Norway"},

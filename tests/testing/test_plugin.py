@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+# A run of pytester forgets what it imported; imported here, the service is not read from disk again for each test.
+from ninetailed_wsgi.testing import LiveServer
+
 ROOT = Path(__file__).parent.parent.parent
 PLUGIN = "ninetailed_wsgi.testing.plugin"
+IMPORTED = LiveServer
 
 CONTENT = """
 from ninetailed_wsgi.testing import audience, experience, viewed
@@ -22,6 +27,12 @@ HERO = experience("hero", ["hero-b"], audience=PRICING)
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", PLUGIN, "-p", "no:cacheprovider", "--strict-markers", *arguments)
+
+
+@pytest.fixture(autouse=True)
+def no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that happen to be installed would be loaded anew by each inner run, which takes seconds."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 @pytest.fixture
@@ -205,6 +216,26 @@ def test_it(ninetailed, monkeypatch):
     result.stdout.fnmatch_lines(["E*the test's own*", "*cannot be told: ZeroDivisionError*"])
 
 
+def test_no_harness_outlives_its_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+import gc
+import weakref
+
+import pytest
+
+KNOWN = []
+
+@pytest.mark.parametrize("number", range(3))
+def test_it(number, ninetailed):
+    gc.collect()
+    assert [known() for known in KNOWN] == [None] * number
+    KNOWN.append(weakref.ref(ninetailed))
+"""
+    )
+    run(pytester).assert_outcomes(passed=3)
+
+
 def test_a_test_that_passes_says_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(ninetailed_visitor): ninetailed_visitor.views('/')")
     assert "Ninetailed" not in run(pytester, "-rA").stdout.str()
@@ -222,7 +253,7 @@ def test_it(number, ninetailed, ninetailed_server, ninetailed_visitor):
     assert number != 5
 """
     )
-    result = elsewhere.runpytest_subprocess("-p", PLUGIN, "-n", "2")
+    result = elsewhere.runpytest_subprocess("-p", PLUGIN, "-p", "xdist", "-n", "2")
     result.assert_outcomes(passed=7, failed=1)
     result.stdout.fnmatch_lines(["*Ninetailed: what each visitor did*", "*viewed /5"])
 
@@ -278,6 +309,7 @@ def test_the_installed_plugin_is_there_without_being_named(
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ninetailed-wsgi\nVersion: 0\n")
     (metadata / "entry_points.txt").write_text(f"[pytest11]\n{setup['options.entry_points']['pytest11']}\n")
-    monkeypatch.setenv("PYTHONPATH", f"{installed}:{ROOT}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed), str(ROOT)]))
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     elsewhere.makepyfile("def test_it(ninetailed_visitor): assert ninetailed_visitor.views('/').audiences == []")
     elsewhere.runpytest_subprocess(*arguments).assert_outcomes(passed=1)

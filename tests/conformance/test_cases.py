@@ -1,0 +1,132 @@
+"""Every case of sessions, identity, location and events, said to the WSGI app in-process."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from support import Server
+
+from .cases import load_cases
+
+AREAS = ("sessions", "identity", "location", "events")
+CASES = load_cases(*AREAS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("cases"))
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_case_is_answered_as_expected(server: Server, case: dict[str, Any]) -> None:
+    api = server.environment()
+    answers: list[Any] = []
+    for number, step in enumerate(case["steps"]):
+        request, expected = step["request"], step["expect"]
+        server.clock.is_at(step["at"])
+        options = {name: request[name] for name in ("headers",) if name in request}
+        if "body" in request:
+            answer = api.send(request["path"], request["body"], params=request.get("query"), **options)
+        else:
+            answer = api.request(request["method"], request["path"], params=request.get("query"), **options)
+        answers.append(answer.json)
+        problems = [*differences(expected["body"], answer.json, answers, "body")]
+        if answer.status_code != expected["status"]:
+            problems.insert(0, f"status: {answer.status_code}, expected {expected['status']}")
+        assert not problems, f"{case['name']}; step {number}: {problems}; answer: {answer.text}"
+
+
+def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
+    """Where an answer is not as the case expects it; the README of fixtures/cases tells what a case may say."""
+    if isinstance(expected, dict) and len(expected) == 1 and next(iter(expected)) in COMPARISONS:
+        ((name, argument),) = expected.items()
+        if name == "$exactly":
+            yield from differences(argument, found, answers, path, whole=True)
+        elif not COMPARISONS[name](argument, found, answers):
+            yield f"{path}: {found!r}, expected {expected}"
+    elif isinstance(expected, dict) and isinstance(found, dict):
+        for key, value in expected.items():
+            yield from differences(value, found.get(key, ABSENT), answers, f"{path}.{key}", whole)
+        if whole and (more := found.keys() - expected.keys()):
+            yield f"{path}: also has {sorted(more)}"
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, (value, item) in enumerate(zip(expected, found, strict=True)):
+            yield from differences(value, item, answers, f"{path}[{index}]", whole)
+    # In Python true equals 1, in JSON it does not.
+    elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
+        yield f"{path}: {found!r}, expected {expected!r}"
+
+
+ABSENT = object()
+
+
+def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
+    """What a JSON Pointer (RFC 6901) into the list of answers leads to."""
+    value: Any = answers
+    for step in pointer.split("/")[1:]:
+        value = value[int(step)] if isinstance(value, Sequence) else value[step.replace("~1", "/").replace("~0", "~")]
+    return value
+
+
+COMPARISONS: dict[str, Any] = {
+    "$any": lambda argument, found, answers: (found is not ABSENT) is argument,
+    "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
+    "$exactly": None,
+    "$same": lambda pointer, found, answers: found == pointed_at(answers, pointer),
+    "$other": lambda pointer, found, answers: found is not ABSENT and found != pointed_at(answers, pointer),
+    "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
+    "$near": lambda number, found, answers: isinstance(found, int | float) and abs(found - number) < 1e-6,
+}
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_an_area_has_cases(area: str) -> None:
+    assert len(load_cases(area)) >= 20
+
+
+def test_each_case_has_its_own_id_and_sentence_and_a_step_at_least() -> None:
+    for member in ("id", "name"):
+        assert [text for text, times in Counter(case[member] for case in CASES).items() if times > 1] == []
+    assert all(case["steps"] for case in CASES)
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"a": True}),
+        ({"a": 1}, {}),
+        ({"a": {}}, {}),
+        ({"a": None}, {}),
+        ({"a": [1]}, {"a": [1, 2]}),
+        ({"a": {"$absent": True}}, {"a": None}),
+        ({"a": {"$any": True}}, {}),
+        ({"$exactly": {}}, {"a": 1}),
+        ({"$exactly": {"a": {}}}, {"a": {"b": 1}}),
+        ({"a": {"$same": "/0/x~1y"}}, {"a": 6}),
+        ({"a": {"$other": "/0/x~1y"}}, {"a": 5}),
+        ({"a": {"$other": "/0/x~1y"}}, {}),
+        ({"a": {"$matches": "^b"}}, {"a": "ab"}),
+        ({"a": {"$near": 1.5}}, {"a": 1.51}),
+    ],
+)
+def test_an_answer_that_differs_from_a_case_is_noticed(expected: Any, found: Any) -> None:
+    assert [*differences(expected, found, [{"x/y": 5}], "body")]
+
+
+def test_an_answer_may_have_more_than_a_case_names() -> None:
+    expected = {
+        "a": {"$absent": True},
+        "b": {"$exactly": {"c": [1]}},
+        "d": {"$same": "/0/x"},
+        "e": {"$near": 1 / 3},
+        "g": {"$any": True},
+    }
+    found = {"g": None, "b": {"c": [1]}, "d": 5, "e": 0.33333333, "f": 1}
+    assert not [*differences(expected, found, [{"x": 5}], "body")]

@@ -1,0 +1,602 @@
+"""What a page gets from its visitor: cookies, variants, flags, merge tags, the handoff, the time it may take."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from ninetailed_wsgi import Ninetailed, Settings
+from ninetailed_wsgi.errors import ProfileNotFound, SettingsError
+from ninetailed_wsgi.middleware import KEY, filter_app_factory
+from ninetailed_wsgi.visitor import Visitor, visitor_of
+from tests.mount.conftest import ROOT, SHOP, Mounted
+from tests.mount.sites import Answer, Browser, Environ, Reply, call
+
+HTTPS = {"wsgi.url_scheme": "https"}
+
+
+def page(visitor: Visitor) -> None:
+    visitor.page()
+
+
+def member(visitor: Visitor) -> None:
+    """Say what makes the visitor a pricing visitor, a big spender and a member."""
+    visitor.identify(plan="member", firstname="Anna & <Bob>")
+    visitor.track("order_completed", total=120)
+
+
+# The cookie
+
+
+def test_the_cookies_attributes_are_settings(bare: Mounted) -> None:
+    options = {"cookie_domain": "shop.example", "cookie_samesite": "Strict", "cookie_max_age": 60}
+    browser = bare.visited_by(page, cookie_name="ctfl-opt-aid", **options)
+    assert browser.get(**HTTPS).set_cookie == (
+        f"ctfl-opt-aid={browser.cookies['ctfl-opt-aid']}; Path=/; Max-Age=60; SameSite=Strict; Domain=shop.example; Secure"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "scheme", "secure"),
+    [
+        (None, "http", False),
+        (None, "https", True),
+        (True, "http", True),
+        (False, "https", False),
+    ],
+)
+def test_the_cookie_is_secure_where_the_page_came_over_https_unless_set(
+    bare: Mounted, setting: bool | None, scheme: str, secure: bool
+) -> None:
+    cookie = bare.visited_by(page, cookie_secure=setting).get(**{"wsgi.url_scheme": scheme}).set_cookie
+    assert cookie is not None
+    assert cookie.endswith("; Secure") is secure
+
+
+def test_a_cookie_for_other_sites_is_always_secure_as_browsers_demand(bare: Mounted) -> None:
+    cookie = bare.visited_by(page, cookie_samesite="None").get().set_cookie
+    assert cookie is not None
+    assert cookie.endswith("; SameSite=None; Secure")
+
+
+@pytest.mark.parametrize(
+    ("header", "id"),
+    [
+        ("ntaid=anna", "anna"),
+        ("ctfl-opt-aid=anna", "anna"),
+        ("ctfl-opt-aid=other; ntaid=anna", "anna"),
+        ("ntaid=; ctfl-opt-aid=anna", "anna"),
+        ('ntaid="anna"', "anna"),
+        ("ntaid=anna; ntaid=of-a-shorter-path", "anna"),
+        ("a=b=c;;=; {x}=[]; \xe4\xf6=1;ntaid=anna;\x01=2", "anna"),
+        ("ntaid=an%20na%3B%22", 'an na;"'),
+        ("ntaid=%C3%BCber", "über"),
+        ("ntaid=\xc3\xbcber", "über"),
+    ],
+)
+def test_the_profiles_id_is_read_from_either_cookie_whatever_else_is_sent(bare: Mounted, header: str, id: str) -> None:
+    def use(visitor: Visitor) -> str:
+        visitor.page()
+        return visitor.id
+
+    browser = bare.visited_by(use)
+    answer = browser.get(HTTP_COOKIE=header)
+    assert answer.text == id
+    assert bare.profile(id)["id"] == id
+    assert browser.get(HTTP_COOKIE=f"ntaid={browser.cookies['ntaid']}").text == id
+
+
+def test_a_cookie_with_line_ends_in_it_cannot_write_headers(bare: Mounted) -> None:
+    cookie = bare.visited_by(page).get(HTTP_COOKIE="ntaid=a%0D%0ASet-Cookie: x=1").set_cookie
+    assert cookie is not None
+    assert cookie.startswith("ntaid=a%0D%0ASet-Cookie%3A%20x%3D1; Path=/")
+
+
+def test_the_cookie_follows_when_the_visitor_turns_out_to_be_known_already(bare: Mounted) -> None:
+    browser = bare.visited_by(lambda visitor: visitor.identify("anna"))
+    browser.get()
+    first = dict(browser.cookies)
+    browser.cookies.clear()
+    browser.get()
+    assert browser.cookies == first
+
+
+# Asking
+
+
+def test_asking_without_saying_anything_stores_nothing_and_counts_nothing(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        return [visitor.profile["session"]["count"], visitor.audiences, visitor.flag("checkout-button")]
+
+    browser = bare.visited_by(use)
+    answer = browser.get("/journal", REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="iPhone Mobile Safari")
+    assert "'european-visitors'" in answer.text
+    assert "recent-readers" not in answer.text
+    assert bare.store.writes == 0
+    assert answer.set_cookie is not None
+
+
+def test_asking_before_saying_gives_a_first_time_visitor_one_id(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        before = visitor.id
+        visitor.page()
+        return before == visitor.id
+
+    browser = bare.visited_by(use)
+    assert browser.get().text == "True"
+    assert bare.profile(browser.cookies["ntaid"])["session"]["count"] == 1
+
+
+def test_what_is_said_after_something_was_asked_counts_from_then_on(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.page()
+        before = visitor.flag("free-shipping-from", 50)
+        visitor.track("add_to_cart")
+        return [before, visitor.flag("free-shipping-from", 50)]
+
+    assert bare.visited_by(use).get().text == "[50, 30]"
+
+
+def test_without_consent_later_answers_still_know_what_was_said_earlier_on_the_page(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.consent = False
+        visitor.identify(firstname="Anna")
+        before = visitor.merge_tag("traits.firstname")
+        visitor.track("add_to_cart")
+        return [before, visitor.merge_tag("traits.firstname"), visitor.flag("free-shipping-from")]
+
+    assert bare.visited_by(use).get().text == "['Anna', 'Anna', 30]"
+
+
+def test_a_preflight_page_keeps_nothing_back_of_what_the_server_alone_knows(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.page(preflight=True)
+        visitor.identify("anna", plan="member")
+        return visitor.audiences
+
+    browser = bare.visited_by(use)
+    assert "members" in browser.get("/journal").text
+    assert "recent-readers" in browser.get("/journal").text
+    assert bare.profile("anna")["traits"] == {"plan": "member"}
+    assert "recent-readers" not in bare.profile("anna")["audiences"]
+
+
+def test_whatever_a_page_says_is_stored_as_json(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.identify(7, since=datetime(2024, 5, 6, tzinfo=UTC), balance=Decimal("1.50"), tags={1: {"a"}}, none=None)
+        visitor.track(5, path=Path("/x"))  # type: ignore[arg-type]
+        return visitor.profile["traits"]
+
+    browser = bare.visited_by(use)
+    traits = {"since": "2024-05-06T00:00:00+00:00", "balance": "1.50", "tags": {"1": "{'a'}"}, "none": None}
+    assert browser.get().text == str(traits)
+    assert bare.profile("7")["traits"] == traits
+
+
+def test_a_page_may_change_what_it_gets_without_changing_what_others_get(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        for experience in visitor.experiences:
+            experience["variants"] = {"hero": "nonsense"}
+        for change in visitor.changes:
+            change["value"] = "nonsense"
+        return None
+
+    bare.visited_by(use).get()
+    use_again = bare.visited_by(lambda visitor: f"{visitor.experiences} {visitor.changes}")
+    assert "nonsense" not in use_again.get().text
+
+
+# Variants
+
+
+def spoken(visitor: Visitor, *names: str) -> None:
+    """Make the visitor a member of the audiences that the experiences of the banner are for."""
+    for name in names:
+        if name == "pricing":
+            visitor.track("none")
+        visitor.track("order_completed", total=120) if name == "spender" else None
+
+
+def link(id: str) -> dict[str, Any]:
+    return {"sys": {"type": "Link", "linkType": "Entry", "id": id}}
+
+
+def resolved(*experience_ids: str, variants: Iterable[Any] = ()) -> dict[str, Any]:
+    """A baseline entry as Contentful delivers it with its links resolved."""
+    experiences = [
+        {"sys": {"id": f"sys-{id}"}, "fields": {"nt_experience_id": id, "nt_variants": list(variants)}}
+        for id in experience_ids
+    ]
+    return {"sys": {"id": "banner", "type": "Entry"}, "fields": {"title": "Baseline", "nt_experiences": experiences}}
+
+
+OFFER = {"sys": {"id": "banner-offer", "type": "Entry"}, "fields": {"title": "FIRST10"}}
+
+
+def banner(visitor: Visitor, entry: Any, *, spender: bool = False) -> Any:
+    """The variant for somebody who looked at prices twice, and who may have spent much."""
+    visitor.page()
+    if spender:
+        visitor.track("order_completed", total=120)
+    return visitor.variant(entry)
+
+
+def shown(bare: Mounted, entry: Any, *, spender: bool = False) -> Any:
+    found: list[Any] = []
+    browser = bare.visited_by(lambda visitor: found.append(banner(visitor, entry, spender=spender)))
+    browser.get("/pricing/1")
+    browser.get("/pricing/2")
+    return found[-1]
+
+
+def test_the_variant_of_a_resolved_entry_is_the_entry_that_its_experience_holds(bare: Mounted) -> None:
+    assert shown(bare, resolved("pricing-offer", variants=[OFFER])) == OFFER
+
+
+def test_the_first_chosen_experience_of_the_entry_decides(bare: Mounted) -> None:
+    assert shown(bare, resolved("quiet-spenders", "pricing-offer", variants=[OFFER]), spender=True) is None
+    assert shown(bare, resolved("pricing-offer", "quiet-spenders", variants=[OFFER]), spender=True) == OFFER
+    assert shown(bare, resolved("quiet-spenders", "pricing-offer", variants=[OFFER])) == OFFER
+
+
+def test_an_experience_that_replaces_other_entries_decides_for_the_baseline(bare: Mounted) -> None:
+    entry = resolved("hero-test", "pricing-offer", variants=[OFFER])
+    assert shown(bare, entry) == entry
+
+
+def test_with_unresolved_links_the_published_order_decides_and_a_link_is_shown(bare: Mounted) -> None:
+    entry = {"sys": {"id": "banner"}, "fields": {"nt_experiences": [link("5ePricing"), link("5eHide")]}}
+    assert shown(bare, entry) == link("banner-offer")
+    assert shown(bare, entry, spender=True) is None
+
+
+def test_a_resolved_experience_with_unresolved_variants_gives_the_link(bare: Mounted) -> None:
+    assert shown(bare, resolved("pricing-offer", variants=[link("banner-offer")])) == link("banner-offer")
+    assert shown(bare, resolved("pricing-offer")) == link("banner-offer")
+
+
+def test_one_draft_among_resolved_experiences_does_not_hide_the_others(bare: Mounted) -> None:
+    entry = resolved("pricing-offer", variants=[OFFER])
+    entry["sys"]["id"] = "banner"
+    entry["fields"]["nt_experiences"].insert(0, link("5eWinter"))
+    assert shown(bare, entry) == OFFER
+
+
+def test_fields_by_locale_as_an_export_has_them_are_an_entry_too(bare: Mounted) -> None:
+    entries = orjson.loads(SHOP.read_bytes())["entries"]
+    entry = next(each for each in entries if each["sys"]["id"] == "banner")
+    assert shown(bare, entry) == link("banner-offer")
+
+
+def test_the_generic_form_gives_the_variant_that_its_experience_holds(bare: Mounted) -> None:
+    offer = {"id": "banner-offer", "title": "FIRST10"}
+    experience = {"id": "pricing-offer", "name": "Offer", "variants": [offer]}
+    assert shown(bare, {"id": "banner", "nt_experiences": [experience]}) == offer
+    assert shown(bare, {"id": "banner", "title": "Baseline"}) == {"id": "banner-offer"}
+
+
+def test_an_id_is_answered_by_an_id(bare: Mounted) -> None:
+    assert shown(bare, "banner") == "banner-offer"
+    assert shown(bare, "banner", spender=True) is None
+    assert shown(bare, "journal-teaser") == "journal-teaser"
+
+
+@pytest.mark.parametrize("entry", [None, 5, [], {}, {"sys": 5}, {"id": 5}, {"fields": {"nt_experiences": "x"}}, object()])
+def test_what_is_no_entry_stays_as_it_is(bare: Mounted, entry: Any) -> None:
+    assert shown(bare, entry) is entry
+
+
+@pytest.mark.parametrize(
+    "experiences", [5, {}, [None], [5], [{"fields": 5}], [{"fields": {"nt_experience_id": 5, "nt_variants": 5}}]]
+)
+def test_malformed_experiences_of_an_entry_show_the_baseline_or_a_published_variant(
+    bare: Mounted, experiences: Any
+) -> None:
+    entry = {"sys": {"id": "banner"}, "fields": {"nt_experiences": experiences}}
+    assert shown(bare, entry) in (entry, link("banner-offer"))
+
+
+# Flags
+
+
+def test_a_flag_has_the_value_of_its_variant_or_the_default(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.track("add_to_cart")
+        return [visitor.flag("free-shipping-from"), visitor.flag("none", 5), visitor.flag("none")]
+
+    assert bare.visited_by(use).get().text == "[30, 5, None]"
+
+
+# Merge tags
+
+
+TRAITS = {
+    "first_name": "Anna",
+    "company": {"name": "Tea & Co", "zero": 0},
+    "empty": "",
+    "no": False,
+    "many": 3.0,
+    "yes": True,
+    "list": ["a", 2],
+    "a_b": {"c": "nested"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("traits.first_name", "Anna"),
+        ("traits_first_name", "Anna"),
+        ("traits_company_name", "Tea & Co"),
+        ("traits.company.name", "Tea & Co"),
+        (" traits.first_name ", "Anna"),
+        ("session_count", "1"),
+        ("session.count", "1"),
+        ("traits.many", "3"),
+        ("traits.yes", "true"),
+        ("traits.list", "a, 2"),
+        ("traits.list.0", "a"),
+        ("location_city", "Berlin"),
+        ("traits.empty", "fallback"),
+        ("traits.no", "fallback"),
+        ("traits.company.zero", "fallback"),
+        ("traits_a_b_c", "fallback"),
+        ("traits.missing", "fallback"),
+        ("traits.first_name.length", "fallback"),
+        ("traits.__proto__", "fallback"),
+        ("", "fallback"),
+        ("...", "fallback"),
+    ],
+)
+def test_a_merge_tag_is_the_first_truthy_value_of_its_candidates_or_the_fallback(
+    bare: Mounted, path: str, text: str
+) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.identify(**TRAITS)
+        return visitor.merge_tag(path, "fallback")
+
+    assert bare.visited_by(use).get(REMOTE_ADDR="127.0.0.1").text == text
+
+
+def test_a_merge_tag_without_a_fallback_has_the_published_one_or_is_empty(bare: Mounted) -> None:
+    def use(visitor: Visitor) -> object:
+        return [visitor.merge_tag("traits_firstname"), visitor.merge_tag("traits.company.name"), visitor.merge_tag("x")]
+
+    assert bare.visited_by(use).get().text == "['friend', '', '']"
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("Hello {{ traits.first_name }}!", "Hello Anna!"),
+        ("{{traits_first_name}}{{traits.missing}}", "Anna"),
+        ("{{ traits_firstname }}", "friend"),
+        ("no {{ end", "no {{ end"),
+        ("}} {{ traits.first_name }} {{", "}} Anna {{"),
+        ("", ""),
+    ],
+)
+def test_text_is_rendered_with_its_merge_tags(bare: Mounted, text: str, rendered: str) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.identify(**TRAITS)
+        return visitor.render(text)
+
+    assert bare.visited_by(use).get().text == rendered
+
+
+def test_rich_text_is_rendered_with_its_merge_tags_and_keeps_everything_else(bare: Mounted) -> None:
+    def embedded(kind: str, **fields: Any) -> dict[str, Any]:
+        return {"nodeType": kind, "content": [], "data": {"target": {"sys": {"id": "6tName"}, "fields": fields}}}
+
+    hello = {"nodeType": "text", "value": "Hello ", "marks": [{"type": "bold"}], "data": {}}
+    other = embedded("embedded-entry-inline", title="A teaser")
+    broken = {"nodeType": "embedded-entry-inline", "data": None}
+    paragraph = [
+        hello,
+        embedded("embedded-entry-inline", nt_mergetag_id="traits_first_name"),
+        embedded("embedded-entry-inline", nt_mergetag_id="traits_none", nt_fallback="you"),
+        other,
+        broken,
+    ]
+    document = {
+        "nodeType": "document",
+        "data": {"content": [embedded("embedded-entry-inline", nt_mergetag_id="x")]},
+        "content": [
+            {"nodeType": "paragraph", "data": {}, "content": paragraph},
+            embedded("embedded-entry-block", nt_mergetag_id="traits_first_name"),
+        ],
+    }
+    before = json.dumps(document)
+    found: list[Any] = []
+
+    def use(visitor: Visitor) -> None:
+        visitor.identify(**TRAITS)
+        found.append(visitor.render(document))
+
+    bare.visited_by(use).get()
+
+    def text(value: str) -> dict[str, Any]:
+        return {"nodeType": "text", "value": value, "marks": [], "data": {}}
+
+    assert json.dumps(document) == before
+    assert found[0]["data"] == document["data"]
+    assert found[0]["content"] == [
+        {"nodeType": "paragraph", "data": {}, "content": [hello, text("Anna"), text("you"), other, broken]},
+        {"nodeType": "paragraph", "content": [text("Anna")], "data": {}},
+    ]
+
+
+# The handoff
+
+
+def test_the_handoff_is_json_that_cannot_leave_a_script_element(bare: Mounted) -> None:
+    evil = "</script><script>alert(1)</script><!-- & \u2028 \u2029"
+
+    def use(visitor: Visitor) -> object:
+        visitor.identify(name=evil)
+        return visitor.handoff()
+
+    answer = bare.visited_by(use).get().text
+    assert not set(answer) & set("<>&\u2028\u2029")
+    handed = json.loads(answer)
+    assert set(handed) == {"profile", "experiences", "changes"}
+    assert handed["profile"]["traits"]["name"] == evil
+
+
+# After the response began
+
+
+def test_what_is_said_after_the_response_began_is_written_at_once(bare: Mounted) -> None:
+    def site(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"first "
+        environ[KEY].identify("anna", firstname="Anna")
+        environ[KEY].track("add_to_cart")
+        yield environ[KEY].merge_tag("traits.firstname").encode()
+
+    bare.make_site = lambda: site
+    answer = bare.browser(lambda environ: Reply()).get()
+    assert (answer.text, answer.set_cookie) == ("first Anna", None)
+    assert bare.profile("anna")["traits"] == {"firstname": "Anna"}
+    assert "cart-abandoners" in bare.profile("anna")["audiences"]
+
+
+# Time
+
+
+def test_a_store_that_hangs_costs_the_page_no_more_than_its_time_budget(bare: Mounted) -> None:
+    go_on = threading.Event()
+
+    def use(visitor: Visitor) -> object:
+        visitor.page()
+        return [visitor.variant("hero"), visitor.flag("x", 1), visitor.audiences]
+
+    browser = bare.visited_by(use)
+    browser.get()
+    assert bare.latest is not None
+    bare.latest.time_budget = 0.05
+    bare.store.hook = lambda: go_on.wait(20)
+    try:
+        assert browser.get().text == "['hero', 1, []]"
+    finally:
+        go_on.set()
+
+
+def test_pages_that_find_every_worker_busy_wait_for_their_turn(bare: Mounted) -> None:
+    go_on, waiting = threading.Event(), threading.Semaphore(0)
+
+    def use(visitor: Visitor) -> object:
+        visitor.page()
+        return visitor.flag("checkout-button", "failed")
+
+    browser = bare.visited_by(use)
+    browser.get()
+    app = bare.latest
+    assert app is not None
+    texts: list[str] = []
+
+    def hold() -> None:
+        waiting.release()
+        go_on.wait(20)
+
+    bare.store.hook = hold
+    visits = [threading.Thread(target=lambda: texts.append(Browser(app).get().text)) for _ in range(10)]
+    for visit in visits:
+        visit.start()
+    for _ in range(8):
+        assert waiting.acquire(timeout=20)
+    go_on.set()
+    for visit in visits:
+        visit.join()
+    assert len(texts) == 10
+    assert set(texts) <= {"Buy", "Order now"}
+
+
+# Without the middleware
+
+
+@pytest.mark.parametrize("request_", [{}, None, object(), {KEY: "something else"}])
+def test_a_page_that_is_not_behind_the_middleware_gets_baselines(request_: Any) -> None:
+    visitor = visitor_of(request_)
+    visitor.page()
+    visitor.track("x")
+    assert [visitor.variant("hero"), visitor.flag("x", 5), visitor.audiences] == ["hero", 5, []]
+    assert visitor.merge_tag("traits.x", "you") == "you"
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prefix": "api"}, "prefix: found 'api', expected a path such as /ninetailed"),
+        ({"prefix": "/"}, "prefix: found '/', expected a path such as /ninetailed"),
+        ({"time_budget_ms": 0}, "time_budget_ms: found 0, expected a number of milliseconds above 0"),
+        ({"cookie_samesite": "lax"}, "cookie_samesite: found 'lax', expected Lax or Strict or None"),
+        ({"cookie_samesite": "None", "cookie_secure": False}, "cookie_secure: found False, expected True"),
+        ({"cookie_name": "a b"}, "cookie_name: found 'a b'"),
+        ({"cookie_domain": "a;b"}, "cookie_domain: found 'a;b'"),
+        ({"environments": ["acme/main"]}, "environment: found 'default/main', expected one of"),
+        ({"contnet": "x.json"}, "contnet: no such option"),
+    ],
+)
+def test_a_wrong_setting_is_said_when_the_site_is_put_together(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Ninetailed(lambda environ, start_response: [], **options)
+    assert says in str(refused.value)
+
+
+def test_the_settings_of_serve_may_be_given_as_one_object(bare: Mounted) -> None:
+    settings = Settings(data_dir=bare.folder / "data", content=SHOP, environments=["acme/shop"])
+    app = Ninetailed(
+        lambda environ, start_response: start_response("200 OK", []) and [] or [],
+        settings,
+        organization="acme",
+        environment="shop",
+    )
+    assert Browser(app).get("/ninetailed/health/live").status == 200
+
+
+def test_nothing_is_opened_before_the_first_request(bare: Mounted) -> None:
+    bare.app(lambda environ: Reply())
+    assert not (bare.folder / "data").exists()
+
+
+def test_a_paste_ini_file_gives_every_option_as_text(bare: Mounted) -> None:
+    site = bare.app(lambda environ: Reply(environ[KEY].flag("checkout-button", "none").encode()))._app
+    app = filter_app_factory(
+        site,
+        {"here": "/etc"},
+        data_dir=str(bare.folder / "data"),
+        content=str(SHOP),
+        store_shards="2",
+        prefix="/nt",
+        time_budget_ms="20000",
+        cookie_max_age="60",
+        preflight="yes",
+        cookie_secure="true",
+        consent="builtins:bool",
+    )
+    answer = Browser(app).get()
+    assert answer.text in ("Buy", "Order now")
+    assert answer.set_cookie is not None
+    assert answer.set_cookie.endswith("; Path=/; Max-Age=60; SameSite=Lax; Secure")
+
+
+def test_wrong_text_in_a_paste_ini_file_is_named() -> None:
+    with pytest.raises(SettingsError) as refused:
+        filter_app_factory(lambda environ, start_response: [], {}, preflight="maybe", cookie_max_age="long", consent="x:y")
+    assert str(refused.value).splitlines() == [
+        "cookie_max_age: found 'long', expected a number",
+        "preflight: found 'maybe', expected yes or no",
+        "consent: found 'x:y', expected package.module:function",
+    ]
