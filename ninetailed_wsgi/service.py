@@ -19,7 +19,7 @@ from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, messa
 from ninetailed_wsgi.core.location import given_members, wants_lookup
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
-from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, UnknownEnvironment
+from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
@@ -388,7 +388,7 @@ class ExperienceService:
         if key not in request.decided:
             entry = request.store.read(key)
             if entry.document is None or "id" not in entry.document:
-                raise _not_found(key.name)
+                raise StoreUnavailable("the profile was deleted while events were applied to it")
             return self._decide(request, entry.document, entry.next_ordinal)
         return request.decided[key]
 

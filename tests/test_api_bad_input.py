@@ -304,8 +304,21 @@ def test_a_member_of_a_wrong_type_is_refused_by_its_path(
     assert not api.knows("visitor")
 
 
-@pytest.mark.parametrize("timestamp", ["yesterday", "12:00", "2024-13-01T00:00:00Z", "2024-02-30", "1e3",
-                                       -1, "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "\0", "x" * 100_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "yesterday",
+        "12:00",
+        "2024-13-01T00:00:00Z",
+        "2024-02-30",
+        "1e3",
+        -1,
+        "1969-12-31T23:59:59Z",
+        "0001-01-01T00:00:00Z",
+        "\0",
+        "x" * 100_000,
+    ],
+)
 @pytest.mark.parametrize("member", ["timestamp", "originalTimestamp", "sentAt"])
 def test_a_time_that_is_none_is_refused_by_its_path(api: Api, member: str, timestamp: str | int) -> None:
     message = refusal(api.update_answer("visitor", page(), {**page(), member: timestamp}))
@@ -329,8 +342,10 @@ def test_the_first_ten_problems_are_said_and_that_there_are_more(api: Api) -> No
     assert "more" in problems[10]
 
 
-@pytest.mark.parametrize("options", [5, [], "location", {"features": "location"}, {"features": ["unknown"]},
-                                     {"features": [5]}, {"features": None}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [5, [], "location", {"features": "location"}, {"features": ["unknown"]}, {"features": [5]}, {"features": None}],
+)
 def test_wrong_options_are_refused_by_their_path(api: Api, options: Any) -> None:
     for path in ("/profiles", "/profiles/visitor"):
         assert "options" in refusal(api.send(path, {"events": [page()], "options": options}))
@@ -424,9 +439,32 @@ def city(api: Api, *, remote: str = TOKYO, **headers: str) -> str | None:
     return country
 
 
-RUBBISH = ["", " ", "rubbish", "999.1.1.1", "1.2.3", "1.2.3.4.5", "01.02.03.04", "192.0.2.7/24", "[::1]",
-           "192.0.2.7:80", "::g", "%eth0", "127.0.0.1, 192.0.2.7", "http://192.0.2.7", "\"192.0.2.7", "1" * 10_000,
-           "::1%" + "z" * 10_000, ",,,,", "for=", ";;;", "é", "-1", "0x7f.1", "2130706433"]  # fmt: skip
+RUBBISH = [
+    "",
+    " ",
+    "rubbish",
+    "999.1.1.1",
+    "1.2.3",
+    "1.2.3.4.5",
+    "01.02.03.04",
+    "192.0.2.7/24",
+    "[::1]",
+    "192.0.2.7:80",
+    "::g",
+    "%eth0",
+    "127.0.0.1, 192.0.2.7",
+    "http://192.0.2.7",
+    '"192.0.2.7',
+    "1" * 10_000,
+    "::1%" + "z" * 10_000,
+    ",,,,",
+    "for=",
+    ";;;",
+    "é",
+    "-1",
+    "0x7f.1",
+    "2130706433",
+]
 
 
 @pytest.mark.parametrize("rubbish", RUBBISH)

@@ -25,7 +25,9 @@ from support import (
     track,
 )
 
+from ninetailed_wsgi.catalog import ContentSource
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.store.base import Document, Entry, Fold, Key
 from ninetailed_wsgi.validation import Schemas
 
@@ -59,9 +61,6 @@ def test_each_created_profile_is_another_one(api: Api) -> None:
 
 
 def test_a_generated_id_is_64_lowercase_hex_characters_that_nobody_can_guess(make_server: MakeServer) -> None:
-    from ninetailed_wsgi.catalog import ContentSource
-    from ninetailed_wsgi.service import Environment, ExperienceService
-
     service = ExperienceService(store=make_server().store, content=ContentSource(None))
     ids = {service.upsert(Environment("o", "e"), None, {"events": [page()]})["profile"]["id"] for _ in range(20)}
     assert len(ids) == 20
@@ -398,8 +397,17 @@ def test_a_body_is_json_whichever_media_type_says_so(api: Api, media_type: str |
     assert data(api.send("/events", body, media_type=media_type))["profiles"][0]["id"] == "jürgen"
 
 
-@pytest.mark.parametrize("options", [{}, {"features": []}, {"features": ["location"]}, {"unknown": {"member": 1}},
-                                     {"features": ["ip-enrichment"]}, {"features": ["location", "ip-enrichment"]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"features": []},
+        {"features": ["location"]},
+        {"unknown": {"member": 1}},
+        {"features": ["ip-enrichment"]},
+        {"features": ["location", "ip-enrichment"]},
+    ],
+)
 def test_options_are_accepted(api: Api, options: dict[str, Any]) -> None:
     assert data(api.send("/profiles", {"events": [page()], "options": options}))
 

@@ -105,7 +105,8 @@ def confirm(store: Store, owner: Key, name: str) -> Key:
         found = resolve(store, key)
         if found.record is not None and found.key != owner:
             return found.key
-        if _point(store, key, met, owner):
+        deleted = found.record is None and resolve(store, owner).record is None
+        if deleted or _point(store, key, met, owner):
             break
     return owner
 
@@ -231,18 +232,23 @@ def _mark(store: Store, source: Key, target: Key, new_target: Key | None) -> Non
 
 
 def _canonical_of_circle(store: Store, source: Key) -> Key | None:
-    """Of profiles marked for each other, as two simultaneous requests can leave them, the one with the least name."""
-    circle = [source]
-    while True:
-        document = store.read(circle[-1]).document
-        if document is None or document.get("into") is None:
-            return None
+    """Of profiles marked for each other, as simultaneous requests can leave them, the one that shall stay.
+
+    That is the one with the least name of those that the next one has not absorbed; the one marked last never is.
+    """
+    passed: list[Key] = []
+    candidates: list[Key] = []
+    key, document = source, store.read(source).document
+    while document is not None and document.get("into") is not None and key not in passed:
+        passed.append(key)
         following = source._replace(name=document["into"])
+        document = store.read(following).document
+        if document is not None and key.name not in document.get("merged", ()):
+            candidates.append(key)
         if following == source:
-            return min(circle)
-        if following in circle:
-            return None
-        circle.append(following)
+            return min(candidates, default=None)
+        key = following
+    return None
 
 
 def delete(store: Store, key: Key) -> bool:
@@ -268,7 +274,7 @@ def _remove(store: Store, key: Key, record: Document) -> None:
     def forget(alias: Key, entry: Entry) -> Write | None:
         met = entry.document
         # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
-        absorbed = met is not None and alias.name in record["merged"] and met.get("into") == key.name
+        absorbed = met is not None and alias.name in record["merged"] and met.get("into") in names
         return Write(None) if absorbed or (met is not None and met.get("to") in names) else None
 
     def remove(_: Key, entry: Entry) -> Write | None:

@@ -1,4 +1,4 @@
-"""Whatever is sent: splitting it over requests changes nothing, none of it is answered 500, preflights leave no trace."""
+"""Whatever is sent: splitting it over requests changes nothing, nothing is answered 500, preflights leave no trace."""
 
 from __future__ import annotations
 
@@ -248,8 +248,26 @@ def test_after_a_deletion_no_name_leads_to_the_profile(
 # Anything at all
 
 POSTS = ["/profiles", "/profiles/visitor", "/events", "/import/events"]
-KEYS = ["events", "options", "type", "channel", "messageId", "context", "library", "version", "properties",
-        "traits", "userId", "timestamp", "anonymousId", "location", "features", "page", "coordinates", "variantIndex"]  # fmt: skip
+KEYS = [
+    "events",
+    "options",
+    "type",
+    "channel",
+    "messageId",
+    "context",
+    "library",
+    "version",
+    "properties",
+    "traits",
+    "userId",
+    "timestamp",
+    "anonymousId",
+    "location",
+    "features",
+    "page",
+    "coordinates",
+    "variantIndex",
+]
 JSON = st.recursive(
     st.one_of(
         st.none(),

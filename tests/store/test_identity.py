@@ -16,7 +16,7 @@ from support import START, Clock, identify, milliseconds, of, page, track
 
 from ninetailed_wsgi.catalog import ContentSource
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
@@ -635,6 +635,8 @@ def _states() -> list[Any]:
         {"a": _record("a", into="b"), "b": _record("b", into="a")},
         {"a": _record("a", into="b"), "b": _record("b", into="c"), "c": _record("c", into="b")},
         {"a": _record("a", into="b"), "b": _record("b", into="c"), "c": _record("c", into="a")},
+        {"a": _record("a", into="b"), "b": _record("b", "a", into="a", merged=["a"])},
+        {"b": _record("b", into="a"), "a": _record("a", "b", into="b", merged=["b"])},
         {"a": _record("a", into="nobody")},
         {"a": _record("a", into="b"), "b": {"to": "a"}},
         {"a": _record("a", into="b"), "b": {"to": "c"}, "c": {"to": "a"}},
@@ -763,8 +765,14 @@ def test_deletions_and_merges_in_any_order_keep_every_name_sound(disk: DiskStore
         send(disk, name, page(), identify(f"own {name}"))
     sent = {name: [[identify(user), track()] for user in random.sample(users, 2)] for name in names}
 
+    def send_again(store: Store, name: str, events: list[Any]) -> None:
+        try:
+            send(store, name, *events)
+        except StoreUnavailable:  # deleted in the middle: clients repeat what was answered 503
+            send(store, name, *events)
+
     def party(name: str) -> Callable[[Store], object]:
-        return lambda store: [send(store, name, *events) for events in sent[name]]
+        return lambda store: [send_again(store, name, events) for events in sent[name]]
 
     Turns(disk, seed).run(*map(party, names), lambda store: delete(store, random.choice([*names, *users, "own a"])))
     for name in [*names, *users]:

@@ -9,8 +9,8 @@ Example::
     <p>Hello {% nt_merge_tag "traits.firstname" "friend" %}, free shipping from {{ limit }}</p>
     <script>window.visitor = {% nt_handoff %}</script>
 
-The template needs the variable ``request``, as ``render(request, ...)`` and Django's context processor give it; or the
-``visitor`` itself.
+The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. A text that stands in the
+template itself, such as a fallback, is the author's and not escaped, as Django has it everywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ register = template.Library()
 def nt_visitor(context: Context) -> Visitor:
     """``{% nt_visitor as visitor %}``: the visitor; one that gets baselines where the middleware did not serve."""
     given = context.get("visitor")
-    return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
+    request = getattr(context, "request", None) or context.get("request")
+    return given if isinstance(given, Visitor) else visitor_of(request)
 
 
 @register.simple_tag(takes_context=True)

@@ -1,0 +1,97 @@
+"""The helpers for Jinja2 and Django templates say what the visitor says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import flask
+import pytest
+from django.template import engines
+from django.test import RequestFactory
+from jinja2 import Environment
+
+from ninetailed_wsgi.jinja import HELPERS
+from ninetailed_wsgi.middleware import KEY
+from tests.mount.conftest import ROOT, Mounted
+from tests.mount.sites import Environ, Reply, set_django_up
+
+BANNER = {"id": "banner", "title": "Free shipping from 50"}
+JINJA = (
+    "{% set shown = nt_variant(banner) %}{{ shown.id }}|{{ nt_flag('free-shipping-from', 50) }}|"
+    "{{ nt_merge_tag('traits.firstname', '<friend>') }}|{{ nt_render('Hi {{ traits_firstname }}') }}|"
+    "{{ nt_visitor().audiences }}|<script>{{ nt_handoff() }}</script>"
+).replace("'Hi {{ traits_firstname }}'", "text")
+DJANGO = (
+    "{% load ninetailed %}{% nt_variant banner as shown %}{{ shown.id }}|{% nt_flag 'free-shipping-from' 50 %}|"
+    "{% nt_merge_tag 'traits.firstname' '<friend>' %}|{% nt_render text %}|"
+    "{% nt_visitor as visitor %}{{ visitor.audiences }}|<script>{% nt_handoff %}</script>"
+)
+CONTEXT = {"banner": BANNER, "text": "Hi {{ traits_firstname }}"}
+
+
+def rendered_by_jinja(environ: Environ) -> str:
+    environment = Environment(extensions=["ninetailed_wsgi.jinja.Ninetailed"], autoescape=True)
+    return environment.from_string(JINJA).render(request=type("Request", (), {"environ": environ}), **CONTEXT)
+
+
+def rendered_by_flask(environ: Environ) -> str:
+    site = flask.Flask("site")
+    site.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
+    with site.request_context(environ):
+        return flask.render_template_string(JINJA, **CONTEXT)
+
+
+def rendered_with_globals(environ: Environ) -> str:
+    environment = Environment(autoescape=True)
+    environment.globals.update(HELPERS)
+    return environment.from_string(JINJA).render(visitor=environ[KEY], **CONTEXT)
+
+
+def rendered_by_django(environ: Environ) -> str:
+    set_django_up()
+    request = RequestFactory().get("/")
+    request.environ = environ
+    rendered: str = engines["django"].from_string(DJANGO).render(CONTEXT, request)
+    return rendered
+
+
+@pytest.mark.parametrize("render", [rendered_by_jinja, rendered_by_flask, rendered_with_globals, rendered_by_django])
+def test_templates_show_what_the_visitor_gets(bare: Mounted, render: Any) -> None:
+    def respond(environ: Environ) -> Reply:
+        visitor = environ[KEY]
+        visitor.track("add_to_cart")
+        visitor.identify(firstname="<Anna>")
+        visitor.page()
+        return Reply(render(environ).encode())
+
+    browser = bare.browser(respond)
+    browser.get("/pricing")
+    shown = browser.get("/pricing").text.split("|")
+    assert shown[:4] == ["banner-offer", "30", "&lt;Anna&gt;", "Hi &lt;Anna&gt;"]
+    assert "cart-abandoners" in shown[4]
+    assert shown[5].startswith('<script>{"profile":{"id":"')
+    assert "\\u003cAnna\\u003e" in shown[5]
+
+
+def test_templates_without_the_middleware_show_baselines() -> None:
+    set_django_up()
+    environment = Environment(extensions=["ninetailed_wsgi.jinja.Ninetailed"], autoescape=True)
+    for shown in (
+        environment.from_string(JINJA).render(**CONTEXT),
+        engines["django"].from_string(DJANGO).render(CONTEXT, RequestFactory().get("/")),
+        engines["django"].from_string(DJANGO).render(CONTEXT),
+    ):
+        # Django takes a text in the template itself as the author's own markup.
+        assert shown.replace("&lt;friend&gt;", "<friend>").split("|")[:4] == ["banner", "50", "<friend>", "Hi "]
+
+
+def test_the_middleware_imports_no_template_engine_and_no_web_framework_of_the_site() -> None:
+    program = (
+        "import sys, ninetailed_wsgi; ninetailed_wsgi.Ninetailed(print);"
+        # diskcache imports django where it finds it, so that cannot be asked about.
+        "print([name for name in ('jinja2', 'flask', 'markupsafe', 'werkzeug') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert run.stdout == "[]\n"
