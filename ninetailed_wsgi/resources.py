@@ -83,17 +83,21 @@ class Batch(_Resource):
     """``/events``: apply a batch of events to many profiles."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        _answer(resp, {"profiles": self._apply(req, organization, environment)})
+
+    def _apply(self, req: Request, organization: str, environment: str) -> list[dict[str, Any]]:
         where = self._service.environment(organization, environment)
-        body = self._body(req, "batch-request")
-        _answer(resp, {"profiles": self._service.upsert_many(where, body)})
+        if kind := req.get_param("type"):
+            # A sender that asks for a preflight must not find its events stored.
+            raise InvalidData(f'query.type: found "{kind[:60]}", expected no type: a batch is always stored')
+        return self._service.upsert_many(where, self._body(req, "batch-request"))
 
 
-class Import(_Resource):
+class Import(Batch):
     """``/import/events``: the same without profiles in the answer."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        where = self._service.environment(organization, environment)
-        self._service.upsert_many(where, self._body(req, "batch-request"))
+        self._apply(req, organization, environment)
         _answer(resp, {})
 
 

@@ -13,10 +13,9 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.catalog import Catalog, ContentSource
-from ninetailed_wsgi.core import profile, session
-from ninetailed_wsgi.core.audiences import Facts
+from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
-from ninetailed_wsgi.core.location import given_members, wants_lookup
+from ninetailed_wsgi.core.location import Located, laid_over, wants_lookup
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable, UnknownEnvironment
@@ -30,7 +29,6 @@ from ninetailed_wsgi.store.overlay import Overlay
 MAX_BATCH_PROFILES = 50
 """Distinct ``anonymousId`` of one batch (spec section 1)."""
 
-Located = tuple[dict[str, Any], dict[str, Any]]
 Step = tuple[Key, Event]
 
 
@@ -212,7 +210,7 @@ class ExperienceService:
         request = self._request(environment, self._clock())
         decided = self._existing(request, environment.key(name))
         record, answered = decided.record, decided.data["profile"]
-        facts = _facts(record, decided.next_ordinal, request.now)
+        facts = profile.facts(record, decided.next_ordinal, request.now)
         experiences = request.catalog.experiences
         return {
             "profile": answered,
@@ -233,11 +231,14 @@ class ExperienceService:
         found = identity.resolve(request.store, name)
         if found.record is None:
             raise _not_found(name.name)
-        if request.catalog.audiences.missing(found.record["counts"]):
+        return self._evaluated(request, found, found.record)
+
+    def _evaluated(self, request: _Request, found: identity.Found, record: Record) -> Decided:
+        if request.catalog.audiences.missing(record["counts"]):
             # An audience published since is counted from the kept history, once.
             self._fold(request, {found.key: []})
             return self._decided(request, found.key)
-        return self._decide(request, found.record, found.next_ordinal)
+        return self._decide(request, record, found.next_ordinal)
 
     # Applying events. An identify event can make two profiles one; so the events are applied in runs that end before
     # each event that does, and the merge happens between two runs.
@@ -246,7 +247,10 @@ class ExperienceService:
         while steps:
             run, owner = self._next_run(request, steps)
             self._fold(request, run)
-            request.located = _laid_over(request.located, run)
+            if request.located:
+                request.located = laid_over(
+                    request.located, (event.body for events in run.values() for event in events)
+                )
             self._confirm_claims(request)
             steps = steps[sum(map(len, run.values())) :]
             if owner:
@@ -379,17 +383,17 @@ class ExperienceService:
         return Write(record, [(event.at, event.raw) for event in applied])
 
     def _decide(self, request: _Request, record: Record, next_ordinal: int) -> Decided:
-        audiences = request.catalog.audiences.matched(_facts(record, next_ordinal, request.now))
+        audiences = request.catalog.audiences.matched(profile.facts(record, next_ordinal, request.now))
         experiences, changes = request.catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
         data = {"profile": profile.answer(record, audiences), "experiences": experiences, "changes": changes}
         return Decided(record, next_ordinal, data)
 
     def _decided(self, request: _Request, key: Key) -> Decided:
         if key not in request.decided:
-            entry = request.store.read(key)
-            if entry.document is None or "id" not in entry.document:
+            found = identity.resolve(request.store, key)
+            if found.record is None:
                 raise StoreUnavailable("the profile was deleted while events were applied to it")
-            return self._decide(request, entry.document, entry.next_ordinal)
+            return self._evaluated(request, found, found.record)
         return request.decided[key]
 
 
@@ -414,27 +418,6 @@ def _prepared(bodies: Sequence[dict[str, Any]], now: int) -> list[Event]:
     if problems:
         raise InvalidData(problems[:10])
     return events
-
-
-def _laid_over(located: Located | None, run: Mapping[Key, Sequence[Event]]) -> Located | None:
-    """What the events of the next run find as the visitor's location: that of the database under these events'."""
-    if located and located[0]:
-        for event in (event for events in run.values() for event in events):
-            members = given_members(event.body)
-            located = ({**located[0], **members}, {**located[1], **members})
-    return located
-
-
-def _facts(record: Record, next_ordinal: int, now: int) -> Facts:
-    return Facts(
-        traits=record["traits"],
-        location=profile.english_location(record),
-        session_count=session.count(record["session"]),
-        device=record["device"],
-        counts=record["counts"],
-        now=now,
-        next_ordinal=next_ordinal,
-    )
 
 
 def _not_found(name: str) -> ProfileNotFound:

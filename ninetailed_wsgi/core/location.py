@@ -7,6 +7,9 @@ from typing import Any
 
 from ninetailed_wsgi.core.events import is_before_3_14
 
+Located = tuple[dict[str, Any], dict[str, Any]]
+"""A location with names in the visitor's language, and the same with English names."""
+
 TEXT_MEMBERS = ("city", "postalCode", "region", "regionCode", "country", "countryCode", "continent", "timezone")
 
 # ISO 3166-1 alpha-2 as officially assigned, and XK (Kosovo), which MaxMind uses and the SDK accepts.
@@ -60,6 +63,13 @@ def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
         if _within(latitude, 90) and _within(longitude, 180):
             members["coordinates"] = {"latitude": latitude, "longitude": longitude}
     return members
+
+
+def laid_over(located: Located, events: Iterable[Mapping[str, Any]]) -> Located:
+    """A location with the members that events give laid over it, one by one; one that is empty stays empty."""
+    for members in map(given_members, events) if located[0] else ():
+        located = ({**located[0], **members}, {**located[1], **members})
+    return located
 
 
 def _within(value: object, bound: int) -> bool:

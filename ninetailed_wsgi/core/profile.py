@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ninetailed_wsgi.core import session
+from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
 from ninetailed_wsgi.core.experiences import hash_fraction
 from ninetailed_wsgi.core.location import given_members
@@ -129,6 +130,19 @@ def answer(record: Record, audiences: list[str]) -> dict[str, Any]:
 
 def _latest(seen: str, merged: int) -> str:
     return seen[-(SEEN_KEPT + SEEN_KEPT_MORE * min(merged, 10)) * MESSAGE_KEY_LENGTH :]
+
+
+def facts(record: Record, next_ordinal: int, now: int) -> Facts:
+    """What audience rules read of a profile that has had ``next_ordinal`` events, at the time ``now`` (ms)."""
+    return Facts(
+        traits=record["traits"],
+        location=english_location(record),
+        session_count=session.count(record["session"]),
+        device=record["device"],
+        counts=record["counts"],
+        now=now,
+        next_ordinal=next_ordinal,
+    )
 
 
 def _set_location(record: Record, location: Mapping[str, Any], english: Mapping[str, Any]) -> None:

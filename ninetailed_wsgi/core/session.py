@@ -1,8 +1,9 @@
 """Sessions of one profile: which session an event belongs to, and what the API says of them.
 
-Stored as ``{"id", "landing", "landing_at", "spans", "older"}``: ``spans`` are the newest sessions as
+Stored as ``{"id", "landing", "landing_at", "spans", "older", "merged"?}``: ``spans`` are the newest sessions as
 ``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
-``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them.
+``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them;
+``merged`` says that sessions of two profiles are among them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
     """Let an event at time ``at`` (ms) count for its session.
 
     It belongs to the latest session that it is at most ``TIMEOUT`` away from, else it starts one, in the past where
-    it is an old one. ``page`` is the event's page when it is a page event.
+    it is an old one. One that arrives late and closes the gap between two sessions makes them one. ``page`` is the
+    event's page when it is a page event.
     """
     spans = session["spans"]
     for index in range(len(spans) - 1, -1, -1):
@@ -36,6 +38,7 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
         if span[0] - TIMEOUT <= at <= span[1] + TIMEOUT:
             span[0] = min(span[0], at)
             span[1] = max(span[1], at)
+            index -= _join_with_former(session, index)
             break
     else:
         if _belongs_to_older(session["older"], at):
@@ -53,6 +56,7 @@ def merge(known: Session, other: Session) -> Session:
     current, former = sorted((known, other), key=_end, reverse=True)
     return {
         **current,
+        "merged": True,
         # Of sessions that end at the same moment, the last one in this list is the current one.
         "spans": sorted(former["spans"] + current["spans"], key=lambda span: span[1]),
         "older": _joined(known["older"], other["older"]),
@@ -94,6 +98,19 @@ def _insert(spans: list[list[int]], at: int) -> int:
     index = sum(span[1] < at for span in spans)
     spans.insert(index, [at, at])
     return index
+
+
+def _join_with_former(session: Session, index: int) -> bool:
+    """Make a session one with the one before it when they overlap within the timeout; whether they did.
+
+    Not after two profiles were merged: their sessions add up, however near they lie.
+    """
+    spans = session["spans"]
+    if index == 0 or session.get("merged") or spans[index][0] - TIMEOUT > spans[index - 1][1]:
+        return False
+    former = spans.pop(index - 1)
+    spans[index - 1][0] = min(former[0], spans[index - 1][0])
+    return True
 
 
 def _belongs_to_older(older: list[int], at: int) -> bool:

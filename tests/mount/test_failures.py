@@ -92,9 +92,7 @@ def test_a_store_that_is_read_only_leaves_baselines(
     assert "readonly" in errors(caplog)[0]
 
 
-def test_a_store_that_another_process_has_locked_leaves_baselines(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_store_that_another_process_has_locked_leaves_baselines(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     locks = [sqlite3.connect(file, isolation_level=None) for file in site.data.rglob("cache.db")]
     for lock in locks:
         lock.execute("BEGIN EXCLUSIVE")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from serving import ROOT, Server, running
 
 PROFILE = "/ninetailed/v2/organizations/default/environments/main/profiles/anna"

@@ -14,23 +14,17 @@ import orjson
 import pytest
 
 from ninetailed_wsgi import Ninetailed, Settings
-from ninetailed_wsgi.errors import ProfileNotFound, SettingsError
+from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.middleware import KEY, filter_app_factory
 from ninetailed_wsgi.visitor import Visitor, visitor_of
-from tests.mount.conftest import ROOT, SHOP, Mounted
-from tests.mount.sites import Answer, Browser, Environ, Reply, call
+from tests.mount.conftest import SHOP, Mounted
+from tests.mount.sites import Browser, Environ, Reply
 
 HTTPS = {"wsgi.url_scheme": "https"}
 
 
 def page(visitor: Visitor) -> None:
     visitor.page()
-
-
-def member(visitor: Visitor) -> None:
-    """Say what makes the visitor a pricing visitor, a big spender and a member."""
-    visitor.identify(plan="member", firstname="Anna & <Bob>")
-    visitor.track("order_completed", total=120)
 
 
 # The cookie
@@ -40,7 +34,8 @@ def test_the_cookies_attributes_are_settings(bare: Mounted) -> None:
     options = {"cookie_domain": "shop.example", "cookie_samesite": "Strict", "cookie_max_age": 60}
     browser = bare.visited_by(page, cookie_name="ctfl-opt-aid", **options)
     assert browser.get(**HTTPS).set_cookie == (
-        f"ctfl-opt-aid={browser.cookies['ctfl-opt-aid']}; Path=/; Max-Age=60; SameSite=Strict; Domain=shop.example; Secure"
+        f"ctfl-opt-aid={browser.cookies['ctfl-opt-aid']}; "
+        "Path=/; Max-Age=60; SameSite=Strict; Domain=shop.example; Secure"
     )
 
 
@@ -197,14 +192,6 @@ def test_a_page_may_change_what_it_gets_without_changing_what_others_get(bare: M
 # Variants
 
 
-def spoken(visitor: Visitor, *names: str) -> None:
-    """Make the visitor a member of the audiences that the experiences of the banner are for."""
-    for name in names:
-        if name == "pricing":
-            visitor.track("none")
-        visitor.track("order_completed", total=120) if name == "spender" else None
-
-
 def link(id: str) -> dict[str, Any]:
     return {"sys": {"type": "Link", "linkType": "Entry", "id": id}}
 
@@ -289,7 +276,9 @@ def test_an_id_is_answered_by_an_id(bare: Mounted) -> None:
     assert shown(bare, "journal-teaser") == "journal-teaser"
 
 
-@pytest.mark.parametrize("entry", [None, 5, [], {}, {"sys": 5}, {"id": 5}, {"fields": {"nt_experiences": "x"}}, object()])
+@pytest.mark.parametrize(
+    "entry", [None, 5, [], {}, {"sys": 5}, {"id": 5}, {"fields": {"nt_experiences": "x"}}, object()]
+)
 def test_what_is_no_entry_stays_as_it_is(bare: Mounted, entry: Any) -> None:
     assert shown(bare, entry) is entry
 
@@ -594,7 +583,9 @@ def test_a_paste_ini_file_gives_every_option_as_text(bare: Mounted) -> None:
 
 def test_wrong_text_in_a_paste_ini_file_is_named() -> None:
     with pytest.raises(SettingsError) as refused:
-        filter_app_factory(lambda environ, start_response: [], {}, preflight="maybe", cookie_max_age="long", consent="x:y")
+        filter_app_factory(
+            lambda environ, start_response: [], {}, preflight="maybe", cookie_max_age="long", consent="x:y"
+        )
     assert str(refused.value).splitlines() == [
         "cookie_max_age: found 'long', expected a number",
         "preflight: found 'maybe', expected yes or no",

@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 FOLDER = Path(__file__).parent
 
 
-def install() -> None:
+def install(where: Path = FOLDER) -> None:
     """``npm ci`` into the ignored node_modules/, once for each version of the lock file, whoever comes first."""
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    stamp = FOLDER / "node_modules" / ".installed-from"
-    folder = os.open(FOLDER, os.O_RDONLY)
+    wanted = hashlib.sha256((where / "package-lock.json").read_bytes()).hexdigest()
+    stamp = where / "node_modules" / ".installed-from"
+    folder = os.open(where, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # test processes that run in parallel wait for the first
         if not stamp.exists() or stamp.read_text() != wanted:
             command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300)
             if done.returncode:
-                raise RuntimeError(f"npm ci failed in {FOLDER}:\n{done.stdout}{done.stderr}")
+                raise RuntimeError(f"npm ci failed in {where}:\n{done.stdout}{done.stderr}")
             stamp.write_text(wanted)
     finally:
         os.close(folder)

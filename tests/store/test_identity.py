@@ -667,6 +667,17 @@ def test_whatever_state_a_name_is_in_it_is_settled_and_serves(disk: DiskStore, s
     assert found(disk, "a").record is None
 
 
+def test_of_two_profiles_marked_for_each_other_none_is_absorbed_twice(disk: DiskStore) -> None:
+    sent = {name: [page(), identify(f"user {name}")] for name in "ab"}
+    for name, events in sent.items():
+        send(disk, name, *events)
+    with pytest.raises(CutOff):
+        identity.merge(CutAt(disk, 1, took_effect=True), WHERE.key("a"), WHERE.key("b"))
+    # b has absorbed a; whoever had decided before to merge b into a marks it now.
+    disk.update([WHERE.key("b")], lambda _, entry: Write({**(entry.document or {}), "into": "a"}))
+    assert_one_visitor(disk, ["a", "b", "user a", "user b"], ids(*sent.values()))
+
+
 def test_an_alias_that_a_lost_claim_left_is_given_to_the_next_who_claims_it(disk: DiskStore) -> None:
     disk.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "turn": 1}))
     assert found(disk, "user").record is None

@@ -1,0 +1,80 @@
+"""The made-up tea shop of the fixtures as a Django site: variants, a flag and a merge tag rendered by the server.
+
+Run it with ``make shop-django``. The browser SDK in the pages sends its events to the API under /ninetailed. Settings,
+URLs and the WSGI application are in this one file; a site of its own has them in settings.py, urls.py and wsgi.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path, re_path
+from django.views.static import serve
+
+from ninetailed_wsgi import Ninetailed
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
+DATA = os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "django-data"
+
+TEAS = [("sencha", "Sencha", 12), ("oolong", "Oolong", 18), ("rooibos", "Rooibos", 9)]
+PAGES = {
+    "": "Teas from small gardens, sent to {{ location_city }}.",
+    "pricing": "Every tea in bags of 100 grams. Prices include taxes.",
+    "pricing/business": "For cafés and offices: from ten bags on, every third one is free.",
+    "journal": "What we drank, and where.",
+}
+
+
+def titles() -> dict[str, str]:
+    """The title of each entry of the space; a site would ask its content source."""
+    entries = json.loads(CONTENT.read_text(encoding="utf-8"))["entries"]
+    return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
+
+
+TITLES = titles()
+
+
+def page(request: HttpRequest, name: str) -> HttpResponse:
+    """A page of the shop, personalized while it is rendered."""
+    if name not in PAGES:
+        raise Http404(name)
+    visitor = request.environ["ninetailed.visitor"]
+    visitor.page()
+    shown = {id: TITLES[variant] for id in ("banner", "hero", "greeting") if (variant := visitor.variant(id))}
+    shown["greeting"] = shown["greeting"].replace("{{name}}", "{{ traits_firstname }}")
+    return render(request, "page.html", {"visitor": visitor, "shown": shown, "text": PAGES[name], "teas": TEAS})
+
+
+urlpatterns = [
+    path("static/<path:path>", serve, {"document_root": ROOT / "examples" / "built" / "static"}),
+    re_path("^(?P<name>.*)$", page),
+]
+
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    INSTALLED_APPS=["ninetailed_wsgi.django"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="only for this example",
+    TEMPLATES=[
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "DIRS": [Path(__file__).parent / "templates"],
+            "APP_DIRS": True,
+        }
+    ],
+)
+# The server evaluates each page, and the SDK in it sends the real page event: so the server's is a preflight.
+app = Ninetailed(
+    get_wsgi_application(),
+    content=CONTENT,
+    data_dir=DATA,
+    geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
+    preflight=True,
+)

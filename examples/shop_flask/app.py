@@ -1,0 +1,56 @@
+"""The made-up tea shop of the fixtures as a Flask site: variants, a flag and a merge tag rendered by the server.
+
+Run it with ``make shop-flask``. The browser SDK in the pages sends its events to the API under /ninetailed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from flask import Flask, abort, render_template, request
+
+from ninetailed_wsgi import Ninetailed
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
+DATA = os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "flask-data"
+
+TEAS = [("sencha", "Sencha", 12), ("oolong", "Oolong", 18), ("rooibos", "Rooibos", 9)]
+PAGES = {
+    "": "Teas from small gardens, sent to {{ location_city }}.",
+    "pricing": "Every tea in bags of 100 grams. Prices include taxes.",
+    "pricing/business": "For cafés and offices: from ten bags on, every third one is free.",
+    "journal": "What we drank, and where.",
+}
+
+
+def titles() -> dict[str, str]:
+    """The title of each entry of the space; a site would ask its content source."""
+    entries = json.loads(CONTENT.read_text(encoding="utf-8"))["entries"]
+    return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
+
+
+app = Flask(__name__, static_folder=str(ROOT / "examples" / "built" / "static"))
+app.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
+# The server evaluates each page, and the SDK in it sends the real page event: so the server's is a preflight.
+app.wsgi_app = Ninetailed(  # type: ignore[method-assign]
+    app.wsgi_app,
+    content=CONTENT,
+    data_dir=DATA,
+    geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
+    preflight=True,
+)
+TITLES = titles()
+
+
+@app.get("/", defaults={"path": ""})
+@app.get("/<path:path>")
+def page(path: str) -> str:
+    """A page of the shop, personalized while it is rendered."""
+    if path not in PAGES:
+        abort(404)
+    visitor = request.environ["ninetailed.visitor"]
+    visitor.page()
+    return render_template("page.html", visitor=visitor, titles=TITLES, text=PAGES[path], teas=TEAS)

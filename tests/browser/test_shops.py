@@ -1,0 +1,113 @@
+"""A person visits the example shops in a real browser: the server and the SDK in the page show the same visitor."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import ROOT, Server, running
+from tests.sdk.client import install
+
+FOLDER = Path(__file__).parent
+EXAMPLES = ROOT / "examples"
+SHOPS = ("shop_flask", "shop_django")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of chromium, with playwright-core installed and the shop's script built."""
+    browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
+    if not browser:
+        missing.append("chromium")
+    if missing:
+        reason = f"a real browser needs {' and '.join(missing)}, which this machine does not have"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(f"{reason}; in CI these tests must run")
+        pytest.skip(reason)
+    install(FOLDER)
+    install(EXAMPLES / "browser")
+    with open(EXAMPLES / "browser" / "package.json") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes that run in parallel build one after another
+        subprocess.run(["npm", "run", "--silent", "build"], cwd=EXAMPLES / "browser", check=True, timeout=120)
+    return str(browser)
+
+
+@pytest.fixture(scope="module", params=SHOPS)
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Server]]:
+    """A shop as its make command serves it, with data of its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    gunicorn = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_DATA", str(folder / "data"))
+        command = [*gunicorn, "--no-control-socket", "--chdir", str(EXAMPLES / request.param), "app:app"]
+        with running(command, folder) as server:
+            yield request.param, server
+
+
+@pytest.fixture(scope="module")
+def visit(chromium: str, shop: tuple[str, Server]) -> dict[str, Any]:
+    """What the person saw: home, two pages about prices, home, a tea put in the cart, home as a member."""
+    name, server = shop
+    screenshots = FOLDER / "screenshots" / name
+    screenshots.mkdir(parents=True, exist_ok=True)
+    command = ["node", "visit.js", chromium, server.url, str(screenshots)]
+    run = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    visit: dict[str, Any] = json.loads(run.stdout)
+    assert visit["errors"] == []
+    assert "Traceback" not in server.printed.read_text()
+    return visit
+
+
+def test_a_first_time_visitor_sees_baselines(visit: dict[str, Any]) -> None:
+    first = visit["seen"][0]
+    assert first["banner"] == "Free shipping from 50"
+    assert first["hero"] in ("Tea, taken slowly", "Iced tea season")  # an experiment for everyone
+    assert (first["greeting"], first["name"], first["limit"]) == ("Good to see you, friend", "friend", "50")
+    assert first["server"]["profile"]["session"]["count"] == 1
+    assert "pricing-visitors" not in first["server"]["profile"]["audiences"]
+
+
+def test_after_two_pages_about_prices_the_server_renders_the_variant_on_the_next_page(visit: dict[str, Any]) -> None:
+    pricing, business, home = visit["seen"][1:4]
+    assert pricing["banner"] == "Free shipping from 50"
+    assert "pricing-visitors" in business["browser"]["profile"]["audiences"]
+    assert "pricing-visitors" in home["server"]["profile"]["audiences"]
+    assert (home["banner"], home["hero"]) == ("Use the code FIRST10", "Ten percent off your first order")
+
+
+def test_the_sdk_and_the_server_agree_on_the_profile_and_the_variants_on_every_page(visit: dict[str, Any]) -> None:
+    ids = {seen["server"]["profile"]["id"] for seen in visit["seen"]}
+    assert len(ids) == 1
+    for seen in visit["seen"]:
+        cookie = re.search(r"ntaid=(\w+)", seen["cookie"])
+        assert cookie is not None
+        assert {cookie[1], seen["stored"].strip('"'), seen["browser"]["profile"]["id"]} == ids
+        assert seen["browser"]["experiences"] == seen["server"]["experiences"]
+        assert seen["browser"]["profile"]["audiences"] == seen["server"]["profile"]["audiences"]
+
+
+def test_what_the_browser_tracks_changes_a_flag_that_the_server_renders(visit: dict[str, Any]) -> None:
+    assert [seen["limit"] for seen in visit["seen"]] == ["50", "50", "50", "50", "30", "30"]
+
+
+def test_identify_in_the_browser_changes_a_merge_tag_that_the_server_renders(visit: dict[str, Any]) -> None:
+    assert [seen["name"] for seen in visit["seen"]] == ["friend"] * 5 + ["Änne <3"]
+    assert visit["seen"][5]["greeting"] in ("Welcome back, member", "The tea club is open")
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_an_example_is_short(name: str) -> None:
+    lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in (EXAMPLES / name).rglob("*.py"))
+    assert lines < 150

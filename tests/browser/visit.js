@@ -1,0 +1,67 @@
+// Visits a shop as a person would, and prints what each page showed, as JSON: visit.js CHROMIUM URL SCREENSHOTS
+
+const { chromium } = require("playwright-core");
+
+const [executablePath, url, screenshots] = process.argv.slice(2);
+
+// What the server rendered and handed over, what the SDK knows, and what keeps the profile's id.
+const read = () => {
+  const text = (id) => document.getElementById(id)?.textContent ?? null;
+  const stored = localStorage.getItem("__nt_anonymous_id__");
+  return {
+    path: location.pathname,
+    banner: text("banner"),
+    hero: text("hero"),
+    greeting: text("greeting"),
+    name: text("name"),
+    limit: text("limit"),
+    server: JSON.parse(text("visitor")),
+    browser: window.shop,
+    cookie: document.cookie,
+    stored,
+  };
+};
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath,
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync",
+    ],
+  });
+  try {
+    const context = await browser.newContext({ viewport: { width: 1100, height: 800 }, locale: "de-AT" });
+    const page = await context.newPage();
+    const errors = [];
+    page.on("pageerror", (error) => errors.push(String(error)));
+    page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+    const seen = [];
+    const look = async () => {
+      await page.waitForFunction(() => window.shop && document.readyState === "complete");
+      seen.push(await page.evaluate(read));
+      await page.screenshot({ path: `${screenshots}/${seen.length}.png`, fullPage: true });
+    };
+    for (const path of ["/", "/pricing", "/pricing/business", "/"]) {
+      await page.goto(url + path);
+      await look();
+    }
+    const answered = (type) => page.waitForResponse((response) =>
+      response.url().includes("/profiles") && (response.request().postData() ?? "").includes(`"type":"${type}"`));
+    await Promise.all([answered("track"), page.waitForEvent("load"), page.click("[data-tea]")]);
+    await look();
+    await page.fill("[name=firstname]", "Änne <3");
+    await Promise.all([answered("identify"), page.waitForEvent("load"), page.click("#join button")]);
+    await look();
+    await page.setViewportSize({ width: 390, height: 800 });
+    await page.screenshot({ path: `${screenshots}/phone.png`, fullPage: true });
+    console.log(JSON.stringify({ seen, errors }));
+  } finally {
+    await browser.close();
+  }
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exitCode = 1;
+});
