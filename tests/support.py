@@ -61,7 +61,8 @@ class Server:
     """An app over a new store; what is not named is as a user's own service would have it.
 
     Args:
-        folder: for the data, and for ``content`` where that is a document in the generic form.
+        folder: for the data.
+        content: a document in the generic form, or where content lies.
         store: instead of the store in ``folder``.
         environments: each ``org/env``; empty: any.
         settings: further settings, by name.
@@ -71,7 +72,7 @@ class Server:
         self,
         folder: Path,
         *,
-        content: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | Path | None = None,
         geo: Path | None = DEMO_GEO,
         store: Store | None = None,
         environments: Sequence[str] = (),
@@ -83,7 +84,9 @@ class Server:
         self.folder = folder / "data"
         self.store = store or DiskStore(self.folder, shards=2, timeout=0.2, clock=self.clock)
         source = None
-        if content is not None:
+        if isinstance(content, Path):
+            source = content
+        elif content is not None:
             source = folder / "content.json"
             source.write_text(json.dumps(content))
         contents = ContentSource(source)
@@ -211,6 +214,8 @@ def _schema_of(method: str, path: str, status: int) -> str:
         return "error-response"
     if path == "/events":
         return "batch-response"
+    if path.endswith("/explain"):
+        return "explain-response"
     return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
 
 

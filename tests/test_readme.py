@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from serving import GEO, serving
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.server import curl_line
@@ -36,3 +40,20 @@ def test_both_make_commands_are_on_the_first_screen() -> None:
     assert any(line.startswith("make serve") for line in first_screen)
     assert any(line.startswith("make test") for line in first_screen)
     assert any(line.startswith("curl ") for line in first_screen)
+
+
+def test_the_walk_of_the_readme_makes_a_visitor_match_and_get_a_variant(tmp_path: Path) -> None:
+    (walk,) = re.findall(r"```sh\n(api=.*?)```", README, re.DOTALL)
+    shop = ("--content", str(ROOT / "fixtures" / "spaces" / "shop.json"), "--geoip-database", str(GEO), "--explain")
+    with serving(tmp_path, *shop) as server:
+        here = walk.replace("http://127.0.0.1:8000", server.url)
+        here = here.replace("\nview", "\necho; view").replace("\ncurl", "\necho; curl")
+        ran = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=60, check=True)
+    first, second, explained = (json.loads(line)["data"] for line in ran.stdout.splitlines() if line)
+    assert first["profile"]["audiences"] == []
+    assert second["profile"]["audiences"] == ["pricing-visitors"]
+    replaced = {entry: shown for each in second["experiences"] for entry, shown in each["variants"].items()}
+    assert replaced["hero"] == "hero-offer" or {"hero": "hero-offer", "banner": "banner-offer"} in [
+        each["variants"] for each in second["experiences"]
+    ]
+    assert [each["id"] for each in explained["audiences"] if each["matched"]] == ["pricing-visitors"]

@@ -77,4 +77,5 @@ app = Ninetailed(
     data_dir=DATA,
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
     preflight=True,
+    time_budget_ms=2000,  # not the default of 100: a machine that a demo is shown on may be busy
 )
