@@ -5,6 +5,7 @@
 #   make lint    ruff, mypy, import-linter
 #   make bench   requests per second beside a bare Falcon app; decisions beside other engines
 #   make build   the sdist and the wheel, into dist/
+#   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
 
 SHELL := /bin/sh
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint bench build clean
+.PHONY: help serve test lint bench build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,13 +40,23 @@ lint: .venv/installed-dev
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/over_http.py
 	$(BIN)/python benchmarks/decision.py
+	$(BIN)/python benchmarks/middleware.py
+
+shop-flask shop-django: .venv/installed examples/built/static/shop.js
+	@$(PIP) install $(@:shop-%=%)
+	@$(BIN)/python -m gunicorn --bind 127.0.0.1:8000 --workers 2 --threads 4 --chdir examples/$(subst -,_,$@) app:app
+
+examples/built/static/shop.js: $(wildcard examples/browser/*.*)
+	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
+	@cd examples/browser && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build
+	@touch $@
 
 build: .venv/installed-dev
 	rm -rf build dist
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist tests/sdk/node_modules *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist examples/built */*/node_modules *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
