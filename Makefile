@@ -44,7 +44,7 @@ bench: .venv/installed-bench
 
 shop-flask shop-django: .venv/installed examples/built/static/shop.js
 	@$(PIP) install $(@:shop-%=%)
-	@$(BIN)/python -m gunicorn --bind 127.0.0.1:8000 --workers 2 --threads 4 --chdir examples/$(subst -,_,$@) app:app
+	@$(BIN)/python -m gunicorn --bind 127.0.0.1:8000 --workers 2 --threads 4 --no-control-socket --chdir examples/$(subst -,_,$@) app:app
 
 examples/built/static/shop.js: $(wildcard examples/browser/*.*)
 	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
@@ -56,7 +56,7 @@ build: .venv/installed-dev
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist examples/built */*/node_modules *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
