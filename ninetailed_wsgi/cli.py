@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import check_all, check_start, failures
+from ninetailed_wsgi.contract.flags import add_arguments
 from ninetailed_wsgi.errors import NinetailedError, SettingsError
 from ninetailed_wsgi.settings import OPTIONS, Settings
 
@@ -21,12 +22,14 @@ class Command:
     """One subcommand: its name, one line for the usage text, and what runs it and returns the exit status.
 
     ``arguments`` are those besides the options: name to how the usage text calls it and what it says of it.
+    ``add_flags`` is for a command that starts no service: it adds flags of its own in place of the options.
     """
 
     name: str
     help: str
     run: Callable[[argparse.Namespace], int]
     arguments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    add_flags: Callable[[argparse.ArgumentParser], None] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,6 +95,12 @@ def _explain(given: argparse.Namespace) -> int:
     return 0
 
 
+def _contract(given: argparse.Namespace) -> int:
+    from ninetailed_wsgi.contract import command  # only this command speaks HTTP
+
+    return command.run(given, sys.stdout, sys.stderr)
+
+
 COMMANDS = (
     Command("serve", "serve the API under gunicorn", _serve),
     Command("check", "look at everything that a start depends on and say what was found", _check),
@@ -101,7 +110,16 @@ COMMANDS = (
         _explain,
         {"where": ("ORG/ENV", "organization and environment"), "profile": ("ID", "id or alias of the profile")},
     ),
+    Command(
+        "contract",
+        "hold a running server, ours or any other, to the API's contract",
+        _contract,
+        add_flags=add_arguments,
+    ),
 )
+
+
+_EPILOG = "Every flag is also an environment variable: --data-dir is NINETAILED_DATA_DIR. A flag wins."
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,12 +131,12 @@ def _parser() -> argparse.ArgumentParser:
             command.name,
             help=command.help,
             description=f"{command.help[0].upper()}{command.help[1:]}.",
-            epilog="Every flag is also an environment variable: --data-dir is NINETAILED_DATA_DIR. A flag wins.",
+            epilog=None if command.add_flags else _EPILOG,
             allow_abbrev=False,  # a shortened flag would change its meaning when a new option comes
         )
         for name, (metavar, meaning) in command.arguments.items():
             subparser.add_argument(name, metavar=metavar, help=meaning)
-        _add_options(subparser)
+        (command.add_flags or _add_options)(subparser)
         subparser.set_defaults(run=command.run)
     return parser
 

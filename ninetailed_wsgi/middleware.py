@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
@@ -191,24 +192,8 @@ class Ninetailed:
             self.report("time", StoreUnavailable(f"no answer within {self.time_budget * 1000:g} ms"))
             return None
 
-        def ask() -> dict[str, Any] | None:
-            try:
-                engine = self._running(process)
-                if engine is None:
-                    return None
-                engine.content = engine.service.content(*self._where)
-                environment = engine.service.environment(*self._where)
-                body = {"events": events, "options": {"features": ["location"]}}
-                address = engine.address.of(environ)
-                answer = engine.service.upsert(
-                    environment, name, body, preflight=preflight, address=address, locale=locale
-                )
-                # A copy, as parts of an answer are shared by all visitors, and a page may change what it gets.
-                data: dict[str, Any] = orjson.loads(orjson.dumps(answer))
-                return data
-            finally:
-                process.free.release()
-
+        # A copy of the environ, as an answer that comes too late may be worked on after the request.
+        ask = partial(self._ask, process, dict(environ), name, events, locale, preflight)
         try:
             asked = process.pool.submit(ask)
         except RuntimeError as error:  # no thread can be started, or the process is ending
@@ -242,6 +227,31 @@ class Ninetailed:
         _log.error("pages are served without personalization: %s", error, exc_info=None if known else error)
 
     # Inside
+
+    def _ask(
+        self,
+        process: _Process,
+        environ: Environ,
+        name: str | None,
+        events: list[dict[str, Any]],
+        locale: str,
+        preflight: bool,
+    ) -> dict[str, Any] | None:
+        """In a thread of the pool: the page meanwhile waits, but no longer than it may."""
+        try:
+            engine = self._running(process)
+            if engine is None:
+                return None
+            engine.content = engine.service.content(*self._where)
+            environment = engine.service.environment(*self._where)
+            body = {"events": events, "options": {"features": ["location"]}}
+            address = engine.address.of(environ)
+            answer = engine.service.upsert(environment, name, body, preflight=preflight, address=address, locale=locale)
+            # A copy, as parts of an answer are shared by all visitors, and a page may change what it gets.
+            data: dict[str, Any] = orjson.loads(orjson.dumps(answer))
+            return data
+        finally:
+            process.free.release()
 
     def _call_api(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
         engine = self._running(self._here())

@@ -9,8 +9,8 @@ Example::
     <p>Hello {% nt_merge_tag "traits.firstname" "friend" %}, free shipping from {{ limit }}</p>
     <script>window.visitor = {% nt_handoff %}</script>
 
-The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. A text that stands in the
-template itself, such as a fallback, is the author's and not escaped, as Django has it everywhere.
+The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. A text that stands in
+the template itself, such as a fallback, is the author's and not escaped, as Django has it everywhere.
 """
 
 from __future__ import annotations

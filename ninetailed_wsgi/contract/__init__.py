@@ -1,0 +1,1 @@
+"""Contract tests for any deployment: the language-neutral cases, said over HTTP to a running server."""

@@ -1,0 +1,163 @@
+"""Holds an answer against what a case expects, against its schema, and against what a browser lets pages read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.validation import schemas
+
+ABSENT = object()
+_SHOWN = 300  # characters of a value that a difference repeats
+
+
+class Answer(NamedTuple):
+    """What was answered: status, headers with names in lower case, and the body as bytes."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def document(self) -> Any:
+        """The body as JSON; ABSENT where it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return ABSENT
+
+
+def problems(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> list[str]:
+    """Everything in which an answer is not what a step of a case expects; empty: nothing.
+
+    Args:
+        step: the step, as ``fixtures/cases/README.md`` describes it.
+        earlier: the bodies of the answers up to this one, which it ends with.
+    """
+    request, expected = step["request"], step["expect"]
+    found: list[str] = []
+    if answer.status != expected["status"]:
+        found.append(f"status: found {answer.status}, expected {expected['status']}")
+    found += _outside_schema(request["method"], request["path"], answer)
+    if "body" in expected:
+        found += differences(expected["body"], earlier[-1], earlier, "body")
+    headers = {name.lower(): value for name, value in expected.get("headers", {}).items()}
+    found += differences(headers, dict(answer.headers), earlier, "headers")
+    found += _hidden_from_pages(request, answer)
+    return found
+
+
+def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
+    """Where a value is not as a case expects it.
+
+    Args:
+        answers: the bodies of all answers so far, into which ``$same`` and ``$other`` point.
+        path: what to call the value.
+        whole: whether objects may have no more members than the case names.
+    """
+    if isinstance(expected, dict) and len(expected) == 1 and next(iter(expected)) in COMPARISONS:
+        ((name, argument),) = expected.items()
+        if name == "$exactly":
+            yield from differences(argument, found, answers, path, whole=True)
+        elif not COMPARISONS[name](argument, found, answers):
+            yield f"{path}: found {_shown(found)}, expected {_shown(expected)}"
+    elif isinstance(expected, dict) and isinstance(found, dict):
+        for key, value in expected.items():
+            yield from differences(value, found.get(key, ABSENT), answers, f"{path}.{key}", whole)
+        if whole and (more := found.keys() - expected.keys()):
+            yield f"{path}: also has {', '.join(sorted(more))}"
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for index, (value, item) in enumerate(zip(expected, found, strict=True)):
+            yield from differences(value, item, answers, f"{path}[{index}]", whole)
+    # In Python true equals 1, in JSON it does not.
+    elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
+        yield f"{path}: found {_shown(found)}, expected {_shown(expected)}"
+
+
+def _pointed_at(answers: Sequence[Any], pointer: str) -> Any:
+    """What a JSON Pointer (RFC 6901) into the list of answers leads to; ABSENT where it leads nowhere."""
+    value: Any = answers
+    for step in pointer.split("/")[1:]:
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step.replace("~1", "/").replace("~0", "~")]
+        except (LookupError, TypeError, ValueError):
+            return ABSENT
+    return value
+
+
+def _same(pointer: str, found: Any, answers: Sequence[Any]) -> bool:
+    return found is not ABSENT and bool(found == _pointed_at(answers, pointer))
+
+
+COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
+    "$any": lambda argument, found, answers: (found is not ABSENT) is argument,
+    "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
+    "$exactly": lambda argument, found, answers: False,  # differences() goes on inside instead
+    "$same": _same,
+    "$other": lambda pointer, found, answers: found is not ABSENT and found != _pointed_at(answers, pointer),
+    "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
+    "$near": lambda number, found, answers: isinstance(found, int | float) and abs(found - number) < 1e-6,
+}
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _outside_schema(method: str, path: str, answer: Answer) -> list[str]:
+    """Where the body is not what the schema of such an answer says; every answer but that to OPTIONS has a body."""
+    if method in ("OPTIONS", "HEAD"):
+        return []
+    media_type = answer.headers.get("content-type", "nothing")
+    if not re.match(r"application/json\b", media_type):
+        return [f"headers.content-type: found {media_type}, expected application/json"]
+    document = answer.document()
+    if document is ABSENT:
+        return ["body: found no JSON"]
+    try:
+        schemas().check(_schema_of(method, path, answer.status), document)
+    except InvalidData as error:
+        return [f"body, by the schema {_schema_of(method, path, answer.status)}: {line}" for line in error.problems]
+    return []
+
+
+def _schema_of(method: str, path: str, status: int) -> str:
+    if not 200 <= status < 300:
+        return "error-response"
+    if path == "/events":
+        return "batch-response"
+    return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
+
+
+_SAFE_METHODS = {"get", "head", "post"}  # need no leave
+
+
+def _hidden_from_pages(request: Mapping[str, Any], answer: Answer) -> Iterator[str]:
+    """Why a browser would keep this answer from a page of the request's Origin, or not send what it asked leave for.
+
+    Source: the CORS protocol of the Fetch standard, for requests without credentials.
+    """
+    sent = {name.lower(): value for name, value in request.get("headers", {}).items()}
+    if not (origin := sent.get("origin")):
+        return
+    allowed = answer.headers.get("access-control-allow-origin", "nothing")
+    if allowed not in ("*", origin):
+        yield f"headers.access-control-allow-origin: found {allowed}, expected * or {origin}"
+    method = sent.get("access-control-request-method")
+    if request["method"] != "OPTIONS" or not method:
+        return
+    wanted = {
+        "access-control-allow-methods": {method.lower()} - _SAFE_METHODS,
+        "access-control-allow-headers": _listed(sent.get("access-control-request-headers", "")),
+    }
+    for header, values in wanted.items():
+        given = _listed(answer.headers.get(header, ""))
+        if "*" not in given and (missing := values - given):
+            yield f"headers.{header}: found {answer.headers.get(header, 'nothing')}, expected {', '.join(sorted(missing))}"
+
+
+def _listed(header: str) -> set[str]:
+    return {each.strip().lower() for each in header.split(",") if each.strip()}

@@ -1,0 +1,109 @@
+"""The command ``ninetailed-wsgi contract``: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from ninetailed_wsgi.contract import report
+from ninetailed_wsgi.contract.cases import Case, load_cases
+from ninetailed_wsgi.contract.run import Result, Run, claims_of
+from ninetailed_wsgi.contract.target import NoAnswer, Target, prefix
+
+BREACH, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+def run(given: Namespace, out: TextIO, err: TextIO) -> int:
+    """Run every case that the server can be held to; 0 when all passed, 1 after a breach, 2 when none could be run."""
+    refusal = "ninetailed-wsgi contract:"
+    try:
+        send = Target(given.base_url, given.timeout)
+    except ValueError as error:
+        err.write(f"{refusal} --base-url: {error}\n")
+        return WRONG_USAGE
+    cases = load_cases()
+    with _stoppable():
+        try:
+            claims = claims_of(send) if given.claims is None else given.claims
+            at = Run(send, prefix(given.organization, given.environment), claims, f"contract-{secrets.token_hex(6)}")
+            at.reach()
+        except NoAnswer as error:
+            err.write(f"{refusal} cannot test {given.base_url}: {error}\n")
+            return WRONG_USAGE
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        out.write(f"{len(cases)} cases against {given.base_url}, {given.organization}/{given.environment}")
+        out.write(f", which claims {', '.join(claims) or 'nothing besides'}\n")
+        results: list[Result] = []
+        interrupted = _run_all(at, cases, results, out)
+        left = _cleaned_up(at)
+    summary = report.Summary(
+        given.base_url, given.organization, given.environment, claims, results, at.deleted, left, interrupted
+    )
+    return _told(summary, given.report, out, err)
+
+
+def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO) -> bool:
+    """Run the cases and say each as it ends; whether that was interrupted."""
+    terminal = out.isatty()
+    try:
+        for number, result in enumerate(at.results(cases), start=1):
+            results.append(result)
+            out.write(report.line(result, number, len(cases), terminal) + "\n")
+            if result.breach:
+                out.writelines(f"      {line}\n" for line in report.details(result.breach))
+            out.flush()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _cleaned_up(at: Run) -> list[str]:
+    try:
+        return at.clean_up()
+    except KeyboardInterrupt:  # a second time: whoever waits does not want to
+        return at.made()
+
+
+def _told(summary: report.Summary, files: Sequence[Path], out: TextIO, err: TextIO) -> int:
+    """Print the end of a run, write its reports, and give its exit status."""
+    results = summary.results
+    out.write("\n" + "".join(f"{line}\n" for line in report.table(results)))
+    out.write(f"\n{summary.deleted} profiles were made and deleted")
+    if summary.left:
+        names = ", ".join(summary.left[:5]) + (", ..." if len(summary.left) > 5 else "")
+        out.write(f"; {len(summary.left)} could not be deleted: {names}")
+    out.write("\n")
+    failed = any(result.outcome == "failed" for result in results)
+    if summary.interrupted:
+        out.write("stopped before the end\n")
+    for file in files:
+        try:
+            report.write(file, summary)
+        except OSError as error:
+            err.write(f"ninetailed-wsgi contract: --report {file}: {error.strerror or error}\n")
+            failed = True
+    return INTERRUPTED if summary.interrupted else BREACH if failed else 0
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Whoever ends the process politely gets the profiles deleted too."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,63 @@
+"""The flags of ``ninetailed-wsgi contract``, apart from what it does, so that other commands start without that."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+from ninetailed_wsgi.contract.cases import CLAIMS
+
+REPORTS = (".xml", ".json")
+"""The endings of report files: JUnit XML, and JSON."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command's own flags."""
+    parser.add_argument(
+        "--base-url", required=True, metavar="URL", help="where the server is, with the path that it is mounted under"
+    )
+    parser.add_argument("--organization", required=True, metavar="ORG", help="the organization to use")
+    parser.add_argument("--environment", default="main", metavar="ENV", help="the environment to use [main]")
+    parser.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        type=_report_file,
+        metavar="FILE",
+        help="write what was found as JUnit XML (FILE.xml) or as JSON (FILE.json); may be given more than once",
+    )
+    parser.add_argument(
+        "--claims",
+        type=_claims,
+        metavar="NAMES",
+        help=f"hold the server to these as well: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
+    )
+
+
+def _report_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in REPORTS:
+        raise ArgumentTypeError(f"found {text!r}, expected a file that ends in {' or '.join(REPORTS)}")
+    if not path.parent.is_dir():
+        raise ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
+
+
+def _claims(text: str) -> tuple[str, ...]:
+    if text in ("all", "none"):
+        return CLAIMS if text == "all" else ()
+    named = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in named if name not in CLAIMS]:
+        raise ArgumentTypeError(f"found {', '.join(map(repr, unknown))}, expected all, none or of {', '.join(CLAIMS)}")
+    return tuple(claim for claim in CLAIMS if claim in named)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) else 0.0
+    if not 0 < seconds <= 600:
+        raise ArgumentTypeError(f"found {text!r}, expected a number of seconds up to 600")
+    return seconds

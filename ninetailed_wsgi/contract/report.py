@@ -1,0 +1,169 @@
+"""Says what a run found: lines for a person, JUnit XML for a build server, JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ninetailed_wsgi.contract.answers import Answer
+from ninetailed_wsgi.contract.run import Breach, Result, Sent
+
+_WORDS = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}
+_COLOURS = {"passed": "32", "failed": "31;1", "skipped": "33"}
+_SHOWN = 600  # bytes of a body that a line for a person repeats
+_KEPT = 20_000  # bytes of a body that a report repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run.
+
+    Attributes:
+        url, organization, environment: against which server.
+        claims: what the server was held to besides.
+        results: of each case that was run or skipped.
+        deleted: how many profiles were deleted.
+        left: the names of those that could not be.
+        interrupted: whether the run was stopped before its end.
+    """
+
+    url: str
+    organization: str
+    environment: str
+    claims: Sequence[str]
+    results: Sequence[Result]
+    deleted: int
+    left: Sequence[str]
+    interrupted: bool
+
+
+def line(result: Result, number: int, total: int, colours: bool) -> str:
+    """One case as a line, with counted progress and colours for a terminal."""
+    word = f"{_WORDS[result.outcome]:<4}"
+    if colours:
+        word = f"[{number:>{len(str(total))}}/{total}] \x1b[{_COLOURS[result.outcome]}m{word}\x1b[0m"
+    why = f" ({result.reason})" if result.reason else ""
+    return f"{word}  {result.case.area}/{result.case.id}: {result.case.name}{why}"
+
+
+def details(breach: Breach) -> Iterator[str]:
+    """What was sent, what was expected and what came, as lines."""
+    yield f"step {breach.step[0]} of {breach.step[1]}"
+    yield f"  sent      {_sent_line(breach.sent)}"
+    if breach.sent.body is not None:
+        yield f"            {_text(breach.sent.body, _SHOWN)}"
+    yield f"  expected  {_cut(json.dumps(breach.expected, ensure_ascii=False), _SHOWN)}"
+    if breach.came is None:
+        yield "  came      nothing"
+    else:
+        yield f"  came      {breach.came.status} {_text(breach.came.body, _SHOWN)}".rstrip()
+    for number, problem in enumerate(breach.problems):
+        yield f"  {'' if number else 'breach':<8}  {problem}"
+
+
+def table(results: Sequence[Result]) -> Iterator[str]:
+    """How many passed, failed and were skipped, by area."""
+    areas = list(dict.fromkeys(result.case.area for result in results))
+    width = max(map(len, [*areas, "total"]))
+    yield f"{'':<{width}}  {'passed':>7}  {'failed':>7}  {'skipped':>7}"
+    for area in [*areas, "total"]:
+        of: list[str] = [result.outcome for result in results if area in (result.case.area, "total")]
+        yield f"{area:<{width}}  " + "  ".join(f"{of.count(outcome):>7}" for outcome in _WORDS)
+
+
+def write(path: Path, summary: Summary) -> None:
+    """Write a report, in the form that the file's ending says; OSError where that fails."""
+    path.write_text(_junit(summary) if path.suffix.lower() == ".xml" else _json(summary), encoding="utf-8")
+
+
+def _json(summary: Summary) -> str:
+    outcomes: list[str] = [result.outcome for result in summary.results]
+    document = {
+        "server": {
+            "url": summary.url,
+            "organization": summary.organization,
+            "environment": summary.environment,
+            "claims": list(summary.claims),
+        },
+        "interrupted": summary.interrupted,
+        "totals": {outcome: outcomes.count(outcome) for outcome in _WORDS},
+        "profiles": {"deleted": summary.deleted, "left": list(summary.left)},
+        "cases": [_result(result) for result in summary.results],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+def _result(result: Result) -> dict[str, Any]:
+    case, breach = result.case, result.breach
+    told: dict[str, Any] = {"id": case.id, "area": case.area, "name": case.name, "outcome": result.outcome}
+    told["seconds"] = round(result.seconds, 4)
+    if result.reason:
+        told["reason"] = result.reason
+    if breach:
+        told["breach"] = {
+            "step": breach.step[0],
+            "steps": breach.step[1],
+            "sent": {
+                "method": breach.sent.method,
+                "path": breach.sent.path,
+                "headers": dict(breach.sent.headers),
+                "body": None if breach.sent.body is None else _text(breach.sent.body, _KEPT),
+            },
+            "expected": breach.expected,
+            "came": _answer(breach.came),
+            "problems": list(breach.problems),
+        }
+    return told
+
+
+def _answer(answer: Answer | None) -> Mapping[str, Any] | None:
+    if answer is None:
+        return None
+    return {"status": answer.status, "headers": dict(answer.headers), "body": _text(answer.body, _KEPT)}
+
+
+def _junit(summary: Summary) -> str:
+    root = ElementTree.Element("testsuites", name=f"contract of {summary.url}")
+    for area in dict.fromkeys(result.case.area for result in summary.results):
+        results = [result for result in summary.results if result.case.area == area]
+        outcomes = [result.outcome for result in results]
+        counts = {"tests": len(results), "failures": outcomes.count("failed"), "skipped": outcomes.count("skipped")}
+        seconds = f"{sum(result.seconds for result in results):.3f}"
+        suite = ElementTree.SubElement(root, "testsuite", name=area, errors="0", time=seconds)
+        suite.attrib |= {name: str(count) for name, count in counts.items()}
+        for result in results:
+            name = f"{result.case.id}: {result.case.name}"
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"contract.{area}", name=_xml(name), time=f"{result.seconds:.3f}"
+            )
+            if result.breach:
+                failure = ElementTree.SubElement(case, "failure", message=_xml("; ".join(result.breach.problems)))
+                failure.text = _xml("\n".join(details(result.breach)))
+            elif result.outcome == "skipped":
+                ElementTree.SubElement(case, "skipped", message=result.reason)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+def _sent_line(sent: Sent) -> str:
+    headers = "".join(f"  {name}: {value}" for name, value in sent.headers.items())
+    return f"{sent.method} {sent.path}{headers}"
+
+
+def _text(body: bytes, most: int) -> str:
+    # What a server sends must not steer the terminal that shows it.
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _cut(body[: most + 1].decode("utf-8", "replace"), most))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "..."

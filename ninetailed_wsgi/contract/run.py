@@ -1,0 +1,191 @@
+"""Runs cases against a server, one request after another, and deletes every profile that they made."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote, unquote, urlencode
+
+from ninetailed_wsgi.contract.answers import ABSENT, Answer, problems
+from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked
+from ninetailed_wsgi.contract.target import NoAnswer
+
+Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
+"""Sends method, path with query, body and headers; raises NoAnswer."""
+
+Outcome: TypeAlias = Literal["passed", "failed", "skipped"]
+
+_GIVE_UP_AFTER = 3  # cases in a row without an answer
+_PAUSE = 0.1  # seconds between two looks at what is processed after its answer
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request as it was sent."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A step that was not answered as expected.
+
+    Attributes:
+        step: which, counted from 1, of how many.
+        expected: the step's ``expect``.
+        came: the answer; None: there was none.
+        problems: where the two differ, a line each.
+    """
+
+    step: tuple[int, int]
+    sent: Sent
+    expected: Mapping[str, Any]
+    came: Answer | None
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a case; ``reason`` says why it was skipped."""
+
+    case: Case
+    outcome: Outcome
+    seconds: float = 0.0
+    breach: Breach | None = None
+    reason: str = ""
+
+
+class Run:
+    """One run of cases against one environment of one server.
+
+    Args:
+        send: speaks with the server.
+        prefix: the path of the environment.
+        claims: what the server claims, of ``CLAIMS``.
+        mark: a text of this run alone, of which every name begins that it uses.
+
+    Attributes:
+        deleted: how many profiles were deleted so far.
+    """
+
+    def __init__(self, send: Send, prefix: str, claims: Collection[str], mark: str) -> None:
+        self._send, self._prefix, self._claims, self._mark = send, prefix, claims, mark
+        self._made: dict[str, None] = {}
+        self.deleted = 0
+
+    def reach(self) -> None:
+        """Ask for a profile that nobody has.
+
+        Raises:
+            NoAnswer: nobody is there, or the server does not know the environment.
+        """
+        answer = self._send("GET", f"{self._prefix}{PROFILE}{self._mark}-nobody", None, {})
+        document = answer.document()
+        error = document.get("error") if isinstance(document, dict) else None
+        if isinstance(error, dict) and error.get("code") == "ERR_CONFIG_NOT_FOUND":
+            raise NoAnswer(f"the server answers: {document.get('message')}")
+
+    def results(self, cases: Iterable[Case]) -> Iterator[Result]:
+        """Run the cases one after another; the profiles of one are deleted before the next."""
+        silent = 0
+        for number, case in enumerate(cases, start=1):
+            if case.claim and case.claim not in self._claims:
+                yield Result(case, "skipped", reason=f"the server does not claim {case.claim}")
+            elif silent == _GIVE_UP_AFTER:
+                yield Result(case, "skipped", reason="the server stopped answering")
+            else:
+                result = self._result(case, f"{self._mark}-{number}-")
+                silent = silent + 1 if result.breach and result.breach.came is None else 0
+                if not silent:
+                    self.clean_up()
+                yield result
+
+    def clean_up(self) -> list[str]:
+        """Delete the profiles that were made; the names of those that could not be."""
+        for name in list(self._made):
+            try:
+                answer = self._send("DELETE", self._prefix + PROFILE + quote(name, safe=""), None, {})
+            except NoAnswer:
+                break
+            if answer.status in (200, 404):
+                del self._made[name]
+                self.deleted += answer.status == 200
+        return self.made()
+
+    def made(self) -> list[str]:
+        """The names of profiles that were made, or may have been, and are not deleted yet."""
+        return list(self._made)
+
+    def _result(self, case: Case, mark: str) -> Result:
+        start = time.monotonic()
+        breach = self._first_breach(marked(case, mark))
+        return Result(case, "failed" if breach else "passed", time.monotonic() - start, breach)
+
+    def _first_breach(self, steps: Sequence[Mapping[str, Any]]) -> Breach | None:
+        answers: list[Any] = []
+        for number, step in enumerate(steps, start=1):
+            sent = self._request(step["request"])
+            end = time.monotonic() + step.get("within", 0)
+            while True:
+                answer: Answer | None = None
+                try:
+                    answer = self._exchange(sent)
+                    found = problems(step, answer, [*answers, answer.document()])
+                except NoAnswer as error:
+                    found = [str(error)]
+                if not found or time.monotonic() >= end:
+                    break
+                time.sleep(_PAUSE)
+            if found or answer is None:
+                return Breach((number, len(steps)), sent, step["expect"], answer, found)
+            answers.append(answer.document())
+        return None
+
+    def _request(self, request: Mapping[str, Any]) -> Sent:
+        query = f"?{urlencode(request['query'])}" if "query" in request else ""
+        body: bytes | None = None
+        headers: dict[str, str] = {}
+        if "body" in request or "text" in request:
+            body = request["text"].encode() if "text" in request else json.dumps(request["body"]).encode()
+            headers["Content-Type"] = "application/json"
+        for name, value in request.get("headers", {}).items():
+            headers[next((known for known in headers if known.lower() == name.lower()), name)] = value
+        if request["method"] == "POST":
+            # Also where it should be refused, or is a preflight: a server that stores it all the same is cleaned up.
+            name = unquote(request["path"].removeprefix(PROFILE)) if request["path"].startswith(PROFILE) else ""
+            self._made |= dict.fromkeys([*([name] if name else batch_names(request.get("body")))])
+        return Sent(request["method"], self._prefix + request["path"] + query, headers, body)
+
+    def _exchange(self, sent: Sent) -> Answer:
+        answer = self._send(sent.method, sent.path, sent.body, sent.headers)
+        if sent.method == "POST":
+            self._made |= dict.fromkeys(_answered_ids(answer))
+        return answer
+
+
+def claims_of(send: Send) -> tuple[str, ...]:
+    """What a server claims in its own ``/openapi.json``, as ``info.x-claims``; nothing where it has none.
+
+    Raises:
+        NoAnswer: there was no answer at all.
+    """
+    document = send("GET", "/openapi.json", None, {}).document()
+    info = document.get("info") if isinstance(document, dict) else None
+    claimed = info.get("x-claims") if isinstance(info, dict) else None
+    return tuple(claim for claim in CLAIMS if isinstance(claimed, list) and claim in claimed)
+
+
+def _answered_ids(answer: Answer) -> Iterator[str]:
+    document = answer.document()
+    data = document.get("data") if document is not ABSENT and isinstance(document, dict) else None
+    if isinstance(data, dict):
+        profiles = data.get("profiles")
+        for profile in [data.get("profile"), *(profiles if isinstance(profiles, list) else [])]:
+            if isinstance(profile, dict) and isinstance(profile.get("id"), str) and profile["id"]:
+                yield profile["id"]
