@@ -27,6 +27,12 @@ FORMAT = 1
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
 _ROWS_AT_ONCE = 100  # documents read by one query when all are asked for
+_PUT = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
+    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
+)
+_NEXT_DOCUMENTS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 
 
 class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
@@ -46,10 +52,23 @@ class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
         return super().fetch(mode, filename, value, read)
 
 
+class _Rows(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's Cache with two statements of ours, straight on its table; all else is done by diskcache."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Inside a transaction, what ``set`` does, in one statement instead of two and a tenth of the Python."""
+        self._sql(_PUT, (key, now := time.time(), now, value))
+
+    def documents(self, after: bytes) -> list[tuple[bytes, bytes]]:
+        """The next documents by key; diskcache reads its index from the beginning for every hundred keys."""
+        found = self._sql(_NEXT_DOCUMENTS, (after, _HISTORY, _ROWS_AT_ONCE)).fetchall()
+        return [(bytes(key), self.disk.fetch(mode, None, value, False)) for key, mode, value in found]
+
+
 class _Shard(NamedTuple):
     """An open shard, and which file that is: writes to a file that was removed or replaced would be lost unnoticed."""
 
-    cache: diskcache.Cache
+    cache: _Rows
     file: Path
     identity: tuple[int, int] | None
 
@@ -135,7 +154,7 @@ class DiskStore:
 
     # One key
 
-    def _update_one(self, cache: diskcache.Cache, key: Key, digest: bytes, fold: Fold) -> None:
+    def _update_one(self, cache: _Rows, key: Key, digest: bytes, fold: Fold) -> None:
         document, kept = _load_document(cache, digest)
         entry = Entry(document, kept[1], lambda: self._history(cache, digest, kept) or [])
         write = fold(key, entry)
@@ -151,21 +170,16 @@ class DiskStore:
         stored = {**write.document, "history": kept, "key": [_text(part) for part in key]}
         if not kept[1]:
             del stored["history"]
-        cache.set(_DOCUMENT + digest, orjson.dumps(stored))
+        cache.put(_DOCUMENT + digest, orjson.dumps(stored))
 
     def _stored_documents(self, shard: int) -> Iterator[dict[str, Any]]:
-        after: bytes | memoryview = _DOCUMENT
+        after = _DOCUMENT
         while True:
             with self._serving(shard) as cache:
-                # PERF: diskcache's own iteration reads its index from the beginning for every hundred keys.
-                rows = cache._sql(
-                    "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?",
-                    (after, _HISTORY, _ROWS_AT_ONCE),
-                ).fetchall()
-                values = [cache.disk.fetch(mode, None, value, False) for _, mode, value in rows]
+                rows = cache.documents(after)
             if not rows:
                 return
-            yield from map(_load, values)
+            yield from (_load(value) for _, value in rows)
             after = rows[-1][0]
 
     # History: rows of the events that were written together, keyed by the ordinal of their first event. The document
@@ -180,7 +194,7 @@ class DiskStore:
                     return entries
         raise StoreUnavailable("the history of a profile is being rewritten faster than it can be read")
 
-    def _history(self, cache: diskcache.Cache, digest: bytes, kept: list[int]) -> list[HistoryEntry] | None:
+    def _history(self, cache: _Rows, digest: bytes, kept: list[int]) -> list[HistoryEntry] | None:
         ordinal, end = kept[:2]
         first, since = end - self._history_events, self._since()
         entries: list[HistoryEntry] = []
@@ -192,16 +206,14 @@ class DiskStore:
             ordinal += len(row)
         return entries
 
-    def _append(
-        self, cache: diskcache.Cache, digest: bytes, kept: list[int], events: Sequence[HistoryEvent]
-    ) -> list[int]:
+    def _append(self, cache: _Rows, digest: bytes, kept: list[int], events: Sequence[HistoryEvent]) -> list[int]:
         if len(events) > self._history_events:
             first, end, *_ = self._drop_history(cache, digest, kept)
             surplus = len(events) - self._history_events
             kept, events = [first + surplus, end + surplus, 0, 0], events[surplus:]
         first, end, first_count, first_newest = kept
         if events:
-            cache.set(_row_key(digest, end), b"[" + b",".join(b"[%d,%b]" % event for event in events) + b"]")
+            cache.put(_row_key(digest, end), b"[" + b",".join(b"[%d,%b]" % event for event in events) + b"]")
         if first == end:
             first_count, first_newest = len(events), max((at for at, _ in events), default=0)
         end += len(events)
@@ -217,7 +229,7 @@ class DiskStore:
     def _since(self) -> int:
         return self._clock() - self._history_days * DAY
 
-    def _drop_history(self, cache: diskcache.Cache, digest: bytes, kept: list[int]) -> list[int]:
+    def _drop_history(self, cache: _Rows, digest: bytes, kept: list[int]) -> list[int]:
         ordinal, end = kept[:2]
         while ordinal < end:
             row = _load(cache.pop(_row_key(digest, ordinal)))
@@ -227,7 +239,7 @@ class DiskStore:
     # Shards
 
     @contextlib.contextmanager
-    def _serving(self, shard: int) -> Iterator[diskcache.Cache]:
+    def _serving(self, shard: int) -> Iterator[_Rows]:
         """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
         cache = self._shard(shard % len(self._shards))
         try:
@@ -239,7 +251,7 @@ class DiskStore:
             raise StoreUnavailable(f"the store cannot serve now: {_cause(error)}") from error
 
     @contextlib.contextmanager
-    def _transaction(self, shard: int, digest: bytes) -> Iterator[diskcache.Cache]:
+    def _transaction(self, shard: int, digest: bytes) -> Iterator[_Rows]:
         with self._serving(shard) as cache, contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(cache.transact())
@@ -254,7 +266,7 @@ class DiskStore:
                     raise StoreUnavailable(f"the store cannot be written now: {_cause(error)}") from None
             yield cache
 
-    def _shard(self, shard: int) -> diskcache.Cache:
+    def _shard(self, shard: int) -> _Rows:
         if self._pid != os.getpid():
             self._after_fork()
         opened = self._shards[shard]
@@ -272,7 +284,7 @@ class DiskStore:
             try:
                 file.parent.mkdir(mode=0o700, exist_ok=True)
                 with self._unlocked(file):
-                    cache = diskcache.Cache(
+                    cache = _Rows(
                         str(file.parent),
                         timeout=self._timeout / 2,  # a transaction is tried twice
                         disk=_BytesOnly,
@@ -408,7 +420,7 @@ def _row_key(digest: bytes, ordinal: int) -> bytes:
     return _HISTORY + digest + ordinal.to_bytes(8, "big")
 
 
-def _load_document(cache: diskcache.Cache, digest: bytes) -> tuple[Document | None, list[int]]:
+def _load_document(cache: _Rows, digest: bytes) -> tuple[Document | None, list[int]]:
     """A document without what only the store knows of it, and which part of its history is kept."""
     stored = _load(cache.get(_DOCUMENT + digest))
     if stored is None:
