@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
@@ -21,6 +21,9 @@ import orjson
 from ninetailed_wsgi.errors import NinetailedError, SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.visitor import KEY, Visitor
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service import ExperienceService
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -93,6 +96,7 @@ class Ninetailed:
         cookie_name, cookie_domain, cookie_secure, cookie_samesite, cookie_max_age: of the cookie with the profile's id.
             ``cookie_secure`` None: where the page came over https, and with ``cookie_samesite="None"``, which browsers
             take from secure cookies only. ``cookie_max_age`` in seconds.
+        service: one that is there already, such as that of a test harness; it is not opened again after a fork.
 
     Raises:
         SettingsError: naming every bad option.
@@ -114,6 +118,7 @@ class Ninetailed:
         cookie_secure: bool | None = None,
         cookie_samesite: str = "Lax",
         cookie_max_age: int = 365 * 24 * 60 * 60,
+        service: ExperienceService | None = None,
         **options: Any,
     ) -> None:
         # Everything that could be wrong is said now; files are opened by the first request of each process, after any
@@ -147,6 +152,7 @@ class Ninetailed:
         self.preflight = preflight
         self.time_budget = time_budget_ms / 1000
         self.cookie_names = tuple(dict.fromkeys((cookie_name, *COOKIES)))
+        self._service = service
         self._process: _Process | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -277,7 +283,7 @@ class Ninetailed:
         with process.starting:
             if process.engine is None and time.monotonic() >= process.retry_at:
                 try:
-                    process.engine = _start(self._settings)
+                    process.engine = _start(self._settings, self._service)
                 except Exception as error:
                     process.retry_at = time.monotonic() + _RETRY_AFTER
                     self.report("start", error)
@@ -352,11 +358,11 @@ def _import_service() -> None:
     device.device_type("warm")
 
 
-def _start(settings: Settings) -> _Engine:
+def _start(settings: Settings, service: ExperienceService | None) -> _Engine:
     from ninetailed_wsgi.client_ip import ClientAddress
     from ninetailed_wsgi.service import ExperienceService
 
-    return _Engine(ExperienceService.from_settings(settings), ClientAddress(settings.trusted_proxies))
+    return _Engine(service or ExperienceService.from_settings(settings), ClientAddress(settings.trusted_proxies))
 
 
 def _unavailable(start_response: StartResponse) -> list[bytes]:

@@ -40,6 +40,7 @@ class Event:
         key: a short digest of its message id.
         user_id: who it identifies; empty for any other event.
         device: device type of its ``context.userAgent``, or None without one.
+        imported: of an event from the import queue, the number of its batch and its place in that batch.
     """
 
     at: int
@@ -48,6 +49,7 @@ class Event:
     key: str
     user_id: str
     device: str | None
+    imported: tuple[int, int] | None = None
 
     @property
     def type(self) -> str:

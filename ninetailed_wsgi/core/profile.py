@@ -4,7 +4,8 @@ The record is a JSON object, stored as it is. Its members: ``id``, ``stable_id``
 profiles that became part of it), ``traits``, ``location``, ``location_en`` (only where the names in English differ),
 ``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
-rules count).
+rules count), ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits
+of a hexadecimal number).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def new_record(profile_id: str) -> Record:
 
 
 def has_seen(record: Record, event: Event) -> bool:
-    """Whether this event's message id was already applied to the profile."""
+    """Whether this event, or another one of its message id, was already applied to the profile."""
+    if event.imported and _imported(record, event.imported[0]) >> event.imported[1] & 1:
+        return True
     seen: str = record["seen"]
     index = seen.find(event.key)
     while index >= 0 and index % MESSAGE_KEY_LENGTH:
@@ -75,6 +78,15 @@ def apply(record: Record, event: Event, new_session_id: Callable[[], str], stick
     if members := given_members(body):
         _set_location(record, {**record["location"], **members}, {**english_location(record), **members})
     record["seen"] = _latest(record["seen"] + event.key, len(record["merged"]))
+    if event.imported:
+        batch, index = event.imported
+        record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
+
+
+def _imported(record: Record, batch: int) -> int:
+    """Which events of an imported batch the profile has had: bit n is event n. Newer events never push this out."""
+    last, places = record.get("import", (0, "0"))
+    return int(places, 16) if last == batch else 0
 
 
 def locate(record: Record, located: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -109,6 +121,9 @@ def merge(canonical: Record, other: Record) -> Record:
         "sticky": {**other["sticky"], **canonical["sticky"]},
         "counts": {},
     }
+    if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
+        # Batches are applied one after the other: only of the last one can there be events still to come.
+        merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]
     located = newer if newer["location"] else older
     _set_location(merged, located["location"], english_location(located))
     return merged

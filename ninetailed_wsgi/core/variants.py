@@ -29,6 +29,9 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
     order = [_experience_id(each) for each in listed]
     if not listed or any(map(_is_link, listed)):
         order = list(published(baseline)) or order
+    if not order and "nt_experiences" not in members_of(entry):
+        # Nobody says an order: the first by id that replaces this entry.
+        order = [id for id, variants in chosen.items() if baseline in variants]
     # The first that was chosen decides, even if it replaces other entries only: so do the SDKs.
     first = next((id for id in order if id in chosen), None)
     id = baseline if first is None else chosen[first].get(baseline, baseline)

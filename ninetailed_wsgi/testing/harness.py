@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias, cast
+from wsgiref.types import WSGIApplication
 
 from ninetailed_wsgi import explanation
 from ninetailed_wsgi.app import App, api
 from ninetailed_wsgi.catalog import Catalog, ContentSource
 from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.middleware import Ninetailed
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk import DiskStore
@@ -172,6 +174,19 @@ class Harness:
     def report(self) -> str:
         """What each visitor did, and why they got what they got: what a failing test shows."""
         return report.text(self.events, self.explain)
+
+    def mount(self, site: WSGIApplication, **options: Any) -> Ninetailed:
+        """Your site with the middleware around it, on this harness.
+
+        Args:
+            site: a WSGI app.
+            options: further keywords of :class:`~ninetailed_wsgi.middleware.Ninetailed`.
+
+        Example: ``app.wsgi_app = harness.mount(app.wsgi_app)``
+        """
+        given = {"organization": self.environment.organization, "environment": self.environment.environment}
+        # A slow machine is no reason for a test to see baselines.
+        return Ninetailed(site, self.settings, service=self.service, time_budget_ms=30_000, **{**given, **options})
 
     # Content
 

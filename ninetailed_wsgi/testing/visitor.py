@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from ninetailed_wsgi.core import variants
 from ninetailed_wsgi.testing.client import Refused
 
 if TYPE_CHECKING:
@@ -177,11 +178,9 @@ class Visitor:
         ``""`` is an entry that is hidden from them. Where several experiences replace it, the first in the entry's own
         list counts, as in the SDK; without such a list, the first by id (spec section 6).
         """
-        items = {item["experienceId"]: item["variants"] for item in self.experiences}
-        for id in self._harness.catalog.entry_experiences.get(baseline, items):
-            if baseline in items.get(id, ()):
-                return str(items[id][baseline])
-        return baseline
+        order = self._harness.catalog.entry_experiences
+        shown = variants.shown(baseline, self.experiences, lambda entry: order.get(entry, ()))
+        return "" if shown is None else str(shown)
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
         """The variant index that an experience (or its id) gives them; None where it is not for them."""
