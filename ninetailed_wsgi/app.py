@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +15,7 @@ import orjson
 
 from ninetailed_wsgi import openapi
 from ninetailed_wsgi.client_ip import ClientAddress
-from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound
+from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -58,6 +60,7 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
     app.add_error_handler(NinetailedError, _answer_error)
+    app.add_error_handler(StoreUnavailable, _Outage())
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
@@ -117,6 +120,22 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
         resp.set_header("Retry-After", "1")
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
+
+
+class _Outage:
+    """Answers what the store cannot do now, and tells the log why: once a minute, however many requests fail."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._silent_until = -math.inf
+
+    def __call__(
+        self, req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]
+    ) -> None:
+        if (now := self._clock()) >= self._silent_until:
+            self._silent_until = now + 60
+            _log.error("requests are answered 503: %s; traceparent %s", error, resp.get_header("traceparent"))
+        _answer_error(req, resp, error, params)
 
 
 def _answer_http_error(

@@ -53,6 +53,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         check_location(settings, now=now),
         check_schemas(),
         check_content(settings),
+        check_imports(settings),
     ]
 
 
@@ -76,32 +77,26 @@ def failures(findings: Sequence[Finding]) -> list[Finding]:
 
 def check_data_folder(settings: Settings) -> Finding:
     """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
+    from ninetailed_wsgi.store.disk import FORMAT, examine
+
     folder = settings.data_dir.absolute()
     try:
         mode = stat.S_IMODE(folder.stat().st_mode)
-        used = any(not name.startswith(".") for name in os.listdir(folder))
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"probe")
+        shards = examine(folder)
     except FileNotFoundError:
         return _missing_data_folder(folder)
+    except SettingsError as error:
+        return _failed("data folder", error, "data_dir")
     except OSError as error:
         reason = error.strerror or str(error)
         return Finding("fail", "data folder", f"{folder} cannot be written: {reason} (--data-dir)")
     if mode & 0o077:
         text = f"{folder} (writable; its mode {mode:04o} lets others in, a start makes it 0700)"
         return Finding("warn", "data folder", text)
-    if not used:
+    if shards is None:
         return Finding("ok", "data folder", f"{folder} (writable, empty)")
-    return _store(folder)
-
-
-def _store(folder: Path) -> Finding:
-    from ninetailed_wsgi.store.disk import FORMAT, DiskStore
-
-    try:
-        DiskStore(folder)
-    except SettingsError as error:
-        return _failed("data folder", error, "data_dir")
     return Finding("ok", "data folder", f"{folder} (writable, mode 0700, store format {FORMAT})")
 
 
@@ -163,6 +158,20 @@ def check_content(settings: Settings) -> Finding:
     except SettingsError:
         return Finding("fail", "content", f"{path} cannot be served, it has errors (--content):", tuple(report(source)))
     return Finding("ok", "content", str(path), tuple(report(source)))
+
+
+def check_imports(settings: Settings) -> Finding:
+    """How many accepted batches wait to be applied, and how many could not be."""
+    from ninetailed_wsgi.store.queue import ImportQueue
+
+    try:
+        state = ImportQueue(settings.data_dir, limit=settings.import_queue).state()
+    except NinetailedError as error:
+        return Finding("warn", "imports", str(error))
+    text = f"{state.waiting} of at most {settings.import_queue} waiting"
+    if state.waiting:
+        text += f", the oldest for {state.oldest:.0f} s"
+    return Finding("warn" if state.aside else "ok", "imports", f"{text}, {state.aside} put aside")
 
 
 def _failed(subject: str, error: NinetailedError, option: str) -> Finding:

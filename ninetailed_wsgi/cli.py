@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
+import os
+import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import check_all, check_start, failures
 from ninetailed_wsgi.contract.flags import add_arguments
-from ninetailed_wsgi.errors import NinetailedError, SettingsError
+from ninetailed_wsgi.errors import NinetailedError, ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings import OPTIONS, Settings
 
+if TYPE_CHECKING:
+    from ninetailed_wsgi.bulk import Console
+    from ninetailed_wsgi.service import Environment, ExperienceService
+    from ninetailed_wsgi.store.disk import DiskStore
+
 WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
+INTERRUPTED = 130  # as shells say of a command that Ctrl-C ended
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """One subcommand: its name, one line for the usage text, and what runs it and returns the exit status.
 
-    ``arguments`` are those besides the options: name to how the usage text calls it and what it says of it.
+    ``arguments`` are those besides the options: name to how the usage text calls it and what it says of it. A name
+    that begins with ``--`` is a flag, one without a value where it is called nothing; ``[ID]`` may be left out.
     ``add_flags`` is for a command that starts no service: it adds flags of its own in place of the options.
     """
 
@@ -38,9 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what was typed after the program's name; default: this process's own.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # content has letters that not every terminal can show
     given = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
-    return run(given)
+    try:
+        status = run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -83,7 +104,10 @@ def _explain(given: argparse.Namespace) -> int:
             raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
         from ninetailed_wsgi import explanation  # only this command needs the service
         from ninetailed_wsgi.service import ExperienceService
+        from ninetailed_wsgi.store.disk import examine
 
+        if not settings.data_dir.exists() or examine(settings.data_dir) is None:  # which the service would make
+            raise SettingsError([f"data_dir: no profiles are stored in {settings.data_dir.absolute()} (--data-dir)"])
         service = ExperienceService.from_settings(settings)
         explained = service.explain(service.environment(organization, environment), given.profile)
     except SettingsError as error:
@@ -101,6 +125,128 @@ def _contract(given: argparse.Namespace) -> int:
     return command.run(given, sys.stdout, sys.stderr)
 
 
+def _import(given: argparse.Namespace, work: _Bulk) -> bool:
+    from ninetailed_wsgi import bulk
+
+    where, limit = work.where(given), work.settings.max_body_bytes
+    return bulk.import_events(work.service, where, given.file, work.console, sys.stdin.buffer, limit)
+
+
+def _export(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi import bulk
+
+    where, output = work.where(given), given.output or ""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # what is written is JSON, whatever the terminal can show
+    if given.profile is None:
+        bulk.export(work.service, work.store, where, work.console, events=given.events, output=output)
+    else:
+        bulk.export_one(work.service, where, given.profile, work.console, output=output)
+
+
+def _delete(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi import bulk
+
+    where = work.where(given)
+    if given.file == "-":
+        bulk.delete(work.service, where, sys.stdin.buffer, 0, work.console)
+        return
+    try:
+        names = open(given.file, "rb")  # noqa: SIM115 - closed below; only opening it fails in this way
+    except OSError as error:
+        raise bulk.BulkError(f"{given.file} cannot be read: {error.strerror}") from error
+    with names:
+        bulk.delete(work.service, where, names, os.fstat(names.fileno()).st_size, work.console)
+
+
+def _expire(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi import bulk
+
+    days = given.inactive_days or ""
+    if not re.fullmatch("[0-9]{1,5}", days) or not int(days):
+        raise SettingsError([f"--inactive-days: found {days!r}, expected a whole number from 1 to 99999"])
+    now = time.time_ns() // 1_000_000
+    bulk.expire(work.store, work.where(given), int(days), now, work.console, dry_run=given.dry_run)
+
+
+def _stats(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi import bulk
+
+    bulk.stats(work.store, work.where(given) if given.where else None, work.console)
+
+
+def _compact(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi import bulk
+
+    bulk.compact(work.store, work.console)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bulk:
+    """What a command on many profiles works with."""
+
+    settings: Settings
+    service: ExperienceService
+    store: DiskStore
+    console: Console
+
+    def where(self, given: argparse.Namespace) -> Environment:
+        """The environment that was typed."""
+        organization, slash, environment = given.where.partition("/")
+        if not (organization and slash and environment):
+            raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
+        return self.service.environment(organization, environment)
+
+
+def _bulk(
+    run: Callable[[argparse.Namespace, _Bulk], bool | None],
+    go_on: str = "run the same command again to do the rest",
+    *,
+    new_folder: bool = False,
+    decides: bool = False,
+) -> Callable[[argparse.Namespace], int]:
+    """A command on many profiles: 0 when all was done, 1 when not, 2 for wrong usage, 130 when it was interrupted.
+
+    ``go_on`` is what to do after an interruption, ``new_folder`` whether the command may begin a data folder,
+    ``decides`` whether it looks at audiences, for which content is read.
+    """
+
+    def command(given: argparse.Namespace) -> int:
+        from ninetailed_wsgi.bulk import Console
+        from ninetailed_wsgi.service import ExperienceService
+        from ninetailed_wsgi.store.disk import DiskStore, examine
+
+        try:
+            settings = replace(_settings(given), geoip_database=None)
+            settings = settings if decides else replace(settings, content=None)
+            folder = settings.data_dir
+            if not new_folder and (not folder.exists() or examine(folder) is None):
+                raise SettingsError([f"data_dir: no profiles are stored in {folder.absolute()} (--data-dir)"])
+            service = ExperienceService.from_settings(settings)
+            assert isinstance(service.store, DiskStore)
+            done = run(given, _Bulk(settings, service, service.store, Console(sys.stdout, sys.stderr)))
+            sys.stdout.flush()
+        except SettingsError as error:
+            return _refuse(error.problems)
+        except BrokenPipeError:  # `main` knows what to do
+            raise
+        except (ProfileOverload, StoreUnavailable) as error:
+            print(f"ninetailed-wsgi: {error}; later, {go_on}", file=sys.stderr)
+            return 1
+        except (NinetailedError, OSError) as error:
+            print(f"ninetailed-wsgi: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print(f"ninetailed-wsgi: stopped before the end; {go_on}", file=sys.stderr)
+            return INTERRUPTED
+        return 1 if done is False else 0
+
+    return command
+
+
+_WHERE = {"where": ("ORG/ENV", "organization and environment")}
+_NAMES = "ids or aliases, one a line; - reads the standard input"
+
 COMMANDS = (
     Command("serve", "serve the API under gunicorn", _serve),
     Command("check", "look at everything that a start depends on and say what was found", _check),
@@ -116,6 +262,46 @@ COMMANDS = (
         _contract,
         add_flags=add_arguments,
     ),
+    Command(
+        "import",
+        "apply the events of a file; lines that are refused go to a file beside it",
+        _bulk(
+            _import,
+            "run the same command again to go on from there (standard input: send it all again)",
+            new_folder=True,
+            decides=True,
+        ),
+        {"file": ("FILE", "one event a line as JSON, may be gzip; - reads the standard input"), **_WHERE},
+    ),
+    Command(
+        "export",
+        "write profiles as JSON, one a line",
+        _bulk(_export, "run the same command again to begin anew", decides=True),
+        {
+            **_WHERE,
+            "profile": ("[ID]", "all that is kept of the one visitor with this id or alias"),
+            "--events": ("", "with the events that are kept"),
+            "--output": ("FILE", "write to a file, which is there when it is complete"),
+        },
+    ),
+    Command("delete", "delete the profiles that a file names", _bulk(_delete), {**_WHERE, "file": ("FILE", _NAMES)}),
+    Command(
+        "expire",
+        "delete the profiles of visitors who have not been seen for long",
+        _bulk(_expire),
+        {
+            **_WHERE,
+            "--inactive-days": ("N", "whose newest event is more than N days old"),
+            "--dry-run": ("", "only count them"),
+        },
+    ),
+    Command(
+        "stats",
+        "count what is stored",
+        _bulk(_stats, "run the same command again"),
+        {"where": ("[ORG/ENV]", "only this environment")},
+    ),
+    Command("compact", "give free space back and overwrite what was deleted", _bulk(_compact)),
 )
 
 
@@ -135,7 +321,11 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,  # a shortened flag would change its meaning when a new option comes
         )
         for name, (metavar, meaning) in command.arguments.items():
-            subparser.add_argument(name, metavar=metavar, help=meaning)
+            if name.startswith("--") and not metavar:
+                subparser.add_argument(name, action="store_true", help=meaning)
+            else:
+                optional = {"nargs": "?"} if metavar.startswith("[") else {}
+                subparser.add_argument(name, metavar=metavar.strip("[]"), help=meaning, **optional)  # type: ignore[arg-type]
         (command.add_flags or _add_options)(subparser)
         subparser.set_defaults(run=command.run)
     return parser

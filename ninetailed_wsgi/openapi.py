@@ -5,10 +5,12 @@ Source: spec section 1. The content of the schemas is embedded from where they a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.openapi_examples import ANSWERS, REQUESTS
 from ninetailed_wsgi.validation import Schemas
 
 PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"
@@ -49,6 +51,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(named)},
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
+            "links": _LINKS,
             "responses": responses,
         },
     }
@@ -65,6 +68,7 @@ _PARAMETERS: Json = {
         "required": True,
         "description": "The organization's id, also called client id or API key. Nothing else authenticates a request.",
         "schema": {"type": "string", "minLength": 1},
+        "example": "acme",
     },
     "environmentSlug": {
         "name": "environmentSlug",
@@ -72,6 +76,7 @@ _PARAMETERS: Json = {
         "required": True,
         "description": "The environment's name, such as main.",
         "schema": {"type": "string", "minLength": 1},
+        "example": "main",
     },
     "idOrAlias": {
         "name": "idOrAlias",
@@ -79,24 +84,35 @@ _PARAMETERS: Json = {
         "required": True,
         "description": "The profile's id, or an alias that an identify event gave it. The answer may have another id.",
         "schema": {"type": "string", "minLength": 1},
+        "example": "anna",
     },
     "locale": {
         "name": "locale",
         "in": "query",
         "description": "The language of city, region and country names.",
         "schema": {"type": "string", "default": "en"},
+        "example": "de-AT",
     },
     "type": {
         "name": "type",
         "in": "query",
         "description": "preflight evaluates and answers everything and stores nothing.",
         "schema": {"type": "string", "enum": ["preflight"]},
+        "example": "preflight",
     },
     "forceIp": {
         "name": "X-Force-IP",
         "in": "header",
         "description": "The visitor's address, instead of the client's; one that is invalid is not used.",
         "schema": {"type": "string"},
+        "example": "192.0.2.7",
+    },
+    "traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "The caller's W3C trace context; a valid one is continued in the answer's.",
+        "schema": {"type": "string"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     },
 }
 
@@ -105,6 +121,7 @@ _HEADERS: Json = {
         "description": "The W3C trace context of this request, to quote when asking about it.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     }
 }
 _TRACED: Json = {"traceparent": {"$ref": "#/components/headers/traceparent"}}
@@ -173,6 +190,31 @@ _DELETING = (*_READING, "ProfileOverload")
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "ProfileOverload", *_ALWAYS)
 
 
+def _to_profile(operation: str, name: str, description: str) -> Json:
+    """A link to what can be done with a profile that an answer or a request names, in the same environment."""
+    same = {part: f"$request.path.{part}" for part in ("organizationId", "environmentSlug")}
+    return {"operationId": operation, "parameters": {**same, "idOrAlias": name}, "description": description}
+
+
+_NEXT = {"getProfile": "Get", "updateProfile": "Update", "deleteProfile": "Delete"}
+_NAMED = {
+    # Which profile: the suffix of the link's name, where its id or alias stands, in words.
+    "profile-response": (("Answered", "$response.body#/data/profile/id", "the profile that was answered"),),
+    "batch-response": (("First", "$response.body#/data/profiles/0/id", "the first of the profiles"),),
+}
+_LINKS: Json = {
+    operation + suffix: _to_profile(operation, name, f"{verb} {words}.")
+    for choices in _NAMED.values()
+    for suffix, name, words in choices
+    for operation, verb in _NEXT.items()
+}
+
+
+def _links(schema: str) -> Json:
+    names = [operation + suffix for suffix, _, _ in _NAMED.get(schema, ()) for operation in _NEXT]
+    return {name: {"$ref": f"#/components/links/{name}"} for name in names}
+
+
 def _operation(
     id_: str,
     tag: str,
@@ -183,22 +225,37 @@ def _operation(
     body: str = "",
 ) -> Json:
     """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
-    content = {"application/json": {"schema": answer}}
+    name = answer.get("$ref", "").rpartition("/")[2]
+    example = {"example": ANSWERS[name]} if name in ANSWERS else {}
+    done: Json = {
+        "description": "Done.",
+        "headers": _TRACED,
+        "content": {"application/json": {"schema": answer, **example}},
+    }
+    if links := _links(name):
+        done["links"] = links
     operation: Json = {
         "operationId": id_,
         "tags": [tag],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
-        "responses": {"200": {"description": "Done.", "headers": _TRACED, "content": content}, **_failures(failures)},
+        "responses": {"200": done, **_failures(failures)},
     }
     if body:
         # A browser sends text/plain without asking first, so the official clients do; the text is the same JSON.
         as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(body)}
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _schema(body)}, "text/plain": {"schema": as_text}},
+            "content": {
+                "application/json": {"schema": _schema(body), "examples": REQUESTS[body]},
+                "text/plain": {"schema": as_text, "examples": _as_text(REQUESTS[body])},
+            },
         }
     return operation
+
+
+def _as_text(examples: Mapping[str, Json]) -> Json:
+    return {name: {**example, "value": json.dumps(example["value"])} for name, example in examples.items()}
 
 
 def _cross_origin(id_: str) -> Json:
@@ -242,7 +299,7 @@ def _api_paths(explain: bool) -> Json:
         routes[one + "/explain"] = {"get": _read("explainProfile", "Say why a profile gets what it gets", reasons)}
     for route, item in routes.items():
         item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION))
-        names = ["organizationId", "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else [])]
+        names = ["organizationId", "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else []), "traceparent"]
         item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     return {PREFIX + route: item for route, item in routes.items()}
 

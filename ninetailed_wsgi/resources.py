@@ -65,7 +65,8 @@ class Profile(_Resource):
     """``/profiles/{idOrAlias}``: update, get, delete a profile; ``/explain`` behind it says why, where that is on."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        self._upsert(req, resp, self._service.environment(organization, environment), _given(name))
+        where = self._service.environment(organization, environment)
+        self._upsert(req, resp, where, self._changeable(name))
 
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         where = self._service.environment(organization, environment)
@@ -75,29 +76,36 @@ class Profile(_Resource):
             _answer(resp, self._service.get(where, _given(name)))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        self._service.delete(self._service.environment(organization, environment), _given(name))
+        where = self._service.environment(organization, environment)
+        self._service.delete(where, self._changeable(name))
         _answer(resp, {})
+
+    def _changeable(self, name: str) -> str:
+        if self._edge.explain and name.endswith(_EXPLAIN):
+            raise falcon.HTTPMethodNotAllowed(["GET", "OPTIONS"])
+        return _given(name)
 
 
 class Batch(_Resource):
     """``/events``: apply a batch of events to many profiles."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        _answer(resp, {"profiles": self._apply(req, organization, environment)})
+        where, body = self._batch(req, organization, environment)
+        _answer(resp, {"profiles": self._service.upsert_many(where, body)})
 
-    def _apply(self, req: Request, organization: str, environment: str) -> list[dict[str, Any]]:
+    def _batch(self, req: Request, organization: str, environment: str) -> tuple[Environment, dict[str, Any]]:
         where = self._service.environment(organization, environment)
         if kind := req.get_param("type"):
             # A sender that asks for a preflight must not find its events stored.
             raise InvalidData(f'query.type: found "{kind[:60]}", expected no type: a batch is always stored')
-        return self._service.upsert_many(where, self._body(req, "batch-request"))
+        return where, self._body(req, "batch-request")
 
 
 class Import(Batch):
-    """``/import/events``: the same without profiles in the answer."""
+    """``/import/events``: accept the same, to be applied after the answer."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        self._apply(req, organization, environment)
+        self._service.import_many(*self._batch(req, organization, environment))
         _answer(resp, {})
 
 
@@ -162,7 +170,7 @@ def _read(req: Request, limit: int) -> bytes:
         try:
             part = stream.read(missing)
         except OSError as error:
-            raise InvalidData(f"body: ended after {length - missing} of {length} bytes") from error
+            raise InvalidData(f"body: did not arrive whole, expected {length} bytes") from error
         if not part:
             raise InvalidData(f"body: ended after {length - missing} of {length} bytes, as its Content-Length says")
         parts.append(part)

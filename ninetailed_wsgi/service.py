@@ -6,28 +6,28 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import orjson
 
+from ninetailed_wsgi.arrival import check_profiles, prepared, short, times_of
 from ninetailed_wsgi.catalog import Catalog, ContentSource
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
+from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over, wants_lookup
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
-from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable, UnknownEnvironment
+from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
-
-MAX_BATCH_PROFILES = 50
-"""Distinct ``anonymousId`` of one batch (spec section 1)."""
+from ninetailed_wsgi.store.queue import ImportQueue, QueueState
 
 Step = tuple[Key, Event]
 
@@ -83,6 +83,7 @@ class ExperienceService:
         store: where profiles are kept.
         content: where published audiences and experiences come from.
         location: the location database, or None.
+        queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
         clock: now, in milliseconds since the epoch.
         new_id: makes a profile id.
@@ -98,6 +99,7 @@ class ExperienceService:
         store: Store,
         content: ContentSource,
         location: LocationDatabase | None = None,
+        queue: ImportQueue | None = None,
         environments: Collection[Environment] = (),
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
@@ -110,6 +112,8 @@ class ExperienceService:
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
+        self._queue = queue
+        self._consumer = Consumer(queue, self._apply_import) if queue else None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ExperienceService:
@@ -134,15 +138,26 @@ class ExperienceService:
             store=store,
             content=content,
             location=LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
+            queue=ImportQueue(
+                settings.data_dir,
+                limit=settings.import_queue,
+                synchronous=settings.sqlite_synchronous,
+                timeout=settings.store_timeout,
+            ),
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
         )
+
+    @property
+    def store(self) -> Store:
+        """Where the profiles are kept, for commands that go through all of them."""
+        return self._store
 
     def environment(self, organization: str, environment: str) -> Environment:
         """The environment of a request; UnknownEnvironment when it is not served here."""
         asked = Environment(organization, environment)
         if self._environments and asked not in self._environments:
             raise UnknownEnvironment(
-                f"no environment {_short(environment)} of organization {_short(organization)} is served here"
+                f"no environment {short(environment)} of organization {short(organization)} is served here"
             )
         return asked
 
@@ -152,6 +167,7 @@ class ExperienceService:
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
+        self._importing()
         self._store.check()
 
     def upsert(
@@ -168,8 +184,9 @@ class ExperienceService:
 
         A preflight answers the same and stores nothing. Returns ``profile``, ``experiences`` and ``changes``.
         """
+        self._importing()
         now = self._clock()
-        events = _prepared(body["events"], now)
+        events = prepared(body["events"], now)
         key = environment.key(self._new_id() if name is None else name)
         request = self._request(environment, now, preflight)
         features = (body.get("options") or {}).get("features") or ()
@@ -183,23 +200,34 @@ class ExperienceService:
 
     def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
+        self._importing()
         now = self._clock()
-        events = _prepared(body["events"], now)
-        names = [environment.key(event.body["anonymousId"]) for event in events]
-        distinct = list(dict.fromkeys(names))
-        if len(distinct) > MAX_BATCH_PROFILES:
-            raise InvalidData(
-                f"body.events: found {len(distinct)} different anonymousId, expected at most {MAX_BATCH_PROFILES}"
-            )
+        events = prepared(body["events"], now)
+        check_profiles(body["events"])
         request = self._request(environment, now)
-        for name in distinct:
-            self._find(request, name)
-        self._apply(request, list(zip(names, events, strict=True)))
+        distinct = self._apply_batch(request, environment, events)
         homes = dict.fromkeys(map(request.home, distinct))
         return [self._decided(request, home).data["profile"] for home in homes]
 
+    def import_many(self, environment: Environment, body: Mapping[str, Any]) -> None:
+        """Accept a batch as of `upsert_many`, to be applied soon, exactly once, whatever dies meanwhile."""
+        if self._queue is None or self._consumer is None:
+            self.upsert_many(environment, body)
+            return
+        now = self._clock()
+        times_of(body["events"], now)
+        check_profiles(body["events"])
+        accepted = {"at": now, "where": [environment.organization, environment.environment], "events": body["events"]}
+        self._queue.put(orjson.dumps(accepted))
+        self._consumer.wake()
+
+    def imports(self) -> QueueState | None:
+        """How many batches wait to be applied, and how long; None without a queue."""
+        return self._queue.state() if self._queue else None
+
     def get(self, environment: Environment, name: str) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
+        self._importing()
         return self._existing(self._request(environment, self._clock()), environment.key(name)).data
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
@@ -222,6 +250,49 @@ class ExperienceService:
         """Remove the profile with this id or alias, all its aliases and its history."""
         if not identity.delete(self._store, environment.key(name)):
             raise _not_found(name)
+
+    def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
+        """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
+
+        That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
+        ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
+        """
+        decided = self._existing(self._request(environment, self._clock()), environment.key(name))
+        record = decided.record
+        kept = {
+            "profile": decided.data["profile"],
+            "aliases": record["aliases"],
+            "device": record["device"],
+            "assignments": record["sticky"],
+            "lastActivity": record["updated"],
+        }
+        if events:
+            history = self._store.read(environment.key(record["id"])).history()
+            kept["events"] = [{"at": at, "event": event} for _, at, event in history]
+        return kept
+
+    # Imports
+
+    def _importing(self) -> None:
+        """What waits is applied by every process that serves, from its first request on: see `Consumer`."""
+        if self._consumer:
+            self._consumer.ensure()
+
+    def _apply_import(self, number: int, batch: bytes) -> None:
+        accepted = orjson.loads(batch)
+        environment = Environment(*accepted["where"])
+        arrived = prepared(accepted["events"], accepted["at"])
+        events = [replace(event, imported=(number, index)) for index, event in enumerate(arrived)]
+        self._apply_batch(self._request(environment, self._clock()), environment, events)
+
+    def _apply_batch(self, request: _Request, environment: Environment, events: Sequence[Event]) -> list[Key]:
+        """Apply events, each to the profile of its ``anonymousId``; the keys of these, in order of appearance."""
+        names = [environment.key(event.body["anonymousId"]) for event in events]
+        distinct = list(dict.fromkeys(names))
+        for name in distinct:
+            self._find(request, name)
+        self._apply(request, list(zip(names, events, strict=True)))
+        return distinct
 
     def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
         catalog = self.content(environment.organization, environment.environment)
@@ -397,32 +468,5 @@ class ExperienceService:
         return request.decided[key]
 
 
-def _prepared(bodies: Sequence[dict[str, Any]], now: int) -> list[Event]:
-    """The events of a request, ready to be applied; InvalidData names every time that is none."""
-    problems: list[str] = []
-    events = []
-    for index, body in enumerate(bodies):
-        try:
-            at = event_time(body, now)
-        except EventTimeError as error:
-            found = orjson.dumps(error.found).decode()
-            problems.append(
-                f"events[{index}].{error.member}: found {_short(found)}, "
-                "expected an ISO 8601 time or milliseconds since 1970-01-01"
-            )
-            continue
-        user_id = body["userId"] if body["type"] == "identify" else ""
-        agent = body["context"].get("userAgent")
-        device = device_type(agent) if isinstance(agent, str) else None
-        events.append(Event(at, body, orjson.dumps(body), message_key(body["messageId"]), user_id, device))
-    if problems:
-        raise InvalidData(problems[:10])
-    return events
-
-
 def _not_found(name: str) -> ProfileNotFound:
-    return ProfileNotFound(f"no profile has the id or alias {_short(name)}")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 100 else text[:97] + "..."
+    return ProfileNotFound(f"no profile has the id or alias {short(name)}")

@@ -154,7 +154,7 @@ def _network(item: str) -> str:
         hint = (
             f"; did you mean {right}?"
             if right
-            else ", such as 10.0.0.0/8, ::1, or {UNIX_SOCKET} for a proxy on a Unix socket"
+            else f", such as 10.0.0.0/8, ::1, or {UNIX_SOCKET} for a proxy on a Unix socket"
         )
         raise ValueError(f"IP addresses or networks, which {item!r} is not{hint}") from None
     return item
@@ -241,6 +241,12 @@ class Settings:
         "Database files that profiles are spread over; writers of different files never wait for each other.",
     )
     store_timeout: float = _option(5.0, _seconds, "SECONDS", "How long a writer waits for its turn before it gives up.")
+    import_queue: int = _option(
+        10_000,
+        _whole(1, 1_000_000),
+        "N",
+        "Batches of `/import/events` that may wait to be applied; while so many wait, another one is answered 503.",
+    )
     content_locale: str | None = _option(
         None, _text_or_none, "LOCALE", "Locale that is read from a Contentful export; default: the export's own."
     )

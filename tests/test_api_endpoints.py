@@ -641,6 +641,16 @@ def test_a_service_that_can_serve_says_so(api: Api, path: str) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
+def test_the_log_says_why_requests_are_answered_503_once_for_many(
+    make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = make_server(store=BrokenStore(StoreUnavailable("the disk is full"))).environment()
+    answers = [api.send("/profiles", {"events": [page()]}) for _ in range(5)]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    traceparent = answers[0].headers["traceparent"]
+    assert said == [f"requests are answered 503: the disk is full; traceparent {traceparent}"]
+
+
 def test_readiness_is_503_with_the_reason_while_the_store_cannot_serve_and_the_process_lives(
     make_server: MakeServer,
 ) -> None:

@@ -355,6 +355,18 @@ def test_check_warns_of_a_data_folder_that_others_can_read(tmp_path: Path, capsy
     assert found["data folder"].startswith("warn ")
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_check_ends_with_one_for_a_folder_of_something_else(
+    mode: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").touch()
+    tmp_path.chmod(mode)
+    status, found = check(capsys, "--data-dir", str(tmp_path))
+    assert (status, found["data folder"].split()[0]) == (1, "fail")
+    assert "holds other files and no store" in found["data folder"]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == mode
+
+
 def test_check_warns_of_no_location_database_and_of_an_old_one(tmp_path: Path) -> None:
     database = write_database(tmp_path / "city.mmdb")
     in_a_while = datetime.now(UTC) + timedelta(days=31, hours=1)
@@ -373,6 +385,24 @@ def test_check_ends_with_one_for_a_location_database_that_cannot_be_opened(
     status, found = check(capsys, "--data-dir", str(tmp_path), "--geoip-database", str(tmp_path / "broken.mmdb"))
     assert status == 1
     assert found["location"].startswith("fail ")
+
+
+def test_check_shows_letters_that_the_terminal_lacks_by_their_codes(tmp_path: Path) -> None:
+    content = {"audiences": [{"id": "tea", "name": "Tee – 茶", "rules": {"any": []}}], "experiences": []}
+    (tmp_path / "content.json").write_text(json.dumps(content))
+    ended = run("check", "--content", "content.json", folder=tmp_path, PYTHONIOENCODING="latin-1")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert r"audience tea: Tee \u2013 \u8336" in ended.stdout
+
+
+def test_check_ends_quietly_when_its_reader_has_seen_enough(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        ended = subprocess.run(
+            ninetailed("check"), cwd=tmp_path, env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=60
+        )
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_check_lists_wrong_settings_and_ends_with_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,16 @@ def test_the_terminal_asks_for_organization_and_environment(
     assert "expected an organization, a slash, an environment" in capsys.readouterr().err
 
 
-def test_the_terminal_says_that_there_is_no_such_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "org/main", "anna", "--data-dir", str(tmp_path / "data")]) == 1
+def test_the_terminal_says_that_there_is_no_such_profile(
+    make_server: Callable[..., Server], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", "org/main", "anna", "--data-dir", str(make_server().folder)]) == 1
     assert capsys.readouterr().err == "ninetailed-wsgi: no profile has the id or alias anna\n"
+
+
+def test_the_terminal_makes_no_store_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "absent", tmp_path / "empty"):
+        assert main(["explain", "org/main", "anna", "--data-dir", str(folder)]) == 2
+        assert f"no profiles are stored in {folder} (--data-dir)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]

@@ -174,6 +174,11 @@ def test_a_network_with_bits_beyond_its_mask_is_answered_with_the_network_that_w
     assert "did you mean 10.0.0.0/8?" in problem
 
 
+def test_what_is_no_network_at_all_is_answered_with_examples() -> None:
+    (problem,) = problems_of(trusted_proxies="proxy.example.com")
+    assert problem.endswith("such as 10.0.0.0/8, ::1, or unix for a proxy on a Unix socket")
+
+
 def test_all_problems_come_at_once_wherever_they_are() -> None:
     problems = problems_of({"NINETAILED_WORKERS": "none", "NINETAILED_DATADIR": "x"}, bind="x", thread=1)
     assert [problem.split(":")[0] for problem in problems] == [

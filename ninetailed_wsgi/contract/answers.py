@@ -29,24 +29,31 @@ class Answer(NamedTuple):
             return ABSENT
 
 
-def problems(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> list[str]:
-    """Everything in which an answer is not what a step of a case expects; empty: nothing.
+def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> list[str]:
+    """Where status and body are not what a step of a case expects, a line each.
 
     Args:
         step: the step, as ``fixtures/cases/README.md`` describes it.
         earlier: the bodies of the answers up to this one, which it ends with.
     """
-    request, expected = step["request"], step["expect"]
+    expected = step["expect"]
     found: list[str] = []
     if answer.status != expected["status"]:
         found.append(f"status: found {answer.status}, expected {expected['status']}")
-    found += _outside_schema(request["method"], request["path"], answer)
     if "body" in expected:
         found += differences(expected["body"], earlier[-1], earlier, "body")
-    headers = {name.lower(): value for name, value in expected.get("headers", {}).items()}
-    found += differences(headers, dict(answer.headers), earlier, "headers")
-    found += _hidden_from_pages(request, answer)
     return found
+
+
+def unfit(step: Mapping[str, Any], answer: Answer) -> list[str]:
+    """Where an answer, whatever it says, breaks its schema, lacks headers or is kept from the page that asked."""
+    request = step["request"]
+    expected = {name.lower(): value for name, value in step["expect"].get("headers", {}).items()}
+    return [
+        *_outside_schema(request["method"], request["path"], answer),
+        *differences(expected, dict(answer.headers), (), "headers"),
+        *_hidden_from_pages(request, answer),
+    ]
 
 
 def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
@@ -76,7 +83,7 @@ def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, wh
         yield f"{path}: found {_shown(found)}, expected {_shown(expected)}"
 
 
-def _pointed_at(answers: Sequence[Any], pointer: str) -> Any:
+def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
     """What a JSON Pointer (RFC 6901) into the list of answers leads to; ABSENT where it leads nowhere."""
     value: Any = answers
     for step in pointer.split("/")[1:]:
@@ -88,7 +95,7 @@ def _pointed_at(answers: Sequence[Any], pointer: str) -> Any:
 
 
 def _same(pointer: str, found: Any, answers: Sequence[Any]) -> bool:
-    return found is not ABSENT and bool(found == _pointed_at(answers, pointer))
+    return found is not ABSENT and bool(found == pointed_at(answers, pointer))
 
 
 COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
@@ -96,7 +103,7 @@ COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
     "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
     "$exactly": lambda argument, found, answers: False,  # differences() goes on inside instead
     "$same": _same,
-    "$other": lambda pointer, found, answers: found is not ABSENT and found != _pointed_at(answers, pointer),
+    "$other": lambda pointer, found, answers: found is not ABSENT and found != pointed_at(answers, pointer),
     "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
     "$near": lambda number, found, answers: isinstance(found, int | float) and abs(found - number) < 1e-6,
 }
@@ -156,7 +163,8 @@ def _hidden_from_pages(request: Mapping[str, Any], answer: Answer) -> Iterator[s
     for header, values in wanted.items():
         given = _listed(answer.headers.get(header, ""))
         if "*" not in given and (missing := values - given):
-            yield f"headers.{header}: found {answer.headers.get(header, 'nothing')}, expected {', '.join(sorted(missing))}"
+            lacking = ", ".join(sorted(missing))
+            yield f"headers.{header}: found {answer.headers.get(header, 'nothing')}, expected {lacking}"
 
 
 def _listed(header: str) -> set[str]:

@@ -73,22 +73,27 @@ def marked(case: Case, mark: str) -> list[dict[str, Any]]:
     return steps
 
 
+def profile_name(path: str) -> str:
+    """The name of the profile that a path leads to; empty where it leads to none."""
+    return unquote(path.removeprefix(PROFILE)) if path.startswith(PROFILE) else ""
+
+
 def batch_names(body: object) -> list[str]:
     """The profiles that the events of a batch name."""
     return [event["anonymousId"] for event in _events(body) if _is_name(event.get("anonymousId"))]
 
 
 def _names(request: Mapping[str, Any]) -> Iterator[str]:
-    if request["path"].startswith(PROFILE):
-        yield unquote(request["path"].removeprefix(PROFILE))
+    if name := profile_name(request["path"]):
+        yield name
     for event in _events(request.get("body")):
         yield from (event[member] for member in ("anonymousId", "userId") if _is_name(event.get(member)))
 
 
 def _mark_request(request: dict[str, Any], mark: str) -> None:
-    name = request["path"].removeprefix(PROFILE)
-    if name and name != request["path"]:
-        request["path"] = PROFILE + mark + name
+    name = profile_name(request["path"])
+    if name and not name.startswith("{"):
+        request["path"] = PROFILE + mark + request["path"].removeprefix(PROFILE)
     for event in _events(request.get("body")):
         for member in ("anonymousId", "userId", "messageId"):
             if _is_name(event.get(member)):

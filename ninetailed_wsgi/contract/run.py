@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, urlencode
 
-from ninetailed_wsgi.contract.answers import ABSENT, Answer, problems
-from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked
+from ninetailed_wsgi.contract.answers import ABSENT, Answer, pointed_at, unfit, unmet
+from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked, profile_name
 from ninetailed_wsgi.contract.target import NoAnswer
 
 Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
@@ -130,24 +131,30 @@ class Run:
     def _first_breach(self, steps: Sequence[Mapping[str, Any]]) -> Breach | None:
         answers: list[Any] = []
         for number, step in enumerate(steps, start=1):
-            sent = self._request(step["request"])
-            end = time.monotonic() + step.get("within", 0)
-            while True:
-                answer: Answer | None = None
-                try:
-                    answer = self._exchange(sent)
-                    found = problems(step, answer, [*answers, answer.document()])
-                except NoAnswer as error:
-                    found = [str(error)]
-                if not found or time.monotonic() >= end:
-                    break
-                time.sleep(_PAUSE)
+            sent = self._request(step["request"], answers)
+            answer: Answer | None = None
+            try:
+                answer, found = self._answer(step, sent, answers)
+            except NoAnswer as error:
+                found = [str(error)]
             if found or answer is None:
                 return Breach((number, len(steps)), sent, step["expect"], answer, found)
             answers.append(answer.document())
         return None
 
-    def _request(self, request: Mapping[str, Any]) -> Sent:
+    def _answer(self, step: Mapping[str, Any], sent: Sent, answers: Sequence[Any]) -> tuple[Answer, list[str]]:
+        """The answer to a step, asked for again as long as the step allows, and what is wrong with it."""
+        end = time.monotonic() + step.get("within", 0)
+        while True:
+            answer = self._exchange(sent)
+            found = unmet(step, answer, [*answers, answer.document()])
+            # Not there yet, or not all of it; any other answer will not get better.
+            if not found or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
+                return answer, found + unfit(step, answer)
+            time.sleep(_PAUSE)
+
+    def _request(self, request: Mapping[str, Any], answers: Sequence[Any]) -> Sent:
+        path = re.sub(r"\{(.+?)\}", lambda found: _in_path(pointed_at(answers, found[1])), request["path"])
         query = f"?{urlencode(request['query'])}" if "query" in request else ""
         body: bytes | None = None
         headers: dict[str, str] = {}
@@ -158,9 +165,9 @@ class Run:
             headers[next((known for known in headers if known.lower() == name.lower()), name)] = value
         if request["method"] == "POST":
             # Also where it should be refused, or is a preflight: a server that stores it all the same is cleaned up.
-            name = unquote(request["path"].removeprefix(PROFILE)) if request["path"].startswith(PROFILE) else ""
-            self._made |= dict.fromkeys([*([name] if name else batch_names(request.get("body")))])
-        return Sent(request["method"], self._prefix + request["path"] + query, headers, body)
+            name = profile_name(path)
+            self._made |= dict.fromkeys([name] if name else batch_names(request.get("body")))
+        return Sent(request["method"], self._prefix + path + query, headers, body)
 
     def _exchange(self, sent: Sent) -> Answer:
         answer = self._send(sent.method, sent.path, sent.body, sent.headers)
@@ -179,6 +186,10 @@ def claims_of(send: Send) -> tuple[str, ...]:
     info = document.get("info") if isinstance(document, dict) else None
     claimed = info.get("x-claims") if isinstance(info, dict) else None
     return tuple(claim for claim in CLAIMS if isinstance(claimed, list) and claim in claimed)
+
+
+def _in_path(value: object) -> str:
+    return quote(value, safe="") if isinstance(value, str) else "nothing"
 
 
 def _answered_ids(answer: Answer) -> Iterator[str]:

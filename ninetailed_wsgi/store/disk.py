@@ -21,6 +21,7 @@ import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
+from ninetailed_wsgi.store import upkeep
 from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key
 
 FORMAT = 1
@@ -32,6 +33,8 @@ _PUT = (
     f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
 )
+_COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
+_HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 _NEXT_DOCUMENTS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 
 
@@ -52,8 +55,24 @@ class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
         return super().fetch(mode, filename, value, read)
 
 
-class _Rows(diskcache.Cache):  # type: ignore[misc]
+class Rows(diskcache.Cache):  # type: ignore[misc]
     """diskcache's Cache with two statements of ours, straight on its table; all else is done by diskcache."""
+
+    def __init__(self, directory: str, *, synchronous: int, **settings: Any) -> None:
+        self._synchronous = synchronous
+        super().__init__(directory, sqlite_synchronous=synchronous, **settings)
+
+    def reset(self, key: str, value: Any = diskcache.core.ENOVAL, update: bool = True) -> Any:
+        """Every new connection takes its settings from the file, where whoever opened it last has left their own.
+
+        A look at the store while a service runs, by another process with other settings, must not make it less durable.
+        """
+        return super().reset(key, self._synchronous if key == "sqlite_synchronous" else value, update)
+
+    def sql(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """A statement of ours, inside a transaction or as one of its own."""
+        cursor: sqlite3.Cursor = self._sql(statement, values)
+        return cursor
 
     def put(self, key: bytes, value: bytes) -> None:
         """Inside a transaction, what ``set`` does, in one statement instead of two and a tenth of the Python."""
@@ -68,7 +87,7 @@ class _Rows(diskcache.Cache):  # type: ignore[misc]
 class _Shard(NamedTuple):
     """An open shard, and which file that is: writes to a file that was removed or replaced would be lost unnoticed."""
 
-    cache: _Rows
+    cache: Rows
     file: Path
     identity: tuple[int, int] | None
 
@@ -132,7 +151,8 @@ class DiskStore:
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
         for shard in range(len(self._shards)):
-            for stored in self._stored_documents(shard):
+            for _, value in self._stored_documents(shard):
+                stored = _load(value)
                 key = _key_of(stored.pop("key"))
                 stored.pop("history", None)
                 if organization in (None, key.organization) and environment in (None, key.environment):
@@ -152,9 +172,42 @@ class DiskStore:
                     opened.cache.close()
             self._shards = [None] * len(self._shards)
 
+    # What the commands need of all of it.
+
+    def count(self) -> int:
+        """How many documents there are, pointers included."""
+        found = 0
+        for shard in range(len(self._shards)):
+            with self._serving(shard) as cache:
+                found += cache.sql(_COUNT, (_DOCUMENT, _HISTORY)).fetchone()[0]
+        return found
+
+    def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
+        """Every document, with the number of events kept of it and the bytes of both, in no order."""
+        for shard in range(len(self._shards)):
+            for row_key, value in self._stored_documents(shard):
+                first = _HISTORY + row_key[len(_DOCUMENT) :]
+                with self._serving(shard) as cache:
+                    (history,) = cache.sql(_HISTORY_BYTES, (first, first + b"\xff" * 9)).fetchone()
+                stored = _load(value)
+                key, kept = _key_of(stored.pop("key")), stored.pop("history", [0, 0])
+                yield key, stored, min(kept[1] - kept[0], self._history_events), len(value) + history
+
+    def compact(self) -> Iterator[tuple[int, int]]:
+        """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
+        for file in self._all_files():
+            yield upkeep.compact(file, self._timeout)
+
+    def disk_usage(self) -> Iterator[int]:
+        """The bytes that each SQLite file of the folder takes."""
+        return map(upkeep.bytes_on_disk, self._all_files())
+
+    def _all_files(self) -> list[Path]:
+        return sorted(self._folder.glob(f"*/{diskcache.core.DBNAME}"))  # imports that wait lie here too
+
     # One key
 
-    def _update_one(self, cache: _Rows, key: Key, digest: bytes, fold: Fold) -> None:
+    def _update_one(self, cache: Rows, key: Key, digest: bytes, fold: Fold) -> None:
         document, kept = _load_document(cache, digest)
         entry = Entry(document, kept[1], lambda: self._history(cache, digest, kept) or [])
         write = fold(key, entry)
@@ -172,14 +225,14 @@ class DiskStore:
             del stored["history"]
         cache.put(_DOCUMENT + digest, orjson.dumps(stored))
 
-    def _stored_documents(self, shard: int) -> Iterator[dict[str, Any]]:
+    def _stored_documents(self, shard: int) -> Iterator[tuple[bytes, bytes]]:
         after = _DOCUMENT
         while True:
             with self._serving(shard) as cache:
                 rows = cache.documents(after)
             if not rows:
                 return
-            yield from (_load(value) for _, value in rows)
+            yield from rows
             after = rows[-1][0]
 
     # History: rows of the events that were written together, keyed by the ordinal of their first event. The document
@@ -194,7 +247,7 @@ class DiskStore:
                     return entries
         raise StoreUnavailable("the history of a profile is being rewritten faster than it can be read")
 
-    def _history(self, cache: _Rows, digest: bytes, kept: list[int]) -> list[HistoryEntry] | None:
+    def _history(self, cache: Rows, digest: bytes, kept: list[int]) -> list[HistoryEntry] | None:
         ordinal, end = kept[:2]
         first, since = end - self._history_events, self._since()
         entries: list[HistoryEntry] = []
@@ -206,7 +259,7 @@ class DiskStore:
             ordinal += len(row)
         return entries
 
-    def _append(self, cache: _Rows, digest: bytes, kept: list[int], events: Sequence[HistoryEvent]) -> list[int]:
+    def _append(self, cache: Rows, digest: bytes, kept: list[int], events: Sequence[HistoryEvent]) -> list[int]:
         if len(events) > self._history_events:
             first, end, *_ = self._drop_history(cache, digest, kept)
             surplus = len(events) - self._history_events
@@ -229,7 +282,7 @@ class DiskStore:
     def _since(self) -> int:
         return self._clock() - self._history_days * DAY
 
-    def _drop_history(self, cache: _Rows, digest: bytes, kept: list[int]) -> list[int]:
+    def _drop_history(self, cache: Rows, digest: bytes, kept: list[int]) -> list[int]:
         ordinal, end = kept[:2]
         while ordinal < end:
             row = _load(cache.pop(_row_key(digest, ordinal)))
@@ -239,7 +292,7 @@ class DiskStore:
     # Shards
 
     @contextlib.contextmanager
-    def _serving(self, shard: int) -> Iterator[_Rows]:
+    def _serving(self, shard: int) -> Iterator[Rows]:
         """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
         cache = self._shard(shard % len(self._shards))
         try:
@@ -248,10 +301,10 @@ class DiskStore:
             # A connection that failed may be left inside a transaction.
             with contextlib.suppress(sqlite3.Error):
                 cache.close()
-            raise StoreUnavailable(f"the store cannot serve now: {_cause(error)}") from error
+            raise StoreUnavailable(f"the store cannot serve now: {first_cause(error)}") from error
 
     @contextlib.contextmanager
-    def _transaction(self, shard: int, digest: bytes) -> Iterator[_Rows]:
+    def _transaction(self, shard: int, digest: bytes) -> Iterator[Rows]:
         with self._serving(shard) as cache, contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(cache.transact())
@@ -263,14 +316,14 @@ class DiskStore:
                     # Others got through to this very profile meanwhile: it is busy, the store is not stuck.
                     if cache.get(_DOCUMENT + digest) != before:
                         raise ProfileOverload("too many requests write this profile at the same time") from None
-                    raise StoreUnavailable(f"the store cannot be written now: {_cause(error)}") from None
+                    raise StoreUnavailable(f"the store cannot be written now: {first_cause(error)}") from None
             yield cache
 
-    def _shard(self, shard: int) -> _Rows:
+    def _shard(self, shard: int) -> Rows:
         if self._pid != os.getpid():
             self._after_fork()
         opened = self._shards[shard]
-        if opened is None or _identity(opened.file) != opened.identity:
+        if opened is None or file_identity(opened.file) != opened.identity:
             opened = self._open(shard)
         return opened.cache
 
@@ -278,27 +331,14 @@ class DiskStore:
         file = self._folder / f"{shard:03d}" / diskcache.core.DBNAME
         with self._open_lock:
             opened = self._shards[shard]
-            if opened is not None and _identity(file) == opened.identity:
+            if opened is not None and file_identity(file) == opened.identity:
                 return opened
             self._check_folder()
             try:
-                file.parent.mkdir(mode=0o700, exist_ok=True)
-                with self._unlocked(file):
-                    cache = _Rows(
-                        str(file.parent),
-                        timeout=self._timeout / 2,  # a transaction is tried twice
-                        disk=_BytesOnly,
-                        eviction_policy="none",
-                        cull_limit=0,
-                        sqlite_synchronous=self._synchronous,
-                        # Without a memory map a file cut short is an error, not the death of the process.
-                        sqlite_mmap_size=0,
-                        # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
-                        sqlite_cache_size=64,
-                    )
+                cache = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
             except (sqlite3.Error, diskcache.Timeout, OSError) as error:
-                raise StoreUnavailable(f"the store file {file} cannot be opened: {_cause(error)}") from error
-            opened = self._shards[shard] = _Shard(cache, file, _identity(file))
+                raise StoreUnavailable(f"the store file {file} cannot be opened: {first_cause(error)}") from error
+            opened = self._shards[shard] = _Shard(cache, file, file_identity(file))
             return opened
 
     def _check_folder(self) -> None:
@@ -314,20 +354,6 @@ class DiskStore:
                 f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
             )
 
-    @contextlib.contextmanager
-    def _unlocked(self, file: Path) -> Iterator[None]:
-        """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
-
-        The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
-        """
-        with contextlib.closing(sqlite3.connect(file, timeout=self._timeout, isolation_level=None)) as connection:
-            connection.execute("PRAGMA auto_vacuum = FULL")  # as diskcache has it, which would come too late
-            with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
-                connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-            yield
-
     def _after_fork(self) -> None:
         # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
         self._inherited.append(self._shards)
@@ -336,19 +362,61 @@ class DiskStore:
         self._pid = os.getpid()
 
 
+def examine(folder: Path) -> int | None:
+    """The number of shards of the store in a folder, None where there is no store yet; changes nothing.
+
+    Raises:
+        SettingsError: the folder holds other files, or a store of another version of this software.
+        OSError: the folder cannot be read.
+    """
+    # Listed before the look for store.json: another process may be making the same store.
+    foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name != "lost+found"]
+    if (folder / "store.json").exists():
+        return _read_description(folder)
+    if foreign:
+        raise SettingsError([f"data_dir: {folder} holds other files and no store; name an empty or a new folder"])
+    return None
+
+
+def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
+    """Open one SQLite file of a diskcache folder, made when missing; every file of the data folder is opened here."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    with _unlocked(file, timeout):
+        return Rows(
+            str(file.parent),
+            timeout=timeout / 2,  # a transaction is tried twice
+            disk=_BytesOnly,
+            eviction_policy="none",
+            cull_limit=0,
+            synchronous=synchronous,
+            # Without a memory map a file cut short is an error, not the death of the process.
+            sqlite_mmap_size=0,
+            # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
+            sqlite_cache_size=64,
+        )
+
+
+@contextlib.contextmanager
+def _unlocked(file: Path, timeout: float) -> Iterator[None]:
+    """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
+
+    The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
+    """
+    with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = FULL")  # as diskcache has it, which would come too late
+        with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        yield
+
+
 def _prepare(folder: Path, shards: int) -> int:
     """Make the folder a store, or check that it is one; the number of its shards."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Listed before the look for store.json: another process may be making the same store.
-        foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name != "lost+found"]
-        description = folder / "store.json"
-        if not description.exists():
-            if foreign:
-                raise SettingsError(
-                    [f"data_dir: {folder} holds other files and no store; name an empty or a new folder"]
-                )
-            _write_once(description, orjson.dumps({"format": FORMAT, "shards": shards}))
+        if examine(folder) is None:
+            _write_once(folder / "store.json", orjson.dumps({"format": FORMAT, "shards": shards}))
         os.chmod(folder, folder.stat().st_mode & 0o700)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             raise SettingsError([f"data_dir: {folder} is not writable"])
@@ -386,7 +454,7 @@ def _write_once(file: Path, content: bytes) -> None:
             os.link(handle.name, file)
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def file_identity(file: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(file)
     except OSError:
@@ -394,7 +462,7 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _cause(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
     """What went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
     while isinstance(error.__context__, sqlite3.Error):
         error = error.__context__
@@ -420,7 +488,7 @@ def _row_key(digest: bytes, ordinal: int) -> bytes:
     return _HISTORY + digest + ordinal.to_bytes(8, "big")
 
 
-def _load_document(cache: _Rows, digest: bytes) -> tuple[Document | None, list[int]]:
+def _load_document(cache: Rows, digest: bytes) -> tuple[Document | None, list[int]]:
     """A document without what only the store knows of it, and which part of its history is kept."""
     stored = _load(cache.get(_DOCUMENT + digest))
     if stored is None:

@@ -18,7 +18,7 @@ these steps first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple, TypeGuard
 
@@ -251,15 +251,36 @@ def _canonical_of_circle(store: Store, source: Key) -> Key | None:
     return None
 
 
-def delete(store: Store, key: Key) -> bool:
-    """Remove the profile that an id or alias stands for, its history and all its aliases; whether there was one."""
-    while (found := resolve(store, key)).record is not None:
+def profiles(store: Store, documents: Iterable[tuple[Key, Document]]) -> Iterator[Key]:
+    """The keys of the profiles among stored documents, each once; unfinished merges met on the way are finished."""
+    for key, document in documents:
+        if "into" in document:
+            found = resolve(store, key)
+            if found.record is not None and found.key == key:
+                yield key
+        elif "to" not in document:
+            yield key
+
+
+def settle(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
+    """Finish every merge and deletion among stored documents that was cut off."""
+    for key, document in documents:
+        if "into" in document:
+            finish_merge(store, key)
+
+
+def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda record: True) -> bool:
+    """Remove the profile that an id or alias stands for, its history and all its aliases; whether there was one.
+
+    A record of which ``only_if`` says no stays; it is asked in the very step that decides the deletion.
+    """
+    while (found := resolve(store, key)).record is not None and only_if(found.record):
         marked = False
 
         def mark(_: Key, entry: Entry) -> Write | None:
             nonlocal marked
-            marked = _is_profile(entry.document)
-            return Write({**entry.document, "into": None}) if _is_profile(entry.document) else None
+            marked = _is_profile(entry.document) and only_if(entry.document)
+            return Write({**entry.document, "into": None}) if _is_profile(entry.document) and marked else None
 
         store.update([found.key], mark)
         if marked:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from support import Server
+
+from ninetailed_wsgi.contract.answers import differences
 
 from .cases import load_cases
 
@@ -40,49 +41,6 @@ def test_case_is_answered_as_expected(server: Server, case: dict[str, Any]) -> N
         if answer.status_code != expected["status"]:
             problems.insert(0, f"status: {answer.status_code}, expected {expected['status']}")
         assert not problems, f"{case['name']}; step {number}: {problems}; answer: {answer.text}"
-
-
-def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
-    """Where an answer is not as the case expects it; the README of fixtures/cases tells what a case may say."""
-    if isinstance(expected, dict) and len(expected) == 1 and next(iter(expected)) in COMPARISONS:
-        ((name, argument),) = expected.items()
-        if name == "$exactly":
-            yield from differences(argument, found, answers, path, whole=True)
-        elif not COMPARISONS[name](argument, found, answers):
-            yield f"{path}: {found!r}, expected {expected}"
-    elif isinstance(expected, dict) and isinstance(found, dict):
-        for key, value in expected.items():
-            yield from differences(value, found.get(key, ABSENT), answers, f"{path}.{key}", whole)
-        if whole and (more := found.keys() - expected.keys()):
-            yield f"{path}: also has {sorted(more)}"
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for index, (value, item) in enumerate(zip(expected, found, strict=True)):
-            yield from differences(value, item, answers, f"{path}[{index}]", whole)
-    # In Python true equals 1, in JSON it does not.
-    elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
-        yield f"{path}: {found!r}, expected {expected!r}"
-
-
-ABSENT = object()
-
-
-def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
-    """What a JSON Pointer (RFC 6901) into the list of answers leads to."""
-    value: Any = answers
-    for step in pointer.split("/")[1:]:
-        value = value[int(step)] if isinstance(value, Sequence) else value[step.replace("~1", "/").replace("~0", "~")]
-    return value
-
-
-COMPARISONS: dict[str, Any] = {
-    "$any": lambda argument, found, answers: (found is not ABSENT) is argument,
-    "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
-    "$exactly": None,
-    "$same": lambda pointer, found, answers: found == pointed_at(answers, pointer),
-    "$other": lambda pointer, found, answers: found is not ABSENT and found != pointed_at(answers, pointer),
-    "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
-    "$near": lambda number, found, answers: isinstance(found, int | float) and abs(found - number) < 1e-6,
-}
 
 
 @pytest.mark.parametrize("area", AREAS)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -182,6 +183,28 @@ def test_others_are_served_while_a_client_stalls_in_the_middle_of_its_body(serve
         at_once(*[post] * THREADS)
         slow.sendall(body[20:])
         assert read_answer(slow).status == 200
+
+
+@pytest.mark.usefixtures("same_workers")
+def test_others_are_served_at_once_while_connections_are_open_that_say_nothing(server: Server) -> None:
+    silent = [server.socket() for _ in range(20)]  # as browsers open them ahead of need
+    started = time.monotonic()
+    for _ in range(4):
+        assert server.call("GET", "/health/live").status == 200
+    assert time.monotonic() - started < 4  # gunicorn's own worker took 25 seconds
+    for connection in silent:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert read_answer(connection).status == 200
+        connection.close()
+
+
+def test_the_service_ends_at_once_though_connections_are_open_that_say_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "1") as server, server.socket():
+        assert server.call("GET", "/health/live").status == 200
+        started = time.monotonic()
+        server.process.terminate()
+        server.process.wait(30)
+        assert time.monotonic() - started < 6  # it would wait for 8 seconds, and 75 without a bound
 
 
 @pytest.mark.usefixtures("same_workers")

@@ -242,6 +242,23 @@ def test_the_chosen_durability_holds_in_every_thread(make_disk: MakeDisk, settin
     assert found == [value, value]
 
 
+def test_who_opens_the_same_folder_less_durably_leaves_the_others_as_durable_as_they_were(make_disk: MakeDisk) -> None:
+    store = make_disk(shards=1, synchronous="FULL")
+    put(store, key(), {})
+    make_disk(shards=1, synchronous="NORMAL").read(key())
+    found: list[int] = []
+
+    def ask() -> None:
+        [opened] = store._shards
+        assert opened is not None
+        found.append(opened.cache._con.execute("PRAGMA synchronous").fetchone()[0])
+
+    thread = threading.Thread(target=ask)  # a new thread has a new connection
+    thread.start()
+    thread.join()
+    assert found == [2]
+
+
 # Several threads and processes
 
 

@@ -1,0 +1,89 @@
+"""What the OpenAPI document shows as examples: a request and an answer of each kind, by the name of its schema.
+
+Tests hold each against its schema, and the requests against the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+_LIBRARY: Json = {"library": {"name": "Ninetailed React Analytics SDK", "version": "7.26.0"}}
+_PAGE: Json = {
+    "path": "/pricing",
+    "query": {"utm_source": "newsletter"},
+    "referrer": "https://search.example/",
+    "search": "?utm_source=newsletter",
+    "url": "https://shop.example/pricing?utm_source=newsletter",
+}
+
+
+def _event(type_: str, message_id: str, **members: Any) -> Json:
+    return {"type": type_, "channel": "web", "messageId": message_id, "context": _LIBRARY, **members}
+
+
+_PAGE_VIEW = _event("page", "0e2f4b0c-6f0a-4d2e-9d6b-0d8a6f3f6c01", properties=_PAGE)
+_IDENTIFY = _event("identify", "5d0d2f7e-51c4-44a6-8f0b-0b2b6a1c7e02", userId="customer-1001", traits={"plan": "pro"})
+_TRACK = _event("track", "b1a0c9de-6f8a-4f2b-a1c3-7d5e9f0b3c03", event="order_completed", properties={"total": 120})
+
+REQUESTS: dict[str, dict[str, Json]] = {
+    "profile-request": {
+        "pageView": {
+            "summary": "A visitor views a page; their location is wanted",
+            "value": {"events": [_PAGE_VIEW], "options": {"features": ["location"]}},
+        },
+        "identify": {
+            "summary": "A visitor signs in: customer-1001 becomes an alias of the profile",
+            "value": {"events": [_IDENTIFY, _TRACK], "options": {}},
+        },
+    },
+    "batch-request": {
+        "import": {
+            "summary": "Two visitors, whom their anonymousId names; one event happened in the past",
+            "value": {
+                "events": [
+                    {**_IDENTIFY, "anonymousId": "anna", "channel": "server"},
+                    {**_TRACK, "anonymousId": "ben", "channel": "server", "timestamp": "2024-05-06T07:08:09.123Z"},
+                ]
+            },
+        }
+    },
+}
+"""Examples of request bodies, as the ``examples`` of a media type: by schema, then by name."""
+
+_PROFILE: Json = {
+    "id": "9f2b1c6d0e3a4857b1c2d3e4f5a6978812ab34cd56ef7890a1b2c3d4e5f60718",
+    "stableId": "9f2b1c6d0e3a4857b1c2d3e4f5a6978812ab34cd56ef7890a1b2c3d4e5f60718",
+    "random": 0.4223,
+    "audiences": ["pricing-visitors"],
+    "traits": {"plan": "pro"},
+    "location": {"city": "Berlin", "country": "Germany", "countryCode": "DE", "continent": "EU"},
+    "session": {
+        "id": "5c1f7b0e-0c3d-4a53-8f0e-6d1f2b3c4d5e",
+        "isReturningVisitor": False,
+        "landingPage": _PAGE,
+        "count": 1,
+        "activeSessionLength": 12.5,
+        "averageSessionLength": 12.5,
+    },
+}
+_VARIABLE: Json = {
+    "key": "headline",
+    "type": "Variable",
+    "value": "Welcome back",
+    "meta": {"experienceId": "pricing-offer", "variantIndex": 1},
+}
+_SELECTED: Json = {"experienceId": "pricing-offer", "variantIndex": 1, "variants": {"hero": "hero-offer"}}
+
+
+def _answer(data: Json) -> Json:
+    return {"data": data, "error": None, "message": "ok"}
+
+
+ANSWERS: dict[str, Json] = {
+    "profile-response": _answer({"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE]}),
+    "batch-response": _answer({"profiles": [_PROFILE]}),
+    "empty-response": _answer({}),
+}
+"""An example of each answer that succeeds, by schema."""

@@ -1,0 +1,73 @@
+"""A line that says how far a long command is: rewritten in place on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+_EVERY = {True: 0.1, False: 10.0}  # seconds between two lines, by whether it is a terminal
+
+
+class Progress:
+    """Tells how much of some work is done, how fast it goes and how long it will take.
+
+    Args:
+        out: where the line goes, as a rule the standard error.
+        unit: what is counted, in the plural.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(self, out: TextIO, unit: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out = out
+        self._unit = unit
+        self._clock = clock
+        self._terminal = out.isatty()
+        self._began = self._told = clock()
+        self._first: tuple[int, float] | None = None
+        self._width = 0
+
+    def at(self, done: int, fraction: float | None = None) -> None:
+        """Say where the work is, unless that was said a moment ago.
+
+        Args:
+            done: how many units are done.
+            fraction: the part of all work that is done, 0 to 1; None where nobody knows.
+        """
+        now = self._clock()
+        if self._first is None:
+            self._first = (done, fraction or 0.0)  # work resumed did not begin at nothing
+        if now - self._told < _EVERY[self._terminal]:
+            return
+        self._told = now
+        line = self._line(done, fraction, now - self._began)
+        if self._terminal:
+            self._out.write("\r" + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._out.write(line + "\n")
+        self._out.flush()
+
+    def end(self) -> None:
+        """Take the line off the terminal, so that what is printed next stands alone."""
+        if self._width:
+            self._out.write("\r" + " " * self._width + "\r")
+            self._out.flush()
+            self._width = 0
+
+    def _line(self, done: int, fraction: float | None, seconds: float) -> str:
+        first, first_fraction = self._first or (0, 0.0)
+        parts = [f"{done:,} {self._unit}", f"{(done - first) / seconds:,.0f}/s"]
+        if fraction is not None:
+            parts.insert(0, f"{min(fraction, 1.0):.0%}")
+            if fraction > first_fraction:
+                left = seconds * (1 - min(fraction, 1.0)) / (fraction - first_fraction)
+                parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time span as ``2:05`` (minutes, seconds) or ``1:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

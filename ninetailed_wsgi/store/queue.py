@@ -1,0 +1,249 @@
+"""The import queue: batches that were accepted and wait, on disk, to be applied in the order they came.
+
+``queue/`` of the data folder holds the batches under numbers that grow and are never given twice, ``aside/`` those that
+could not be applied, under the same numbers. Both are diskcache folders, as the shards are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diskcache
+import orjson
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk import Rows, file_identity, first_cause, open_rows
+
+_LAST, _TRIES = b"last", b"tries"  # rows beside the batches: the last number; [number, tries, since (ms)] of the head
+_NO_TRIES = b"[0,0,0]"
+DEATHS_APART = 1000
+"""Milliseconds within which the deaths of processes count as one try: a restart may kill several in a row."""
+
+_BATCHES = "FROM Cache WHERE key > 0 AND key < 9223372036854775807 AND raw = 1"
+_HEAD = f"SELECT key, mode, value {_BATCHES} ORDER BY key LIMIT 1"
+_PUSH = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
+    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
+)
+
+
+class Head(NamedTuple):
+    """The batch that is to be applied next.
+
+    Attributes:
+        number: its place in the order; no other batch ever has it.
+        batch: what was put.
+        tries: how often it failed, or was begun by a process that died.
+        tried: when the last of these was begun (ms).
+    """
+
+    number: int
+    batch: bytes
+    tries: int
+    tried: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What waits.
+
+    Attributes:
+        waiting: batches to be applied.
+        oldest: seconds that the first of them has waited; 0 without any.
+        aside: batches that could not be applied.
+    """
+
+    waiting: int
+    oldest: float
+    aside: int
+
+
+class ImportQueue:
+    """Batches in the data folder, for any number of processes and threads of one machine.
+
+    Args:
+        folder: the data folder, with its store; nothing is made in it before the first batch is put.
+        limit: batches that may wait.
+        synchronous, timeout: as of :class:`~ninetailed_wsgi.store.disk.DiskStore`.
+        clock: now, in milliseconds since the epoch.
+
+    Attributes:
+        locked: the descriptor of the lock while `alone` is entered; a forked child has to close its copy.
+
+    Every method raises :class:`~ninetailed_wsgi.errors.StoreUnavailable` when the disk cannot serve.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        limit: int = 10_000,
+        synchronous: str = "NORMAL",
+        timeout: float = 5.0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._folder = Path(folder)
+        self._limit = limit
+        self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
+        self._timeout = timeout
+        self._clock = clock
+        self._files = {name: self._folder / name / diskcache.core.DBNAME for name in ("queue", "aside")}
+        self._opened: dict[str, tuple[Rows, tuple[int, int] | None]] = {}
+        self._open_lock = threading.Lock()
+        self._pid = os.getpid()
+        self._inherited: list[Any] = []
+        self.locked: int | None = None
+
+    def put(self, batch: bytes) -> None:
+        """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
+        now = self._clock()
+        with self._transaction("queue") as rows:
+            ((waiting,),) = rows.sql(f"SELECT COUNT(*) {_BATCHES}").fetchall()
+            if waiting >= self._limit:
+                raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
+            # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
+            number = max(int(rows.get(_LAST, b"0")) + 1, now * 1000)
+            rows.put(_LAST, b"%d" % number)
+            rows.sql(_PUSH, (number, now / 1000, now / 1000, batch))
+
+    def head(self) -> Head | None:
+        """The first batch that waits; None when there is none."""
+        if file_identity(self._files["queue"]) is None:
+            return None
+        with self._serving("queue") as rows:
+            for number, mode, value in rows.sql(_HEAD).fetchall():
+                counted, tries, tried = orjson.loads(rows.get(_TRIES, _NO_TRIES))
+                tries, tried = (tries, tried) if counted == number else (0, 0)
+                return Head(number, rows.disk.fetch(mode, None, value, False), tries, tried)
+        return None
+
+    def begin(self, head: Head) -> None:
+        """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""
+        now = self._clock()
+        if abs(now - head.tried) >= DEATHS_APART:
+            self._count(head.number, head.tries + 1, now)
+
+    def failed(self, head: Head) -> None:
+        """Count a try that ended with an error."""
+        self._count(head.number, head.tries + 1, self._clock())
+
+    def again(self, head: Head) -> None:
+        """Take the last try back: it was not the batch that failed."""
+        self._count(head.number, head.tries, head.tried)
+
+    def done(self, number: int) -> None:
+        """The batch was applied."""
+        with self._transaction("queue") as rows:
+            rows.sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (number,))
+
+    def set_aside(self, head: Head, reason: str) -> None:
+        """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
+        kept = orjson.dumps({"reason": reason, "tries": head.tries, "batch": head.batch.decode()})
+        now = self._clock() / 1000
+        with self._transaction("aside") as rows:
+            rows.sql(_PUSH, (head.number, now, now, kept))  # cut off after this, it is set aside again: the first stays
+        self.done(head.number)
+
+    def aside(self) -> dict[int, dict[str, Any]]:
+        """What was put aside, by number."""
+        if file_identity(self._files["aside"]) is None:
+            return {}
+        with self._serving("aside") as rows:
+            found = rows.sql(f"SELECT key, mode, value {_BATCHES} ORDER BY key").fetchall()
+            return {number: orjson.loads(rows.disk.fetch(mode, None, value, False)) for number, mode, value in found}
+
+    def state(self) -> QueueState:
+        """How much waits, and how long; reads only, so that looking makes no file."""
+        waiting, since = self._look("queue")
+        oldest = max(0.0, self._clock() / 1000 - since) if since is not None else 0.0
+        return QueueState(waiting, oldest, self._look("aside")[0])
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else of any process is in such a block; the death of a process ends its block."""
+        try:
+            handle = os.open(self._folder / "queue" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"the import queue cannot be locked: {error}") from error
+        owner = os.getpid()
+        try:
+            self.locked = handle
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+        finally:
+            # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
+            self.locked = None
+            if owner == os.getpid():
+                os.close(handle)
+
+    def close(self) -> None:
+        """Give back what this process holds open."""
+        with self._open_lock:
+            for rows, _ in self._opened.values():
+                rows.close()
+            self._opened = {}
+
+    def _count(self, number: int, tries: int, since: int) -> None:
+        with self._transaction("queue") as rows:
+            rows.put(_TRIES, orjson.dumps([number, tries, since]))
+
+    def _look(self, name: str) -> tuple[int, float | None]:
+        """How many batches lie in a folder, and since when (s) the first."""
+        file = self._files[name]
+        if file_identity(file) is None:
+            return 0, None
+        try:
+            address = f"{file.absolute().as_uri()}?mode=ro"
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._timeout)) as connection:
+                ((count,),) = connection.execute(f"SELECT COUNT(*) {_BATCHES}").fetchall()
+                first = connection.execute(f"SELECT store_time {_BATCHES} ORDER BY key LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the import queue cannot be read: {error}") from error
+        return count, first[0] if first else None
+
+    @contextlib.contextmanager
+    def _transaction(self, name: str) -> Iterator[Rows]:
+        with self._serving(name) as rows, rows.transact():
+            yield rows
+
+    @contextlib.contextmanager
+    def _serving(self, name: str) -> Iterator[Rows]:
+        rows = self._rows(name)
+        try:
+            yield rows
+        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+            # A connection that failed may be left inside a transaction.
+            with contextlib.suppress(sqlite3.Error):
+                rows.close()
+            raise StoreUnavailable(f"the import queue cannot serve now: {first_cause(error)}") from error
+
+    def _rows(self, name: str) -> Rows:
+        if self._pid != os.getpid():
+            # As in DiskStore: what a parent opened is neither used nor closed in a child.
+            self._inherited.append(self._opened)
+            self._opened, self._open_lock, self._pid = {}, threading.Lock(), os.getpid()
+        file = self._files[name]
+        opened = self._opened.get(name)
+        if opened is None or file_identity(file) != opened[1]:
+            with self._open_lock:
+                if not (self._folder / "store.json").exists():
+                    raise StoreUnavailable(f"the data folder {self._folder} was removed while in use")
+                try:
+                    rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
+                except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+                    raise StoreUnavailable(f"the import queue {file} cannot be opened: {first_cause(error)}") from error
+                opened = self._opened[name] = (rows, file_identity(file))
+        return opened[0]

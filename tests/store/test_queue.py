@@ -1,0 +1,517 @@
+"""The import queue: what was put is applied in order and exactly once, whatever dies, by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parties import CutAt, CutOff, Wrapped
+from support import Clock, identify, of, page, track
+
+from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.checks import check_imports
+from ninetailed_wsgi.errors import InvalidData, ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store import consumer as consuming
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.base import Store
+from ninetailed_wsgi.store.consumer import MAX_TRIES, Consumer
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import DEATHS_APART, Head, ImportQueue, QueueState
+
+WHERE = Environment("org", "main")
+MINUTE = 60_000
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def data(tmp_path: Path, disk: DiskStore) -> Path:
+    """A data folder with a store."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def make_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]:
+    """Opens the data folder's queue, each time as another process would."""
+    opened: list[ImportQueue] = []
+
+    def make(**options: Any) -> ImportQueue:
+        opened.append(ImportQueue(data, **{"timeout": 0.2, "clock": clock, **options}))
+        return opened[-1]
+
+    yield make
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., ImportQueue]) -> ImportQueue:
+    return make_queue()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests apply what waits themselves, where they want it."""
+    monkeypatch.setattr(Consumer, "ensure", lambda self: None)
+
+
+def head(queue: ImportQueue) -> Head:
+    found = queue.head()
+    assert found is not None
+    return found
+
+
+def drained(queue: ImportQueue) -> list[bytes]:
+    """The batches that wait, in order; afterwards none does."""
+    found: list[bytes] = []
+    assert Consumer(queue, lambda number, batch: found.append(batch)).drain()
+    return found
+
+
+# The queue
+
+
+def test_batches_come_out_in_the_order_they_were_put(queue: ImportQueue) -> None:
+    batches = [b"%d" % number for number in range(30)]
+    for batch in batches:
+        queue.put(batch)
+    assert drained(queue) == batches
+    assert queue.head() is None
+
+
+def test_what_was_put_is_there_after_a_restart(make_queue: Callable[..., ImportQueue]) -> None:
+    make_queue().put(b"1")
+    assert drained(make_queue()) == [b"1"]
+    assert make_queue().head() is None
+
+
+def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Callable[..., ImportQueue]) -> None:
+    queue = make_queue(limit=2)
+    queue.put(b"1")
+    queue.put(b"2")
+    with pytest.raises(StoreUnavailable, match="the import queue is full: 2 batches wait"):
+        queue.put(b"3")
+    queue.done(head(queue).number)
+    queue.put(b"3")
+    assert drained(queue) == [b"2", b"3"]
+
+
+def test_no_number_is_given_twice_even_when_the_queue_was_empty_or_the_clock_went_back(
+    queue: ImportQueue, clock: Clock
+) -> None:
+    numbers = []
+    for _ in range(3):
+        queue.put(b"{}")
+        numbers.append(head(queue).number)
+        queue.done(numbers[-1])
+        clock.pass_(-60 * MINUTE)
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_state_says_how_many_wait_how_long_and_how_many_were_put_aside(queue: ImportQueue, clock: Clock) -> None:
+    assert queue.state() == QueueState(0, 0.0, 0)
+    queue.put(b"1")
+    clock.pass_(40_000)
+    queue.put(b"2")
+    queue.put(b"3")
+    clock.pass_(2_000)
+    assert queue.state() == QueueState(3, 42.0, 0)
+    queue.set_aside(head(queue), "no good")
+    assert queue.state() == QueueState(2, 2.0, 1)
+
+
+def test_looking_at_a_queue_that_was_never_used_makes_no_file(queue: ImportQueue, data: Path) -> None:
+    before = sorted(data.rglob("*"))
+    assert queue.state().waiting == 0
+    assert queue.head() is None
+    assert drained(queue) == []
+    assert sorted(data.rglob("*")) == before
+
+
+def test_the_queue_is_for_its_owner_only(queue: ImportQueue, data: Path) -> None:
+    queue.put(b"1")
+    assert (data / "queue").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_data_folder_that_was_removed_gets_no_batches(queue: ImportQueue, data: Path) -> None:
+    (data / "store.json").unlink()
+    with pytest.raises(StoreUnavailable, match="was removed"):
+        queue.put(b"1")
+
+
+# Batches that cannot be applied
+
+
+def test_a_batch_that_fails_five_times_goes_aside_with_the_reason_and_the_next_one_is_applied(
+    queue: ImportQueue,
+) -> None:
+    queue.put(b"bad")
+    queue.put(b"good")
+    applied: list[bytes] = []
+
+    def apply(number: int, batch: bytes) -> None:
+        applied.append(batch)
+        if batch == b"bad":
+            raise ValueError("poison")
+
+    consumer = Consumer(queue, apply)
+    assert [consumer.drain() for _ in range(MAX_TRIES)] == [False] * (MAX_TRIES - 1) + [True]
+    assert applied == [b"bad"] * MAX_TRIES + [b"good"]
+    assert list(queue.aside().values()) == [{"reason": "ValueError: poison", "tries": MAX_TRIES, "batch": "bad"}]
+    assert queue.state() == QueueState(0, 0.0, 1)
+
+
+def dying(make_queue: Callable[..., ImportQueue], times: int, each_time: Callable[[], None]) -> int:
+    """How often a batch was begun that kills its process; as many processes come and die."""
+    make_queue().put(b"deadly")
+    begun = 0
+
+    def die(number: int, batch: bytes) -> None:
+        nonlocal begun
+        begun += 1
+        raise SystemExit
+
+    for _ in range(times):
+        with contextlib.suppress(SystemExit):
+            Consumer(make_queue(), die).drain()
+        each_time()
+    return begun
+
+
+def test_a_batch_that_kills_its_process_goes_aside_after_five_tries(
+    make_queue: Callable[..., ImportQueue], clock: Clock
+) -> None:
+    assert dying(make_queue, MAX_TRIES + 3, lambda: clock.pass_(DEATHS_APART)) == MAX_TRIES
+    [aside] = make_queue().aside().values()
+    assert (aside["batch"], aside["tries"]) == ("deadly", MAX_TRIES)
+    assert "killed" in aside["reason"]
+
+
+def test_processes_killed_in_a_row_by_somebody_else_put_no_batch_aside(
+    make_queue: Callable[..., ImportQueue], clock: Clock
+) -> None:
+    assert dying(make_queue, 30, lambda: clock.pass_(DEATHS_APART // 10)) == 30
+    assert make_queue().state() == QueueState(1, 3.0, 0)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("disk full"), ProfileOverload("busy")], ids=repr)
+def test_a_batch_waits_for_ever_while_it_is_not_the_batch_that_fails(queue: ImportQueue, error: Exception) -> None:
+    queue.put(b"1")
+
+    def fail(number: int, batch: bytes) -> None:
+        raise error
+
+    consumer = Consumer(queue, fail)
+    assert not any(consumer.drain() for _ in range(MAX_TRIES * 2))
+    assert queue.state().aside == 0
+    assert head(queue).tries == 0
+    assert drained(queue) == [b"1"]
+
+
+def test_a_batch_cut_off_between_going_aside_and_leaving_the_queue_goes_aside_once(
+    queue: ImportQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.put(b"bad")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImportQueue, "done", lambda self, number: None)
+        queue.set_aside(head(queue), "first")
+    queue.set_aside(head(queue), "second")
+    assert [each["reason"] for each in queue.aside().values()] == ["first"]
+    assert queue.head() is None
+
+
+# Applied exactly once
+
+
+def serving(store: Store, queue: ImportQueue, clock: Clock) -> ExperienceService:
+    """A process that serves from a store and its queue."""
+    return ExperienceService(
+        store=store,
+        content=ContentSource(None),
+        queue=queue,
+        clock=clock,
+        new_session_id=lambda: str(uuid.uuid4()),
+    )
+
+
+def drain(service: ExperienceService) -> bool:
+    assert service._consumer is not None
+    return service._consumer.drain()
+
+
+def send(service: ExperienceService, name: str, *events: dict[str, Any]) -> None:
+    service.upsert(WHERE, name, {"events": [*events]})
+
+
+def accept(service: ExperienceService, *events: dict[str, Any]) -> None:
+    service.import_many(WHERE, {"events": [*events]})
+
+
+def messages(store: Store, name: str) -> list[str]:
+    """What happened to the visitor of this name, oldest first."""
+    found = identity.resolve(store, WHERE.key(name))
+    return [event["messageId"] for _, _, event in store.read(found.key).history()]
+
+
+def ids(events: Sequence[dict[str, Any]]) -> list[str]:
+    return [event["messageId"] for event in events]
+
+
+def plain() -> list[dict[str, Any]]:
+    return [of(name, page()) for name in ("a", "b", "a", "c", "b", "a")]
+
+
+def merging() -> list[dict[str, Any]]:
+    """Two visitors turn out to be one in the middle of a batch, and then a third that was there before."""
+    return [
+        of("a", page()),
+        of("b", page()),
+        of("a", identify("user")),
+        of("b", track()),
+        of("b", identify("user")),
+        of("a", track()),
+        of("c", track()),
+        of("c", identify("user")),
+        of("b", track()),
+        of("user", track()),
+    ]
+
+
+@pytest.mark.parametrize("took_effect", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("batch", [plain, merging])
+def test_an_accepted_batch_is_applied_exactly_once_wherever_its_application_is_cut_off(
+    tmp_path: Path, make_disk: Callable[..., DiskStore], clock: Clock, batch: Callable[[], Any], took_effect: bool
+) -> None:
+    for at in range(200):
+        folder = tmp_path / f"{at}"
+        disk = make_disk(folder)
+        queue = ImportQueue(folder, clock=clock)
+        events, before, live = batch(), [track()], [[track() for _ in range(150)] for _ in range(2)]
+        send(serving(disk, queue, clock), "c", *before)
+        accept(serving(disk, queue, clock), *events)
+        cut = CutAt(disk, at, took_effect=took_effect)
+        drain(serving(cut, queue, clock))
+        for many in live:  # more than the message ids that a profile remembers
+            send(serving(disk, queue, clock), "a", *many)
+        assert drain(serving(disk, queue, clock))
+        names = {"a", "b", "c"} if batch is plain else {"user"}
+        found = Counter(message for name in names for message in messages(disk, name))
+        assert found == Counter(ids([*events, *before, *live[0], *live[1]])), f"cut off at write {at}"
+        queue.close()
+        disk.close()
+        if cut.count <= at:
+            return
+    raise AssertionError("the batch has no end")
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_profiles_that_live_traffic_merges_while_half_a_batch_is_applied_get_each_event_once(
+    disk: DiskStore, queue: ImportQueue, clock: Clock, at: int
+) -> None:
+    # The places of the two in the batch alternate: the highest place that one has had says nothing of the other.
+    events = [of(name, track()) for name in ("a", "b", "a", "b", "b", "a")]
+    live = [identify("user"), identify("user")]
+    accept(serving(disk, queue, clock), *events)
+    drain(serving(CutAt(disk, at), queue, clock))
+    send(serving(disk, queue, clock), "a", live[0])
+    send(serving(disk, queue, clock), "b", live[1])
+    assert drain(serving(disk, queue, clock))
+    assert Counter(messages(disk, "user")) == Counter(ids([*events, *live]))
+
+
+def test_a_batch_after_another_is_applied_though_its_places_are_the_same(
+    disk: DiskStore, queue: ImportQueue, clock: Clock
+) -> None:
+    service, events = serving(disk, queue, clock), [of("a", track()) for _ in range(6)]
+    for start in (0, 2, 4):
+        accept(service, *events[start : start + 2])
+        assert drain(service)
+    assert messages(disk, "a") == ids(events)
+
+
+def test_a_batch_of_two_hundred_events_is_remembered_as_a_whole(
+    disk: DiskStore, queue: ImportQueue, clock: Clock
+) -> None:
+    events = [of("a", track()) for _ in range(200)]
+    live = [track() for _ in range(200)]
+    accept(serving(disk, queue, clock), *events)
+    drain(serving(CutAt(disk, 0, took_effect=True), queue, clock))
+    send(serving(disk, queue, clock), "a", *live)
+    assert drain(serving(disk, queue, clock))
+    assert messages(disk, "a") == ids([*events, *live])
+
+
+def test_events_without_a_time_happened_when_they_were_accepted(
+    disk: DiskStore, queue: ImportQueue, clock: Clock
+) -> None:
+    accepted = clock()
+    accept(serving(disk, queue, clock), of("a", track()))
+    clock.pass_(120 * MINUTE)
+    assert drain(serving(disk, queue, clock))
+    assert [at for _, at, _ in disk.read(WHERE.key("a")).history()] == [accepted]
+
+
+def test_a_bad_batch_is_refused_at_once_and_a_full_queue_is_503(
+    disk: DiskStore, make_queue: Callable[..., ImportQueue], clock: Clock
+) -> None:
+    service = serving(disk, make_queue(limit=1), clock)
+    with pytest.raises(InvalidData, match=r"events\[0\].timestamp"):
+        accept(service, of("a", track(timestamp="yesterday")))
+    with pytest.raises(InvalidData, match="found 51 different anonymousId"):
+        accept(service, *[of(str(number), track()) for number in range(51)])
+    assert service.imports() == QueueState(0, 0.0, 0)
+    accept(service, of("a", track()))
+    with pytest.raises(StoreUnavailable) as refused:
+        accept(service, of("a", track()))
+    assert refused.value.status == 503
+
+
+def test_nothing_is_lost_while_the_store_cannot_serve(disk: DiskStore, queue: ImportQueue, clock: Clock) -> None:
+    class Broken(Wrapped):
+        def update(self, *_: Any) -> None:
+            raise CutOff("no space left")
+
+    events = [of("a", track())]
+    accept(serving(Broken(disk), queue, clock), *events)
+    assert not any(drain(serving(Broken(disk), queue, clock)) for _ in range(10))
+    assert drain(serving(disk, queue, clock))
+    assert messages(disk, "a") == ids(events)
+
+
+# One at a time
+
+
+def test_only_one_of_several_consumers_is_at_work(make_queue: Callable[..., ImportQueue]) -> None:
+    first, second = make_queue(), make_queue()
+    first.put(b"1")
+    seen = []
+
+    def apply(number: int, batch: bytes) -> None:
+        seen.append(Consumer(second, lambda number, batch: seen.append(batch)).drain())
+
+    assert Consumer(first, apply).drain()
+    assert seen == [False]
+
+
+FORKING = """
+import os, sys
+from ninetailed_wsgi.store.consumer import Consumer
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import ImportQueue
+
+DiskStore(sys.argv[1], shards=1)
+queue = ImportQueue(sys.argv[1])
+shown = lambda number, batch: os.write(1, batch)
+consumer = Consumer(queue, shown)
+
+def in_a_child(work):
+    if (child := os.fork()) == 0:
+        work()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+queue.put(b"1")
+in_a_child(consumer.drain)                      # a child applies what its parent has put
+in_a_child(lambda: queue.put(b"2"))             # and the other way round
+consumer.drain()
+queue.put(b"3")
+with queue.alone() as alone:                    # a fork in the middle, as by another thread
+    assert alone
+    handle = queue.locked
+    if (child := os.fork()) == 0:
+        assert queue.locked is None
+        try:
+            os.fstat(handle)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ImportQueue(sys.argv[1]).head() is not None
+    with ImportQueue(sys.argv[1]).alone() as other:
+        assert not other                        # the child's end has not opened the lock
+consumer.drain()
+"""
+
+
+def test_parent_and_child_of_a_fork_each_apply_what_waits_and_neither_holds_the_others_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(tmp_path / "data")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "123", "")
+
+
+THREADED = """
+import json, os, sys, threading
+from ninetailed_wsgi.store.consumer import Consumer
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import ImportQueue
+
+DiskStore(sys.argv[1], shards=1)
+queue = ImportQueue(sys.argv[1])
+applied, enough = [], threading.Event()
+
+def apply(number, batch):
+    applied.append(int(batch))
+    if len(applied) == 200:
+        enough.set()
+
+consumer = Consumer(queue, apply)
+for number in range(200):
+    queue.put(b"%d" % number)
+    consumer.wake()
+    if number % 10 == 0:                        # while the thread is at work
+        if (child := os.fork()) == 0:
+            os._exit(0 if consumer._thread is None and queue.state().waiting >= 0 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+assert enough.wait(30)
+print(json.dumps(applied))
+"""
+
+
+def test_a_process_may_fork_while_its_thread_applies_batches(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", THREADED, str(tmp_path / "data")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout) == list(range(200))
+
+
+def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: ImportQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(consuming, "LOOK_EVERY", 0.01)
+    applied = threading.Event()
+    queue.put(b"1")
+    consumer = Consumer(queue, lambda number, batch: applied.set())
+    consumer.ensure()
+    thread = consumer._thread
+    assert thread is not None
+    assert applied.wait(20)
+    del consumer
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_check_says_how_much_waits_and_warns_of_what_was_put_aside(
+    make_queue: Callable[..., ImportQueue], data: Path
+) -> None:
+    settings, queue = Settings(data_dir=data, import_queue=7), make_queue(clock=lambda: time.time_ns() // 1_000_000)
+    assert str(check_imports(settings)).split(maxsplit=2) == ["ok", "imports", "0 of at most 7 waiting, 0 put aside"]
+    queue.put(b"1")
+    queue.put(b"2")
+    assert re.fullmatch(r"2 of at most 7 waiting, the oldest for \d+ s, 0 put aside", check_imports(settings).text)
+    queue.set_aside(head(queue), "no good")
+    found = check_imports(settings)
+    assert found.status == "warn"
+    assert found.text.endswith(", 1 put aside")
