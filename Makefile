@@ -3,6 +3,8 @@
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
 #   make lint    ruff, mypy, import-linter
+#   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much)
+#   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
 #   make bench   requests per second beside a bare Falcon app; decisions beside other engines
 #   make build   the sdist and the wheel, into dist/
 #   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
@@ -21,7 +23,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint bench build clean shop-flask shop-django
+.PHONY: help serve test lint fuzz mutation bench build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +38,17 @@ lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+
+FUZZ_EXAMPLES ?= 200
+fuzz: .venv/installed-dev
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n auto tests/fuzz $(PYTEST_OPTIONS)
+
+# What is left in mutants/ makes the next run shorter. `make mutation MUTANTS='ninetailed_wsgi.core.session*'` runs a part;
+# `mutmut results` and `mutmut show NAME` tell of those that survived.
+mutation: .venv/installed-dev
+	$(BIN)/python -m mutmut run $(MUTANTS)
+	$(BIN)/python -m mutmut export-cicd-stats
+	$(BIN)/python tests/mutation.py
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/over_http.py
@@ -56,7 +69,7 @@ build: .venv/installed-dev
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.

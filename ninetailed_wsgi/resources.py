@@ -170,7 +170,7 @@ def _read(req: Request, limit: int) -> bytes:
         try:
             part = stream.read(missing)
         except OSError as error:
-            raise InvalidData(f"body: did not arrive whole, expected {length} bytes") from error
+            raise InvalidData(f"body: ended after {length - missing} of {length} bytes") from error
         if not part:
             raise InvalidData(f"body: ended after {length - missing} of {length} bytes, as its Content-Length says")
         parts.append(part)

@@ -14,6 +14,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from ninetailed_wsgi import errors
+from ninetailed_wsgi.contract.cases import CLAIMS
 from ninetailed_wsgi.openapi import document
 from ninetailed_wsgi.validation import Schemas
 
@@ -111,6 +112,43 @@ def test_every_example_of_an_error_is_an_error_answer() -> None:
     for response in PLAIN["components"]["responses"].values():
         for media in response.get("content", {}).values():
             SCHEMAS.check("error-response", media["example"])
+
+
+def test_every_request_and_every_success_has_an_example_that_its_schema_accepts() -> None:
+    shown = set()
+    for _, operation in operations(EXPLAINING):
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            for example in media["examples"].values():
+                value = example["value"]
+                text = isinstance(value, str)
+                name = (media["schema"]["contentSchema"] if text else media["schema"])["$ref"].rpartition("/")[2]
+                SCHEMAS.check(name, json.loads(value) if text else value)
+                shown.add(name)
+        for media in operation["responses"].get("200", {}).get("content", {}).values():
+            name = media["schema"].get("$ref", "").rpartition("/")[2]
+            if name not in ("", "explain-response"):
+                SCHEMAS.check(name, media["example"])
+                shown.add(name)
+    assert shown == {"profile-request", "batch-request", "profile-response", "batch-response", "empty-response"}
+
+
+def test_every_parameter_has_an_example() -> None:
+    assert [name for name, parameter in PLAIN["components"]["parameters"].items() if "example" not in parameter] == []
+
+
+def test_from_every_profile_that_is_answered_links_lead_to_what_can_be_done_with_it() -> None:
+    ids = {operation["operationId"] for _, operation in operations(PLAIN)}
+    linking = {name: operation["responses"]["200"]["links"] for name, operation in operations(PLAIN)
+               if "links" in operation["responses"].get("200", {})}  # fmt: skip
+    assert set(linking) == {"POST /profiles", "POST /profiles/{idOrAlias}", "GET /profiles/{idOrAlias}", "POST /events"}
+    for links in linking.values():
+        told = [resolved(PLAIN, link) for link in links.values()]
+        assert {link["operationId"] for link in told} == {"getProfile", "updateProfile", "deleteProfile"} <= ids
+        assert all(set(link["parameters"]) == {"organizationId", "environmentSlug", "idOrAlias"} for link in told)
+
+
+def test_what_the_api_claims_is_what_the_contract_command_knows() -> None:
+    assert PLAIN["info"]["x-claims"] == [*CLAIMS]
 
 
 def test_every_response_has_a_trace_header() -> None:

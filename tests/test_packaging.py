@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 import ninetailed_wsgi
+from ninetailed_wsgi.contract.cases import AREAS
 
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = {path.name for path in (ROOT / "schemas").glob("*.json")}
+CASES = ROOT / "fixtures" / "cases"
 
 
 def build(kind: str, source: Path, target: Path) -> Path:
@@ -54,12 +56,20 @@ def test_the_package_links_to_the_schemas_instead_of_copying_them() -> None:
     assert link.is_symlink()
     assert link.readlink() == Path("../schemas")
     assert SCHEMAS
+    assert (ROOT / "ninetailed_wsgi" / "cases").readlink() == Path("../fixtures/cases")
 
 
 def test_the_wheel_carries_every_schema_and_the_mark_of_a_typed_package(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {name.rpartition("/")[2] for name in names if name.startswith("ninetailed_wsgi/schemas/")} == SCHEMAS
     assert "ninetailed_wsgi/py.typed" in names
+
+
+def test_the_wheel_carries_the_cases_that_any_server_is_held_to(wheel: zipfile.ZipFile) -> None:
+    carried = {name for name in wheel.namelist() if name.startswith("ninetailed_wsgi/cases/")}
+    files = {path for path in CASES.rglob("*.json") if '"anywhere": true' in path.read_text(encoding="utf-8")}
+    assert carried >= {f"ninetailed_wsgi/cases/{path.relative_to(CASES).as_posix()}" for path in files}
+    assert {name.split("/")[2] for name in carried} == set(AREAS)
 
 
 def test_the_wheel_carries_every_module_and_nothing_but_the_package(wheel: zipfile.ZipFile) -> None:

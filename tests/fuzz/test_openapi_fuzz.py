@@ -48,7 +48,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> schemathesis.BaseSche
 
 @pytest.mark.parametrize("path", document(schemas(), explain=True)["paths"])
 def test_each_operation_answers_as_the_document_says(described: schemathesis.BaseSchema, path: str) -> None:
-    for method in described[path]:
+    for method in sorted({"delete", "get", "options", "post"} & {*described.raw_schema["paths"][path]}):
         operation = described[path][method]
 
         @BOUNDED
