@@ -678,3 +678,17 @@ def test_the_api_describes_itself(api: Api) -> None:
 
 def test_no_request_needs_or_looks_at_an_authorization_header(api: Api) -> None:
     assert api.create(page(), headers={"Authorization": "Bearer rubbish"}, remote_addr=NOWHERE)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_where_explain_is_served_it_can_only_be_read(make_server: Callable[..., Server], method: str) -> None:
+    explaining = make_server(explain=True).environment()
+    explaining.update("visitor", page())
+    answer = explaining.request(method, "/profiles/visitor/explain")
+    assert error(answer, 405) == "ERR_METHOD_NOT_ALLOWED"
+    assert answer.headers["allow"] == "GET, OPTIONS"
+
+
+def test_where_explain_is_not_served_an_id_may_end_like_it(api: Api) -> None:
+    assert api.update("visitor/explain", page())["profile"]["id"] == "visitor/explain"
+    api.delete("visitor/explain")
