@@ -77,7 +77,7 @@ def failures(findings: Sequence[Finding]) -> list[Finding]:
 
 def check_data_folder(settings: Settings) -> Finding:
     """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
-    from ninetailed_wsgi.store.disk import FORMAT, examine
+    from ninetailed_wsgi.store.folder import FORMAT, examine
 
     folder = settings.data_dir.absolute()
     try:

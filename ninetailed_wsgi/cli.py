@@ -104,7 +104,7 @@ def _explain(given: argparse.Namespace) -> int:
             raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
         from ninetailed_wsgi import explanation  # only this command needs the service
         from ninetailed_wsgi.service import ExperienceService
-        from ninetailed_wsgi.store.disk import examine
+        from ninetailed_wsgi.store.folder import examine
 
         if not settings.data_dir.exists() or examine(settings.data_dir) is None:  # which the service would make
             raise SettingsError([f"data_dir: no profiles are stored in {settings.data_dir.absolute()} (--data-dir)"])
@@ -214,7 +214,8 @@ def _bulk(
     def command(given: argparse.Namespace) -> int:
         from ninetailed_wsgi.bulk import Console
         from ninetailed_wsgi.service import ExperienceService
-        from ninetailed_wsgi.store.disk import DiskStore, examine
+        from ninetailed_wsgi.store.disk import DiskStore
+        from ninetailed_wsgi.store.folder import examine
 
         try:
             settings = replace(_settings(given), geoip_database=None)

@@ -40,8 +40,10 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
         out.write(f"{len(cases)} cases against {given.base_url}, {given.organization}/{given.environment}")
         out.write(f", which claims {', '.join(claims) or 'nothing besides'}\n")
         results: list[Result] = []
-        interrupted = _run_all(at, cases, results, out)
-        left = _cleaned_up(at)
+        try:
+            interrupted = _run_all(at, cases, results, out)
+        finally:  # also when nobody reads what is printed any more
+            left = _cleaned_up(at)
     summary = report.Summary(
         given.base_url, given.organization, given.environment, claims, results, at.deleted, left, interrupted
     )
@@ -79,7 +81,9 @@ def _told(summary: report.Summary, files: Sequence[Path], out: TextIO, err: Text
         names = ", ".join(summary.left[:5]) + (", ..." if len(summary.left) > 5 else "")
         out.write(f"; {len(summary.left)} could not be deleted: {names}")
     out.write("\n")
-    failed = any(result.outcome == "failed" for result in results)
+    failed = bool(breaches := [f"{one.case.area}/{one.case.id}" for one in results if one.outcome == "failed"])
+    if failed:
+        out.write(f"failed: {', '.join(breaches)}\n")
     if summary.interrupted:
         out.write("stopped before the end\n")
     for file in files:

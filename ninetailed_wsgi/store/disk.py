@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,65 +22,13 @@ import orjson
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.store import upkeep
 from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key
+from ninetailed_wsgi.store.folder import prepare, read_description
+from ninetailed_wsgi.store.rows import Rows, file_identity, first_cause, open_rows
 
-FORMAT = 1
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
-_ROWS_AT_ONCE = 100  # documents read by one query when all are asked for
-_PUT = (
-    "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
-    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
-    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
-)
 _COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
 _HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
-_NEXT_DOCUMENTS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
-
-
-class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
-    """Keys and values are bytes in SQLite rows; a row that would have to be unpickled is refused (CVE-2025-69872)."""
-
-    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
-
-    def get(self, key: Any, raw: bool) -> Any:
-        if not raw:
-            raise StoreUnavailable("the store holds a pickled key, which this software never writes")
-        return super().get(key, raw)
-
-    def fetch(self, mode: int, filename: str, value: Any, read: bool) -> Any:
-        if mode != diskcache.core.MODE_RAW:
-            raise StoreUnavailable("the store holds a value that this software never writes")
-        return super().fetch(mode, filename, value, read)
-
-
-class Rows(diskcache.Cache):  # type: ignore[misc]
-    """diskcache's Cache with two statements of ours, straight on its table; all else is done by diskcache."""
-
-    def __init__(self, directory: str, *, synchronous: int, **settings: Any) -> None:
-        self._synchronous = synchronous
-        super().__init__(directory, sqlite_synchronous=synchronous, **settings)
-
-    def reset(self, key: str, value: Any = diskcache.core.ENOVAL, update: bool = True) -> Any:
-        """Every new connection takes its settings from the file, where whoever opened it last has left their own.
-
-        A look at the store while a service runs, by another process with other settings, must not make it less durable.
-        """
-        return super().reset(key, self._synchronous if key == "sqlite_synchronous" else value, update)
-
-    def sql(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """A statement of ours, inside a transaction or as one of its own."""
-        cursor: sqlite3.Cursor = self._sql(statement, values)
-        return cursor
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Inside a transaction, what ``set`` does, in one statement instead of two and a tenth of the Python."""
-        self._sql(_PUT, (key, now := time.time(), now, value))
-
-    def documents(self, after: bytes) -> list[tuple[bytes, bytes]]:
-        """The next documents by key; diskcache reads its index from the beginning for every hundred keys."""
-        found = self._sql(_NEXT_DOCUMENTS, (after, _HISTORY, _ROWS_AT_ONCE)).fetchall()
-        return [(bytes(key), self.disk.fetch(mode, None, value, False)) for key, mode, value in found]
 
 
 class _Shard(NamedTuple):
@@ -125,7 +72,7 @@ class DiskStore:
         self._history_days = history_days
         self._clock = clock
         self._open_lock = threading.Lock()
-        self._shards: list[_Shard | None] = [None] * _prepare(self._folder, shards)
+        self._shards: list[_Shard | None] = [None] * prepare(self._folder, shards)
         self._pid = os.getpid()
         self._inherited: list[Any] = []
 
@@ -229,7 +176,7 @@ class DiskStore:
         after = _DOCUMENT
         while True:
             with self._serving(shard) as cache:
-                rows = cache.documents(after)
+                rows = cache.between(after, _HISTORY)
             if not rows:
                 return
             yield from rows
@@ -344,7 +291,7 @@ class DiskStore:
     def _check_folder(self) -> None:
         """A folder that was removed, or replaced by another kind of store, is not written to."""
         try:
-            shards = _read_description(self._folder)
+            shards = read_description(self._folder)
         except FileNotFoundError:
             raise StoreUnavailable(f"the data folder {self._folder} was removed while in use") from None
         except (OSError, SettingsError) as error:
@@ -360,113 +307,6 @@ class DiskStore:
         self._shards = [None] * len(self._shards)
         self._open_lock = threading.Lock()  # some thread of the parent may have held the old one
         self._pid = os.getpid()
-
-
-def examine(folder: Path) -> int | None:
-    """The number of shards of the store in a folder, None where there is no store yet; changes nothing.
-
-    Raises:
-        SettingsError: the folder holds other files, or a store of another version of this software.
-        OSError: the folder cannot be read.
-    """
-    # Listed before the look for store.json: another process may be making the same store.
-    foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name != "lost+found"]
-    if (folder / "store.json").exists():
-        return _read_description(folder)
-    if foreign:
-        raise SettingsError([f"data_dir: {folder} holds other files and no store; name an empty or a new folder"])
-    return None
-
-
-def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
-    """Open one SQLite file of a diskcache folder, made when missing; every file of the data folder is opened here."""
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    with _unlocked(file, timeout):
-        return Rows(
-            str(file.parent),
-            timeout=timeout / 2,  # a transaction is tried twice
-            disk=_BytesOnly,
-            eviction_policy="none",
-            cull_limit=0,
-            synchronous=synchronous,
-            # Without a memory map a file cut short is an error, not the death of the process.
-            sqlite_mmap_size=0,
-            # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
-            sqlite_cache_size=64,
-        )
-
-
-@contextlib.contextmanager
-def _unlocked(file: Path, timeout: float) -> Iterator[None]:
-    """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
-
-    The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
-    """
-    with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
-        connection.execute("PRAGMA auto_vacuum = FULL")  # as diskcache has it, which would come too late
-        with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-        yield
-
-
-def _prepare(folder: Path, shards: int) -> int:
-    """Make the folder a store, or check that it is one; the number of its shards."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if examine(folder) is None:
-            _write_once(folder / "store.json", orjson.dumps({"format": FORMAT, "shards": shards}))
-        os.chmod(folder, folder.stat().st_mode & 0o700)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise SettingsError([f"data_dir: {folder} is not writable"])
-        return _read_description(folder)
-    except OSError as error:
-        raise SettingsError([f"data_dir: {folder} cannot be used: {error.strerror}"]) from error
-
-
-def _read_description(folder: Path) -> int:
-    """The number of shards of the store in a folder; SettingsError when this software cannot read that store."""
-    description = folder / "store.json"
-    try:
-        found = orjson.loads(description.read_bytes())
-        written_by, count = found["format"], found["shards"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise SettingsError(
-            [f'data_dir: {description} is damaged: expected {{"format": {FORMAT}, "shards": ...}}']
-        ) from error
-    if written_by != FORMAT:
-        raise SettingsError(
-            [f"data_dir: {folder} has store format {written_by!r}, this software reads format {FORMAT}"]
-        )
-    if not isinstance(count, int) or not 1 <= count <= 256:
-        raise SettingsError([f"data_dir: {description} names {count!r} shards, expected 1 to 256"])
-    return count
-
-
-def _write_once(file: Path, content: bytes) -> None:
-    """Write a file as a whole; when another process was first, its content stays."""
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".store-") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(handle.name, file)
-
-
-def file_identity(file: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """What went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
-    while isinstance(error.__context__, sqlite3.Error):
-        error = error.__context__
-    return error
 
 
 def _digest(key: Key) -> bytes:

@@ -21,7 +21,7 @@ import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.disk import Rows, file_identity, first_cause, open_rows
+from ninetailed_wsgi.store.rows import Rows, file_identity, first_cause, open_rows
 
 _LAST, _TRIES = b"last", b"tries"  # rows beside the batches: the last number; [number, tries, since (ms)] of the head
 _NO_TRIES = b"[0,0,0]"
