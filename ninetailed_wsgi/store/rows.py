@@ -64,7 +64,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         self._sql(_PUT, (key, now := time.time(), now, value))
 
     def between(self, after: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
-        """The next rows by key, at most a hundred; diskcache reads its index from the beginning for every hundred keys."""
+        """The next rows by key, at most a hundred; diskcache reads its index from the beginning for each hundred."""
         found = self._sql(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE)).fetchall()
         return [(bytes(key), self.disk.fetch(mode, None, value, False)) for key, mode, value in found]
 

@@ -167,6 +167,8 @@ def test_a_failure_says_what_was_sent_what_was_expected_and_what_came(
     assert said[4].startswith('        expected  {"status": 200, "body": {"data": {"profile": {"id": "contract-')
     assert said[5].startswith('        came      200 {"data": {"profile": {"id": "contract-')
     assert said[6] == "        breach    body.data.profile.traits.a: found nothing, expected 1"
+    assert "\nfailed: " in told.out
+    assert "media/media-text, " in told.out.splitlines()[-1]
 
 
 def test_a_terminal_gets_counted_progress_and_colours_and_a_file_gets_plain_lines(
@@ -280,6 +282,25 @@ def test_after_an_interruption_the_profiles_are_deleted_and_the_reports_written(
     known = speaking_with(api)
     prefix = "/v2/organizations/acme/environments/main/profiles/"
     assert [name for name in watched.there if known("GET", prefix + name, None, {}).status == 200] == []
+
+
+def test_when_nobody_reads_on_the_profiles_are_deleted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, api: WSGIApplication
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            if "limits-" in text:
+                raise BrokenPipeError
+            return super().write(text)
+
+    watched = Watched(api)
+    parser = ArgumentParser()
+    add_arguments(parser)
+    given = parser.parse_args(["--base-url", inside(monkeypatch, watched.app), "--organization", "acme"])
+    with pytest.raises(BrokenPipeError):
+        command.run(given, Closed(), io.StringIO())
+    assert watched.posts > 10
+    assert watched.there == set()
 
 
 def test_profiles_that_cannot_be_deleted_are_counted_and_named(
