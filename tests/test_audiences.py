@@ -255,6 +255,11 @@ def test_two_audiences_of_one_id_are_refused() -> None:
         (1.7976931348623157e308, "1.7976931348623157e+308"),
         (2.0**53, "9007199254740992"),
         (float("inf"), "Infinity"),
+        (float("-inf"), "-Infinity"),
+        (float("nan"), "NaN"),
+        (0.5, "0.5"),
+        (1.25e20, "125000000000000000000"),
+        (-0.000012, "-0.000012"),
         # Whole numbers keep all digits that were sent.
         (9007199254740993, "9007199254740993"),
         ("5.0", "5.0"),
