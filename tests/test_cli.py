@@ -137,7 +137,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def test_the_start_says_where_it_listens_and_what_it_found(server: Serving) -> None:
     assert f"listens on http://127.0.0.1:{server.port} (2 processes, 4 threads each)" in server.printed
-    assert "data (writable, mode 0700, store format 1)" in server.printed
+    assert "data (writable, mode 0700, store format 2)" in server.printed
     assert "any organization and environment; restrict with --environments" in server.printed
     assert "Test-City, built " in server.printed
     assert "warning" not in server.printed

@@ -11,7 +11,7 @@ import orjson
 
 from ninetailed_wsgi.errors import SettingsError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def examine(folder: Path) -> int | None:

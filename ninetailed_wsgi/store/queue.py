@@ -111,7 +111,7 @@ class ImportQueue:
             if waiting >= self._limit:
                 raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
             # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
-            number = max(int(rows.get(_LAST, b"0")) + 1, now * 1000)
+            number = max(int(rows.fetch(_LAST) or 0) + 1, now * 1000)
             rows.put(_LAST, b"%d" % number)
             rows.sql(_PUSH, (number, now / 1000, now / 1000, batch))
 
@@ -121,9 +121,9 @@ class ImportQueue:
             return None
         with self._serving("queue") as rows:
             for number, mode, value in rows.sql(_HEAD).fetchall():
-                counted, tries, tried = orjson.loads(rows.get(_TRIES, _NO_TRIES))
+                counted, tries, tried = orjson.loads(rows.fetch(_TRIES) or _NO_TRIES)
                 tries, tried = (tries, tried) if counted == number else (0, 0)
-                return Head(number, rows.disk.fetch(mode, None, value, False), tries, tried)
+                return Head(number, rows.value(mode, value), tries, tried)
         return None
 
     def begin(self, head: Head) -> None:
@@ -143,7 +143,7 @@ class ImportQueue:
     def done(self, number: int) -> None:
         """The batch was applied."""
         with self._transaction("queue") as rows:
-            rows.sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (number,))
+            rows.drop(number)
 
     def set_aside(self, head: Head, reason: str) -> None:
         """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
@@ -159,7 +159,7 @@ class ImportQueue:
             return {}
         with self._serving("aside") as rows:
             found = rows.sql(f"SELECT key, mode, value {_BATCHES} ORDER BY key").fetchall()
-            return {number: orjson.loads(rows.disk.fetch(mode, None, value, False)) for number, mode, value in found}
+            return {number: orjson.loads(rows.value(mode, value)) for number, mode, value in found}
 
     def state(self) -> QueueState:
         """How much waits, and how long; reads only, so that looking makes no file."""
@@ -216,7 +216,7 @@ class ImportQueue:
 
     @contextlib.contextmanager
     def _transaction(self, name: str) -> Iterator[Rows]:
-        with self._serving(name) as rows, rows.transact():
+        with self._serving(name) as rows, rows.transaction():
             yield rows
 
     @contextlib.contextmanager

@@ -22,8 +22,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_disk(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., DiskStore]]:
-    """Opens disk stores, by default in one and the same folder, and closes them in the end."""
+def make_disk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., DiskStore]]:
+    """Opens disk stores, by default in one and the same folder, and closes them in the end.
+
+    A row of theirs takes few events, so that histories of a few events lie in rows of every kind.
+    """
+    monkeypatch.setattr("ninetailed_wsgi.store.disk._EVENTS_IN_ROW", 80)
     opened: list[DiskStore] = []
 
     def make(folder: Path = tmp_path / "data", **options: Any) -> DiskStore:

@@ -108,16 +108,16 @@ def test_an_empty_file_system_or_hidden_files_are_no_obstacle(make_disk: MakeDis
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b'{"format": 2, "shards": 2}', "store format 2, this software reads format 1"),
+        (b'{"format": 3, "shards": 2}', "store format 3, this software reads format 2"),
         (b'{"format": null, "shards": 2}', "store format None"),
         (b"", "is damaged"),
-        (b'{"format": 1', "is damaged"),
+        (b'{"format": 2', "is damaged"),
         (b"[]", "is damaged"),
         (b"null", "is damaged"),
-        (b'{"format": 1}', "is damaged"),
-        (b'{"format": 1, "shards": 0}', "names 0 shards"),
-        (b'{"format": 1, "shards": 257}', "names 257 shards"),
-        (b'{"format": 1, "shards": "2"}', "names '2' shards"),
+        (b'{"format": 2}', "is damaged"),
+        (b'{"format": 2, "shards": 0}', "names 0 shards"),
+        (b'{"format": 2, "shards": 257}', "names 257 shards"),
+        (b'{"format": 2, "shards": "2"}', "names '2' shards"),
     ],
 )
 def test_a_store_of_another_format_or_a_damaged_one_is_refused(folder: Path, content: bytes, complaint: str) -> None:
@@ -200,7 +200,10 @@ def test_a_damaged_row_is_reported_and_others_are_served(disk: DiskStore, folder
     assert disk.read(key("other")).document == {}
 
 
-def test_a_lost_history_row_costs_that_row_only(make_disk: MakeDisk, folder: Path) -> None:
+def test_a_lost_history_row_costs_that_row_only(
+    make_disk: MakeDisk, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ninetailed_wsgi.store.disk._EVENTS_IN_ROW", 0)
     store = make_disk(history_events=3)
     for number in range(3):
         append(store, key(), *happened(number))
@@ -212,13 +215,26 @@ def test_a_lost_history_row_costs_that_row_only(make_disk: MakeDisk, folder: Pat
     assert numbers(store, key()) == [3, 4, 5]
 
 
+def test_a_write_touches_the_row_of_its_profile_only_until_the_events_in_it_take_too_much_room(
+    disk: DiskStore, folder: Path
+) -> None:
+    rows = []
+    for number in range(6):
+        append(disk, key(), *happened(number))
+        [file] = files(folder)
+        with connected(file) as connection:
+            rows.append(connection.execute("SELECT count(*) FROM Cache").fetchone()[0])
+    assert rows == [1, 1, 2, 2, 2, 3]
+    assert numbers(disk, key()) == [0, 1, 2, 3, 4, 5]
+
+
 def test_several_keys_take_one_transaction_for_each_shard(disk: DiskStore) -> None:
     keys = [key(f"visitor {number}") for number in range(50)]
     disk.update(keys, lambda where, _: Write({}))
     statements: list[str] = []
     for opened in disk._shards:
         assert opened is not None
-        opened.cache._con.set_trace_callback(statements.append)
+        opened.rows._con.set_trace_callback(statements.append)
     disk.update(keys, lambda where, _: Write({"a": 1}, happened(0, 1)))
     assert sum(statement.startswith("BEGIN") for statement in statements) == 2
     assert sum(statement == "COMMIT" for statement in statements) == 2
@@ -233,7 +249,7 @@ def test_the_chosen_durability_holds_in_every_thread(make_disk: MakeDisk, settin
     def ask() -> None:
         [opened] = store._shards
         assert opened is not None
-        found.append(opened.cache._con.execute("PRAGMA synchronous").fetchone()[0])
+        found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -251,7 +267,7 @@ def test_who_opens_the_same_folder_less_durably_leaves_the_others_as_durable_as_
     def ask() -> None:
         [opened] = store._shards
         assert opened is not None
-        found.append(opened.cache._con.execute("PRAGMA synchronous").fetchone()[0])
+        found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
 
     thread = threading.Thread(target=ask)  # a new thread has a new connection
     thread.start()
@@ -373,21 +389,27 @@ def test_a_lock_held_while_a_shard_is_opened_is_503_within_the_bound(make_disk: 
 def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskStore, folder: Path) -> None:
     append(disk, key(), *happened(0))
     [busy] = [opened for opened in disk._shards if opened is not None]
-    real = busy.cache.transact
+    connection = busy.rows._con
     row = b"d" + _digest(key())
 
-    def others_first(*_: Any, **__: Any) -> Any:
-        with connected(busy.file) as connection:
-            [[value]] = connection.execute("SELECT value FROM Cache WHERE key = ?", (row,))
-            changed = {**orjson.loads(value), "turn": os.urandom(4).hex()}
-            connection.execute("UPDATE Cache SET value = ? WHERE key = ?", (orjson.dumps(changed), row))
-        raise diskcache.Timeout
+    class Late:
+        """A connection that never gets the lock; whoever has it writes this profile meanwhile."""
 
-    busy.cache.transact = others_first
+        def execute(self, statement: str, *arguments: Any) -> Any:
+            if not statement.startswith("BEGIN"):
+                return connection.execute(statement, *arguments)
+            with connected(Path(busy.file)) as other:
+                [[value]] = other.execute("SELECT value FROM Cache WHERE key = ?", (row,))
+                head, document, *events = value.split(b"\n")
+                changed = orjson.dumps({**orjson.loads(document), "turn": os.urandom(4).hex()})
+                other.execute("UPDATE Cache SET value = ? WHERE key = ?", (b"\n".join((head, changed, *events)), row))
+            raise sqlite3.OperationalError("database is locked")
+
+    busy.rows._local.con = Late()
     with pytest.raises(ProfileOverload) as refused:
         append(disk, key(), *happened(1))
     assert refused.value.status == 429
-    busy.cache.transact = real
+    busy.rows._local.con = connection
     append(disk, key(), *happened(2))
     assert numbers(disk, key()) == [0, 2]
 
@@ -401,10 +423,10 @@ def DiskStoreDigest(where: Key) -> bytes:
 def test_a_database_that_became_read_only_is_503_and_says_so(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
     [opened] = [opened for opened in disk._shards if opened is not None]
-    opened.cache._con.execute("PRAGMA query_only = 1")
+    opened.rows._con.execute("PRAGMA query_only = 1")
     assert "readonly" in unavailable(lambda: append(disk, key(), *happened(1)))
     assert numbers(disk, key()) == [0]
-    opened.cache._con.execute("PRAGMA query_only = 0")
+    opened.rows._con.execute("PRAGMA query_only = 0")
     append(disk, key(), *happened(1))
     assert numbers(disk, key()) == [0, 1]
 
@@ -463,16 +485,16 @@ def test_a_full_disk_is_503_leaves_nothing_half_written_and_is_recovered_from(ma
     before = contents(store)
     [opened] = store._shards
     assert opened is not None
-    [[pages]] = opened.cache._con.execute("PRAGMA page_count")
-    opened.cache._con.execute(f"PRAGMA max_page_count = {pages}")
+    [[pages]] = opened.rows._con.execute("PRAGMA page_count")
+    opened.rows._con.execute(f"PRAGMA max_page_count = {pages}")
     large = [(at, orjson.dumps({"number": 1, "text": "x" * 20_000})) for at, _ in happened(1)]
     for _ in range(3):
         reason = unavailable(lambda: store.update(keys, lambda where, _: Write({"count": 2}, large)))
         assert "full" in reason
-        [[pages]] = opened.cache._con.execute("PRAGMA page_count")
-        opened.cache._con.execute(f"PRAGMA max_page_count = {pages}")
+        [[pages]] = opened.rows._con.execute("PRAGMA page_count")
+        opened.rows._con.execute(f"PRAGMA max_page_count = {pages}")
         assert contents(store) == before
-    opened.cache._con.execute("PRAGMA max_page_count = 1000000")
+    opened.rows._con.execute("PRAGMA max_page_count = 1000000")
     store.update(keys, lambda where, _: Write({"count": 2}, large))
     assert all(numbers(store, where) == [0, 1] for where in keys)
 
@@ -525,7 +547,7 @@ def test_a_file_that_cannot_grow_is_503_and_what_was_acknowledged_stays(tmp_path
 def test_a_failed_commit_is_503_and_the_next_write_goes_through(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
     [opened] = [opened for opened in disk._shards if opened is not None]
-    connection = opened.cache._con
+    connection = opened.rows._con
 
     class Failing:
         def execute(self, statement: str, *arguments: Any) -> Any:
@@ -536,7 +558,7 @@ def test_a_failed_commit_is_503_and_the_next_write_goes_through(disk: DiskStore)
         def close(self) -> None:
             connection.close()
 
-    opened.cache._local.con = Failing()
+    opened.rows._local.con = Failing()
     assert "disk I/O error" in unavailable(lambda: append(disk, key(), *happened(1)))
     assert numbers(disk, key()) == [0]
     append(disk, key(), *happened(2))
@@ -548,7 +570,7 @@ def test_what_went_wrong_first_is_what_is_said(disk: DiskStore) -> None:
     [opened] = [opened for opened in disk._shards if opened is not None]
 
     def fold(_: Key, entry: Entry) -> Write:
-        opened.cache._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
+        opened.rows._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
         raise sqlite3.OperationalError("database or disk is full")
 
     assert unavailable(lambda: disk.update([key()], fold)).endswith("database or disk is full")
@@ -593,8 +615,8 @@ def test_a_folder_replaced_by_one_of_other_shards_or_format_is_503(make_disk: Ma
     assert "3 shards" in unavailable(lambda: put(store, key("a"), {}) or put(store, key("other"), {}))
     shutil.rmtree(folder)
     folder.mkdir()
-    (folder / "store.json").write_text('{"format": 2, "shards": 2}')
-    assert "format 2" in unavailable(store.check)
+    (folder / "store.json").write_text('{"format": 3, "shards": 2}')
+    assert "format 3" in unavailable(store.check)
 
 
 def test_a_closed_store_opens_again_when_it_is_asked(disk: DiskStore) -> None:
