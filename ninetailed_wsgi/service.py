@@ -195,7 +195,9 @@ class ExperienceService:
         if any(event.user_id for event in events):
             # An identify event needs to know the profile; the events before it then have to go to the same one.
             self._find(request, key)
-        self._apply(request, [(key, event) for event in events], generated=name is None)
+            self._apply(request, [(key, event) for event in events], generated=name is None)
+        else:
+            self._fold(request, {key: events})
         return self._decided(request, request.home(key)).data
 
     def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
