@@ -1,14 +1,35 @@
-"""Content files become one immutable compiled catalogue per environment, which follows the files as they change."""
+"""Content becomes one immutable compiled catalogue per environment, which follows the content as it changes."""
 
 from __future__ import annotations
 
 from ninetailed_wsgi.catalog.compiling import Catalog, ListedAudience, ListedExperience, MergeTag, compile_content
 from ninetailed_wsgi.catalog.entries import Content, Problem
 from ninetailed_wsgi.catalog.report import report
+from ninetailed_wsgi.catalog.shared import SharedContent
 from ninetailed_wsgi.catalog.source import ContentSource
+from ninetailed_wsgi.settings import Settings
 
 EMPTY = compile_content(Content())
 """The catalogue of no content."""
+
+
+def content_source(settings: Settings) -> ContentSource:
+    """The source that these settings name, not loaded yet; SettingsError when a package for it is missing."""
+    if not isinstance(settings.content, str):
+        return ContentSource(
+            settings.content,
+            locale=settings.content_locale,
+            history_events=settings.history_events,
+            history_days=settings.history_days,
+        )
+    return SharedContent(
+        settings.content,
+        folder=settings.data_dir,
+        locale=settings.content_locale,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
+
 
 __all__ = [
     "EMPTY",
@@ -18,5 +39,7 @@ __all__ = [
     "ListedExperience",
     "MergeTag",
     "Problem",
+    "SharedContent",
+    "content_source",
     "report",
 ]
