@@ -29,8 +29,11 @@ from ninetailed_wsgi.core.content import shown
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import masked
 
-COPY = "shared-content"
-"""The file of the data folder that keeps the last sound version: a line that describes it, then the document."""
+COPY = ".shared-content"
+"""The file of the data folder that keeps the last sound version: a line that describes it, then the document.
+
+Its name begins with a dot, so that a folder with nothing else can still become a store.
+"""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
 
@@ -201,9 +204,10 @@ class SharedContent(ContentSource):
     def _keep(self) -> None:
         """Write the copy where there is a new sound version; a folder that cannot be written is said once."""
         document, file = self._unkept, self._copy
-        if document is None or file is None or not file.parent.is_dir():
+        if document is None or file is None:
             return
         try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(file, _Copy(self._of(), self._wall_clock(), document))
         except OSError as error:
             if not self._complained:
@@ -241,7 +245,7 @@ class _Copy(NamedTuple):
 
 def _write(file: Path, copy: _Copy) -> None:
     described = {"of": copy.of, "at": copy.at, "sha256": hashlib.sha256(copy.document).hexdigest()}
-    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
     try:
         with open(handle, "wb") as output:
             output.write(orjson.dumps(described) + b"\n" + copy.document)
