@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from serving import PROFILES, Server, page, serving, wait_until
 
-from ninetailed_wsgi.catalog import Catalog, SharedContent
+from ninetailed_wsgi.catalog import Catalog
 from ninetailed_wsgi.catalog.remote import LARGEST, Unfetched, WebDocument
+from ninetailed_wsgi.catalog.shared import SharedContent
 from ninetailed_wsgi.cli import main
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings, masked
-
-redis: Any = pytest.importorskip("redis", reason="needs the extra redis")
 
 
 def content(version: int | str) -> dict[str, Any]:
@@ -169,6 +170,19 @@ def test_a_changed_document_is_served_as_a_whole_and_an_unchanged_one_is_not_sen
 
     assert served(source) == {"v2"}
     assert host.answered == [200, 304, 200, 304]
+
+
+def test_it_is_known_when_content_was_swapped_and_when_the_server_was_last_seen(host: Host) -> None:
+    seconds = iter(range(100, 200))
+    source = started(host.url, wall_clock=lambda: float(next(seconds)))
+    loaded, seen = source.loaded_at, source.seen_at or 0
+    source.look()
+    assert source.loaded_at == loaded
+    assert (source.seen_at or 0) > seen
+    host.publish(content(2))
+    source.look()
+
+    assert source.loaded_at > (source.seen_at or 0) > seen
 
 
 def test_a_document_without_etag_and_time_is_followed_too(host: Host) -> None:
@@ -614,6 +628,14 @@ def test_a_wrong_password_of_redis_is_said_without_it(publisher: Publisher, capl
 
     assert text.startswith(f"content: redis://***@127.0.0.1:{publisher.client.get_connection_kwargs()['port']}/0?key=")
     assert not any("wrong:" in line or ":wrong" in line for line in [text, *caplog.messages])
+
+
+def test_without_the_package_for_redis_the_start_is_refused_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    assert "pip install 'ninetailed-wsgi[redis]'" in refusal("redis://127.0.0.1:1/0?key=shop")
 
 
 def test_connections_that_redis_closed_are_opened_anew(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ninetailed_wsgi.catalog.compiling import Catalog, ListedAudience, ListedExperience, MergeTag, compile_content
 from ninetailed_wsgi.catalog.entries import Content, Problem
 from ninetailed_wsgi.catalog.report import report
-from ninetailed_wsgi.catalog.shared import SharedContent
 from ninetailed_wsgi.catalog.source import ContentSource
 from ninetailed_wsgi.settings import Settings
 
@@ -22,6 +21,9 @@ def content_source(settings: Settings) -> ContentSource:
             history_events=settings.history_events,
             history_days=settings.history_days,
         )
+    # Here, as it imports what speaks HTTP and TLS, which files do not need.
+    from ninetailed_wsgi.catalog.shared import SharedContent
+
     return SharedContent(
         settings.content,
         folder=settings.data_dir,
@@ -39,7 +41,6 @@ __all__ = [
     "ListedExperience",
     "MergeTag",
     "Problem",
-    "SharedContent",
     "content_source",
     "report",
 ]

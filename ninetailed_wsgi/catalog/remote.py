@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import IO, Any, NamedTuple, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from ninetailed_wsgi.errors import SettingsError
 
@@ -76,7 +76,9 @@ class WebDocument:
         self._login = base64.b64encode(unquote(login).encode()).decode()
         self._timeout = timeout
         self._whole_within = whole_within
-        self._opener = build_opener(_Redirects)
+        # One context for all connections: else each reads every certificate authority of the system anew.
+        tls = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
+        self._opener = build_opener(_Redirects, *tls)
 
     def fetch(self, known: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""

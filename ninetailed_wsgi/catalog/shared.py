@@ -23,7 +23,7 @@ import orjson
 from ninetailed_wsgi.catalog.compiling import Catalog
 from ninetailed_wsgi.catalog.entries import Content, Faulty, Problem
 from ninetailed_wsgi.catalog.files import EVERY, Environment, decoded, recognised, refused
-from ninetailed_wsgi.catalog.remote import Unfetched, opened
+from ninetailed_wsgi.catalog.remote import Remote, Unfetched, opened
 from ninetailed_wsgi.catalog.source import ContentSource, Served, same
 from ninetailed_wsgi.core.content import shown
 from ninetailed_wsgi.errors import SettingsError
@@ -76,11 +76,12 @@ class SharedContent(ContentSource):
         self._complained = False
         self._broken: tuple[Problem, ...] = ()
         self._begin()
+        self._remote: Remote | None = opened(address)
         _sources.add(self)
 
     def _begin(self) -> None:
         """Begin anew, as after a fork: connections, locks and the thread are the parent's, cut off anywhere."""
-        self._remote = opened(self._address)
+        self._remote = None
         self._looking = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -143,6 +144,7 @@ class SharedContent(ContentSource):
     def _fetch(self) -> tuple[Problem, ...]:
         """Fetch and serve what is new; give what is wrong, again while it stays so."""
         seen = self._fetched
+        self._remote = self._remote or opened(self._address)
         try:
             fetched = self._remote.fetch(seen.validator if seen else None)
         except Unfetched as error:
