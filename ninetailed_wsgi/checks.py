@@ -160,7 +160,7 @@ def check_content(settings: Settings) -> Finding:
     except SettingsError:
         text = f"{source.name} cannot be served, it has errors (--content):"
         return Finding("fail", "content", text, tuple(report(source)))
-    text = f"{source.name} ({source.state()})" if source.state() else source.name
+    text = f"{source.name} ({source.origin()})" if source.origin() else source.name
     if any(problem.severity == "error" for problem in source.problems()):
         text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
         return Finding("warn", "content", text, tuple(report(source)))

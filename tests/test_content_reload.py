@@ -111,7 +111,7 @@ def test_it_is_known_when_content_was_swapped_and_when_its_files_were_last_seen(
     loaded = clock.now
     clock.passes(2)
     opened.catalog("acme", "main")
-    assert (opened.loaded_at, opened.seen_at) == (loaded, clock.now)
+    assert (opened.loaded_at(), opened.seen_at) == ({"*/*": loaded}, clock.now)
     path.unlink()
     clock.passes(2)
     opened.catalog("acme", "main")
@@ -120,7 +120,7 @@ def test_it_is_known_when_content_was_swapped_and_when_its_files_were_last_seen(
     clock.passes(2)
     opened.catalog("acme", "main")
 
-    assert opened.loaded_at == opened.seen_at == clock.now
+    assert (opened.loaded_at(), opened.seen_at) == ({"*/*": clock.now}, clock.now)
 
 
 def test_an_unchanged_file_keeps_its_catalogue(tmp_path: Path, clock: Clock) -> None:

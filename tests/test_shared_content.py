@@ -175,14 +175,14 @@ def test_a_changed_document_is_served_as_a_whole_and_an_unchanged_one_is_not_sen
 def test_it_is_known_when_content_was_swapped_and_when_the_server_was_last_seen(host: Host) -> None:
     seconds = iter(range(100, 200))
     source = started(host.url, wall_clock=lambda: float(next(seconds)))
-    loaded, seen = source.loaded_at, source.seen_at or 0
+    loaded, seen = source.loaded_at()["*/*"], source.seen_at or 0
     source.look()
-    assert source.loaded_at == loaded
+    assert source.loaded_at() == {"*/*": loaded}
     assert (source.seen_at or 0) > seen
     host.publish(content(2))
     source.look()
 
-    assert source.loaded_at > (source.seen_at or 0) > seen
+    assert source.loaded_at()["*/*"] > (source.seen_at or 0) > seen
 
 
 def test_a_document_without_etag_and_time_is_followed_too(host: Host) -> None:
@@ -214,7 +214,7 @@ def test_a_document_with_a_time_only_is_asked_for_by_it(host: Host) -> None:
     source.look()
 
     assert host.answered == [200, 304]
-    assert source.state().endswith("2 hours old")
+    assert source.origin().endswith("2 hours old")
 
 
 @pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
@@ -279,7 +279,7 @@ def test_two_sources_agree_after_a_change(host: Host) -> None:
     wait_until(lambda: all(versions(one.catalog("a", "b")) == {"v2"} for one in sources), "both serve the new version")
 
     assert len({one.catalog("a", "b").version for one in sources}) == 1
-    assert sources[0].state() == sources[1].state()
+    assert sources[0].origin() == sources[1].origin()
 
 
 def test_after_a_fork_the_child_follows_too(host: Host) -> None:
@@ -487,7 +487,11 @@ def test_a_document_that_takes_too_long_as_a_whole_is_given_up(host: Host) -> No
 def test_an_answer_that_is_no_document_is_refused(host: Host) -> None:
     host.redirects = {"/shop.json": "/shop.json"}
 
-    assert unfetched(host.url) == "answered 302, after 5 redirects at most, expected 200"
+    assert unfetched(host.url) == "is answered 302 after 5 redirects, expected 200"
+
+
+def test_a_name_that_no_host_can_have_is_refused() -> None:
+    assert unfetched("http://a..b/shop.json") == "cannot be fetched: UnicodeError"
 
 
 def test_what_answers_but_is_no_web_server_is_refused(caplog: pytest.LogCaptureFixture) -> None:
@@ -515,7 +519,7 @@ def test_a_login_is_sent_to_its_own_host_and_never_logged(host: Host, caplog: py
     first, second = host.asked[:2]
     assert first["authorization"] == "Basic YW5uOnBAc3M="
     assert "authorization" not in second
-    said = [*caplog.messages, *map(str, source.problems()), source.name, source.state()]
+    said = [*caplog.messages, *map(str, source.problems()), source.name, source.origin()]
     assert errors(caplog)
     assert not any(secret in line for line in said for secret in ("ann", "p%40ss", "p@ss", "hidden"))
 
@@ -599,7 +603,7 @@ def test_content_in_redis_is_served_and_sent_again_only_when_its_version_is_anot
     source.look()
 
     assert served(source) == {"v2"}
-    assert "version two, " in source.state()
+    assert "version two, " in source.origin()
 
 
 def test_content_in_redis_of_another_length_is_noticed_though_its_version_is_the_same(publisher: Publisher) -> None:

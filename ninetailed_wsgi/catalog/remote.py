@@ -90,9 +90,9 @@ class WebDocument:
             error.close()
             if error.code == HTTPStatus.NOT_MODIFIED and known:
                 return None
-            too_many = f", after {_REDIRECTS} redirects at most" if 300 <= error.code < 400 else ""
-            raise Unfetched(f"answered {error.code}{too_many}, expected 200") from None
-        except (OSError, http.client.HTTPException, zlib.error) as error:
+            redirects = f" after {_REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
+            raise Unfetched(f"is answered {error.code}{redirects}, expected 200") from None
+        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no name of a host
             raise Unfetched(_reason(error)) from None
 
     def _request(self, known: str | None) -> Request:
@@ -204,7 +204,7 @@ class RedisHash:
             if known is not None and known == _redis_validator(version, size):
                 return None
             version, document = self._client.hmget(self._key, "version", "content")
-        except (self._errors, OSError, TypeError) as error:
+        except (self._errors, OSError, TypeError, ValueError) as error:  # the last two: an option, a host's name
             raise Unfetched(f"cannot be fetched: {error}") from None
         if version is None or document is None:
             raise Unfetched(f"is not there: expected a hash {self._key} with the fields version and content")

@@ -24,7 +24,7 @@ from ninetailed_wsgi.catalog.compiling import Catalog
 from ninetailed_wsgi.catalog.entries import Content, Faulty, Problem
 from ninetailed_wsgi.catalog.files import EVERY, Environment, decoded, recognised, refused
 from ninetailed_wsgi.catalog.remote import Remote, Unfetched, opened
-from ninetailed_wsgi.catalog.source import ContentSource, Served, same
+from ninetailed_wsgi.catalog.source import ContentSource
 from ninetailed_wsgi.core.content import shown
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import masked
@@ -71,7 +71,6 @@ class SharedContent(ContentSource):
         self.name = masked(address)
         self._address = address
         self._copy = None if folder is None else folder / COPY
-        self._empty = self._served.default
         self._unkept: bytes | None = None
         self._complained = False
         self._broken: tuple[Problem, ...] = ()
@@ -132,7 +131,7 @@ class SharedContent(ContentSource):
             self._trouble(problems)
             self._keep()
 
-    def state(self) -> str:
+    def origin(self) -> str:
         """Say which version the origin gives out, as it is served, or which one it was before."""
         if (seen := self._fetched) is None:
             return "not seen"
@@ -154,7 +153,7 @@ class SharedContent(ContentSource):
             digest = hashlib.sha256(fetched.document).hexdigest()
             if seen is None or digest != seen.digest:
                 self._broken = self._take(fetched.document)
-                self._unkept = None if self._broken else fetched.document
+                self._unkept = None if self._broken or self._copy is None else fetched.document
             self._fetched = _Seen(digest, fetched.validator, fetched.changed)
         return self._broken
 
@@ -164,17 +163,8 @@ class SharedContent(ContentSource):
         self._latest = catalogs
         errors = tuple(dict.fromkeys(error for catalog in catalogs.values() for error in catalog.errors))
         if not errors:
-            self._swap(catalogs)
+            self._serve_only(catalogs)
         return errors
-
-    def _swap(self, catalogs: Mapping[Environment, Catalog]) -> None:
-        before = {**self._served.catalogs, EVERY: self._served.default}
-        changed = {one: catalog for one, catalog in catalogs.items() if not same(catalog, before.get(one))}
-        every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
-        default = every.pop(EVERY, self._empty)
-        if changed or every.keys() != self._served.catalogs.keys() or default is not self._served.default:
-            self._served = Served(every, default, self._wall_clock())
-            self._announce(changed)
 
     def _contents(self, raw: bytes) -> dict[Environment, Content]:
         try:

@@ -25,12 +25,11 @@ _Files = Mapping[Environment, tuple[Found, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What is served at one moment, and since when, in seconds since the epoch; replaced as a whole."""
+class _Served:
+    """What is served at one moment; replaced as a whole."""
 
     catalogs: Mapping[Environment, Catalog]
     default: Catalog
-    since: float
 
 
 class ContentSource:
@@ -71,7 +70,9 @@ class ContentSource:
         self._wall_clock = wall_clock
         self._looking = threading.Lock()
         self._next_look = clock() + check_every
-        self._served = Served({}, self._compiled(Content()), wall_clock())
+        self._empty = self._compiled(Content())
+        self._served = _Served({}, self._empty)
+        self._served_since: dict[Environment, float] = {}
         self._latest: dict[Environment, Catalog] = {}
         self._files: dict[Environment, tuple[Found, ...]] = {}
         self._unsettled: dict[Environment, tuple[Found, ...]] = {}
@@ -92,12 +93,11 @@ class ContentSource:
         if errors := [str(problem) for problem in self.problems() if problem.severity == "error"]:
             raise SettingsError([f"content: {error}" for error in errors])
 
-    @property
-    def loaded_at(self) -> float:
-        """When what is served was last swapped, in seconds since the epoch."""
-        return self._served.since
+    def loaded_at(self) -> dict[str, float]:
+        """Give when what is served was read, in seconds since the epoch, by environment as `catalogs` names them."""
+        return {"/".join(environment): at for environment, at in self._served_since.items()}
 
-    def state(self) -> str:
+    def origin(self) -> str:
         """Say in a few words what the origin gives out now, for ``ninetailed-wsgi check``; empty for files."""
         return ""
 
@@ -198,7 +198,7 @@ class ContentSource:
         self._troubles = unique
 
     def _replace(self, read: Mapping[Environment, Catalog]) -> None:
-        catalogs = {one: catalog for one, catalog in read.items() if not same(catalog, self._latest.get(one))}
+        catalogs = {one: catalog for one, catalog in read.items() if not _same(catalog, self._latest.get(one))}
         self._latest = self._latest | dict(catalogs)
         broken = [environment for environment, catalog in catalogs.items() if catalog.errors]
         for problem in dict.fromkeys(problem for one in broken for problem in catalogs[one].errors):
@@ -209,10 +209,20 @@ class ContentSource:
     def _serve(self, catalogs: Mapping[Environment, Catalog]) -> None:
         every = dict(self._served.catalogs) | dict(catalogs)
         default = every.pop(EVERY, self._served.default)
-        self._served = Served(every, default, self._wall_clock())
+        self._served = _Served(every, default)
         self._announce(catalogs)
 
+    def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        """Serve these and nothing besides; an environment whose content is as before keeps its catalogue."""
+        before = {**self._served.catalogs, EVERY: self._served.default}
+        changed = {one: catalog for one, catalog in catalogs.items() if not _same(catalog, before.get(one))}
+        every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
+        default = every.pop(EVERY, self._empty)
+        self._served = _Served(every, default)
+        self._announce(changed)
+
     def _announce(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
         for environment, catalog in catalogs.items():
             _log.info(
                 "content of %s is version %s: %d audiences, %d experiences, %d merge tags",
@@ -224,5 +234,5 @@ class ContentSource:
             )
 
 
-def same(catalog: Catalog, other: Catalog | None) -> bool:
+def _same(catalog: Catalog, other: Catalog | None) -> bool:
     return other is not None and (catalog.version, catalog.problems) == (other.version, other.problems)
