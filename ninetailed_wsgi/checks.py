@@ -149,15 +149,22 @@ def check_content(settings: Settings) -> Finding:
     """Where experiences and audiences come from, and what there is of them."""
     if settings.content is None:
         return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
-    from ninetailed_wsgi.catalog import ContentSource, report
+    from ninetailed_wsgi.catalog import content_source, report
 
-    source = ContentSource(settings.content, locale=settings.content_locale)
-    path = settings.content.absolute()
+    try:
+        source = content_source(settings)
+    except SettingsError as error:
+        return _failed("content", error, "content")
     try:
         source.load()
     except SettingsError:
-        return Finding("fail", "content", f"{path} cannot be served, it has errors (--content):", tuple(report(source)))
-    return Finding("ok", "content", str(path), tuple(report(source)))
+        text = f"{source.name} cannot be served, it has errors (--content):"
+        return Finding("fail", "content", text, tuple(report(source)))
+    text = f"{source.name} ({source.origin()})" if source.origin() else source.name
+    if any(problem.severity == "error" for problem in source.problems()):
+        text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
+        return Finding("warn", "content", text, tuple(report(source)))
+    return Finding("ok", "content", text, tuple(report(source)))
 
 
 def check_imports(settings: Settings) -> Finding:

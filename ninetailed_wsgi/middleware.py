@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -341,7 +342,7 @@ def _with_whole_paths(settings: Settings) -> Settings:
     return replace(
         settings,
         data_dir=settings.data_dir.absolute(),
-        content=content and content.absolute(),
+        content=content.absolute() if isinstance(content, Path) else content,
         geoip_database=database and database.absolute(),
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.arrival import check_profiles, prepared, short, times_of
-from ninetailed_wsgi.catalog import Catalog, ContentSource
+from ninetailed_wsgi.catalog import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over, wants_lookup
@@ -118,13 +118,9 @@ class ExperienceService:
     @classmethod
     def from_settings(cls, settings: Settings) -> ExperienceService:
         """The service that these settings describe; SettingsError names what cannot be used."""
-        content = ContentSource(
-            settings.content,
-            locale=settings.content_locale,
-            history_events=settings.history_events,
-            history_days=settings.history_days,
-        )
+        content = content_source(settings)
         content.load()
+        content.follow()
         store = DiskStore(
             settings.data_dir,
             shards=settings.store_shards,

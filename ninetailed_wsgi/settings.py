@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from ninetailed_wsgi.errors import SettingsError
 
@@ -107,6 +108,26 @@ def _existing(kind: str, *, folder_too: bool) -> Callable[[object], Path | None]
     return read
 
 
+def _content(given: object) -> Path | str | None:
+    if not isinstance(given, str) or "://" not in given:
+        return _existing(_CONTENT, folder_too=True)(given)
+    scheme = given.partition("://")[0]
+    if scheme not in ("http", "https", "redis", "rediss"):
+        raise ValueError(
+            f"the path of {_CONTENT}; or an address that begins with http://, https://, redis://, rediss://"
+        )
+    try:
+        parts = urlsplit(given)
+        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", given)
+    except ValueError:
+        sound = None
+    if not sound:
+        raise ValueError(f"{scheme}://HOST[:PORT]/..., what is special in a name or password percent-encoded")
+    if scheme.startswith("redis") and len(parse_qs(parts.query).get("key", ())) != 1:
+        raise ValueError(f"the key of a hash: {scheme}://HOST[:PORT]/DB?key=NAME")
+    return given
+
+
 def _text_or_none(given: object) -> str | None:
     if given is None or given == "":
         return None
@@ -197,11 +218,12 @@ class Settings:
     data_dir: Path = _option(
         Path("ninetailed-data"), _folder, "DIR", "Folder of all stored data; made when missing, for its owner only."
     )
-    content: Path | None = _option(
+    content: Path | str | None = _option(
         None,
-        _existing(_CONTENT, folder_too=True),
-        "PATH",
-        "Experiences and audiences: a file, or a folder with one `organization/environment.json` per environment.",
+        _content,
+        "PATH|URL",
+        "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, or what "
+        "all servers share: `https://...`, `redis://HOST/DB?key=NAME`.",
     )
     geoip_database: Path | None = _option(
         None,
@@ -352,7 +374,21 @@ def options_table() -> str:
     return "\n".join(rows)
 
 
+def masked(address: str) -> str:
+    """An address for logs: without its login and its query, which may be secret; a Redis key is shown."""
+    scheme, _, rest = address.partition("://")
+    try:
+        sound = urlsplit(address).port != 0
+    except ValueError:  # perhaps a password with a slash that is not percent-encoded
+        sound = False
+    rest, query, inner = re.sub(r"^[^/?#]*@" if sound else r"^.*@", "***@", rest).partition("?")
+    key = re.search(r"(?:^|&)(key=[^&#]*)", inner) if scheme.startswith("redis") else None
+    return f"{scheme}://{rest}{query}{key[1] if key else '...' if query else ''}"
+
+
 def _shown(given: object) -> str:
+    if isinstance(given, str) and "://" in given:
+        given = masked(given)
     text = repr(str(given)) if isinstance(given, os.PathLike) else repr(given)
     return text if len(text) <= 200 else text[:200] + "..."
 

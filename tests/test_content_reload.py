@@ -104,6 +104,25 @@ def test_by_default_a_changed_file_is_noticed_within_two_seconds(tmp_path: Path,
     assert versions(opened.catalog("acme", "main")) == {"v2"}
 
 
+def test_it_is_known_when_content_was_swapped_and_when_its_files_were_last_seen(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "shop.json"
+    put(path, content(1))
+    opened = started(path, clock, wall_clock=clock)
+    loaded = clock.now
+    clock.passes(2)
+    opened.catalog("acme", "main")
+    assert (opened.loaded_at(), opened.seen_at) == ({"*/*": loaded}, clock.now)
+    path.unlink()
+    clock.passes(2)
+    opened.catalog("acme", "main")
+    assert opened.seen_at == clock.now - 2
+    put(path, content(2))
+    clock.passes(2)
+    opened.catalog("acme", "main")
+
+    assert (opened.loaded_at(), opened.seen_at) == ({"*/*": clock.now}, clock.now)
+
+
 def test_an_unchanged_file_keeps_its_catalogue(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "shop.json"
     put(path, content(1))

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from ninetailed_wsgi.catalog.contentful import read_delivery, read_export
-from ninetailed_wsgi.catalog.entries import Content, Problem
+from ninetailed_wsgi.catalog.entries import Content, Faulty, Problem
 from ninetailed_wsgi.catalog.generic import MEMBERS, read_generic, read_list
 from ninetailed_wsgi.core.content import shown
 
@@ -104,18 +104,23 @@ def read_file(path: Path, locale: str | None) -> Content:
         locale: the wanted locale of fields that have several; None: the file's default one.
     """
     try:
-        raw = path.read_bytes()
+        return recognised(decoded(path.read_bytes()), str(path), locale)
     except OSError as error:
-        return _refused(path, f"cannot be read: {error.strerror or error}")
+        return refused(str(path), f"cannot be read: {error.strerror or error}")
+    except Faulty as fault:
+        return refused(str(path), str(fault))
+
+
+def decoded(raw: bytes) -> object:
+    """Parse a content file; raises `Faulty` when it is no JSON."""
     try:
-        document = orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+        return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        return _refused(path, f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON")
-    return _recognised(document, path, locale)
+        raise Faulty(f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON") from error
 
 
-def _recognised(document: object, path: Path, locale: str | None) -> Content:
-    file = str(path)
+def recognised(document: object, file: str, locale: str | None) -> Content:
+    """Read a parsed content file of any form; ``file`` names it in messages, ``locale`` as for `read_file`."""
     if isinstance(document, list):
         if any(isinstance(item, dict) and "sys" in item for item in document):
             return read_delivery({"items": document}, file, locale)
@@ -130,8 +135,8 @@ def _recognised(document: object, path: Path, locale: str | None) -> Content:
         if "entries" in document:
             return read_export(document, file, locale)
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
-    return _refused(
-        path,
+    return refused(
+        file,
         f"is not recognised: found {shown(document)}{members}, expected a Contentful export (entries), "
         "Delivery API answer (items) or the generic form (audiences, experiences)",
     )
@@ -147,5 +152,6 @@ def _is_generic(document: Mapping[str, object]) -> bool:
     return all(isinstance(one, dict) and "nt_experiences" in one for one in entries)
 
 
-def _refused(path: Path, message: str) -> Content:
-    return Content(problems=[Problem("error", str(path), "", message)])
+def refused(file: str, message: str) -> Content:
+    """Content that is nothing but the reason why it is not served."""
+    return Content(problems=[Problem("error", file, "", message)])

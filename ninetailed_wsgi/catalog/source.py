@@ -43,6 +43,10 @@ class ContentSource:
         check_every: seconds between two looks for changed files.
         clock: monotonic seconds.
         wall_clock: seconds since the epoch, as the files' times are.
+
+    Attributes:
+        name: where the content comes from, for people.
+        seen_at: when its origin was last found readable, in seconds since the epoch; None: not yet.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class ContentSource:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = None if path is None else Path(path)
+        self.name = "" if self._path is None else str(self._path.absolute())
+        self.seen_at: float | None = None
         self._locale = locale
         self._history = (history_events, history_days)
         self._check_every = check_every
@@ -64,7 +70,9 @@ class ContentSource:
         self._wall_clock = wall_clock
         self._looking = threading.Lock()
         self._next_look = clock() + check_every
-        self._served = _Served({}, self._compiled(Content()))
+        self._empty = self._compiled(Content())
+        self._served = _Served({}, self._empty)
+        self._served_since: dict[Environment, float] = {}
         self._latest: dict[Environment, Catalog] = {}
         self._files: dict[Environment, tuple[Found, ...]] = {}
         self._unsettled: dict[Environment, tuple[Found, ...]] = {}
@@ -85,6 +93,17 @@ class ContentSource:
         if errors := [str(problem) for problem in self.problems() if problem.severity == "error"]:
             raise SettingsError([f"content: {error}" for error in errors])
 
+    def loaded_at(self) -> dict[str, float]:
+        """Give when what is served was read, in seconds since the epoch, by environment as `catalogs` names them."""
+        return {"/".join(environment): at for environment, at in self._served_since.items()}
+
+    def origin(self) -> str:
+        """Say in a few words what the origin gives out now, for ``ninetailed-wsgi check``; empty for files."""
+        return ""
+
+    def follow(self) -> None:
+        """Begin to look for changes; files need no beginning, whoever asks for a catalogue looks for them."""
+
     def catalog(self, organization: str, environment: str) -> Catalog:
         """Give an environment's catalogue: a look-up, and now and then a look for changed files; raises nothing."""
         if self._path is not None and self._clock() >= self._next_look and self._looking.acquire(blocking=False):
@@ -96,6 +115,9 @@ class ContentSource:
             finally:
                 self._next_look = self._clock() + self._check_every
                 self._looking.release()
+        return self._found(organization, environment)
+
+    def _found(self, organization: str, environment: str) -> Catalog:
         served = self._served
         return served.catalogs.get((organization, environment), served.default)
 
@@ -120,6 +142,7 @@ class ContentSource:
         except OSError as error:
             self._troubles = (Problem("error", str(path), "", f"cannot be read: {error.strerror or error}"),)
             return
+        self.seen_at = self._wall_clock()
         if not self._files:
             expected = "expected {organizationId}/{environmentSlug}.json or *.json in this folder"
             self._troubles = (Problem("error", str(path), "", f"holds no content file: {expected}"),)
@@ -145,6 +168,7 @@ class ContentSource:
         except OSError as error:
             self._trouble([Problem("error", str(path), "", f"cannot be read: {error.strerror or error}")])
             return
+        self.seen_at = self._wall_clock()
         gone = self._gone(files)
         # A file that is gone may be a copy in progress: it counts when a second look finds the same other files.
         settled = {one for one in gone if one in files and self._unsettled.get(one) == files[one]}
@@ -186,6 +210,19 @@ class ContentSource:
         every = dict(self._served.catalogs) | dict(catalogs)
         default = every.pop(EVERY, self._served.default)
         self._served = _Served(every, default)
+        self._announce(catalogs)
+
+    def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        """Serve these and nothing besides; an environment whose content is as before keeps its catalogue."""
+        before = {**self._served.catalogs, EVERY: self._served.default}
+        changed = {one: catalog for one, catalog in catalogs.items() if not _same(catalog, before.get(one))}
+        every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
+        default = every.pop(EVERY, self._empty)
+        self._served = _Served(every, default)
+        self._announce(changed)
+
+    def _announce(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
         for environment, catalog in catalogs.items():
             _log.info(
                 "content of %s is version %s: %d audiences, %d experiences, %d merge tags",

@@ -121,7 +121,7 @@ class PublishedContent:
 
     def _given(self, content: GivenContent, own: tuple[str, str]) -> Content:
         path = self._settings.content
-        if path is None:
+        if not isinstance(path, Path):
             return Content() if content is None else self._read(content)
         read = Content()
         environments = find_files(path, time.time())

@@ -1,0 +1,216 @@
+"""Fetches the content that all servers share, where it changed: from a web server, or from a hash in Redis."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import time
+import zlib
+from collections.abc import Mapping
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import IO, Any, NamedTuple, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+
+from ninetailed_wsgi.errors import SettingsError
+
+TIMEOUT = 5.0
+"""Seconds that a connection, and then each part of an answer, is waited for."""
+
+WHOLE_WITHIN = 30.0
+"""Seconds within which a whole document must be there."""
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a document, unpacked."""
+
+_MEBIBYTE = 1024 * 1024
+_REDIRECTS = 5
+# Times in HTTP are whole seconds: within one of them a second change can go by under the same Last-Modified, and under
+# the same ETag, which some servers make of that time and the size.
+_SETTLED_AFTER = 2.0
+
+
+class Unfetched(Exception):
+    """The content cannot be had now; the text says why, and holds nothing secret."""
+
+
+class Fetched(NamedTuple):
+    """A document, and what the next fetch needs in order to tell whether it changed.
+
+    Attributes:
+        validator: such as ``ETag "5f3a"``; None: only the document itself can tell.
+        changed: when it changed, in seconds since the epoch; None: the origin does not say.
+    """
+
+    document: bytes
+    validator: str | None
+    changed: float | None
+
+
+class Remote(Protocol):
+    """Where shared content is kept."""
+
+    def fetch(self, known: str | None) -> Fetched | None:
+        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+
+
+def opened(address: str) -> Remote:
+    """Open an address that `settings` has accepted, without connecting; SettingsError when a package is missing."""
+    return WebDocument(address) if urlsplit(address).scheme in ("http", "https") else RedisHash(address)
+
+
+class WebDocument:
+    """A document on a web server, asked for with its ETag or time, so that an unchanged one costs no transfer.
+
+    urllib verifies TLS, follows redirects, knows the proxies of the environment and logs nothing.
+    """
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT, whole_within: float = WHOLE_WITHIN) -> None:
+        parts = urlsplit(url)
+        login, _, host = parts.netloc.rpartition("@")
+        self._url = urlunsplit(parts._replace(netloc=host, fragment=""))
+        self._login = base64.b64encode(unquote(login).encode()).decode()
+        self._timeout = timeout
+        self._whole_within = whole_within
+        # One context for all connections: else each reads every certificate authority of the system anew.
+        tls = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
+        self._opener = build_opener(_Redirects, *tls)
+
+    def fetch(self, known: str | None) -> Fetched | None:
+        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+        try:
+            with self._opener.open(self._request(known), timeout=self._timeout) as answer:
+                document = _body(answer, time.monotonic() + self._whole_within)
+                return Fetched(document, *_validator(answer.headers))
+        except HTTPError as error:
+            error.close()
+            if error.code == HTTPStatus.NOT_MODIFIED and known:
+                return None
+            redirects = f" after {_REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
+            raise Unfetched(f"is answered {error.code}{redirects}, expected 200") from None
+        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no name of a host
+            raise Unfetched(_reason(error)) from None
+
+    def _request(self, known: str | None) -> Request:
+        request = Request(self._url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
+        request.add_header("User-Agent", "ninetailed-wsgi")
+        if self._login:
+            request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this host, no other
+        if known:
+            kind, _, value = known.partition(" ")
+            request.add_header({"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[kind], value)
+        return request
+
+
+class _Redirects(HTTPRedirectHandler):
+    max_redirections = _REDIRECTS
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> Request | None:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise Unfetched("redirects from https to an address without TLS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # as the base
+
+
+def _body(answer: http.client.HTTPResponse, end: float) -> bytes:
+    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "gzip"):
+        raise Unfetched("is sent with a Content-Encoding that was not asked for, expected gzip or none")
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    announced = answer.length
+    received, size, parts = 0, 0, []
+    while size <= LARGEST and (part := answer.read1(65536)):
+        received += len(part)
+        if unpacking:
+            part = unpacking.decompress(part, LARGEST + 1 - size)
+        size += len(part)
+        parts.append(part)
+        if time.monotonic() > end:
+            raise Unfetched("was not there as a whole in time: its server is too slow")
+    if size > LARGEST:
+        raise Unfetched(f"is larger than {LARGEST // _MEBIBYTE} MiB")
+    if (announced is not None and received < announced) or (unpacking and not unpacking.eof):
+        raise Unfetched(f"broke off after {received} bytes")
+    return b"".join(parts)
+
+
+def _validator(headers: Mapping[str, str]) -> tuple[str | None, float | None]:
+    etag, modified = headers.get("ETag"), headers.get("Last-Modified")
+    changed, now = _seconds(modified), _seconds(headers.get("Date"))
+    if changed is not None and now is not None and now - changed < _SETTLED_AFTER:
+        return None, changed
+    if etag:
+        return f"ETag {etag}", changed
+    return (f"Last-Modified {modified}" if changed is not None and now is not None else None), changed
+
+
+def _seconds(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """Word an error; an exception's own text may quote the address, so only what the system says is taken from it."""
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"cannot be fetched: its server's certificate is not trusted, {cause.verify_message}"
+    if isinstance(cause, TimeoutError):
+        return "cannot be fetched: its server does not answer in time"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"cannot be fetched: {cause.strerror}"
+    return f"cannot be fetched: {type(cause).__name__}"
+
+
+class RedisHash:
+    """A hash in Redis or Valkey with the fields ``version`` and ``content``, both written by one command."""
+
+    def __init__(self, address: str, *, timeout: float = TIMEOUT) -> None:
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError:
+            raise SettingsError(
+                ["content: redis:// needs a package more: pip install 'ninetailed-wsgi[redis]'"]
+            ) from None
+        parts = urlsplit(address)
+        query = dict(parse_qsl(parts.query))
+        self._key = query.pop("key")
+        self._errors = redis.RedisError
+        try:
+            self._client: Any = redis.Redis.from_url(
+                urlunsplit(parts._replace(query=urlencode(query))),
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                retry=Retry(NoBackoff(), 1),  # the server may have closed an idle connection
+            )
+        except (ValueError, TypeError):
+            raise SettingsError(["content: an option in the address of the Redis server is none"]) from None
+
+    def fetch(self, known: str | None) -> Fetched | None:
+        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+        try:
+            pipeline = self._client.pipeline(transaction=True)
+            version, size = pipeline.hget(self._key, "version").hstrlen(self._key, "content").execute()
+            if size > LARGEST:
+                raise Unfetched(f"is larger than {LARGEST // _MEBIBYTE} MiB")
+            if known is not None and known == _redis_validator(version, size):
+                return None
+            version, document = self._client.hmget(self._key, "version", "content")
+        except (self._errors, OSError, TypeError, ValueError) as error:  # the last two: an option, a host's name
+            raise Unfetched(f"cannot be fetched: {error}") from None
+        if version is None or document is None:
+            raise Unfetched(f"is not there: expected a hash {self._key} with the fields version and content")
+        return Fetched(document, _redis_validator(version, len(document)), None)
+
+
+def _redis_validator(version: bytes | None, size: int) -> str:
+    """Both, so that who changes the content and forgets the version is noticed, as a rule."""
+    return f"version {(version or b'').decode(errors='replace')}, {size} bytes"
