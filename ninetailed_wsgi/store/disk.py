@@ -3,10 +3,14 @@
 The folder holds ``store.json`` (format and number of shards) and one diskcache folder per shard. All rows of a key lie
 in the same shard, chosen by a hash of the key, so one transaction covers them.
 
-A key has one row of JSON lines: ``[first, next, in_first, newest, [organization, environment, name]]``, the document,
-and its newest events, each as ``[time, event]``. When these take too much room they become a history row of their own,
-a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that of the one
-to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time among them.
+A key has one row of JSON lines: ``[organization, environment, name]``, ``[first, next, in_first, newest]``, the
+document, and its newest events, each as ``[time, event]``. When these take too much room they become a history row of
+their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that
+of the one to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time
+among them.
+
+An update reads the row, folds, and writes it if it has still the version that was read; otherwise it does so again
+inside a transaction, where nobody else writes.
 """
 
 from __future__ import annotations
@@ -58,6 +62,30 @@ class _Kept(NamedTuple):
 
 
 _NOTHING_KEPT = _Kept(0, 0, 0, 0, [])
+
+
+class _Writes:
+    """The history rows that an update is going to write, as if they were written already."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.pending: dict[bytes, bytes | None] = {}
+
+    def fetch(self, key: bytes) -> bytes | None:
+        return self.pending[key] if key in self.pending else self._rows.fetch(key)
+
+
+class _Update(NamedTuple):
+    """What an update writes: a row, if it still has the version that was read, and history rows (None: removed)."""
+
+    row_key: bytes
+    version: int | None
+    value: bytes | None
+    history: dict[bytes, bytes | None]
+
+
+class _Changed(Exception):
+    """Somebody else wrote what an update has read."""
 
 
 class DiskStore:
@@ -118,9 +146,13 @@ class DiskStore:
     ) -> Iterator[tuple[Key, Document]]:
         for shard in range(len(self._shards)):
             for _, value in self._stored_documents(shard):
-                key = _key_of(_load(value[: value.find(b"\n")])[4])
+                key = _key_of(value)
                 document, _ = _read_row(value)
-                if document and organization in (None, key.organization) and environment in (None, key.environment):
+                if (
+                    document is not None
+                    and organization in (None, key.organization)
+                    and environment in (None, key.environment)
+                ):
                     yield key, document
 
     def check(self) -> None:
@@ -155,8 +187,12 @@ class DiskStore:
                 with self._serving(shard) as rows:
                     (history,) = rows.sql(_HISTORY_BYTES, (first, first + b"\xff" * 9)).fetchone()
                 document, kept = _read_row(value)
-                key = _key_of(_load(value[: value.find(b"\n")])[4])
-                yield key, document or {}, min(kept.next - kept.first, self._history_events), len(value) + history
+                yield (
+                    _key_of(value),
+                    document or {},
+                    min(kept.next - kept.first, self._history_events),
+                    len(value) + history,
+                )
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
@@ -173,34 +209,72 @@ class DiskStore:
     # One key
 
     def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
-        # PERF: spelt out, as context managers took as long as the statements (40 of 90 microseconds).
         rows = self._shard(shard)
         try:
-            self._begin(rows, keys[0][1])
-            try:
-                for key, digest in keys:
-                    self._update_one(rows, key, digest, fold)
-            except BaseException:
-                rows.sql("ROLLBACK")
-                raise
-            rows.sql("COMMIT")
+            if len(keys) > 1 or not self._update_unlocked(rows, *keys[0], fold):
+                self._update_locked(rows, keys, fold)
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(rows, error) from error
 
-    def _update_one(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> None:
+    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> bool:
+        """Update one key if nobody else does at the same time; whether it is done."""
+        try:
+            update = self._folded(rows, key, digest, fold)
+            if update is None:
+                return True
+            if not update.history:
+                return rows.swap(*update[:3])
+            with rows.transaction():
+                self._write(rows, update)
+        except _Changed:
+            return False
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        return True
+
+    def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
+        self._begin(rows, keys[0][1])
+        try:
+            for key, digest in keys:
+                if update := self._folded(rows, key, digest, fold):
+                    self._write(rows, update)
+        except BaseException:
+            rows.sql("ROLLBACK")
+            raise
+        rows.sql("COMMIT")
+
+    def _folded(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> _Update | None:
         row_key = _DOCUMENT + digest
-        document, kept = _read_row(rows.fetch(row_key))
-        write = fold(key, Entry(document, kept.next, lambda: self._history(rows, digest, kept) or []))
-        if write is None:
-            return
+        version, value = rows.read(row_key)
+        document, kept = _read_row(value)
+
+        def history() -> list[HistoryEntry]:
+            if (entries := self._history(rows, digest, kept)) is None:
+                raise _Changed
+            return entries
+
+        write = fold(key, Entry(document, kept.next, history))
+        if write is None or (value is None and write.document is None):
+            return None
+        writes = _Writes(rows)
         if write.document is None or write.replace_history:
-            kept = self._drop_history(rows, digest, kept)
+            kept = self._drop_history(writes, digest, kept)
         if write.document is None:
-            rows.drop(row_key)
-            return
+            return _Update(row_key, version, None, writes.pending)
         if write.events:
-            kept = self._append(rows, digest, kept, write.events)
-        rows.put(row_key, _row(key, write.document, kept))
+            kept = self._append(writes, digest, kept, write.events)
+        return _Update(row_key, version, _row(key, value, write.document, kept), writes.pending)
+
+    def _write(self, rows: Rows, update: _Update) -> None:
+        if not rows.swap(*update[:3]):
+            raise _Changed
+        for row_key, value in update.history.items():
+            if value is None:
+                rows.drop(row_key)
+            else:
+                rows.put(row_key, value)
 
     def _stored_documents(self, shard: int) -> Iterator[tuple[bytes, bytes]]:
         after = _DOCUMENT
@@ -236,9 +310,9 @@ class DiskStore:
         events += map(_load, kept.recent)
         return [(o, at, event) for o, (at, event) in enumerate(events, kept.first) if o >= first and at >= since]
 
-    def _append(self, rows: Rows, digest: bytes, kept: _Kept, events: Sequence[HistoryEvent]) -> _Kept:
+    def _append(self, writes: _Writes, digest: bytes, kept: _Kept, events: Sequence[HistoryEvent]) -> _Kept:
         if (surplus := len(events) - self._history_events) > 0:
-            emptied = self._drop_history(rows, digest, kept)
+            emptied = self._drop_history(writes, digest, kept)
             kept = _Kept(emptied.first + surplus, emptied.next + surplus, 0, 0, [])
             events = events[surplus:]
         first, end, in_first, newest, recent = kept
@@ -246,15 +320,15 @@ class DiskStore:
         recent = [*recent, *(b"[%d,%b]" % event for event in events)]
         end += len(events)
         if sum(map(len, recent)) > _EVENTS_IN_ROW:
-            rows.put(_row_key(digest, begin), b"[" + b",".join(recent) + b"]")
+            writes.pending[_row_key(digest, begin)] = b"[" + b",".join(recent) + b"]"
             if first == begin:
                 in_first, newest = len(recent), max(map(_time_of, recent))
             begin, recent = end, []
         since = self._since()
         while first < begin and (end - first - in_first >= self._history_events or newest < since):
-            rows.drop(_row_key(digest, first))
+            writes.pending[_row_key(digest, first)] = None
             first += in_first
-            row = _load(rows.fetch(_row_key(digest, first))) or []
+            row = _load(writes.fetch(_row_key(digest, first))) or []
             # A row that is not there, which only damage explains, is passed over.
             in_first, newest = len(row) or 1, max((at for at, _ in row), default=0)
         while first == begin < end and _time_of(recent[0]) < since:
@@ -265,12 +339,12 @@ class DiskStore:
     def _since(self) -> int:
         return self._clock() - self._history_days * DAY
 
-    def _drop_history(self, rows: Rows, digest: bytes, kept: _Kept) -> _Kept:
+    def _drop_history(self, writes: _Writes, digest: bytes, kept: _Kept) -> _Kept:
         ordinal, recent = kept.first, kept.next - len(kept.recent)
         while ordinal < recent:
             row_key = _row_key(digest, ordinal)
-            ordinal += len(_load(rows.fetch(row_key)) or [0])
-            rows.drop(row_key)
+            ordinal += len(_load(writes.fetch(row_key)) or [0])
+            writes.pending[row_key] = None
         return _Kept(kept.next, kept.next, 0, 0, [])
 
     # Shards
@@ -342,8 +416,9 @@ class DiskStore:
 
 def _digest(key: Key) -> bytes:
     """Sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same."""
-    parts = [part.encode("utf-8", "surrogatepass") for part in key]
-    return hashlib.blake2b(b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=16).digest()
+    organization, environment, name = key
+    text = f"{len(organization)}:{organization}{len(environment)}:{environment}{name}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _text(part: str) -> str:
@@ -351,7 +426,8 @@ def _text(part: str) -> str:
     return part.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
-def _key_of(texts: list[str]) -> Key:
+def _key_of(row: bytes) -> Key:
+    texts: list[str] = _load(row[: row.find(b"\n")])
     return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
 
 
@@ -359,17 +435,20 @@ def _row_key(digest: bytes, ordinal: int) -> bytes:
     return _HISTORY + digest + ordinal.to_bytes(8, "big")
 
 
-def _row(key: Key, document: Document, kept: _Kept) -> bytes:
-    head = [*kept[:4], list(map(_text, key))]
-    return b"\n".join((orjson.dumps(head), orjson.dumps(document), *kept.recent))
+def _row(key: Key, before: bytes | None, document: Document, kept: _Kept) -> bytes:
+    name = orjson.dumps(list(map(_text, key))) if before is None else before[: before.find(b"\n")]
+    return b"\n".join((name, b"[%d,%d,%d,%d]" % kept[:4], orjson.dumps(document), *kept.recent))
 
 
 def _read_row(row: bytes | None) -> tuple[Document | None, _Kept]:
     if row is None:
         return None, _NOTHING_KEPT
-    head, *lines = row.split(b"\n")
-    first, end, in_first, newest, _ = _load(head)
-    return _load(lines[0]), _Kept(first, end, in_first, newest, lines[1:])
+    try:
+        _, numbers, document, *recent = row.split(b"\n")
+        first, end, in_first, newest = orjson.loads(numbers)
+        return orjson.loads(document), _Kept(first, end, in_first, newest, recent)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
 
 
 def _load(value: bytes | None) -> Any:

@@ -17,12 +17,23 @@ from ninetailed_wsgi.errors import StoreUnavailable
 
 _ROWS_AT_ONCE = 100
 _GET = "SELECT mode, value FROM Cache WHERE key = ? AND raw = 1"
+_READ = "SELECT access_count, mode, value FROM Cache WHERE key = ? AND raw = 1"
 _PUT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
     f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
 )
 _DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
+# The version of a row stands where diskcache would count accesses; it begins at the time, so that no row has it twice.
+_SWAP = (
+    "UPDATE Cache SET store_time = ?, access_count = access_count + 1, value = ?"
+    " WHERE key = ? AND raw = 1 AND access_count = ?"
+)
+_SWAP_IN = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, access_count, mode, value)"
+    f" VALUES (?, 1, ?, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
+)
+_SWAP_OUT = "DELETE FROM Cache WHERE key = ? AND raw = 1 AND access_count = ?"
 _NEXT_ROWS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 
 _NEVER_WRITTEN = "the store holds a value that this software never writes"
@@ -89,6 +100,24 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
             return None
         return self.value(*row)
 
+    def read(self, key: bytes) -> tuple[int | None, bytes | None]:
+        """The version and the value of a row; None twice where there is none."""
+        row = self.sql(_READ, (key,)).fetchone()
+        if row is None:
+            return None, None
+        version, mode, value = row
+        return version, self.value(mode, value)
+
+    def swap(self, key: bytes, version: int | None, value: bytes | None) -> bool:
+        """Write a row, or remove it (None), if it still has the version that `read` gave; whether it had."""
+        if value is None:
+            done = self.sql(_SWAP_OUT, (key, version))
+        elif version is None:
+            done = self.sql(_SWAP_IN, (key, now := time.time(), now, time.time_ns(), value))
+        else:
+            done = self.sql(_SWAP, (time.time(), value, key, version))
+        return done.rowcount == 1
+
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row, whether it is there or not."""
         self.sql(_PUT, (key, now := time.time(), now, value))
@@ -127,7 +156,7 @@ def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
     with _unlocked(file, timeout):
         return Rows(
             str(file.parent),
-            timeout=timeout / 2,  # a transaction is tried twice
+            timeout=timeout / 3,  # a write is tried three times
             disk=_BytesOnly,
             eviction_policy="none",
             cull_limit=0,

@@ -396,13 +396,16 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
         """A connection that never gets the lock; whoever has it writes this profile meanwhile."""
 
         def execute(self, statement: str, *arguments: Any) -> Any:
-            if not statement.startswith("BEGIN"):
+            if not statement.startswith(("BEGIN", "UPDATE")):
                 return connection.execute(statement, *arguments)
             with connected(Path(busy.file)) as other:
                 [[value]] = other.execute("SELECT value FROM Cache WHERE key = ?", (row,))
-                head, document, *events = value.split(b"\n")
+                name, numbers, document, *events = value.split(b"\n")
                 changed = orjson.dumps({**orjson.loads(document), "turn": os.urandom(4).hex()})
-                other.execute("UPDATE Cache SET value = ? WHERE key = ?", (b"\n".join((head, changed, *events)), row))
+                other.execute(
+                    "UPDATE Cache SET value = ?, access_count = access_count + 1 WHERE key = ?",
+                    (b"\n".join((name, numbers, changed, *events)), row),
+                )
             raise sqlite3.OperationalError("database is locked")
 
     busy.rows._local.con = Late()
@@ -544,14 +547,21 @@ def test_a_file_that_cannot_grow_is_503_and_what_was_acknowledged_stays(tmp_path
     assert "cannot" in ran.stdout
 
 
-def test_a_failed_commit_is_503_and_the_next_write_goes_through(disk: DiskStore) -> None:
+@pytest.mark.parametrize(
+    ("failing", "events"),
+    [(("UPDATE",), 1), (("COMMIT", "ROLLBACK"), 10)],
+    ids=["a row that is written alone", "a transaction"],
+)
+def test_a_failed_write_is_503_and_the_next_one_goes_through(
+    disk: DiskStore, failing: tuple[str, ...], events: int
+) -> None:
     append(disk, key(), *happened(0))
     [opened] = [opened for opened in disk._shards if opened is not None]
     connection = opened.rows._con
 
     class Failing:
         def execute(self, statement: str, *arguments: Any) -> Any:
-            if statement in ("COMMIT", "ROLLBACK"):
+            if statement.startswith(failing):
                 raise sqlite3.OperationalError("disk I/O error")
             return connection.execute(statement, *arguments)
 
@@ -559,7 +569,7 @@ def test_a_failed_commit_is_503_and_the_next_write_goes_through(disk: DiskStore)
             connection.close()
 
     opened.rows._local.con = Failing()
-    assert "disk I/O error" in unavailable(lambda: append(disk, key(), *happened(1)))
+    assert "disk I/O error" in unavailable(lambda: append(disk, key(), *happened(*range(1, events + 1))))
     assert numbers(disk, key()) == [0]
     append(disk, key(), *happened(2))
     assert numbers(disk, key()) == [0, 2]
@@ -573,7 +583,7 @@ def test_what_went_wrong_first_is_what_is_said(disk: DiskStore) -> None:
         opened.rows._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
         raise sqlite3.OperationalError("database or disk is full")
 
-    assert unavailable(lambda: disk.update([key()], fold)).endswith("database or disk is full")
+    assert unavailable(lambda: disk.update([key(), key()], fold)).endswith("database or disk is full")
     append(disk, key(), *happened(1))
 
 

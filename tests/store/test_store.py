@@ -390,3 +390,21 @@ def test_another_store_on_the_same_data_sees_every_write_at_once(make_kept: Make
     for number in range(20):
         append((first, second)[number % 2], key(), *happened(number))
     assert numbers(first, key()) == numbers(second, key()) == list(range(20))
+
+
+def test_a_fold_whose_key_is_written_meanwhile_runs_again_with_what_was_written(make_kept: MakeStore) -> None:
+    store = make_kept()
+    put(store, key(), {"turns": 0}, happened(0))
+    runs = []
+
+    def fold(where: Key, entry: Entry) -> Write:
+        assert entry.document is not None
+        runs.append((entry.document["turns"], [event["number"] for _, _, event in entry.history()]))
+        if len(runs) == 1:
+            put(make_kept(), key(), {"turns": 7}, happened(1))
+        return Write({"turns": entry.document["turns"] + 1}, happened(2))
+
+    store.update([key()], fold)
+    assert runs == [(0, [0]), (7, [0, 1])]
+    assert store.read(key()).document == {"turns": 8}
+    assert numbers(store, key()) == [0, 1, 2]
