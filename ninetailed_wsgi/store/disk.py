@@ -38,7 +38,6 @@ DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
 _EVENTS_IN_ROW = 2800
 """Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
-_BEGIN = "BEGIN IMMEDIATE"
 _COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
 _HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 
@@ -176,7 +175,7 @@ class DiskStore:
         found = 0
         for shard in range(len(self._shards)):
             with self._serving(shard) as rows:
-                found += rows.sql(_COUNT, (_DOCUMENT, _HISTORY)).fetchone()[0]
+                found += rows.rows(_COUNT, (_DOCUMENT, _HISTORY))[0][0]
         return found
 
     def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
@@ -185,7 +184,7 @@ class DiskStore:
             for row_key, value in self._stored_documents(shard):
                 first = _HISTORY + row_key[len(_DOCUMENT) :]
                 with self._serving(shard) as rows:
-                    (history,) = rows.sql(_HISTORY_BYTES, (first, first + b"\xff" * 9)).fetchone()
+                    [(history,)] = rows.rows(_HISTORY_BYTES, (first, first + b"\xff" * 9))
                 document, kept = _read_row(value)
                 yield (
                     _key_of(value),
@@ -235,15 +234,10 @@ class DiskStore:
         return True
 
     def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
-        self._begin(rows, keys[0][1])
-        try:
+        with self._transaction(rows, keys[0][1]):
             for key, digest in keys:
                 if update := self._folded(rows, key, digest, fold):
                     self._write(rows, update)
-        except BaseException:
-            rows.sql("ROLLBACK")
-            raise
-        rows.sql("COMMIT")
 
     def _folded(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> _Update | None:
         row_key = _DOCUMENT + digest
@@ -358,18 +352,21 @@ class DiskStore:
         except (sqlite3.Error, OSError) as error:
             raise _unavailable(rows, error) from error
 
-    def _begin(self, rows: Rows, digest: bytes) -> None:
-        try:
-            rows.sql(_BEGIN)
-        except sqlite3.OperationalError:
-            before = rows.fetch(_DOCUMENT + digest)
+    @contextlib.contextmanager
+    def _transaction(self, rows: Rows, digest: bytes) -> Iterator[None]:
+        """A transaction that waits twice for others; ProfileOverload when they wrote this very profile meanwhile."""
+        with contextlib.ExitStack() as stack:
             try:
-                rows.sql(_BEGIN)
-            except sqlite3.OperationalError as error:
-                # Others got through to this very profile meanwhile: it is busy, the store is not stuck.
-                if rows.fetch(_DOCUMENT + digest) != before:
-                    raise ProfileOverload("too many requests write this profile at the same time") from None
-                raise StoreUnavailable(f"the store cannot be written now: {error}") from None
+                stack.enter_context(rows.transaction())
+            except sqlite3.OperationalError:
+                before = rows.fetch(_DOCUMENT + digest)
+                try:
+                    stack.enter_context(rows.transaction())
+                except sqlite3.OperationalError as error:
+                    if rows.fetch(_DOCUMENT + digest) != before:
+                        raise ProfileOverload("too many requests write this profile at the same time") from None
+                    raise StoreUnavailable(f"the store cannot be written now: {error}") from None
+            yield
 
     def _shard(self, shard: int) -> Rows:
         if self._pid != os.getpid():

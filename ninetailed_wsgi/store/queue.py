@@ -107,20 +107,20 @@ class ImportQueue:
         """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
         now = self._clock()
         with self._transaction("queue") as rows:
-            ((waiting,),) = rows.sql(f"SELECT COUNT(*) {_BATCHES}").fetchall()
+            ((waiting,),) = rows.rows(f"SELECT COUNT(*) {_BATCHES}")
             if waiting >= self._limit:
                 raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
             # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
             number = max(int(rows.fetch(_LAST) or 0) + 1, now * 1000)
             rows.put(_LAST, b"%d" % number)
-            rows.sql(_PUSH, (number, now / 1000, now / 1000, batch))
+            rows.run(_PUSH, (number, now / 1000, now / 1000, batch))
 
     def head(self) -> Head | None:
         """The first batch that waits; None when there is none."""
         if file_identity(self._files["queue"]) is None:
             return None
         with self._serving("queue") as rows:
-            for number, mode, value in rows.sql(_HEAD).fetchall():
+            for number, mode, value in rows.rows(_HEAD):
                 counted, tries, tried = orjson.loads(rows.fetch(_TRIES) or _NO_TRIES)
                 tries, tried = (tries, tried) if counted == number else (0, 0)
                 return Head(number, rows.value(mode, value), tries, tried)
@@ -150,7 +150,7 @@ class ImportQueue:
         kept = orjson.dumps({"reason": reason, "tries": head.tries, "batch": head.batch.decode()})
         now = self._clock() / 1000
         with self._transaction("aside") as rows:
-            rows.sql(_PUSH, (head.number, now, now, kept))  # cut off after this, it is set aside again: the first stays
+            rows.run(_PUSH, (head.number, now, now, kept))  # cut off after this, it is set aside again: the first stays
         self.done(head.number)
 
     def aside(self) -> dict[int, dict[str, Any]]:
@@ -158,7 +158,7 @@ class ImportQueue:
         if file_identity(self._files["aside"]) is None:
             return {}
         with self._serving("aside") as rows:
-            found = rows.sql(f"SELECT key, mode, value {_BATCHES} ORDER BY key").fetchall()
+            found = rows.rows(f"SELECT key, mode, value {_BATCHES} ORDER BY key")
             return {number: orjson.loads(rows.value(mode, value)) for number, mode, value in found}
 
     def state(self) -> QueueState:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import diskcache
 from ninetailed_wsgi.errors import StoreUnavailable
 
 _ROWS_AT_ONCE = 100
-_GET = "SELECT mode, value FROM Cache WHERE key = ? AND raw = 1"
 _READ = "SELECT access_count, mode, value FROM Cache WHERE key = ? AND raw = 1"
 _PUT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
@@ -60,71 +60,115 @@ class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
         return super().fetch(mode, filename, value, read)
 
 
-class Rows(diskcache.Cache):  # type: ignore[misc]
-    """diskcache's Cache with statements of ours, straight on its table: diskcache makes the file and its connections.
+class Turn:
+    """Lets one thread at a time use the connection, for as long as the block; StoreUnavailable after ``timeout`` s."""
 
-    For one process; who holds it across a fork has to open another one.
+    def __init__(self, timeout: float) -> None:
+        self._lock = threading.RLock()
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StoreUnavailable("the store cannot serve now: other requests have been waiting for it too long")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class Rows(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's Cache with statements of ours, straight on its table: diskcache makes the file.
+
+    For all threads of one process, by turns; a process that forks opens its own. All threads share one connection, as
+    each connection forgets its pages whenever another one has written: with four, a request took half as long again.
+
+    Attributes:
+        turn: to be entered around whatever must not be mixed with another thread's; each method does it for itself.
     """
 
-    def __init__(self, directory: str, *, synchronous: int, **settings: Any) -> None:
-        self._synchronous = synchronous
-        super().__init__(directory, sqlite_synchronous=synchronous, **settings)
-
-    def reset(self, key: str, value: Any = diskcache.core.ENOVAL, update: bool = True) -> Any:
-        """Every new connection takes its settings from the file, where whoever opened it last has left their own.
-
-        A look at the store while a service runs, by another process with other settings, must not make it less durable.
-        """
-        return super().reset(key, self._synchronous if key == "sqlite_synchronous" else value, update)
+    def __init__(self, directory: str, *, timeout: float, synchronous: int) -> None:
+        self.turn = Turn(timeout)
+        self._shared: sqlite3.Connection | None = None
+        self._pragmas = {
+            "sqlite_synchronous": synchronous,
+            # Without a memory map a file cut short is an error, not the death of the process.
+            "sqlite_mmap_size": 0,
+            # 1 MiB for each file: more was no faster with a million profiles.
+            "sqlite_cache_size": -1024,
+            # Freed bytes are not overwritten at once, as some builds of SQLite do; that is the work of `compact`.
+            "sqlite_secure_delete": 0,
+        }
+        super().__init__(
+            directory,
+            timeout=timeout / 3,  # a write is tried three times
+            disk=_BytesOnly,
+            eviction_policy="none",
+            cull_limit=0,
+            # Rows grow and shrink at every write; giving back their pages each time costs more than it saves (compact).
+            sqlite_auto_vacuum=0,
+            **self._pragmas,
+        )
 
     @property
     def _con(self) -> sqlite3.Connection:
-        """The connection of this thread; diskcache asks each time whether the process has forked."""
-        connection: sqlite3.Connection | None = getattr(self._local, "con", None)
-        return super()._con if connection is None else connection
+        if self._shared is None:
+            self._shared = sqlite3.connect(
+                Path(self.directory, diskcache.core.DBNAME),
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            # Not as the file's settings say: whoever opened it last may want less durability.
+            for name, value in self._pragmas.items():
+                self._shared.execute(f"PRAGMA {name.removeprefix('sqlite_')} = {value}")
+        return self._shared
+
+    def close(self) -> None:
+        """Close the connection; the next statement opens another one."""
+        with self.turn:
+            opened, self._shared = self._shared, None
+            if opened is not None:
+                opened.close()
 
     @property
     def _sql_retry(self) -> Callable[..., Any]:
         run = super()._sql_retry
         return lambda statement, *values: None if _UNUSED.match(statement) else run(statement, *values)
 
-    @property
-    def sql(self) -> Callable[..., sqlite3.Cursor]:
-        """Runs a statement of ours on this thread's connection, inside a transaction or as one of its own."""
-        return self._con.execute
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement that changes rows; how many it changed."""
+        with self.turn:
+            return self._con.execute(statement, values).rowcount
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a statement finds."""
+        with self.turn:
+            return self._con.execute(statement, values).fetchall()
 
     def fetch(self, key: bytes) -> bytes | None:
         """The value of a row."""
-        row = self.sql(_GET, (key,)).fetchone()
-        if row is None:
-            return None
-        return self.value(*row)
+        return self.read(key)[1]
 
     def read(self, key: bytes) -> tuple[int | None, bytes | None]:
         """The version and the value of a row; None twice where there is none."""
-        row = self.sql(_READ, (key,)).fetchone()
-        if row is None:
-            return None, None
-        version, mode, value = row
-        return version, self.value(mode, value)
+        for version, mode, value in self.rows(_READ, (key,)):
+            return version, self.value(mode, value)
+        return None, None
 
     def swap(self, key: bytes, version: int | None, value: bytes | None) -> bool:
         """Write a row, or remove it (None), if it still has the version that `read` gave; whether it had."""
         if value is None:
-            done = self.sql(_SWAP_OUT, (key, version))
-        elif version is None:
-            done = self.sql(_SWAP_IN, (key, now := time.time(), now, time.time_ns(), value))
-        else:
-            done = self.sql(_SWAP, (time.time(), value, key, version))
-        return done.rowcount == 1
+            return self.run(_SWAP_OUT, (key, version)) == 1
+        if version is None:
+            return self.run(_SWAP_IN, (key, now := time.time(), now, time.time_ns(), value)) == 1
+        return self.run(_SWAP, (time.time(), value, key, version)) == 1
 
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row, whether it is there or not."""
-        self.sql(_PUT, (key, now := time.time(), now, value))
+        self.run(_PUT, (key, now := time.time(), now, value))
 
     def drop(self, key: bytes | int) -> None:
         """Remove a row, if it is there."""
-        self.sql(_DELETE, (key,))
+        self.run(_DELETE, (key,))
 
     def value(self, mode: int, value: bytes) -> bytes:
         """The value of a row that a statement found; StoreUnavailable where it would have to be unpickled."""
@@ -134,42 +178,27 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
 
     def between(self, after: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
         """The next rows by key, at most a hundred; diskcache reads its index from the beginning for each hundred."""
-        found = self.sql(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE)).fetchall()
+        found = self.rows(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE))
         return [(bytes(key), self.value(mode, value)) for key, mode, value in found]
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """One transaction, undone where the block fails; sqlite3.OperationalError where the file stays locked."""
-        sql = self.sql
-        sql("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            sql("ROLLBACK")
-            raise
-        sql("COMMIT")
+        with self.turn:
+            self.run("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.run("ROLLBACK")
+                raise
+            self.run("COMMIT")
 
 
 def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
     """Open one SQLite file of a diskcache folder, made when missing; every file of the data folder is opened here."""
     file.parent.mkdir(mode=0o700, exist_ok=True)
     with _unlocked(file, timeout):
-        return Rows(
-            str(file.parent),
-            timeout=timeout / 3,  # a write is tried three times
-            disk=_BytesOnly,
-            eviction_policy="none",
-            cull_limit=0,
-            # Rows grow and shrink at every write; giving back their pages each time costs more than it saves (compact).
-            sqlite_auto_vacuum=0,
-            # Nor are freed bytes overwritten at once, as some builds of SQLite do; that too is the work of `compact`.
-            sqlite_secure_delete=0,
-            synchronous=synchronous,
-            # Without a memory map a file cut short is an error, not the death of the process.
-            sqlite_mmap_size=0,
-            # 256 KiB for each connection (one for every thread and shard); 1 MiB was no faster.
-            sqlite_cache_size=64,
-        )
+        return Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
 
 
 @contextlib.contextmanager

@@ -269,7 +269,7 @@ def test_who_opens_the_same_folder_less_durably_leaves_the_others_as_durable_as_
         assert opened is not None
         found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
 
-    thread = threading.Thread(target=ask)  # a new thread has a new connection
+    thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
     assert found == [2]
@@ -408,11 +408,11 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
                 )
             raise sqlite3.OperationalError("database is locked")
 
-    busy.rows._local.con = Late()
+    busy.rows._shared = Late()
     with pytest.raises(ProfileOverload) as refused:
         append(disk, key(), *happened(1))
     assert refused.value.status == 429
-    busy.rows._local.con = connection
+    busy.rows._shared = connection
     append(disk, key(), *happened(2))
     assert numbers(disk, key()) == [0, 2]
 
@@ -568,7 +568,7 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
         def close(self) -> None:
             connection.close()
 
-    opened.rows._local.con = Failing()
+    opened.rows._shared = Failing()
     assert "disk I/O error" in unavailable(lambda: append(disk, key(), *happened(*range(1, events + 1))))
     assert numbers(disk, key()) == [0]
     append(disk, key(), *happened(2))
