@@ -89,7 +89,7 @@ class _Headers:
         self._new_id = new_id
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.set_header("traceparent", self._traceparent(req.get_header("traceparent")))
+        resp.set_header("traceparent", self._traceparent(req.env.get("HTTP_TRACEPARENT")))
         if self._any_origin:
             resp.set_header("Access-Control-Allow-Origin", "*")
         else:
@@ -115,8 +115,10 @@ class _Headers:
 
     def _traceparent(self, given: str | None) -> str:
         match = _TRACEPARENT.fullmatch(given) if given else None
-        trace, flags = (match[1], match[2]) if match else (self._new_id(16), "01")
-        return f"00-{trace}-{self._new_id(8)}-{flags}"
+        if match:
+            return f"00-{match[1]}-{self._new_id(8)}-{match[2]}"
+        made = self._new_id(24)
+        return f"00-{made[:32]}-{made[32:]}-01"
 
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:

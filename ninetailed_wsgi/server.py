@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -74,6 +75,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             return create_app(self.settings)
         finally:
             log.setLevel(logging.INFO)
+            # What was compiled stays as long as the process: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:

@@ -6,7 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -280,7 +280,7 @@ class ExperienceService:
         accepted = orjson.loads(batch)
         environment = Environment(*accepted["where"])
         arrived = prepared(accepted["events"], accepted["at"])
-        events = [replace(event, imported=(number, index)) for index, event in enumerate(arrived)]
+        events = [event._replace(imported=(number, index)) for index, event in enumerate(arrived)]
         self._apply_batch(self._request(environment, self._clock()), environment, events)
 
     def _apply_batch(self, request: _Request, environment: Environment, events: Sequence[Event]) -> list[Key]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 MESSAGE_KEY_LENGTH = 12
 """Hex characters kept of a message id: 48 bits, a chance of 1e-12 to mistake one of 200 remembered ids."""
@@ -29,8 +28,7 @@ class EventTimeError(ValueError):
         super().__init__(member)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event, ready to be applied to a profile.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 Document = dict[str, Any]
@@ -24,8 +23,7 @@ class Key(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is stored for one key.
 
     Attributes:
@@ -40,8 +38,7 @@ class Entry:
     history: Callable[[], list[HistoryEntry]]
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """What a fold wants stored for one key.
 
     Attributes:
