@@ -5,7 +5,9 @@
 #   make lint    ruff, mypy, import-linter
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
-#   make bench   requests per second beside a bare Falcon app; decisions beside other engines
+#   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
+#   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
+#   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, into dist/
 #   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
@@ -23,7 +25,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint fuzz mutation bench build clean shop-flask shop-django
+.PHONY: help serve test lint fuzz mutation bench bench-growth baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,10 +52,16 @@ mutation: .venv/installed-dev
 	$(BIN)/python -m mutmut export-cicd-stats
 	$(BIN)/python tests/mutation.py
 
-bench: .venv/installed-bench
-	$(BIN)/python benchmarks/over_http.py
-	$(BIN)/python benchmarks/decision.py
-	$(BIN)/python benchmarks/middleware.py
+bench: .venv/installed-bench .venv/installed-unleash
+	@$(BIN)/python benchmarks/report.py
+	@for part in over_http batches startup decision middleware; do echo && $(BIN)/python benchmarks/$$part.py || exit 1; done
+
+bench-growth: .venv/installed-dev
+	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/growth.py $(GROWTH_OPTIONS)
+
+baseline: .venv/installed-dev
+	$(BIN)/python benchmarks/instructions.py --renew
 
 shop-flask shop-django: .venv/installed examples/built/static/shop.js
 	@$(PIP) install $(@:shop-%=%)
@@ -83,6 +91,12 @@ clean:
 
 .venv/installed-bench: .venv/installed-dev
 	$(PIP) install flagsmith-flag-engine growthbook
+	@touch $@
+
+# The newest that runs on Debian's node 20; benchmarks/unleash.py runs it.
+.venv/installed-unleash: | .venv/bin/python
+	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
+	npm install --prefix .venv/unleash --ignore-scripts --no-audit --no-fund --silent unleash-server@7.5.1
 	@touch $@
 
 .venv/bin/python:

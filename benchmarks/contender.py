@@ -1,7 +1,7 @@
-"""Serves the API, or a bare Falcon app that echoes its body, under gunicorn with the service's own configuration.
+"""Serves a bare Falcon app that echoes its body, or the API with another of gunicorn's worker classes.
 
-``python benchmarks/contender.py echo`` and ``python benchmarks/contender.py service --data-dir DIR ...`` listen on a
-free port and print their address; ``--worker-class`` and ``--threads`` change only that. Used by over_http.py.
+Both are run by the class and with the configuration that ``ninetailed-wsgi serve`` uses; ``--worker-class`` and
+``--threads`` change only that. Listens on a free port and prints its address. Used by over_http.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 import falcon
 import orjson
-from gunicorn.app.base import BaseApplication
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ninetailed_wsgi import Settings, create_app
-from ninetailed_wsgi.server import configuration
+from ninetailed_wsgi import Settings
+from ninetailed_wsgi.server import Server
 
 
 class Echo:
@@ -36,32 +35,27 @@ def echo_app() -> Any:
     return app
 
 
-class Contender(BaseApplication):
-    """gunicorn with the configuration of ``ninetailed_wsgi.server`` and what the command line changes of it."""
+class Contender(Server):
+    """The service's server with what the command line changes of it."""
 
-    def __init__(self, name: str, settings: Settings, worker_class: str) -> None:
+    def __init__(self, name: str, settings: Settings, worker_class: str | None) -> None:
         self.name = name
-        self.settings = settings
         self.worker_class = worker_class
-        super().__init__()
+        super().__init__(settings, [])
 
     def load_config(self) -> None:
-        options = configuration(self.settings, when_ready=_announce)
-        for option, value in {**options, "worker_class": self.worker_class}.items():
-            self.cfg.set(option, value)
+        super().load_config()
+        if self.worker_class:
+            self.cfg.set("worker_class", self.worker_class)
 
     def load(self) -> Any:
-        return echo_app() if self.name == "echo" else create_app(self.settings)
-
-
-def _announce(server: Any) -> None:
-    print(f"http://127.0.0.1:{server.LISTENERS[0].getsockname()[1]}", flush=True)
+        return echo_app() if self.name == "echo" else super().load()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=["echo", "service"])
-    parser.add_argument("--worker-class", default="gthread")
+    parser.add_argument("--worker-class", help="instead of the service's own")
     for option in ("workers", "threads", "data-dir", "geoip-database", "content"):
         parser.add_argument("--" + option, default=argparse.SUPPRESS)
     given = vars(parser.parse_args())

@@ -1,7 +1,7 @@
-"""Measures a stored page event with location over HTTP, beside a bare Falcon app under the same gunicorn settings.
+"""Measures a stored page event with location over HTTP, beside a bare Falcon app and beside Unleash.
 
 ``python benchmarks/over_http.py`` (part of ``make bench``) lets all contenders take turns in every round, so that a
-busy machine slows all of them; the table shows the medians of the rounds. With ``--worker-classes`` it compares
+busy machine slows all of them; ratios are medians of the rounds' ratios. With ``--worker-classes`` it compares
 gunicorn's worker classes and threads for the service instead, which is how the default was chosen.
 """
 
@@ -10,31 +10,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-from load import CONNECTIONS_PER_PROCESS, run
+import load
+import unleash
+from report import Target, table, targets
+from scenario import ENVIRONMENT, page_event, past, write_content
+from servers import FIXTURES, HERE, Server, service, serving
 
-HERE = Path(__file__).resolve().parent
-FIXTURES = HERE.parent / "fixtures"
-PATH = "/v2/organizations/bench/environments/main/profiles/visitor-%03d"
-VISITORS = 200
+VISITORS = [f"visitor-{number:04d}" for number in range(1000)]
+AUDIENCES = 10
 WORKERS = 2
-PLACE = uuid.UUID(int=0).bytes.hex()  # where a message id goes: an id is not applied twice
+BATCH = 50  # visitors whose past is posted at once
 
 
 class Measured(NamedTuple):
@@ -43,194 +40,192 @@ class Measured(NamedTuple):
     Attributes:
         rate: requests per second.
         p50, p99: milliseconds from sending a request to its whole answer.
-        cpu: microseconds of processor time that the workers spent on a request; unlike the rate, it hardly changes
-            when other programs keep the machine busy. 0 where there is no /proc.
-        busiest: the busiest worker's share of that: a connection stays with the worker that accepted it.
-        client: share of one core that the busiest client process used.
+        cpu: microseconds of processor time that the server's processes spent on a request; unlike the rate, it hardly
+            changes when other programs keep the machine busy.
+        client: the same of the client.
     """
 
     rate: float
     p50: float
     p99: float
     cpu: float
-    busiest: float
     client: float
 
 
 @dataclass
 class Contender:
-    """One server, and what was measured of it by number of connections."""
+    """One server, and what was measured of it by number of connections.
+
+    Attributes:
+        start: runs it.
+        requests: the file of what it is sent.
+        prepare: called with its port before the first request.
+    """
 
     label: str
-    arguments: list[str]
-    port: int = 0
-    pid: int = 0
+    start: Callable[[], AbstractContextManager[Server]]
+    requests: Path
+    prepare: Callable[[int], None] = lambda port: None
     measured: dict[int, list[Measured]] = field(default_factory=dict)
+
+    def measure(self, server: Server, connections: int, seconds: int) -> None:
+        before = server.cpu()
+        found = load.run(server.port, connections, seconds, self.requests)
+        cpu = (server.cpu() - before) * 1e6 / found.requests
+        measured = Measured(found.rate, found.p50, found.p99, cpu, found.client)
+        self.measured.setdefault(connections, []).append(measured)
 
     def median(self, connections: int) -> Measured:
         return Measured(*(statistics.median(values) for values in zip(*self.measured[connections], strict=True)))
 
-    def measure(self, connections: int, seconds: float, requests: Callable[[int], Iterator[bytes]]) -> Measured:
-        before = worker_seconds(self.pid)
-        load = run(self.port, connections, seconds, requests)
-        spent = [after - before.get(worker, 0) for worker, after in worker_seconds(self.pid).items()]
-        total = sum(spent) or 1e-9
-        cpu = sum(spent) * 1e6 / (load.rate * seconds)
-        return Measured(load.rate, load.p50, load.p99, cpu, max(spent, default=0) / total, load.client)
-
-
-def worker_seconds(pid: int) -> dict[int, float]:
-    """The processor time that each of gunicorn's workers has used so far."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    workers = children.read_text().split() if children.exists() else []
-    ticks = {int(worker): Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split() for worker in workers}
-    return {worker: (int(each[11]) + int(each[12])) / os.sysconf("SC_CLK_TCK") for worker, each in ticks.items()}
+    def against(self, other: Contender, connections: int, figure: str) -> float:
+        """The median of the rounds' ratios."""
+        pairs = zip(self.measured[connections], other.measured[connections], strict=True)
+        return statistics.median(getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement [1.5]")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement [2]")
     parser.add_argument("--rounds", type=int, default=7, help="in which every contender is measured once [7]")
     parser.add_argument("--worker-classes", action="store_true", help="compare gunicorn's worker classes and threads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there too")
     given = parser.parse_args()
-    connections = (1, 8, 32) if given.worker_classes else (1, 8)
-    with tempfile.TemporaryDirectory() as folder:
-        contenders = worker_classes(Path(folder)) if given.worker_classes else beside_echo(Path(folder))
-        with contextlib.ExitStack() as stack:
-            for contender in contenders:
-                contender.port, contender.pid = stack.enter_context(serving(contender.arguments, Path(folder)))
-            measure(contenders, connections, given.rounds, given.seconds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        contenders = worker_classes(folder) if given.worker_classes else side_by_side(folder)
+        connections = (1, 8, 32) if given.worker_classes else (1, 8)
+        measure(contenders, connections, given.rounds, given.seconds)
     print(report(contenders, connections, given))
     if given.json:
-        given.json.write_text(json.dumps(as_json(contenders, given), indent=1) + "\n")
+        measured = [{"label": each.label, "measured": each.measured} for each in contenders]
+        given.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def beside_echo(folder: Path) -> list[Contender]:
-    """The service beside the bare app; and once more with the demo's audiences and experiences."""
-    threads = ["--workers", str(WORKERS)]
-    content = ["--content", str(FIXTURES / "spaces" / "shop.json")]
-    return [
-        Contender("bare Falcon echo", ["echo", *threads]),
-        Contender("ninetailed-wsgi", [*service(folder / "plain"), *threads]),
-        Contender("the same, demo content", [*service(folder / "shop"), *threads, *content]),
+def side_by_side(folder: Path) -> list[Contender]:
+    """The bare app, the service, and Unleash where it is installed."""
+    events, content = page_events(folder), write_content(folder / "content.json", AUDIENCES)
+    echo = [sys.executable, str(HERE / "contender.py"), "echo", "--workers", str(WORKERS)]
+    ours = service(folder / "data", content, workers=WORKERS)
+    contenders = [
+        Contender("bare Falcon echo", partial(serving, echo), events),
+        Contender("ninetailed-wsgi", partial(serving, ours), events, prepare),
     ]
+    if reason := unleash.missing():
+        print(f"Unleash is left out: {reason}", file=sys.stderr)
+        return contenders
+    asked = load.write(folder / "contexts", (unleash.request(visitor, AUDIENCES) for visitor in VISITORS))
+    start = partial(unleash.running, AUDIENCES)
+    return [*contenders, Contender(f"Unleash {unleash.version()}", start, asked, partial(check_unleash, asked))]
 
 
 def worker_classes(folder: Path) -> list[Contender]:
-    kinds = [("gthread", 1), ("gthread", 2), ("gthread", 4), ("gthread", 8), ("sync", 1)]
-    return [
-        Contender(
-            f"{kind}, {threads} thread{'s' * (threads > 1)}" if kind == "gthread" else kind,
-            [*service(folder / f"{kind}{threads}"), "--workers", str(WORKERS), *class_and_threads(kind, threads)],
-        )
-        for kind, threads in kinds
-    ]
+    """The service as it is, and with gunicorn's own classes."""
+    events, content = page_events(folder), write_content(folder / "content.json", AUDIENCES)
+    options = ["--workers", str(WORKERS), "--geoip-database", str(FIXTURES / "geo" / "demo.mmdb")]
+    kinds = [("", 1), ("", 2), ("", 4), ("", 8), ("gthread", 4), ("sync", 1)]
+    contenders = []
+    for kind, threads in kinds:
+        label = f"{kind or 'server.Worker'}, {threads} thread{'s' * (threads > 1)}"
+        command = [sys.executable, str(HERE / "contender.py"), "service", *options, "--content", str(content)]
+        command += ["--data-dir", str(folder / label), "--threads", str(threads)]
+        command += ["--worker-class", kind] if kind else []
+        contenders.append(Contender(label, partial(serving, command), events, prepare))
+    return contenders
 
 
-def class_and_threads(kind: str, threads: int) -> list[str]:
-    return ["--worker-class", kind, "--threads", str(threads)]
+def page_events(folder: Path) -> Path:
+    """Requests with one page event each, of the visitors in rotation."""
+    event = page_event(load.NUMBER, datetime.now(UTC))
+    body = json.dumps({"events": [event], "options": {"features": ["location"]}}, separators=(",", ":")).encode()
+    headers = "Content-Type: text/plain\r\n"  # as browsers send it, to do without a preflight of CORS
+    posts = (load.post(f"{ENVIRONMENT}/profiles/{visitor}", body, headers) for visitor in VISITORS)
+    return load.write(folder / "page-events", posts)
 
 
-def service(data: Path) -> list[str]:
-    return ["service", "--data-dir", str(data), "--geoip-database", str(FIXTURES / "geo" / "demo.mmdb")]
+def prepare(port: int) -> None:
+    """Give every visitor a past that makes them a member of all audiences, and see that one is."""
+    for first in range(0, len(VISITORS), BATCH):
+        events = [
+            {**event, "anonymousId": visitor} for visitor in VISITORS[first : first + BATCH] for event in past(visitor)
+        ]
+        call(port, f"{ENVIRONMENT}/events", {"events": events})
+    event = page_event("first", datetime.now(UTC))
+    body = {"events": [event], "options": {"features": ["location"]}}
+    answer = call(port, f"{ENVIRONMENT}/profiles/{VISITORS[0]}", body)
+    if (found := len(answer["data"]["experiences"])) != AUDIENCES:
+        raise SystemExit(f"the visitor should be in {AUDIENCES} experiences, not {found}: {answer}")
 
 
-@contextlib.contextmanager
-def serving(arguments: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
-    """Run a contender; the port that it listens on, and its process id."""
-    command = [sys.executable, str(HERE / "contender.py"), *arguments]
-    log = (folder / "log.txt").open("ab")
-    with log, subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            if not (found := re.search(r":(\d+)$", line.strip())):
-                raise SystemExit(f"{command} did not start: {(folder / 'log.txt').read_text()}")
-            yield int(found[1]), process.pid
-        finally:
-            process.terminate()
-            process.wait(30)
+def check_unleash(asked: Path, port: int) -> None:
+    """See that Unleash answers a variant of every feature."""
+    head, body = asked.read_bytes().split(b"\0")[0].split(b"\r\n\r\n")
+    answer = call(port, head.split()[1].decode(), json.loads(body), {"Authorization": unleash.TOKEN})
+    variants = {toggle["variant"]["name"] for toggle in answer["toggles"]}
+    if len(variants) != AUDIENCES or "disabled" in variants:
+        raise SystemExit(f"Unleash should answer {AUDIENCES} variants: {answer}")
 
 
-def measure(contenders: Sequence[Contender], connections: Sequence[int], rounds: int, seconds: float) -> None:
-    requests = page_events()
-    for contender in contenders:  # every worker warm, every profile there
-        run(contender.port, 8, 1, requests)
-    for number in range(rounds):
-        for open_connections in connections:
-            # Whoever came first in one round comes last in the next.
-            for contender in contenders if number % 2 else reversed(contenders):
-                measured = contender.measure(open_connections, seconds, requests)
-                contender.measured.setdefault(open_connections, []).append(measured)
+def call(port: int, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
-def page_events() -> Callable[[int], Iterator[bytes]]:
-    """Requests with one page event as the SDK sends it, of 200 visitors in rotation, no message id twice."""
-    event = orjson.loads((FIXTURES / "events" / "page-js-sdk.json").read_bytes())
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    event.update(messageId=PLACE, timestamp=now, originalTimestamp=now, sentAt=now)
-    body = orjson.dumps({"events": [event], "options": {"features": ["location"]}})
-    before, after = body.split(PLACE.encode())
-    heads = [
-        f"POST {PATH % visitor} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n".encode()
-        + before
-        for visitor in range(VISITORS)
-    ]
-
-    def requests(process: int) -> Iterator[bytes]:
-        prefix = f"{process:08x}".encode()
-        for number in count():
-            # Half way round for every second process, so that two of them seldom write the same profile.
-            visitor = (number + process * VISITORS // 2) % VISITORS
-            yield heads[visitor] + prefix + b"%024x" % number + after
-
-    return requests
+def measure(contenders: Sequence[Contender], connections: Sequence[int], rounds: int, seconds: int) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(contender.start()) for contender in contenders]
+        running = list(zip(contenders, servers, strict=True))
+        for contender, server in running:
+            contender.prepare(server.port)
+            load.run(server.port, 8, 2, contender.requests)  # every worker warm
+        for turn in range(rounds):
+            for open_connections in connections:
+                # Whoever came first in one round comes last in the next.
+                for contender, server in running if turn % 2 else reversed(running):
+                    contender.measure(server, open_connections, seconds)
 
 
 def report(contenders: Sequence[Contender], connections: Sequence[int], given: argparse.Namespace) -> str:
-    baseline = contenders[0]
-    against = "of echo's rate" if baseline.label.startswith("bare") else "of the first's"
-    body_bytes = len(next(page_events()(0)).split(b"\r\n\r\n", 1)[1])
-    busiest = max(each.client for contender in contenders for runs in contender.measured.values() for each in runs)
-    lines = [
-        "A stored page event with location over HTTP",
-        f"  request    one page event of the SDK ({body_bytes} bytes), {VISITORS} visitors in rotation, keep-alive",
-        f"  servers    gunicorn, {WORKERS} workers, settings of ninetailed_wsgi/server.py; Python "
-        f"{platform.python_version()}, {os.cpu_count()} cores, shared with the client",
-        f"  client     bare sockets, one process for each {CONNECTIONS_PER_PROCESS} connections; the busiest used "
-        f"{busiest:.0%} of a core",
-        f"  measured   {given.rounds} rounds, in each every contender for {given.seconds:g} s in turn; medians, "
-        "p50 and p99 in ms",
-        "",
-        f"{'connections':>11}  {'':<24}{'requests/s':>10}{'p50':>9}{'p99':>9}{against:>17}"
-        f"{'CPU us/request':>17}{'busiest worker':>17}",
+    first = contenders[0]
+    against = "of the echo's rate" if first.label.startswith("bare") else "of the first's rate"
+    rows = [
+        (
+            open_connections,
+            contender.label,
+            f"{each.rate:,.0f}",
+            f"{contender.against(first, open_connections, 'rate'):.2f}",
+            f"{each.p50:.2f}",
+            f"{each.p99:.2f}",
+            f"{each.cpu:.0f}",
+            f"{each.client:.0f}",
+        )
+        for open_connections in connections
+        for contender in contenders
+        for each in [contender.median(open_connections)]
     ]
-    for open_connections in connections:
-        first = baseline.median(open_connections)
-        for contender in contenders:
-            each = contender.median(open_connections)
-            lines.append(
-                f"{open_connections:>11}  {contender.label:<24}{each.rate:>10.0f}{each.p50:>9.2f}{each.p99:>9.2f}"
-                f"{each.rate / first.rate:>17.2f}{each.cpu:>17.0f}{each.busiest:>17.0%}"
-            )
-        lines.append("")
+    head = ("connections", "", "requests/s", against, "p50 ms", "p99 ms", "server CPU µs/request", "client's")
+    lines = [
+        f"A stored page event with location over HTTP: {len(VISITORS):,} visitors in rotation, all of them in "
+        f"{AUDIENCES} audiences and {AUDIENCES} experiences. {WORKERS} workers, kept-alive connections, wrk on the same cores; "
+        f"{given.rounds} rounds, in each every server for {given.seconds} s in turn; medians.",
+        "",
+        table(head, rows),
+    ]
+    if not given.worker_classes:
+        lines += ["", targets(wanted(*contenders))]
     return "\n".join(lines)
 
 
-def as_json(contenders: Sequence[Contender], given: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "seconds": given.seconds,
-        "measured": [
-            {"label": contender.label, "connections": open_connections, "rounds": [each._asdict() for each in runs]}
-            for contender in contenders
-            for open_connections, runs in contender.measured.items()
-        ],
-    }
+def wanted(echo: Contender, ours: Contender, other: Contender | None = None) -> list[Target]:
+    return [
+        Target("1 connection: of the echo's rate", True, 0.7, ours.against(echo, 1, "rate")),
+        Target("8 connections: of the echo's rate", True, 0.5, ours.against(echo, 8, "rate")),
+        Target("8 connections: times the echo's p99", False, 5, ours.against(echo, 8, "p99")),
+        Target("1 connection: of Unleash's rate", True, 1, ours.against(other, 1, "rate") if other else None),
+        Target("8 connections: of Unleash's rate", True, 1, ours.against(other, 8, "rate") if other else None),
+    ]
 
 
 if __name__ == "__main__":
