@@ -208,8 +208,8 @@ def report(contenders: Sequence[Contender], connections: Sequence[int], given: a
     head = ("connections", "", "requests/s", against, "p50 ms", "p99 ms", "server CPU µs/request", "client's")
     lines = [
         f"A stored page event with location over HTTP: {len(VISITORS):,} visitors in rotation, all of them in "
-        f"{AUDIENCES} audiences and {AUDIENCES} experiences. {WORKERS} workers, kept-alive connections, wrk on the same cores; "
-        f"{given.rounds} rounds, in each every server for {given.seconds} s in turn; medians.",
+        f"{AUDIENCES} audiences and {AUDIENCES} experiences. {WORKERS} workers, kept-alive connections, wrk on the "
+        f"same cores; {given.rounds} rounds, in each every server for {given.seconds} s in turn; medians.",
         "",
         table(head, rows),
     ]

@@ -1,0 +1,117 @@
+"""Measures the start: until the first answer, a worker's memory, and what importing the package costs.
+
+``python benchmarks/startup.py`` (part of ``make bench``). ``--contributors`` lists the modules that take longest to
+import, with what they import in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from over_http import AUDIENCES, WORKERS, call
+from report import table
+from scenario import ENVIRONMENT, page_event, write_content
+from servers import Server, memory, service, serving
+
+IMPORTS = {
+    "`import ninetailed_wsgi`": "import ninetailed_wsgi",
+    "`from ninetailed_wsgi import create_app`": "from ninetailed_wsgi import create_app",
+    "`from ninetailed_wsgi import Ninetailed`": "from ninetailed_wsgi import Ninetailed",
+    "`import ninetailed_wsgi.cli`": "import ninetailed_wsgi.cli",
+}
+FEW, MANY = 1, 1000  # requests of each worker
+
+
+class Imported(NamedTuple):
+    """A module that was imported: its name, and microseconds without and with what it imports in turn."""
+
+    name: str
+    own: int
+    total: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="[5]")
+    parser.add_argument("--contributors", type=int, default=0, metavar="N", help="list so many modules instead")
+    given = parser.parse_args()
+    if given.contributors:
+        print(contributors(IMPORTS["`from ninetailed_wsgi import create_app`"], given.contributors))
+        return
+    bare = median(lambda: seconds("pass"), given.rounds)
+    rows = [("Python alone", f"{bare * 1000:.0f} ms CPU")]
+    for label, statement in IMPORTS.items():
+        took = median(lambda statement=statement: seconds(statement), given.rounds)  # type: ignore[misc]
+        rows.append((f"what {label} adds to that", f"{(took - bare) * 1000:.0f} ms CPU"))
+    rows.append(("`serve` to the first answer", f"{median(first_answer, given.rounds) * 1000:.0f} ms"))
+    rows += worker_memory()
+    print(table((f"start and memory, medians of {given.rounds}; the development environment", ""), rows))
+
+
+def median(measure: Callable[[], float], rounds: int) -> float:
+    return statistics.median(measure() for _ in range(rounds))
+
+
+def seconds(statement: str) -> float:
+    """Processor time of a new Python that runs this: less noisy than the time that passes."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def first_answer() -> float:
+    """Seconds from the command to the answer to a stored event, with a new data folder."""
+    with tempfile.TemporaryDirectory() as name:
+        content = write_content(Path(name, "content.json"), AUDIENCES)
+        began = time.perf_counter()
+        with serving(service(Path(name, "data"), content, workers=1)) as server:
+            post(server, "first")
+            return time.perf_counter() - began
+
+
+def post(server: Server, visitor: str) -> None:
+    """Store one page event of a visitor, on a connection of its own."""
+    event = page_event(f"{visitor}-{time.time_ns()}", datetime.now(UTC))
+    body = {"events": [event], "options": {"features": ["location"]}}
+    call(server.port, f"{ENVIRONMENT}/profiles/{visitor}", body)
+
+
+def worker_memory() -> list[tuple[str, str]]:
+    """Of the larger of two workers: when it has started, and after many requests."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        content = write_content(Path(name, "content.json"), AUDIENCES)
+        with serving(service(Path(name, "data"), content, workers=WORKERS)) as server:
+            for requests in (FEW, MANY):
+                for number in range(WORKERS * requests):
+                    post(server, f"visitor-{number}")
+                rss, pss = max(map(memory, server.workers()))
+                figures = f"RSS {rss / 2**20:.0f} MiB, PSS {pss / 2**20:.0f} MiB"
+                rows.append((f"a worker of {WORKERS} after about {requests:,} requests", figures))
+    return rows
+
+
+def contributors(statement: str, number: int) -> str:
+    """The modules that take longest, with what they import in turn: one counts in all that import it."""
+    command = [sys.executable, "-X", "importtime", "-c", statement]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = re.findall(r"^import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)$", done.stderr, re.MULTILINE)
+    found = sorted((Imported(name, int(own), int(total)) for own, total, name in lines), key=lambda each: -each.total)
+    rows = [(each.name, f"{each.own / 1000:.1f}", f"{each.total / 1000:.1f}") for each in found[:number]]
+    return table((statement, "own ms", "with its imports"), rows)
+
+
+if __name__ == "__main__":
+    main()
