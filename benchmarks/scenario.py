@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +101,16 @@ def write_content(file: Path, number: int = 10) -> Path:
 
 def page_event(message_id: str, at: datetime) -> dict[str, Any]:
     """A page event as the JavaScript SDK sends it, of a visitor on a phone who looks at the prices."""
-    event: dict[str, Any] = json.loads((HERE.parent / "fixtures" / "events" / "page-js-sdk.json").read_text())
+    event: dict[str, Any] = json.loads(_page_event())
     for page in (event["properties"], event["context"]["page"]):
         page.update(path="/pricing/0", url="https://shop.example/pricing/0?utm_source=newsletter&utm_campaign=spring")
     event["context"]["userAgent"] = PHONE
     return _sent(event, message_id, at)
+
+
+@cache
+def _page_event() -> bytes:
+    return (HERE.parent / "fixtures" / "events" / "page-js-sdk.json").read_bytes()
 
 
 def past(visitor: str) -> Iterator[dict[str, Any]]:

@@ -1,28 +1,28 @@
 """What may enter: reads a JSON body and holds it against the JSON Schema files, wording each refusal for its sender.
 
 jsonschema-rs decides, because it takes a microsecond for an event; jsonschema, a hundred times slower, runs only on
-what was refused, to say where and why. Tests hold the verdicts of the two equal.
+what was refused, to say where and why: it is loaded then, as loading it is a quarter of the package's start. Tests
+hold the verdicts of the two equal.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from importlib import resources
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
-from referencing.exceptions import Unresolvable
 
 from ninetailed_wsgi.errors import InvalidData
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 MAX_PROBLEMS = 10
 MAX_DEPTH = 100
@@ -47,11 +47,9 @@ class Schemas:
         files = sorted((file for file in folder.iterdir() if file.name.endswith(_SUFFIX)), key=lambda file: file.name)
         documents = {file.name.removesuffix(_SUFFIX): orjson.loads(file.read_bytes()) for file in files}
         fast = jsonschema_rs.Registry([(document["$id"], document) for document in documents.values()])
-        slow: Registry[Any] = Registry().with_resources(
-            (document["$id"], Resource.from_contents(document)) for document in documents.values()
-        )
+        slow = _Slow(tuple(documents.values()))
         self.documents = MappingProxyType(documents)
-        self._checks = {name: _check_for(document, fast, slow.crawl()) for name, document in documents.items()}
+        self._checks = {name: _check_for(document, fast, slow) for name, document in documents.items()}
 
     def check(self, name: str, document: object) -> None:
         """Return quietly when ``document``, parsed JSON, is valid against the schema ``name``.
@@ -72,12 +70,44 @@ class Schemas:
         raise InvalidData(problems)
 
 
+class _Slow:
+    """jsonschema with all schemas; two threads that need it first at the same time both make the same."""
+
+    def __init__(self, documents: Sequence[dict[str, Any]]) -> None:
+        self._documents = documents
+
+    @cached_property
+    def registry(self) -> Any:
+        from referencing import Registry, Resource
+
+        resources = ((document["$id"], Resource.from_contents(document)) for document in self._documents)
+        empty: Registry[Any] = Registry()
+        return empty.with_resources(resources).crawl()
+
+    def errors(self, schema: dict[str, Any], part: object) -> Iterator[ValidationError]:
+        """What is wrong with a part of a document, one after the other."""
+        from jsonschema import Draft202012Validator
+
+        errors: Iterator[ValidationError] = Draft202012Validator(schema, registry=self.registry).iter_errors(part)
+        return errors
+
+    def resolve(self, base: str, reference: str) -> Any:
+        """The schema that a reference in the schema ``base`` means; an empty one where there is none."""
+        from referencing.exceptions import Unresolvable
+
+        try:
+            return self.registry.resolver(base).lookup(reference).contents
+        except Unresolvable:
+            return {}
+
+
 @dataclass(frozen=True, slots=True)
 class _Compiled:
     """One schema in both engines."""
 
+    schema: dict[str, Any]
     fast: jsonschema_rs.Validator
-    slow: Any
+    slow: _Slow
     resolve: Resolve
 
     def is_valid(self, document: object) -> bool:
@@ -89,12 +119,12 @@ class _Compiled:
     def places(self, part: object, document: object, prefix: Path) -> dict[str, _Problem]:
         """The problems of ``part``, which stands at ``prefix`` of the document, by path as text."""
         found: dict[str, _Problem] = {}
-        for error in self.slow.iter_errors(part):
+        for error in self.slow.errors(self.schema, part):
             for leaf in _leaves(error):
                 for path, expected, seen in _readings(leaf, self.resolve):
                     _add(found, document, prefix + path, expected, seen)
         if not found:  # the engines disagree: the refusal stands and still names its place
-            _add(found, document, prefix, _expected(self.slow.schema, self.resolve), "")
+            _add(found, document, prefix, _expected(self.schema, self.resolve), "")
         return found
 
 
@@ -135,22 +165,17 @@ def _shortened(value: Any, most: int) -> Any:
 
 @cache
 def schemas() -> Schemas:
-    """The schemas of this process, compiled when first asked for (55 ms)."""
+    """The schemas of this process, compiled when first asked for."""
     return Schemas()
 
 
-def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: Registry[Any]) -> _Compiled | _Request:
+def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: _Slow) -> _Compiled | _Request:
     def compiled(schema: dict[str, Any]) -> _Compiled:
-        def resolve(reference: str) -> Any:
-            try:
-                return slow.resolver(document["$id"]).lookup(reference).contents
-            except Unresolvable:
-                return {}
-
         return _Compiled(
+            schema,
             jsonschema_rs.Draft202012Validator(schema, registry=fast, offline=True, validate_formats=False),
-            Draft202012Validator(schema, registry=slow),
-            resolve,
+            slow,
+            partial(slow.resolve, document["$id"]),
         )
 
     events = document.get("properties", {}).get("events", {})

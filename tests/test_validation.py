@@ -366,9 +366,8 @@ KIND_Y = {**OBJECT, "required": ["y"], "properties": {"kind": {"const": "y"}, "y
     ],
 )
 def test_any_keyword_is_worded(schema: dict[str, Any], document: Any, expected: str) -> None:
-    compiled = validation._Compiled(
-        jsonschema_rs.Draft202012Validator(schema), Draft202012Validator(schema), schema.get
-    )
+    fast, slow = jsonschema_rs.Draft202012Validator(schema), validation._Slow([])
+    compiled = validation._Compiled(schema, fast, slow, schema.get)
     assert not compiled.is_valid(document)
     [line] = compiled.problems(document)
     assert re.sub(r"\(not .*\)", "(not ...)", line) == expected

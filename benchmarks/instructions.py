@@ -1,0 +1,179 @@
+"""Counts the instructions of single operations with callgrind, and compares them with those of instructions.json.
+
+``python benchmarks/instructions.py`` ends with status 1 when one takes over 10 % more than it did; ``--renew`` (``make
+baseline``) writes the file anew. Unlike times, the counts are the same on a busy machine. They hold for one build of
+Python and one kind of machine: on others nothing is compared, and that is said. Debian: ``apt install valgrind``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+BASELINE = Path(__file__).with_suffix(".json")
+TOLERANCE = 1.1
+MARK = "getppid"  # a function of the C library that nothing else calls; callgrind writes its counts down there
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--renew", action="store_true", help=f"write {BASELINE.name} instead of comparing with it")
+    parser.add_argument("--operations", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.operations:
+        run_operations(given.operations)
+        return 0
+    if shutil.which("valgrind") is None:
+        print("instructions: not compared, as valgrind is not installed")
+        return int(given.renew)
+    where = {"python": sys.version, "machine": platform.machine(), "valgrind": valgrind_version()}
+    if given.renew:
+        BASELINE.write_text(json.dumps({**where, "instructions": counted()}, indent=2) + "\n")
+        return 0
+    baseline = json.loads(BASELINE.read_text())
+    if different := [f"{name} {baseline[name]}" for name, value in where.items() if baseline[name] != value]:
+        print(f"instructions: not compared, as {BASELINE.name} is of {', '.join(different)}")
+        return 0
+    lines, kept = compared(counted(), baseline["instructions"])
+    print("\n".join(lines))
+    return 0 if kept else 1
+
+
+def compared(now: dict[str, int], before: dict[str, int]) -> tuple[list[str], bool]:
+    """A line for each operation, and whether none takes too many more than before."""
+    lines, kept = [], True
+    for name, instructions in now.items():
+        ratio = instructions / before[name] if name in before else 1.0
+        kept = kept and ratio <= TOLERANCE
+        verdict = "  too many; `make baseline` where that is meant" if ratio > TOLERANCE else ""
+        lines.append(f"{name:<32} {instructions:>12,} instructions, {ratio:5.2f} of the baseline{verdict}")
+    return lines, kept
+
+
+def counted() -> dict[str, int]:
+    """Instructions of one of each operation."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name, "callgrind.out")
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--dump-before={MARK}"]
+        command = [*valgrind, sys.executable, __file__, "--operations", str(Path(name, "data"))]
+        # With the same seed, sets and dictionaries lie the same way in every run.
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"valgrind ended with status {done.returncode}:\n{done.stderr[-3000:]}")
+        # One for each mark, of what came before it: every second one is an operation's.
+        dumps = sorted(Path(name).glob("callgrind.out.*"), key=lambda file: int(file.suffix[1:]))
+        totals = [int(re.findall(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)[0]) for dump in dumps]
+    found = re.findall(r"^(\d+) times (.+)$", done.stdout, re.MULTILINE)
+    return {name: total // int(times) for (times, name), total in zip(found, totals[1::2], strict=True)}
+
+
+def valgrind_version() -> str:
+    return subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run_operations(folder: Path) -> None:
+    """Runs under callgrind: every operation so many times, with a mark before and after."""
+    for name, (operation, (first, *others)) in operations(folder).items():
+        operation(first)  # what only the first one costs
+        print(f"{len(others)} times {name}", flush=True)
+        os.getppid()
+        for given in others:
+            operation(given)
+        os.getppid()
+
+
+def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]]:
+    """What each is and what it is done with: in-process, a visitor with ten audiences and experiences."""
+    import orjson
+    from scenario import ENVIRONMENT, page_event, past, write_content
+    from servers import FIXTURES
+
+    from ninetailed_wsgi import Settings
+    from ninetailed_wsgi.app import api
+    from ninetailed_wsgi.catalog import ContentSource
+    from ninetailed_wsgi.core import profile
+    from ninetailed_wsgi.location import LocationDatabase
+    from ninetailed_wsgi.service import Environment, ExperienceService
+    from ninetailed_wsgi.store.disk import DiskStore
+
+    folder.mkdir()
+    content, database = write_content(folder / "content.json"), FIXTURES / "geo" / "demo.mmdb"
+    settings = Settings(data_dir=folder / "data", content=content, geoip_database=database)
+    source = ContentSource(content)
+    source.load()
+    # Without the import queue, whose thread would be counted too.
+    service = ExperienceService(store=DiskStore(folder / "data"), content=source, location=LocationDatabase(database))
+    environment, numbers = Environment("bench", "main"), count()
+    app, catalog = api(service, settings), service.content("bench", "main")
+    now = datetime.now(UTC)
+
+    def plain(event: dict[str, Any]) -> dict[str, Any]:
+        event["context"].pop("userAgent", None)  # the first one's look-up takes more than all of this
+        return event
+
+    def events(number: int, **members: str) -> list[dict[str, Any]]:
+        return [{**plain(page_event(f"message-{next(numbers)}", now)), **members} for _ in range(number)]
+
+    def update() -> dict[str, Any]:
+        return {"events": events(1), "options": {"features": ["location"]}}
+
+    def request() -> dict[str, Any]:
+        body = orjson.dumps(update())
+        return {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": f"{ENVIRONMENT}/profiles/anna",
+            "QUERY_STRING": "",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "CONTENT_TYPE": "text/plain",
+            "CONTENT_LENGTH": str(len(body)),
+            "REMOTE_ADDR": "127.0.0.1",
+            "wsgi.errors": sys.stderr,
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.url_scheme": "http",
+        }
+
+    def answer(environ: dict[str, Any]) -> None:
+        for _ in app(environ, start_response):
+            pass
+
+    def upsert(body: dict[str, Any]) -> None:
+        service.upsert(environment, "anna", body, address="127.0.0.1")
+
+    def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
+        assert status == "200 OK", status
+
+    service.upsert(environment, "anna", {"events": [plain(event) for event in past("anna")]}, address="127.0.0.1")
+    stored = service.store.read(environment.key("anna"))
+
+    def decide(at: int) -> None:
+        record = stored.document
+        audiences = catalog.audiences.matched(profile.facts(record, stored.next_ordinal, at))
+        catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
+
+    milliseconds = int(now.timestamp() * 1000)
+    batches = [[event for n in range(50) for event in events(4, anonymousId=f"visitor-{n}")] for _ in range(2)]
+    return {
+        "an update over WSGI, stored": (answer, [request() for _ in range(31)]),
+        "an update, stored": (upsert, [update() for _ in range(31)]),
+        "a get": (lambda name: service.get(environment, name), ["anna"] * 31),
+        "a decision": (decide, [milliseconds] * 101),
+        "a batch of 200 events, stored": (lambda batch: service.upsert_many(environment, {"events": batch}), batches),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
