@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from servers import Server, service, serving
 
 from ninetailed_wsgi.store.queue import ImportQueue
 
-EVENTS, PROFILES = 200, 50
+EVENTS, PROFILES, VISITORS = 200, 50, 1000
 
 
 class Measured(NamedTuple):
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
     drained_cpu: float
 
 
-_numbers = count()
+_numbers = itertools.count()
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         data, content = Path(name, "data"), write_content(Path(name, "content.json"))
         with serving(service(data, content, workers=1)) as server:
             queue = ImportQueue(data)
-            measure(server, queue, 10)  # warm, and every profile there
+            measure(server, queue, VISITORS // PROFILES)  # warm, and every profile there
             rounds = [measure(server, queue, given.batches) for _ in range(given.rounds)]
     print(report(Measured(*(statistics.median(values) for values in zip(*rounds, strict=True))), given))
 
@@ -75,14 +75,15 @@ def measure(server: Server, queue: ImportQueue, batches: int) -> Measured:
 
 
 def bodies(batches: int) -> list[bytes]:
+    """Each about the next 50 of the visitors in rotation, whose events are mixed."""
     now = datetime.now(UTC)
-    numbers = [[next(_numbers) for _ in range(EVENTS)] for _ in range(batches)]
-    return [
-        json.dumps(
-            {"events": [{**page_event(f"message-{n}", now), "anonymousId": f"visitor-{n % PROFILES}"} for n in batch]}
-        ).encode()
-        for batch in numbers
-    ]
+    found = []
+    for batch in itertools.islice(_numbers, batches):
+        visitors = [f"visitor-{(batch * PROFILES + n) % VISITORS}" for n in range(PROFILES)]
+        events = [page_event(f"message-{batch}-{n}", now) for n in range(EVENTS)]
+        named = [{**event, "anonymousId": visitors[n % PROFILES]} for n, event in enumerate(events)]
+        found.append(json.dumps({"events": named}).encode())
+    return found
 
 
 def post(port: int, path: str, batches: Sequence[bytes]) -> float:
@@ -113,8 +114,8 @@ def report(found: Measured, given: argparse.Namespace) -> str:
     ]
     return "\n".join(
         [
-            f"Batches of {EVENTS} page events over {PROFILES} profiles, 10 audiences, over HTTP: one worker, one "
-            f"client; {given.rounds} rounds of {given.batches} batches of each kind, medians.",
+            f"Batches of {EVENTS} page events over {PROFILES} of {VISITORS:,} profiles, 10 audiences, over HTTP: one "
+            f"worker, one client; {given.rounds} rounds of {given.batches} batches of each kind, medians.",
             "",
             table(("", "events/s", "server CPU µs/event"), rows),
             "",

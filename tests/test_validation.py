@@ -420,6 +420,17 @@ def test_many_brackets_side_by_side_are_no_depth() -> None:
     assert read_json(b"[" + b"[],{}," * 1000 + b'"[[[["]') is not None
 
 
+@pytest.mark.parametrize("opening", [b'["]",', b'["\\"]",', b'["\\\\","]",', b'["","]","",', b'{"}":0,"a":'])
+def test_brackets_in_texts_hide_no_depth(opening: bytes) -> None:
+    opened, closing = (b"[", b"]") if opening[:1] == b"[" else (b"{", b"}")
+
+    def nested(levels: int) -> bytes:
+        return opening * levels + b'"' + opened * levels + b'"' + closing * levels
+
+    assert read_json(nested(100)) is not None
+    assert unreadable(nested(101)) == "body: nested too deeply, expected at most 100 levels"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"\x00")
