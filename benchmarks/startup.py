@@ -30,7 +30,7 @@ IMPORTS = {
     "`from ninetailed_wsgi import Ninetailed`": "from ninetailed_wsgi import Ninetailed",
     "`import ninetailed_wsgi.cli`": "import ninetailed_wsgi.cli",
 }
-FEW, MANY = 1, 1000  # requests of each worker
+START, MANY = 1, 1000  # requests of each worker
 
 
 class Imported(NamedTuple):
@@ -94,12 +94,13 @@ def worker_memory() -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as name:
         content = write_content(Path(name, "content.json"), AUDIENCES)
         with serving(service(Path(name, "data"), content, workers=WORKERS)) as server:
-            for requests in (FEW, MANY):
+            for requests in (START, MANY):
                 for number in range(WORKERS * requests):
                     post(server, f"visitor-{number}")
                 rss, pss = max(map(memory, server.workers()))
                 figures = f"RSS {rss / 2**20:.0f} MiB, PSS {pss / 2**20:.0f} MiB"
-                rows.append((f"a worker of {WORKERS} after about {requests:,} requests", figures))
+                when = "its start" if requests == START else f"about {requests:,} requests"
+                rows.append((f"a worker of {WORKERS} after {when}", figures))
     return rows
 
 

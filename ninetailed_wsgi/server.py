@@ -45,6 +45,7 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
     logging.getLogger("gunicorn.error").addFilter(_in_one_line)
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
+    _prepare_workers()
     Server(settings, findings).run()
 
 
@@ -187,6 +188,18 @@ def _refuse_taken_address(bind: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host.strip("[]"), int(port)))
         probe.listen(1)
+
+
+def _prepare_workers() -> None:
+    """Load, before the workers are forked, what holds no file or connection: all share its memory and its time."""
+    import ninetailed_wsgi.app  # noqa: F401
+    from ninetailed_wsgi.device import device_type
+    from ninetailed_wsgi.validation import schemas
+
+    schemas()
+    device_type("warm")
+    gc.collect()
+    gc.freeze()  # else the first collection would write to, and so copy, every page
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
