@@ -53,6 +53,7 @@ mutation: .venv/installed-dev
 	$(BIN)/python tests/mutation.py
 
 bench: .venv/installed-bench .venv/installed-unleash
+	@command -v wrk >/dev/null || { echo 'wrk is needed. Debian: apt install wrk' >&2; exit 1; }
 	@$(BIN)/python benchmarks/report.py
 	@for part in over_http batches startup decision middleware; do echo && $(BIN)/python benchmarks/$$part.py || exit 1; done
 
