@@ -21,6 +21,8 @@ from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.validation import schemas
 
+_REASONS_KEPT = 300  # a reason may name one of 256 files
+
 PREFIX = "/v2/organizations/{organization}/environments/{environment}"
 
 App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
@@ -130,17 +132,20 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
 
 
 class _Outage:
-    """Answers what the store cannot do now, and tells the log why: once a minute, however many requests fail."""
+    """Answers what the store cannot do now, and tells the log why: each reason once a minute, however many fail."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._silent_until = -math.inf
+        self._silent_until: dict[str, float] = {}
 
     def __call__(
         self, req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]
     ) -> None:
-        if (now := self._clock()) >= self._silent_until:
-            self._silent_until = now + 60
+        now, reason = self._clock(), str(error)
+        if now >= self._silent_until.get(reason, -math.inf):
+            if len(self._silent_until) >= _REASONS_KEPT:
+                self._silent_until.clear()
+            self._silent_until[reason] = now + 60
             _log.error("requests are answered 503: %s; traceparent %s", error, resp.get_header("traceparent"))
         _answer_error(req, resp, error, params)
 

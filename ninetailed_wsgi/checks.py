@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -49,6 +49,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
     """
     return [
         check_data_folder(settings),
+        check_files(settings),
         check_environments(settings),
         check_location(settings, now=now),
         check_schemas(),
@@ -67,7 +68,10 @@ def check_start(settings: Settings, *, now: datetime | None = None) -> list[Find
         folder = _failed("data folder", error, "data_dir")
     else:
         folder = check_data_folder(settings)
-    return [folder, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+    findings = [folder, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+    if folder.status != "fail" and (files := check_files(settings, rows=False)).status == "fail":
+        findings.insert(1, replace(files, status="warn"))  # what lies in the other files is served
+    return findings
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
@@ -105,6 +109,30 @@ def _missing_data_folder(folder: Path) -> Finding:
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
         return Finding("ok", "data folder", f"{folder} (not there yet, can be made)")
     return Finding("fail", "data folder", f"{folder} cannot be made: {parent} is not writable (--data-dir)")
+
+
+def check_files(settings: Settings, *, rows: bool = True) -> Finding:
+    """Whether every database file that was made is there and whole; what lies in one that is not is answered 503.
+
+    Args:
+        rows: look at all that is in the files, which takes a second for some hundred MB; else only at their headers.
+    """
+    from ninetailed_wsgi.store.folder import made_files
+    from ninetailed_wsgi.store.upkeep import verify
+
+    broken = []
+    try:
+        files = made_files(settings.data_dir.absolute())
+    except OSError as error:
+        return Finding("fail", "store files", f"they cannot be looked for: {error.strerror}")
+    for file in files:
+        try:
+            verify(file, settings.store_timeout, rows=rows)
+        except NinetailedError as error:
+            broken.append(str(error))
+    if broken:
+        return Finding("fail", "store files", f"{len(broken)} of {len(files)} cannot be served:", tuple(broken))
+    return Finding("ok", "store files", f"{len(files)}, all of them whole" if files else "none yet")
 
 
 def check_environments(settings: Settings) -> Finding:

@@ -165,6 +165,7 @@ class ExperienceService:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
         self._importing()
         self._store.check()
+        self.imports()
 
     def upsert(
         self,

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple
 import diskcache
 import orjson
 
-from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
+from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store import upkeep
 from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key
-from ninetailed_wsgi.store.folder import prepare, read_description
-from ninetailed_wsgi.store.rows import Rows, file_identity, first_cause, open_rows
+from ninetailed_wsgi.store.folder import Watch, check_file, file_identity, made_files, prepare
+from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
@@ -120,7 +120,9 @@ class DiskStore:
         self._history_days = history_days
         self._clock = clock
         self._open_lock = threading.Lock()
+        self._damaged: set[int] = set()  # met by this process, and maybe mended since
         self._shards: list[_Shard | None] = [None] * prepare(self._folder, shards)
+        self._watch = Watch(self._folder, len(self._shards))
         self._pid = os.getpid()
         self._inherited: list[Any] = []
 
@@ -158,6 +160,9 @@ class DiskStore:
         for shard in range(len(self._shards)):
             with self._serving(shard) as rows:
                 rows.fetch(_DOCUMENT)
+        for shard in list(self._damaged):
+            upkeep.verify(self._file(shard), self._timeout, rows=True)
+            self._damaged.discard(shard)
         if not os.access(self._folder, os.W_OK | os.X_OK):
             raise StoreUnavailable(f"the data folder {self._folder} is not writable")
 
@@ -196,6 +201,7 @@ class DiskStore:
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
         for file in self._all_files():
+            check_file(file)
             yield upkeep.compact(file, self._timeout)
 
     def disk_usage(self) -> Iterator[int]:
@@ -203,7 +209,7 @@ class DiskStore:
         return map(upkeep.bytes_on_disk, self._all_files())
 
     def _all_files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*/{diskcache.core.DBNAME}"))  # imports that wait lie here too
+        return made_files(self._folder)  # imports that wait lie here too
 
     # One key
 
@@ -213,7 +219,7 @@ class DiskStore:
             if len(keys) > 1 or not self._update_unlocked(rows, *keys[0], fold):
                 self._update_locked(rows, keys, fold)
         except (sqlite3.Error, OSError) as error:
-            raise _unavailable(rows, error) from error
+            raise self._unavailable(shard, rows, error) from error
 
     def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> bool:
         """Update one key if nobody else does at the same time; whether it is done."""
@@ -235,6 +241,7 @@ class DiskStore:
 
     def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
         with self._transaction(rows, keys[0][1]):
+            self._watch.check()  # it may have waited
             for key, digest in keys:
                 if update := self._folded(rows, key, digest, fold):
                     self._write(rows, update)
@@ -346,11 +353,22 @@ class DiskStore:
     @contextlib.contextmanager
     def _serving(self, shard: int) -> Iterator[Rows]:
         """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
-        rows = self._shard(shard % len(self._shards))
+        shard %= len(self._shards)
+        rows = self._shard(shard)
         try:
             yield rows
         except (sqlite3.Error, OSError) as error:
-            raise _unavailable(rows, error) from error
+            raise self._unavailable(shard, rows, error) from error
+
+    def _unavailable(self, shard: int, rows: Rows, error: BaseException) -> StoreUnavailable:
+        # A connection that failed may be left inside a transaction.
+        with contextlib.suppress(sqlite3.Error):
+            rows.close()
+        cause = first_cause(error)
+        if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
+            self._damaged.add(shard)
+            return StoreUnavailable(f"the store file {self._file(shard)} is damaged: {cause}")
+        return StoreUnavailable(f"the store cannot serve now: {cause}")
 
     @contextlib.contextmanager
     def _transaction(self, rows: Rows, digest: bytes) -> Iterator[None]:
@@ -371,37 +389,28 @@ class DiskStore:
     def _shard(self, shard: int) -> Rows:
         if self._pid != os.getpid():
             self._after_fork()
+        self._watch.glance()
         opened = self._shards[shard]
         if opened is None or file_identity(opened.file) != opened.identity:
             opened = self._open(shard)
         return opened.rows
 
+    def _file(self, shard: int) -> Path:
+        return Path(self._folder, f"{shard:03d}", diskcache.core.DBNAME)
+
     def _open(self, shard: int) -> _Shard:
-        file = self._folder / f"{shard:03d}" / diskcache.core.DBNAME
+        file = self._file(shard)
         with self._open_lock:
             opened = self._shards[shard]
             if opened is not None and file_identity(opened.file) == opened.identity:
                 return opened
-            self._check_folder()
+            self._watch.check()
             try:
                 rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
             except (sqlite3.Error, diskcache.Timeout, OSError) as error:
                 raise StoreUnavailable(f"the store file {file} cannot be opened: {first_cause(error)}") from error
             opened = self._shards[shard] = _Shard(rows, str(file), file_identity(file))
             return opened
-
-    def _check_folder(self) -> None:
-        """A folder that was removed, or replaced by another kind of store, is not written to."""
-        try:
-            shards = read_description(self._folder)
-        except FileNotFoundError:
-            raise StoreUnavailable(f"the data folder {self._folder} was removed while in use") from None
-        except (OSError, SettingsError) as error:
-            raise StoreUnavailable(str(error)) from error
-        if shards != len(self._shards):
-            raise StoreUnavailable(
-                f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
-            )
 
     def _after_fork(self) -> None:
         # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
@@ -457,10 +466,3 @@ def _load(value: bytes | None) -> Any:
 
 def _time_of(line: bytes) -> int:
     return int(line[1 : line.index(b",")])
-
-
-def _unavailable(rows: Rows, error: BaseException) -> StoreUnavailable:
-    # A connection that failed may be left inside a transaction.
-    with contextlib.suppress(sqlite3.Error):
-        rows.close()
-    return StoreUnavailable(f"the store cannot serve now: {first_cause(error)}")

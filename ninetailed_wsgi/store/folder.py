@@ -1,4 +1,8 @@
-"""What makes a folder a store: ``store.json``, which says its format and its number of shards."""
+"""What makes a folder a store: ``store.json``, its format and number of shards, and ``files.txt``, what was made in it.
+
+A version of this software that changes the format replaces ``store.json`` first and then takes each file's write lock:
+a process of another version looks at ``store.json`` again when it has such a lock, and writes no more.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from pathlib import Path
 
 import orjson
 
-from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 
 FORMAT = 2
+_NOTES = "files.txt"
 
 
 def examine(folder: Path) -> int | None:
@@ -71,3 +76,100 @@ def _write_once(file: Path, content: bytes) -> None:
         os.fsync(handle.fileno())
         with contextlib.suppress(FileExistsError):
             os.link(handle.name, file)
+
+
+class Watch:
+    """Notices when the folder that is in use was removed, or became a store of another format or another size.
+
+    Args:
+        shards: how many the store has; None: whatever it says.
+    """
+
+    def __init__(self, folder: Path, shards: int | None = None) -> None:
+        self._folder = folder
+        self._description = os.fspath(folder / "store.json")
+        self._shards = shards
+        self._seen: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Raise StoreUnavailable unless the store is still the one that was opened; costs a look at one file."""
+        try:
+            found = os.stat(self._description)
+            if (seen := (found.st_ino, found.st_mtime_ns)) == self._seen:
+                return
+            shards = read_description(self._folder)
+        except FileNotFoundError:
+            raise StoreUnavailable(f"the data folder {self._folder} was removed while in use") from None
+        except (OSError, SettingsError) as error:
+            raise StoreUnavailable(str(error)) from error
+        if self._shards not in (None, shards):
+            raise StoreUnavailable(
+                f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
+            )
+        self._seen = seen
+
+
+def file_identity(file: Path) -> tuple[int, int] | None:
+    """Which file lies there; None for none, and for an empty one, which SQLite would take for a new database."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found.st_size else None
+
+
+def check_file(file: Path) -> bool:
+    """Whether this database file was made before, and is still there to be opened.
+
+    Raises:
+        StoreUnavailable: it is gone or empty, so that SQLite would begin it anew and remove its log with what is in
+            there; or it was replaced and the log is of the file before, which SQLite would mix into this one.
+    """
+    folder, log = file.parent.parent, file.with_name(file.name + "-wal")
+    noted = _noted(folder).get(file.parent.name)
+    if noted is None:
+        return False
+    identity = file_identity(file)
+    if identity is None:
+        state = "empty" if file.exists() else "gone"
+        raise StoreUnavailable(
+            f"the store file {file} is {state}: put it back, or give up what was in it: remove the folder {file.parent}"
+            f" and its line in {folder / _NOTES}"
+        )
+    # All files of a folder that was copied are others; then a log belongs to the file that it was copied with.
+    replaced = identity[1] != noted[0] and (folder / "store.json").stat().st_ino == noted[1]
+    if replaced and file_identity(log) is not None:
+        raise StoreUnavailable(
+            f"the store file {file} was replaced, and the log beside it is of the file before: stop the service,"
+            f" remove {log} and {file.name}-shm, and start again"
+        )
+    return True
+
+
+def note_file(file: Path) -> None:
+    """Remember that this database file was made, before anything is written to it."""
+    folder = file.parent.parent
+    note = file.stat().st_ino, (folder / "store.json").stat().st_ino
+    if _noted(folder).get(file.parent.name) != note:
+        with open(folder / _NOTES, "ab", buffering=0) as notes:
+            notes.write(b"\n%s %d %d\n" % (file.parent.name.encode(), *note))  # apart from a line that was cut off
+
+
+def made_files(folder: Path) -> list[Path]:
+    """Every database file that was ever made in the folder, whether it is still there or not."""
+    there = {file.parent.name: file.name for file in folder.glob("*/cache.db")}
+    return [folder / name / "cache.db" for name in sorted({*there, *_noted(folder)})]
+
+
+def _noted(folder: Path) -> dict[str, tuple[int, int]]:
+    """The folder of each file -> the inode of the file and of ``store.json``, when it was last made or replaced."""
+    try:
+        lines = (folder / _NOTES).read_bytes().splitlines()
+    except FileNotFoundError:
+        return {}
+    words = [line.split() for line in lines]
+    return {
+        found[0].decode("utf-8", "replace"): (int(found[1]), int(found[2]))
+        for found in words
+        if len(found) == 3 and found[1].isdigit() and found[2].isdigit()
+    }

@@ -21,7 +21,8 @@ import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.rows import Rows, file_identity, first_cause, open_rows
+from ninetailed_wsgi.store.folder import Watch, check_file, file_identity
+from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
 _LAST, _TRIES = b"last", b"tries"  # rows beside the batches: the last number; [number, tries, since (ms)] of the head
 _NO_TRIES = b"[0,0,0]"
@@ -97,6 +98,7 @@ class ImportQueue:
         self._timeout = timeout
         self._clock = clock
         self._files = {name: self._folder / name / diskcache.core.DBNAME for name in ("queue", "aside")}
+        self._watch = Watch(self._folder)
         self._opened: dict[str, tuple[Rows, tuple[int, int] | None]] = {}
         self._open_lock = threading.Lock()
         self._pid = os.getpid()
@@ -117,7 +119,7 @@ class ImportQueue:
 
     def head(self) -> Head | None:
         """The first batch that waits; None when there is none."""
-        if file_identity(self._files["queue"]) is None:
+        if not self._used("queue"):
             return None
         with self._serving("queue") as rows:
             for number, mode, value in rows.rows(_HEAD):
@@ -155,7 +157,7 @@ class ImportQueue:
 
     def aside(self) -> dict[int, dict[str, Any]]:
         """What was put aside, by number."""
-        if file_identity(self._files["aside"]) is None:
+        if not self._used("aside"):
             return {}
         with self._serving("aside") as rows:
             found = rows.rows(f"SELECT key, mode, value {_BATCHES} ORDER BY key")
@@ -202,21 +204,26 @@ class ImportQueue:
 
     def _look(self, name: str) -> tuple[int, float | None]:
         """How many batches lie in a folder, and since when (s) the first."""
-        file = self._files[name]
-        if file_identity(file) is None:
+        if not self._used(name):
             return 0, None
+        file = self._files[name]
         try:
             address = f"{file.absolute().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._timeout)) as connection:
                 ((count,),) = connection.execute(f"SELECT COUNT(*) {_BATCHES}").fetchall()
                 first = connection.execute(f"SELECT store_time {_BATCHES} ORDER BY key LIMIT 1").fetchone()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the import queue cannot be read: {error}") from error
+            raise StoreUnavailable(f"the import queue {file} cannot be read: {error}") from error
         return count, first[0] if first else None
+
+    def _used(self, name: str) -> bool:
+        """Whether there is such a file; StoreUnavailable when there was one."""
+        return file_identity(self._files[name]) is not None or check_file(self._files[name])
 
     @contextlib.contextmanager
     def _transaction(self, name: str) -> Iterator[Rows]:
         with self._serving(name) as rows, rows.transaction():
+            self._watch.check()  # it may have waited
             yield rows
 
     @contextlib.contextmanager
@@ -228,19 +235,21 @@ class ImportQueue:
             # A connection that failed may be left inside a transaction.
             with contextlib.suppress(sqlite3.Error):
                 rows.close()
-            raise StoreUnavailable(f"the import queue cannot serve now: {first_cause(error)}") from error
+            cause = first_cause(error)
+            if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
+                raise StoreUnavailable(f"the import queue {self._files[name]} is damaged: {cause}") from error
+            raise StoreUnavailable(f"the import queue cannot serve now: {cause}") from error
 
     def _rows(self, name: str) -> Rows:
         if self._pid != os.getpid():
             # As in DiskStore: what a parent opened is neither used nor closed in a child.
             self._inherited.append(self._opened)
             self._opened, self._open_lock, self._pid = {}, threading.Lock(), os.getpid()
+        self._watch.check()
         file = self._files[name]
         opened = self._opened.get(name)
         if opened is None or file_identity(file) != opened[1]:
             with self._open_lock:
-                if not (self._folder / "store.json").exists():
-                    raise StoreUnavailable(f"the data folder {self._folder} was removed while in use")
                 try:
                     rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
                 except (sqlite3.Error, diskcache.Timeout, OSError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 import diskcache
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.folder import check_file, note_file
 
 _ROWS_AT_ONCE = 100
 _READ = "SELECT access_count, mode, value FROM Cache WHERE key = ? AND raw = 1"
@@ -195,32 +195,34 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
 
 
 def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
-    """Open one SQLite file of a diskcache folder, made when missing; every file of the data folder is opened here."""
+    """Open one SQLite file of a diskcache folder, made when there never was one; all files are opened here.
+
+    Raises:
+        StoreUnavailable: there was one, as `check_file` says.
+        sqlite3.Error, OSError: it cannot be opened now, or is damaged.
+    """
+    known = check_file(file)
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    with _unlocked(file, timeout):
-        return Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
+    with _unlocked(file, timeout, known):
+        rows = Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
+        note_file(file)
+        return rows
 
 
 @contextlib.contextmanager
-def _unlocked(file: Path, timeout: float) -> Iterator[None]:
+def _unlocked(file: Path, timeout: float, known: bool) -> Iterator[None]:
     """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
 
     The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
+        if known:
+            connection.execute("SELECT 1 FROM Cache LIMIT 1")  # diskcache would make the table
         with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
         yield
-
-
-def file_identity(file: str | Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def first_cause(error: BaseException) -> BaseException:

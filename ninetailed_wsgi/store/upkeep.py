@@ -1,4 +1,5 @@
-"""Looks after the SQLite files of a data folder: gives back the pages that nothing is stored in any more."""
+"""Looks after the SQLite files of a data folder: finds damage, gives back the pages that nothing is stored in any more.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +8,26 @@ import sqlite3
 from pathlib import Path
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.folder import check_file
 
 _TRIES = 10
+
+
+def verify(file: Path, timeout: float, *, rows: bool) -> None:
+    """Raise StoreUnavailable, which names the file, unless a database file is whole.
+
+    Args:
+        rows: look at all that is in it, else only at its header.
+        timeout: seconds to wait for others who have it locked.
+    """
+    check_file(file)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=timeout)) as connection:
+            connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+            if rows and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise StoreUnavailable(f"the store file {file} is damaged: {found[0]}")
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the store file {file} cannot be opened: {error}") from error
 
 
 def compact(file: Path, timeout: float) -> tuple[int, int]:
