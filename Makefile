@@ -5,6 +5,8 @@
 #   make lint    ruff, mypy, import-linter
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
+#   make crash   kill workers and masters under load, for a minute or two (KILLS=50), and count what is there afterwards
+#   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
@@ -25,7 +27,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint fuzz mutation bench bench-growth baseline build clean shop-flask shop-django
+.PHONY: help serve test lint fuzz mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +53,14 @@ mutation: .venv/installed-dev
 	$(BIN)/python -m mutmut run $(MUTANTS)
 	$(BIN)/python -m mutmut export-cicd-stats
 	$(BIN)/python tests/mutation.py
+
+KILLS ?= 50
+crash: .venv/installed-dev
+	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s tests/server/test_crash.py $(PYTEST_OPTIONS)
+
+SOAK_SECONDS ?= 600
+soak: .venv/installed-dev
+	SOAK_SECONDS=$(SOAK_SECONDS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 bench: .venv/installed-bench .venv/installed-unleash
 	@command -v wrk >/dev/null || { echo 'wrk is needed. Debian: apt install wrk' >&2; exit 1; }

@@ -165,7 +165,7 @@ def _noted(folder: Path) -> dict[str, tuple[int, int]]:
     """The folder of each file -> the inode of the file and of ``store.json``, when it was last made or replaced."""
     try:
         lines = (folder / _NOTES).read_bytes().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     words = [line.split() for line in lines]
     return {
