@@ -13,6 +13,11 @@ from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.queue import ImportQueue
 
 MAX_TRIES = 5
+"""How often a batch may fail."""
+
+MAX_DEATHS = 20
+"""How often a process may die while it applies a batch: more often, as it may be killed for reasons of its own."""
+
 LOOK_EVERY = 0.5
 """Seconds between two looks for what other processes have put; also between two tries of one batch."""
 
@@ -86,7 +91,7 @@ class Consumer:
         head = self._queue.head()  # the one seen before may have been applied by another process meanwhile
         if head is None:
             return True
-        if head.tries >= MAX_TRIES:
+        if head.tries >= MAX_DEATHS:
             self._queue.set_aside(head, "the process died or was killed while it applied this batch")
             return None
         self._queue.begin(head)

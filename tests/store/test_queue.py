@@ -28,7 +28,7 @@ from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import consumer as consuming
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Store
-from ninetailed_wsgi.store.consumer import MAX_TRIES, Consumer
+from ninetailed_wsgi.store.consumer import MAX_DEATHS, MAX_TRIES, Consumer
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.queue import DEATHS_APART, Head, ImportQueue, QueueState
 
@@ -191,12 +191,12 @@ def dying(make_queue: Callable[..., ImportQueue], times: int, each_time: Callabl
     return begun
 
 
-def test_a_batch_that_kills_its_process_goes_aside_after_five_tries(
+def test_a_batch_that_kills_its_process_goes_aside_after_twenty_deaths(
     make_queue: Callable[..., ImportQueue], clock: Clock
 ) -> None:
-    assert dying(make_queue, MAX_TRIES + 3, lambda: clock.pass_(DEATHS_APART)) == MAX_TRIES
+    assert dying(make_queue, MAX_DEATHS + 3, lambda: clock.pass_(DEATHS_APART)) == MAX_DEATHS
     [aside] = make_queue().aside().values()
-    assert (aside["batch"], aside["tries"]) == ("deadly", MAX_TRIES)
+    assert (aside["batch"], aside["tries"]) == ("deadly", MAX_DEATHS)
     assert "killed" in aside["reason"]
 
 
