@@ -2,8 +2,8 @@
 
 The load is bounded: so many requests a second, from a few connections, over a few hundred visitors whose history is
 short, so that what is stored stops growing too. The first third of the time is for warming up. Of the other two thirds
-the medians are compared, for each worker: memory may have grown by 5 % or 4 MiB, open files by 3, open connections not
-past those that the load holds. A worker that was replaced, an answer that was not expected or an error in the log fails.
+the medians are compared, for each worker: memory may have grown by 5 % or 4 MiB, open files by 3, open connections
+not past those that the load holds. A replaced worker, an answer that was not expected or an error in the log fails.
 """
 
 from __future__ import annotations
@@ -122,14 +122,16 @@ def update(id: str, chance: random.Random) -> Request:
 
 
 def identify(id: str, chance: random.Random) -> Request:
-    user, traits = f"user-{chance.randrange(VISITORS // 10)}", {"plan": chance.choice(["free", "pro"]), "text": "x" * 200}
+    user = f"user-{chance.randrange(VISITORS // 10)}"
+    traits = {"plan": chance.choice(["free", "pro"]), "text": "x" * 200}
     event = {**track(id), "type": "identify", "userId": user, "traits": traits}
     del event["event"], event["properties"]
     return "POST", f"{PROFILES}/{visitor(chance)}", {"events": [event]}
 
 
 def bad(id: str, chance: random.Random) -> Request:
-    bodies = [b"{", b"", b"[]", b'{"events": 5}', b"\xff\xfe", b'{"events": [' + b"[" * 5000, {"events": [{"type": id}]}]
+    nested = b'{"events": [' + b"[" * 5000
+    bodies = [b"{", b"", b"[]", b'{"events": 5}', b"\xff\xfe", nested, {"events": [{"type": id}]}]
     return "POST", f"{PROFILES}/{visitor(chance)}", chance.choice(bodies)
 
 

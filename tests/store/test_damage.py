@@ -1,5 +1,6 @@
-"""A database file that is lost or damaged: what lay in it is 503 by the file's name, all else is served, nothing is begun
-anew; and the folder in use by another version of this software. Each line of docs/faults.md about these has a test here.
+"""A database file is lost or damaged: what lay in it is 503 by the file's name, all else is served, none is begun anew.
+
+Also two versions of this software on one folder. Each line of docs/faults.md about these has a test here.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def test_what_lay_in_a_lost_or_damaged_file_is_503_by_its_name_until_it_is_put_b
     said = [record.getMessage() for record in caplog.records]
     assert said
     assert all(str(service.file) in line for line in said)
-    assert len(said) == len(set(line.rpartition("; traceparent")[0] for line in said)) <= 4  # not one a request
+    assert len(said) == len({line.rpartition("; traceparent")[0] for line in said}) <= 4  # not one a request
     ready = service.api.request("GET", "/health/ready", whole_path=True)
     assert error(ready, 503)
     assert str(service.file) in ready.json["message"]
