@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import shlex
 import socket
 import struct
@@ -28,6 +29,9 @@ from ninetailed_wsgi.settings import Settings
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
 
+# Each thread opens each file of the store and its log: 32 shards and 16 threads are past the usual limit of 1024.
+OPEN_FILES = 65_536
+
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 
 
@@ -41,12 +45,21 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
         OSError: the address cannot be listened on.
     """
     _refuse_taken_address(settings.bind)
+    allow_open_files()
     logging.basicConfig(format="%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s")
     logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
     logging.getLogger("gunicorn.error").addFilter(_in_one_line)
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
     _prepare_workers()
     Server(settings, findings).run()
+
+
+def allow_open_files() -> None:
+    """Raise the number of files that this process and its workers may open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints

@@ -1,6 +1,6 @@
 """Workers and masters are killed at random under load; what was acknowledged is there exactly once: `make crash`.
 
-`KILLS` says how often somebody is killed, `SEED` repeats a run. In between, masters are told to reload and to stop.
+`KILLS` says how often somebody is killed, `SEED` repeats a run. In between, masters are told to reload or to stop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pytest
 from ninetailed_wsgi.store.queue import ImportQueue
 from tests.serving import PREFIX, PROFILES, ROOT, Server, call, serving, track, wait_until
 
-KILLS = int(os.environ.get("KILLS") or 5)
+KILLS = int(os.environ.get("KILLS") or 4)
 SEED = int(os.environ.get("SEED") or 0) or random.SystemRandom().randrange(1, 1 << 30)
 VISITORS, MERGED_WITH_EACH_USER, PROFILES_COUNTED, TIMES = 40, 5, 8, [2**power for power in range(13)]
 OPTIONS = ["--workers", "2", "--history-events", "1000000"]
@@ -138,50 +138,50 @@ def posting(load: Load) -> Iterator[None]:
         each.result()
 
 
-def killed_at_random(server: Server, load: Load, chance: random.Random, kills: int) -> int:
-    """Kill workers until it is the master's turn, and then that one too; how many were killed."""
-    for killed in itertools.count():
+def blows(chance: random.Random) -> list[str]:
+    """What happens to the processes, in random order."""
+    found = ["worker"] * (KILLS - KILLS // 4) + ["master"] * (KILLS // 4) + ["reload", "stop"] * max(1, KILLS // 10)
+    chance.shuffle(found)
+    return found
+
+
+def strike(server: Server, load: Load, chance: random.Random, left: list[str]) -> None:
+    """One blow after another, while clients post, until the server has ended or none is left."""
+    while left:
         load.gets_on(chance.randrange(20, 150))
         workers = sorted(server.workers())
-        what = chance.random()
-        if killed == kills:
-            return kills
-        if what < 0.1:
+        blow = left.pop()
+        if blow == "worker":
+            os.kill(chance.choice(workers), signal.SIGKILL)
+            wait_until(lambda: len(server.workers()) == 2, "a new worker runs")
+        elif blow == "reload":
             server.process.send_signal(signal.SIGHUP)
             wait_until(lambda: len(server.workers() - set(workers)) == 2, "new workers take over")  # noqa: B023
-        elif what < 0.2:
-            server.process.terminate()  # in the middle of requests, which are answered
+        elif blow == "stop":
+            server.process.terminate()
             assert server.process.wait(30) == 0
-            return killed
-        elif what < 0.35:
+            return
+        else:
             server.process.kill()
             for worker in workers:  # those that a killed master leaves behind notice it only after a second
-                kill(worker)
+                os.kill(worker, signal.SIGKILL)
             server.process.wait(15)
-            return killed + 1
-        else:
-            kill(chance.choice(workers))
-            wait_until(lambda: len(server.workers()) == 2, "a new worker runs")
-    raise AssertionError
-
-
-def kill(worker: int) -> None:
-    os.kill(worker, signal.SIGKILL)
+            return
 
 
 def test_what_was_acknowledged_is_there_exactly_once_though_workers_and_masters_are_killed(tmp_path: Path) -> None:
     chance, load, began = random.Random(SEED), Load(), time.monotonic()
     content = tmp_path / "content.json"
     content.write_text(json.dumps({"audiences": [audience(times) for times in TIMES], "experiences": []}))
-    options, killed = [*OPTIONS, "--content", str(content)], 0
+    options, left = [*OPTIONS, "--content", str(content)], blows(chance)
     print(f"\ncrash: {KILLS} kills, SEED={SEED}", flush=True)
     with posting(load):
-        while killed < KILLS:
-            with serving(tmp_path, *options) as load.server:
-                wait_until(lambda: load.server is not None and len(load.server.workers()) == 2, "both workers run")
-                killed += killed_at_random(load.server, load, chance, KILLS - killed)
-                load.server = load.server if killed == KILLS else None
-                load.enough.set() if killed == KILLS else None
+        while left:
+            with serving(tmp_path, *options) as server:
+                wait_until(lambda: len(server.workers()) == 2, "both workers run")
+                load.server = server
+                strike(server, load, chance, left)
+                load.server = None
     print(f"crash: {load.total()} events acknowledged, {time.monotonic() - began:.0f} s", flush=True)
     assert not load.refused
     with serving(tmp_path, *options) as server:

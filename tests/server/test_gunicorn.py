@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import pytest
 
 from ninetailed_wsgi.store.base import Entry, Key
 from ninetailed_wsgi.store.disk import DiskStore
-from tests.serving import PREFIX, PROFILES, Answer, Server, call, page, serving, track, wait_until
+from tests.serving import PREFIX, PROFILES, ROOT, Answer, Server, call, page, serving, track, wait_until
 
 THREADS = 8
 EVENTS = 2_000
@@ -143,6 +145,18 @@ def test_everything_acknowledged_is_there_after_a_worker_is_killed_under_load(tm
 
 def owner(thread: int) -> str:
     return "shared" if thread % 2 else str(thread)
+
+
+def test_a_low_limit_on_open_files_is_raised_as_far_as_the_system_lets_it() -> None:
+    program = """
+import resource
+from ninetailed_wsgi.server import allow_open_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000))
+allow_open_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "(1000, 1000)\n", ran.stderr
 
 
 # Bad connections
