@@ -1,7 +1,7 @@
 """What makes a folder a store: ``store.json``, its format and number of shards, and ``files.txt``, what was made in it.
 
-A version of this software that changes the format replaces ``store.json`` first and then takes each file's write lock:
-a process of another version looks at ``store.json`` again when it has such a lock, and writes no more.
+A version of this software that changes the format replaces ``store.json`` first. A process of another version looks at
+it before each step, and again when it has waited for a lock, so that it finishes no more than the step that it is at.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Watch:
         self._seen = seen
 
 
-def file_identity(file: Path) -> tuple[int, int] | None:
+def file_identity(file: str | Path) -> tuple[int, int] | None:
     """Which file lies there; None for none, and for an empty one, which SQLite would take for a new database."""
     try:
         found = os.stat(file)

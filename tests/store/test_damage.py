@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -265,6 +266,9 @@ def test_a_lost_import_queue_refuses_batches_and_is_not_begun_anew(
 # Two versions of the software on one folder
 
 
+OTHER_FORMAT = f"has store format {folder.FORMAT + 1}, this software reads format {folder.FORMAT}"
+
+
 def as_format(service: Damaged, number: int) -> None:
     """What another version does first: it replaces the description."""
     new = service.folder / ".store.json"
@@ -275,48 +279,42 @@ def as_format(service: Damaged, number: int) -> None:
 def test_a_running_process_writes_and_reads_no_more_once_another_version_changed_the_format(service: Damaged) -> None:
     queue = ImportQueue(service.folder)
     queue.put(b"1")
-    as_format(service, 2)
+    as_format(service, folder.FORMAT + 1)
     assert service.refused() == NAMES
     said = service.api.request("GET", "/health/ready", whole_path=True).json["message"]
-    assert f"{service.folder} has store format 2, this software reads format 1" in said
-    with pytest.raises(StoreUnavailable, match="has store format 2"):
+    assert f"{service.folder} {OTHER_FORMAT}" in said
+    with pytest.raises(StoreUnavailable, match=OTHER_FORMAT):
         queue.put(b"2")
-    as_format(service, 1)
+    as_format(service, folder.FORMAT)
     assert service.refused() == []
     queue.put(b"2")
     queue.close()
 
 
 def test_a_writer_that_waits_for_its_turn_while_the_format_changes_writes_nothing(service: Damaged) -> None:
-    store, before = service.server.store, service.api.get(IN_FIRST[0])
-    assert isinstance(store, DiskStore)
-    opened = store._shards[0]
-    assert opened is not None
-    begin = opened.cache.transact
-
-    def changed_meanwhile(*arguments: object, **options: object) -> object:
-        as_format(service, 2)
-        return begin(*arguments, **options)
-
-    opened.cache.transact = changed_meanwhile
-    assert error(service.api.update_answer(IN_FIRST[0], track()), 503)
-    opened.cache.transact = begin
-    as_format(service, 1)
-    assert service.api.get(IN_FIRST[0]) == before
+    before = [service.api.get(name) for name in IN_FIRST[:2]]
+    with closing(sqlite3.connect(service.file, isolation_level=None)) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("BEGIN IMMEDIATE")
+        asked = thread.submit(service.api.send, "/events", {"events": [of(name, track()) for name in IN_FIRST[:2]]})
+        as_format(service, folder.FORMAT + 1)
+        other.execute("ROLLBACK")
+        assert error(asked.result(), 503)
+    as_format(service, folder.FORMAT)
+    assert [service.api.get(name) for name in IN_FIRST[:2]] == before
 
 
 def test_a_newer_version_refuses_a_folder_of_the_older_format_and_the_older_one_that_of_the_newer(
     service: Damaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as newer:
-        newer.setattr(folder, "FORMAT", 2)
-        refusal = f"{service.folder} has store format 1, this software reads format 2"
-        assert refusal in service.findings()["data folder"]
-        with pytest.raises(SettingsError, match="format 1, this software reads format 2"):
+        newer.setattr(folder, "FORMAT", folder.FORMAT + 1)
+        refusal = f"has store format {folder.FORMAT - 1}, this software reads format {folder.FORMAT}"
+        assert f"{service.folder} {refusal}" in service.findings()["data folder"]
+        with pytest.raises(SettingsError, match=refusal):
             DiskStore(service.folder)
-    as_format(service, 2)
-    assert f"{service.folder} has store format 2, this software reads format 1" in service.findings()["data folder"]
-    with pytest.raises(SettingsError, match="has store format 2, this software reads format 1"):
+    as_format(service, folder.FORMAT + 1)
+    assert f"{service.folder} {OTHER_FORMAT}" in service.findings()["data folder"]
+    with pytest.raises(SettingsError, match=OTHER_FORMAT):
         DiskStore(service.folder)
 
 
