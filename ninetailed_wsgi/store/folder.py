@@ -1,7 +1,7 @@
 """What makes a folder a store: ``store.json``, its format and number of shards, and ``files.txt``, what was made in it.
 
-A version of this software that changes the format replaces ``store.json`` first. A process of another version looks at
-it before each step, and again when it has waited for a lock, so that it finishes no more than the step that it is at.
+A version of this software that changes the format replaces ``store.json`` first, and waits for ten times `LOOK_EVERY`
+before it changes anything else: a process of another version reads and writes no more by then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import orjson
@@ -16,6 +17,9 @@ import orjson
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 
 FORMAT = 2
+LOOK_EVERY = 0.1
+"""Seconds between two looks at ``store.json``: one before each step would take a tenth of it."""
+
 _NOTES = "files.txt"
 
 
@@ -90,6 +94,13 @@ class Watch:
         self._description = os.fspath(folder / "store.json")
         self._shards = shards
         self._seen: tuple[int, int] | None = None
+        self._next_look = 0.0
+
+    def glance(self) -> None:
+        """`check`, unless that was done a moment ago."""
+        if time.monotonic() >= self._next_look:
+            self.check()
+            self._next_look = time.monotonic() + LOOK_EVERY
 
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is still the one that was opened; costs a look at one file."""

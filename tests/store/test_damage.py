@@ -274,6 +274,9 @@ def as_format(service: Damaged, number: int) -> None:
     new = service.folder / ".store.json"
     new.write_text(f'{{"format": {number}, "shards": 2}}')
     os.replace(new, service.folder / "store.json")
+    store = service.server.store
+    assert isinstance(store, DiskStore)
+    store._watch._next_look = 0.0  # the next look is due
 
 
 def test_a_running_process_writes_and_reads_no_more_once_another_version_changed_the_format(service: Damaged) -> None:
