@@ -29,7 +29,7 @@ from ninetailed_wsgi.settings import Settings
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
 
-# Each thread opens each file of the store and its log: 32 shards and 16 threads are past the usual limit of 1024.
+# Three for each file of the store, and gunicorn lets in 1000 connections: the usual limit of 1024 is too low.
 OPEN_FILES = 65_536
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
