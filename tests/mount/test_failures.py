@@ -86,7 +86,7 @@ def test_a_store_that_is_read_only_leaves_baselines(
     def refuse(*_: Any) -> None:
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
-    monkeypatch.setattr("ninetailed_wsgi.store.disk.Rows.put", refuse)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.Rows.swap", refuse)
     answer = site.load()
     assert (answer.status, answer.text) == (200, BASELINES)
     assert "readonly" in errors(caplog)[0]
