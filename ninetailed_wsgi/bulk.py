@@ -7,9 +7,10 @@ import gzip
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -28,6 +29,7 @@ BATCH_EVENTS, BATCH_IDENTIFIES = 200, 50
 """Events, and identify events among them, of one batch (spec section 1)."""
 
 _TRIES = 5
+_DELETED_AT_ONCE = 100  # as each look at the waiting imports takes its time
 _GZIP = b"\x1f\x8b"
 
 
@@ -308,8 +310,13 @@ def export(
 
 
 def export_one(service: ExperienceService, where: Environment, name: str, console: Console, *, output: str) -> None:
-    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is none."""
+    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is no profile.
+
+    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were put aside.
+    """
     record = service.record(where, name, events=True)
+    if imported := service.imported(where, {record["profile"]["id"], *record["aliases"]}):
+        record["imported"] = imported
     with _written(output, console) as write:
         write(record)
 
@@ -332,12 +339,12 @@ def _written(output: str, console: Console) -> Iterator[Callable[[object], None]
             part.unlink()
 
 
-def _watched(store: DiskStore, where: Environment, progress: Progress) -> Iterator[tuple[Key, Document]]:
-    """The stored documents of an environment; the progress counts those of all."""
+def _watched(store: DiskStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
+    """The stored documents, of an environment where one is named; the progress counts those of all."""
     total = max(store.count(), 1)
     for done, (key, document) in enumerate(store.documents(), start=1):
         progress.at(done, done / total)
-        if key[:2] == (where.organization, where.environment):
+        if where is None or key[:2] == (where.organization, where.environment):
             yield key, document
 
 
@@ -346,23 +353,32 @@ def _watched(store: DiskStore, where: Environment, progress: Progress) -> Iterat
 
 def delete(service: ExperienceService, where: Environment, names: BinaryIO, size: int, console: Console) -> None:
     """Delete the profiles with these ids or aliases, one a line of UTF-8 text; ``size`` in bytes, 0 if unknown."""
-    deleted = missing = number = read = 0
+    deleted = given = read = 0
+    lines = enumerate(names, start=1)
     with console.progress("lines") as progress:
-        for number, line in enumerate(names, start=1):
-            read += len(line)
-            progress.at(number, read / size if size else None)
-            try:
-                name = line.decode().strip("\r\n \t")
-            except UnicodeDecodeError as error:
-                raise BulkError(f"line {number:,} is not UTF-8; the {deleted:,} before are deleted") from error
-            if not name:
-                continue
-            try:
-                console.patiently(lambda name=name: service.delete(where, name))  # type: ignore[misc]
-                deleted += 1
-            except ProfileNotFound:
-                missing += 1
-    console.out.write(f"{deleted:,} deleted, {missing:,} not found\n")
+        while group := list(islice(lines, _DELETED_AT_ONCE)):
+            wanted: list[str] = []
+            unreadable = 0
+            for number, line in group:
+                read += len(line)
+                try:
+                    wanted.append(line.decode().strip("\r\n \t"))
+                except UnicodeDecodeError:
+                    unreadable = number
+                    break
+            deleted += _delete(service, where, dict.fromkeys(filter(None, wanted)), console)
+            given += sum(map(bool, wanted))
+            if unreadable:
+                raise BulkError(f"line {unreadable:,} is not UTF-8; the {deleted:,} before are deleted")
+            progress.at(group[-1][0], read / size if size else None)
+    console.out.write(f"{deleted:,} deleted, {given - deleted:,} not found\n")
+
+
+def _delete(service: ExperienceService, where: Environment, names: Iterable[str], console: Console) -> int:
+    known: set[str] = set()
+    if names:
+        console.patiently(lambda: service.delete_many(where, names, known))
+    return len(known)
 
 
 def expire(store: DiskStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
@@ -440,6 +456,8 @@ def _day(at: int | None) -> str:
 def compact(store: DiskStore, console: Console) -> None:
     """Give free pages back and overwrite what was deleted, file by file; say the bytes on disk before and after."""
     before = after = 0
+    with console.progress("documents looked at") as progress:
+        identity.sweep(store, _watched(store, None, progress))
     files = max(len(list(store.disk_usage())), 1)
     with console.progress("files") as progress:
         for done, (was, now) in enumerate(store.compact(), start=1):

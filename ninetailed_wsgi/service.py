@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store import erasure, identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
 from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
@@ -245,9 +245,15 @@ class ExperienceService:
         }
 
     def delete(self, environment: Environment, name: str) -> None:
-        """Remove the profile with this id or alias, all its aliases and its history."""
-        if not identity.delete(self._store, environment.key(name)):
+        """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
+        known: set[str] = set()
+        self.delete_many(environment, [name], known)
+        if not known:
             raise _not_found(name)
+
+    def delete_many(self, environment: Environment, names: Iterable[str], known: set[str]) -> None:
+        """As `delete`, with several names; adds to ``known`` those that led to a visitor, also before an error."""
+        erasure.erase(self._store, self._queue, [environment.key(name) for name in names], known)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
@@ -269,6 +275,10 @@ class ExperienceService:
             kept["events"] = [{"at": at, "event": event} for _, at, event in history]
         return kept
 
+    def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
+        """The events of the visitor of these names that wait in imports to be applied, or were put aside."""
+        return erasure.imported(self._queue, environment.key(""), names) if self._queue else []
+
     # Imports
 
     def _importing(self) -> None:
@@ -279,8 +289,9 @@ class ExperienceService:
     def _apply_import(self, number: int, batch: bytes) -> None:
         accepted = orjson.loads(batch)
         environment = Environment(*accepted["where"])
-        arrived = prepared(accepted["events"], accepted["at"])
-        events = [event._replace(imported=(number, index)) for index, event in enumerate(arrived)]
+        places = [index for index, body in enumerate(accepted["events"]) if body is not None]  # else deleted since
+        arrived = prepared([accepted["events"][index] for index in places], accepted["at"])
+        events = [event._replace(imported=(number, index)) for index, event in zip(places, arrived, strict=True)]
         self._apply_batch(self._request(environment, self._clock()), environment, events)
 
     def _apply_batch(self, request: _Request, environment: Environment, events: Sequence[Event]) -> list[Key]:
