@@ -1,9 +1,9 @@
 """Deletes visitors for good: their profiles, and their events in imports that wait to be applied or were put aside.
 
-What was accepted before a deletion must not come back after it. So a deletion keeps the consumer from applying batches,
-finds by which names the visitors would be known once all of them were applied, takes their events out of the batches,
-and then removes the profiles. Cut off anywhere, it is begun anew. Places in a batch stay as they are (a deleted event is
-null), as profiles remember by these which events of a batch they have had.
+What was accepted before a deletion must not come back after it. So a deletion keeps the consumer from applying
+batches, finds by which names the visitors would be known once all of them were applied, takes their events out of the
+batches, and then removes the profiles. Cut off anywhere, it is begun anew. Places in a batch stay (a deleted
+event is null), as profiles remember by these which events of a batch they have had.
 """
 
 from __future__ import annotations

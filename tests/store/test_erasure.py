@@ -252,9 +252,7 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
     assert knows(service, "b")
 
 
-def test_all_that_waits_for_one_visitor_is_found_for_an_export(
-    service: ExperienceService, queue: ImportQueue
-) -> None:
+def test_all_that_waits_for_one_visitor_is_found_for_an_export(service: ExperienceService, queue: ImportQueue) -> None:
     mine = [of("a", track()), of("b", identify("user")), of("a", page())]
     put_aside(service, queue, mine[2], of("c", track()))
     accept(service, mine[0], of("c", track()), mine[1])
