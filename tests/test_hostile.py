@@ -1,4 +1,4 @@
-"""What an attacker sends costs time in proportion to its length and bounded memory, and leads to no 500 or other file."""
+"""What an attacker sends costs time in proportion to its length and bounded memory, and leads to no 500."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ MakeServer = Callable[..., Server]
 # Time. Wall-clock says nothing on a busy machine; that eight times the text takes about eight times as long, does.
 
 SHORT, LONG = 2_000, 16_000
-PIECES = ("1", "a", "-", ".", ":", "\\", '"', "[", ";", "=", ",", " ", "/", "%", "1.", "a-", "1e", ";=", '\\"', "%2", "é",
-          "Mobile ", "for=", "\n")  # fmt: skip
+PIECES = ("1", "a", "-", ".", ":", "\\", '"', "[", ";", "=", ",", " ", "/", "%", "1.", "a-", "1e", ";=", '\\"', "%2",
+          "é", "Mobile ", "for=", "\n")  # fmt: skip
 
 
 def attacks(length: int) -> Iterator[tuple[str, str]]:
@@ -192,8 +192,8 @@ def test_of_two_members_of_one_name_the_last_counts_as_in_javascript(api: Api) -
 
 # Names are no paths
 
-NAMES = ["..", "../..", "../../../../etc/passwd", "a/b", "/", "//", "/a", "a/", ".", "%2e%2e", "%2F", "a\nb", "a\r\nX: y",
-         "a\0b", "~", "a;b", "a?b#c", "é" * 300, "💥", "x" * 20_000, "'; DROP TABLE Cache; --", "d"]  # fmt: skip
+NAMES = ["..", "../..", "../../../../etc/passwd", "a/b", "/", "//", "/a", "a/", ".", "%2e%2e", "%2F", "a\nb",
+         "a\r\nX: y", "a\0b", "~", "a;b", "a?b#c", "é" * 300, "💥", "x" * 20_000, "'; DROP TABLE Cache", "d"]  # fmt: skip
 
 
 def test_any_text_is_an_id_of_its_own_and_nothing_is_written_outside_the_data_folder(
@@ -234,9 +234,9 @@ def test_names_in_a_path_lead_to_no_content_of_others(tmp_path: Path) -> None:
 
 # Cookies and headers
 
-COOKIES = ["ntaid=a\r\nSet-Cookie: b=c", "ntaid=a%0d%0aX:%20y", 'ntaid="a; b"', "ntaid=a;ntaid=b", "ntaid=" + "x" * 1_000_000,
-           "ntaid=é", "ntaid=%00", "ntaid=%ff%fe", "ntaid=%ed%a0%80", "ntaid=", "=", ";;;", "ntaid=;ctfl-opt-aid=%0a", "\0",
-           "ntaid=../..", 'ntaid="', "ntaid=a, b", "ntaid=%", "ntaid=<script>"]  # fmt: skip
+COOKIES = ["ntaid=a\r\nSet-Cookie: b=c", "ntaid=a%0d%0aX:%20y", 'ntaid="a; b"', "ntaid=a;ntaid=b", "ntaid=é",
+           "ntaid=" + "x" * 1_000_000, "ntaid=%00", "ntaid=%ff%fe", "ntaid=%ed%a0%80", "ntaid=", "=", ";;;",
+           "ntaid=;ctfl-opt-aid=%0a", "\0", "ntaid=../..", 'ntaid="', "ntaid=a, b", "ntaid=%", "ntaid=<script>"]  # fmt: skip
 
 
 @pytest.mark.parametrize("cookie", COOKIES, ids=lambda cookie: cookie[:30])

@@ -1,8 +1,8 @@
 """Requests and content files that a fuzzer makes, guided by which of our code they reach: ``make fuzz-guided``.
 
-Never a 500 or an exception, an answer that breaks HTTP, more than 10 seconds or 800 MB. An input is JSON: ``{"request": ...}``,
-``{"page": ...}`` (a page of a host site) or ``{"content": ...}``; what is no JSON is sent as the body of a request. It is
-kept in ``fuzz-findings/`` when it fails, and ``python tests/fuzz/guided.py FILE`` runs it again.
+Never a 500 or an exception, an answer that breaks HTTP, more than 10 seconds or 800 MB. An input is JSON:
+``{"request": ...}``, ``{"page": ...}`` (of a host site) or ``{"content": ...}``; what is no JSON is the body of a
+request. One that fails is kept in ``fuzz-findings/``, and ``python tests/fuzz/guided.py FILE`` runs it again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["ninetailed_wsgi"], enable_loader_overr
     from ninetailed_wsgi import Ninetailed
     from ninetailed_wsgi.app import api
     from ninetailed_wsgi.catalog import ContentSource
-    from ninetailed_wsgi.errors import NinetailedError, SettingsError
+    from ninetailed_wsgi.errors import SettingsError
     from ninetailed_wsgi.service import ExperienceService
     from ninetailed_wsgi.settings import Settings
     from ninetailed_wsgi.store.disk import DiskStore
@@ -38,15 +38,16 @@ PREFIX = "/v2/organizations/acme/environments/main"
 RENEWED_AFTER = 5_000  # runs, so that the data folder stays small
 
 HOSTILE: list[Any] = [
-    None, True, -1, 0, 2**63, 2**64, 1e308, -1e308, 1e-320, float("inf"), float("nan"), "", " ", "\0", "\r\nSet-Cookie: a=b",
-    "../../../etc/passwd", "%2e%2e%2f", "a/b", "\ud800", "\ufeff", "é", "💥", "x" * 70_000, "1" * 70_000 + "x", "[" * 5_000,
+    None, True, -1, 0, 2**63, 2**64, 1e308, -1e308, 1e-320, float("inf"), float("nan"), "", " ", "\0", "\r\nX: y",
+    "a/b", "../../../etc/passwd", "%2e%2e%2f", "\ud800", "\ufeff", "é", "💥", "x" * 70_000, "1" * 70_000 + "x", "[" * 5_000,
     "a-" * 5_000, '"' * 5_000, "\\" * 5_000, "(a+)+$", "(?P<n>x){1000}", "1e400", "9" * 5_000, "2024-13-45T99:99:99Z",
-    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", [], {}, [[]] * 1_000, {"": ""}, {"__proto__": 1}, [None] * 300,
+    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", [], {}, [[]] * 1_000, {"": ""}, [None] * 300,
 ]  # fmt: skip
-KNOWN = ["type", "traits", "userId", "messageId", "context", "location", "page", "query", "properties", "rules", "any", "all",
-         "conditions", "key", "value", "operator", "count", "traffic", "distribution", "components", "variants", "nt_config",
-         "nt_rules", "sys", "fields", "items", "entries", "includes", "matches", "identify", "track", "component", "days",
-         "X-Force-IP", "X-Forwarded-For", "Forwarded", "traceparent", "Content-Type", "Content-Length", "Cookie"]  # fmt: skip
+KNOWN = """
+    type traits userId messageId context location page query properties rules any all conditions key value operator
+    count traffic distribution components variants nt_config nt_rules sys fields items entries includes matches identify track
+    component days X-Force-IP X-Forwarded-For Forwarded traceparent Content-Type Content-Length Cookie
+""".split()
 
 
 class Parties:
@@ -103,7 +104,7 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> None:
 
 
 def environ_of(given: dict[str, Any]) -> dict[str, Any]:
-    """A WSGI environ as a server makes one of what came over a socket: each text is Latin-1, and there are no line breaks."""
+    """A WSGI environ as a server makes one of what came over a socket: each text is Latin-1, without line breaks."""
     body = given.get("body")
     raw = b"" if body is None else body.encode("utf-8", "surrogatepass") if isinstance(body, str) else as_json(body)
     environ: dict[str, Any] = {
@@ -156,11 +157,7 @@ def one_input(data: bytes) -> None:
     try:
         given = json.loads(data)
     except (ValueError, RecursionError):
-        given = {
-            "request": {
-                "body": data.decode("utf-8", "surrogateescape").encode("utf-8", "surrogateescape").decode("latin-1")
-            }
-        }
+        given = {"request": {"body": data.decode("latin-1")}}
     if not isinstance(given, dict):
         given = {"request": {"body": given}}
     for kind, app in (("request", here.api), ("page", here.site)):
@@ -231,8 +228,13 @@ def _holders(node: Any) -> Iterator[Any]:
 
 
 def _event(kind: str, **members: Any) -> dict[str, Any]:
-    context = {"library": {"name": "sdk", "version": "3.1.0"}, "page": {"path": "/pricing", "query": {"a": "b"}, "url": "/"},
-               "campaign": {"name": "c"}, "location": {"city": "Bern"}, "userAgent": "Mozilla/5.0 (iPad)"}  # fmt: skip
+    context = {
+        "library": {"name": "sdk", "version": "3.1.0"},
+        "page": {"path": "/pricing", "query": {"a": "b"}, "url": "/"},
+        "campaign": {"name": "c"},
+        "location": {"city": "Bern"},
+        "userAgent": "Mozilla/5.0 (iPad)",
+    }
     return {"type": kind, "channel": "web", "messageId": kind, "context": context, "anonymousId": "visitor", **members}
 
 
@@ -253,10 +255,15 @@ EVENTS = [
 
 def seeds() -> list[Any]:
     headers = {
-        "Content-Type": "text/plain; charset=utf-8", "X-Force-IP": "192.0.2.7", "X-Forwarded-For": "203.0.113.9, 127.0.0.1",
-        "Forwarded": 'for="[2001:db8::1]:443";proto=https, for=127.0.0.1', "Origin": "https://shop.example", "Cookie": "ntaid=abc",
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "User-Agent": "x", "Accept-Language": "de-AT,en;q=0.5",
-    }  # fmt: skip
+        "Content-Type": "text/plain; charset=utf-8",
+        "X-Force-IP": "192.0.2.7",
+        "X-Forwarded-For": "203.0.113.9, 127.0.0.1",
+        "Forwarded": 'for="[2001:db8::1]:443";proto=https, for=127.0.0.1',
+        "Origin": "https://shop.example",
+        "Cookie": "ntaid=abc",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "Accept-Language": "de-AT,en;q=0.5",
+    }
     body = {"events": EVENTS, "options": {"features": ["location"]}}
     paths = ["/profiles", "/profiles/visitor", "/events", "/import/events", "/profiles/visitor/explain"]
     found: list[Any] = [
