@@ -294,13 +294,17 @@ def export(
     """Write every profile of an environment as NDJSON, each as ``ExperienceService.record`` gives it.
 
     Two profiles that become one while the export runs may be written both; the later line then lists the id of the
-    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``.
+    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``. Into a
+    file, an export that was interrupted goes on with the profiles that it had not written.
     """
-    written = 0
+    what = {"environment": f"{where.organization}/{where.environment}", "events": events}
     with console.progress("documents looked at") as progress:  # else a profile could be met before what it absorbs
         identity.settle(store, _watched(store, where, progress))
-    with _written(output, console) as write, console.progress("documents") as progress:
+    with _going_on(output, what, console) as (write, done), console.progress("documents") as progress:
+        written = len(done)
         for key in identity.profiles(store, _watched(store, where, progress)):
+            if key.name in done:
+                continue
             with contextlib.suppress(ProfileNotFound):  # deleted meanwhile
                 record = service.record(where, key.name, events=events)
                 if record["profile"]["id"] == key.name:  # else it has become part of another, which has its own line
@@ -337,6 +341,48 @@ def _written(output: str, console: Console) -> Iterator[Callable[[object], None]
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def _going_on(
+    output: str, what: dict[str, Any], console: Console
+) -> Iterator[tuple[Callable[[object], None], set[str]]]:
+    """As `_written`; with the ids that the same command, ``what``, has written before it was interrupted."""
+    if not output:
+        with _written(output, console) as write:
+            yield write, set()
+        return
+    part, state = Path(output + ".part"), Path(output + ".progress")
+    try:
+        if not state.exists():
+            part.unlink(missing_ok=True)
+            state.write_bytes(orjson.dumps(what))
+        elif orjson.loads(state.read_bytes()) != what:
+            raise BulkError(f"{state} belongs to an export of something else; without it the export begins anew")
+        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # visitors' data
+            done = _exported(file)
+            if done:
+                console.err.write(f"going on after {len(done):,} profiles, where this export was stopped\n")
+            yield lambda record: file.writelines((orjson.dumps(record), b"\n")), done
+        part.replace(output)
+        state.unlink()
+    except ValueError as error:
+        raise BulkError(f"{state} or {part} is damaged; without them the export begins anew") from error
+    except OSError as error:
+        raise BulkError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _exported(file: BinaryIO) -> set[str]:
+    """The ids in an export; what was written of the line after the last whole one is cut off."""
+    ids = set()
+    whole = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            ids.add(orjson.loads(line)["profile"]["id"])
+            whole += len(line)
+    file.seek(whole)
+    file.truncate()
+    return ids
 
 
 def _watched(store: DiskStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:

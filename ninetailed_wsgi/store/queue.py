@@ -227,11 +227,11 @@ class ImportQueue:
         if file_identity(self._files[name]) is None:
             return []
         with self._serving(name) as rows:
-            return [number for (number,) in rows.sql(f"SELECT key {_BATCHES} ORDER BY key").fetchall()]
+            return [number for (number,) in rows.rows(f"SELECT key {_BATCHES} ORDER BY key")]
 
     def _batch(self, name: str, number: int) -> bytes | None:
         with self._serving(name) as rows:
-            value: bytes | None = rows.get(number)
+            value = rows.fetch(number)
         return value if value is None or name == "queue" else str(orjson.loads(value)["batch"]).encode()
 
     def _changes(self, name: str, number: int, change: Callable[[bytes], bytes | None]) -> bool:
@@ -239,7 +239,7 @@ class ImportQueue:
         return batch is not None and change(batch) != batch
 
     def _rewrite_one(self, rows: Rows, name: str, number: int, change: Callable[[bytes], bytes | None]) -> None:
-        value: bytes | None = rows.get(number)
+        value = rows.fetch(number)
         if value is None:
             return
         if name == "queue":
@@ -251,9 +251,9 @@ class ImportQueue:
                 kept.update(batch=batch.decode(), reason=kept["reason"].partition(":")[0])
             new = batch and orjson.dumps(kept)
         if new is None:
-            rows.sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (number,))
+            rows.drop(number)
         else:
-            rows.sql("UPDATE Cache SET value = ? WHERE key = ? AND raw = 1", (new, number))
+            rows.run("UPDATE Cache SET value = ? WHERE key = ? AND raw = 1", (new, number))
 
     def _count(self, number: int, tries: int, since: int) -> None:
         with self._transaction("queue") as rows:

@@ -39,14 +39,14 @@ RENEWED_AFTER = 5_000  # runs, so that the data folder stays small
 
 HOSTILE: list[Any] = [
     None, True, -1, 0, 2**63, 2**64, 1e308, -1e308, 1e-320, float("inf"), float("nan"), "", " ", "\0", "\r\nX: y",
-    "a/b", "../../../etc/passwd", "%2e%2e%2f", "\ud800", "\ufeff", "é", "💥", "x" * 70_000, "1" * 70_000 + "x", "[" * 5_000,
+    "a/b", "../../../etc/passwd", "%2e%2e%2f", "\ud800", "\ufeff", "é", "💥", "x" * 70_000, "1" * 70_000 + "x",
     "a-" * 5_000, '"' * 5_000, "\\" * 5_000, "(a+)+$", "(?P<n>x){1000}", "1e400", "9" * 5_000, "2024-13-45T99:99:99Z",
     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", [], {}, [[]] * 1_000, {"": ""}, [None] * 300,
 ]  # fmt: skip
 KNOWN = """
     type traits userId messageId context location page query properties rules any all conditions key value operator
-    count traffic distribution components variants nt_config nt_rules sys fields items entries includes matches identify track
-    component days X-Force-IP X-Forwarded-For Forwarded traceparent Content-Type Content-Length Cookie
+    count traffic distribution components variants nt_config nt_rules sys fields items entries includes matches identify
+    track component days X-Force-IP X-Forwarded-For Forwarded traceparent Content-Type Cookie
 """.split()
 
 
