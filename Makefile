@@ -3,7 +3,8 @@
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
 #   make lint    ruff, mypy, import-linter
-#   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much)
+#   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
+#   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
 #   make crash   kill workers and masters under load, for a minute or two (KILLS=50), and count what is there afterwards
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint fuzz mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
+.PHONY: help serve test lint fuzz fuzz-guided mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,11 @@ lint: .venv/installed-dev
 FUZZ_EXAMPLES ?= 200
 fuzz: .venv/installed-dev
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n auto tests/fuzz $(PYTEST_OPTIONS)
+	$(MAKE) fuzz-guided
+
+FUZZ_SECONDS ?= 300
+fuzz-guided: .venv/installed-fuzz
+	$(BIN)/python tests/fuzz/guided.py -max_total_time=$(FUZZ_SECONDS) -print_funcs=0 -verbosity=0
 
 # What is left in mutants/ makes the next run shorter. `make mutation MUTANTS='ninetailed_wsgi.core.session*'` runs a part;
 # `mutmut results` and `mutmut show NAME` tell of those that survived.
@@ -88,7 +94,7 @@ build: .venv/installed-dev
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants fuzz-findings .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
@@ -99,6 +105,10 @@ clean:
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-fuzz: .venv/installed-dev
+	$(PIP) install --editable '.[fuzz]'
+	@touch $@ .venv/installed-dev .venv/installed
 
 .venv/installed-bench: .venv/installed-dev
 	$(PIP) install flagsmith-flag-engine growthbook

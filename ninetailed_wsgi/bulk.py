@@ -7,9 +7,10 @@ import gzip
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -28,6 +29,7 @@ BATCH_EVENTS, BATCH_IDENTIFIES = 200, 50
 """Events, and identify events among them, of one batch (spec section 1)."""
 
 _TRIES = 5
+_DELETED_AT_ONCE = 100  # as each look at the waiting imports takes its time
 _GZIP = b"\x1f\x8b"
 
 
@@ -292,13 +294,17 @@ def export(
     """Write every profile of an environment as NDJSON, each as ``ExperienceService.record`` gives it.
 
     Two profiles that become one while the export runs may be written both; the later line then lists the id of the
-    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``.
+    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``. Into a
+    file, an export that was interrupted goes on with the profiles that it had not written.
     """
-    written = 0
+    what = {"environment": f"{where.organization}/{where.environment}", "events": events}
     with console.progress("documents looked at") as progress:  # else a profile could be met before what it absorbs
         identity.settle(store, _watched(store, where, progress))
-    with _written(output, console) as write, console.progress("documents") as progress:
+    with _going_on(output, what, console) as (write, done), console.progress("documents") as progress:
+        written = len(done)
         for key in identity.profiles(store, _watched(store, where, progress)):
+            if key.name in done:
+                continue
             with contextlib.suppress(ProfileNotFound):  # deleted meanwhile
                 record = service.record(where, key.name, events=events)
                 if record["profile"]["id"] == key.name:  # else it has become part of another, which has its own line
@@ -308,8 +314,13 @@ def export(
 
 
 def export_one(service: ExperienceService, where: Environment, name: str, console: Console, *, output: str) -> None:
-    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is none."""
+    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is no profile.
+
+    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were put aside.
+    """
     record = service.record(where, name, events=True)
+    if imported := service.imported(where, {record["profile"]["id"], *record["aliases"]}):
+        record["imported"] = imported
     with _written(output, console) as write:
         write(record)
 
@@ -332,12 +343,54 @@ def _written(output: str, console: Console) -> Iterator[Callable[[object], None]
             part.unlink()
 
 
-def _watched(store: DiskStore, where: Environment, progress: Progress) -> Iterator[tuple[Key, Document]]:
-    """The stored documents of an environment; the progress counts those of all."""
+@contextlib.contextmanager
+def _going_on(
+    output: str, what: dict[str, Any], console: Console
+) -> Iterator[tuple[Callable[[object], None], set[str]]]:
+    """As `_written`; with the ids that the same command, ``what``, has written before it was interrupted."""
+    if not output:
+        with _written(output, console) as write:
+            yield write, set()
+        return
+    part, state = Path(output + ".part"), Path(output + ".progress")
+    try:
+        if not state.exists():
+            part.unlink(missing_ok=True)
+            state.write_bytes(orjson.dumps(what))
+        elif orjson.loads(state.read_bytes()) != what:
+            raise BulkError(f"{state} belongs to an export of something else; without it the export begins anew")
+        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # visitors' data
+            done = _exported(file)
+            if done:
+                console.err.write(f"going on after {len(done):,} profiles, where this export was stopped\n")
+            yield lambda record: file.writelines((orjson.dumps(record), b"\n")), done
+        part.replace(output)
+        state.unlink()
+    except ValueError as error:
+        raise BulkError(f"{state} or {part} is damaged; without them the export begins anew") from error
+    except OSError as error:
+        raise BulkError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _exported(file: BinaryIO) -> set[str]:
+    """The ids in an export; what was written of the line after the last whole one is cut off."""
+    ids = set()
+    whole = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            ids.add(orjson.loads(line)["profile"]["id"])
+            whole += len(line)
+    file.seek(whole)
+    file.truncate()
+    return ids
+
+
+def _watched(store: DiskStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
+    """The stored documents, of an environment where one is named; the progress counts those of all."""
     total = max(store.count(), 1)
     for done, (key, document) in enumerate(store.documents(), start=1):
         progress.at(done, done / total)
-        if key[:2] == (where.organization, where.environment):
+        if where is None or key[:2] == (where.organization, where.environment):
             yield key, document
 
 
@@ -346,23 +399,32 @@ def _watched(store: DiskStore, where: Environment, progress: Progress) -> Iterat
 
 def delete(service: ExperienceService, where: Environment, names: BinaryIO, size: int, console: Console) -> None:
     """Delete the profiles with these ids or aliases, one a line of UTF-8 text; ``size`` in bytes, 0 if unknown."""
-    deleted = missing = number = read = 0
+    deleted = given = read = 0
+    lines = enumerate(names, start=1)
     with console.progress("lines") as progress:
-        for number, line in enumerate(names, start=1):
-            read += len(line)
-            progress.at(number, read / size if size else None)
-            try:
-                name = line.decode().strip("\r\n \t")
-            except UnicodeDecodeError as error:
-                raise BulkError(f"line {number:,} is not UTF-8; the {deleted:,} before are deleted") from error
-            if not name:
-                continue
-            try:
-                console.patiently(lambda name=name: service.delete(where, name))  # type: ignore[misc]
-                deleted += 1
-            except ProfileNotFound:
-                missing += 1
-    console.out.write(f"{deleted:,} deleted, {missing:,} not found\n")
+        while group := list(islice(lines, _DELETED_AT_ONCE)):
+            wanted: list[str] = []
+            unreadable = 0
+            for number, line in group:
+                read += len(line)
+                try:
+                    wanted.append(line.decode().strip("\r\n \t"))
+                except UnicodeDecodeError:
+                    unreadable = number
+                    break
+            deleted += _delete(service, where, dict.fromkeys(filter(None, wanted)), console)
+            given += sum(map(bool, wanted))
+            if unreadable:
+                raise BulkError(f"line {unreadable:,} is not UTF-8; the {deleted:,} before are deleted")
+            progress.at(group[-1][0], read / size if size else None)
+    console.out.write(f"{deleted:,} deleted, {given - deleted:,} not found\n")
+
+
+def _delete(service: ExperienceService, where: Environment, names: Iterable[str], console: Console) -> int:
+    known: set[str] = set()
+    if names:
+        console.patiently(lambda: service.delete_many(where, names, known))
+    return len(known)
 
 
 def expire(store: DiskStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
@@ -440,6 +502,8 @@ def _day(at: int | None) -> str:
 def compact(store: DiskStore, console: Console) -> None:
     """Give free pages back and overwrite what was deleted, file by file; say the bytes on disk before and after."""
     before = after = 0
+    with console.progress("documents looked at") as progress:
+        identity.sweep(store, _watched(store, None, progress))
     files = max(len(list(store.disk_usage())), 1)
     with console.progress("files") as progress:
         for done, (was, now) in enumerate(store.compact(), start=1):

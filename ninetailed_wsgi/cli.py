@@ -277,7 +277,7 @@ COMMANDS = (
     Command(
         "export",
         "write profiles as JSON, one a line",
-        _bulk(_export, "run the same command again to begin anew", decides=True),
+        _bulk(_export, "run the same command again to go on (without --output: to begin anew)", decides=True),
         {
             **_WHERE,
             "profile": ("[ID]", "all that is kept of the one visitor with this id or alias"),

@@ -16,6 +16,9 @@ _CAMPAIGN = {
     "term": "utm_term",
     "content": "utm_content",
 }
+LONGEST_COOKIE = 4096
+"""Characters of a cookie's value (RFC 6265 section 6.1)."""
+
 # Letters, digits and hyphens, as BCP 47 has them; anything else is not believed to be a language.
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 
@@ -62,13 +65,13 @@ def locale_of(environ: Environ) -> str:
 
 
 def cookie_of(environ: Environ, names: Iterable[str]) -> str | None:
-    """The value of the first of these cookies that is there and not empty."""
+    """The value of the first of these cookies that is there, not empty and no longer than browsers keep one."""
     # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
     parts = (part.partition("=") for part in _text(environ.get("HTTP_COOKIE", "")).split(";"))
     cookies: dict[str, str] = {}
     for name, _, value in parts:
         cookies.setdefault(name.strip(), value.strip().strip('"'))  # of two with one name, scripts see the first
-    return next((unquote(cookies[name]) for name in names if cookies.get(name)), None)
+    return next((unquote(cookies[name]) for name in names if 0 < len(cookies.get(name, "")) <= LONGEST_COOKIE), None)
 
 
 def _bytes(given: str) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.arrival import check_profiles, prepared, short, times_of
+from ninetailed_wsgi.arrival import check_own_traits, check_profiles, check_traits, prepared, short, times_of
 from ninetailed_wsgi.catalog import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
@@ -22,7 +22,7 @@ from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store import erasure, identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
 from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
@@ -85,6 +85,7 @@ class ExperienceService:
         location: the location database, or None.
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
+        max_traits_bytes: what all traits of a profile may take as JSON.
         clock: now, in milliseconds since the epoch.
         new_id: makes a profile id.
         new_session_id: makes a session id.
@@ -101,6 +102,7 @@ class ExperienceService:
         location: LocationDatabase | None = None,
         queue: ImportQueue | None = None,
         environments: Collection[Environment] = (),
+        max_traits_bytes: int = profile.TRAITS_BYTES,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -109,6 +111,7 @@ class ExperienceService:
         self._content = content
         self._location = location
         self._environments = frozenset(environments)
+        self._most_traits = max_traits_bytes
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
@@ -141,6 +144,7 @@ class ExperienceService:
                 timeout=settings.store_timeout,
             ),
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
+            max_traits_bytes=settings.max_traits_bytes,
         )
 
     @property
@@ -189,10 +193,12 @@ class ExperienceService:
         features = (body.get("options") or {}).get("features") or ()
         if self._location and address and wants_lookup(body["events"], features):
             request.located = self._location.lookup(address, locale)
-        if any(event.user_id for event in events):
+        if any(event.user_id or event.body.get("traits") for event in events):
             # An identify event needs to know the profile; the events before it then have to go to the same one.
+            steps = [(key, event) for event in events]
             self._find(request, key)
-            self._apply(request, [(key, event) for event in events], generated=name is None)
+            self._check_traits(request, steps)
+            self._apply(request, steps, generated=name is None)
         else:
             self._fold(request, {key: events})
         return self._decided(request, request.home(key)).data
@@ -204,7 +210,7 @@ class ExperienceService:
         events = prepared(body["events"], now)
         check_profiles(body["events"])
         request = self._request(environment, now)
-        distinct = self._apply_batch(request, environment, events)
+        distinct = self._apply_batch(request, environment, events, checked=False)
         homes = dict.fromkeys(map(request.home, distinct))
         return [self._decided(request, home).data["profile"] for home in homes]
 
@@ -216,6 +222,7 @@ class ExperienceService:
         now = self._clock()
         times_of(body["events"], now)
         check_profiles(body["events"])
+        check_own_traits(body["events"], self._most_traits)
         accepted = {"at": now, "where": [environment.organization, environment.environment], "events": body["events"]}
         self._queue.put(orjson.dumps(accepted))
         self._consumer.wake()
@@ -246,9 +253,15 @@ class ExperienceService:
         }
 
     def delete(self, environment: Environment, name: str) -> None:
-        """Remove the profile with this id or alias, all its aliases and its history."""
-        if not identity.delete(self._store, environment.key(name)):
+        """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
+        known: set[str] = set()
+        self.delete_many(environment, [name], known)
+        if not known:
             raise _not_found(name)
+
+    def delete_many(self, environment: Environment, names: Iterable[str], known: set[str]) -> None:
+        """As `delete`, with several names; adds to ``known`` those that led to a visitor, also before an error."""
+        erasure.erase(self._store, self._queue, [environment.key(name) for name in names], known)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
@@ -270,6 +283,10 @@ class ExperienceService:
             kept["events"] = [{"at": at, "event": event} for _, at, event in history]
         return kept
 
+    def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
+        """The events of the visitor of these names that wait in imports to be applied, or were put aside."""
+        return erasure.imported(self._queue, environment.key(""), names) if self._queue else []
+
     # Imports
 
     def _importing(self) -> None:
@@ -280,18 +297,33 @@ class ExperienceService:
     def _apply_import(self, number: int, batch: bytes) -> None:
         accepted = orjson.loads(batch)
         environment = Environment(*accepted["where"])
-        arrived = prepared(accepted["events"], accepted["at"])
-        events = [event._replace(imported=(number, index)) for index, event in enumerate(arrived)]
+        places = [index for index, body in enumerate(accepted["events"]) if body is not None]  # else deleted since
+        arrived = prepared([accepted["events"][index] for index in places], accepted["at"])
+        events = [event._replace(imported=(number, index)) for index, event in zip(places, arrived, strict=True)]
         self._apply_batch(self._request(environment, self._clock()), environment, events)
 
-    def _apply_batch(self, request: _Request, environment: Environment, events: Sequence[Event]) -> list[Key]:
+    def _apply_batch(
+        self, request: _Request, environment: Environment, events: Sequence[Event], *, checked: bool = True
+    ) -> list[Key]:
         """Apply events, each to the profile of its ``anonymousId``; the keys of these, in order of appearance."""
         names = [environment.key(event.body["anonymousId"]) for event in events]
         distinct = list(dict.fromkeys(names))
         for name in distinct:
             self._find(request, name)
-        self._apply(request, list(zip(names, events, strict=True)))
+        steps = list(zip(names, events, strict=True))
+        if not checked:
+            self._check_traits(request, steps)
+        self._apply(request, steps)
         return distinct
+
+    def _check_traits(self, request: _Request, steps: Sequence[Step]) -> None:
+        @cache
+        def find(name: Key) -> tuple[Key, Record | None]:
+            home = request.homes.get(name)
+            found = identity.resolve(request.store, name) if home is None else request.found[home]
+            return found.key, found.record
+
+        check_traits(steps, find, self._most_traits)
 
     def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
         catalog = self.content(environment.organization, environment.environment)
@@ -435,18 +467,19 @@ class ExperienceService:
         if recounted or document is None:
             catalog.audiences.recount(counts, entry.history() if document else ())
         applied: list[Event] = []
-        listed = len(record["aliases"])
+        listed = set(record["aliases"])
         for event in events:
             if profile.has_seen(record, event):
                 continue
             if request.located and not applied:
                 profile.locate(record, request.located)
-            profile.apply(record, event, self._new_session_id, catalog.experiences.sticky_ids)
+            profile.apply(record, event, self._new_session_id, catalog.experiences.sticky_ids, self._most_traits)
             catalog.audiences.count(counts, entry.next_ordinal + len(applied), event.at, event.body)
             applied.append(event)
-        for alias in record["aliases"][listed:]:
-            # Also one that the profile had before, until a deletion came in between.
-            request.claims[key._replace(name=alias)] = key
+        for alias in record["aliases"]:
+            if alias not in listed:
+                # Also one that the profile had before, until a deletion came in between.
+                request.claims[key._replace(name=alias)] = key
         request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
         if not applied and not recounted:
             return None

@@ -246,6 +246,12 @@ class Settings:
     max_body_bytes: int = _option(
         1_048_576, _whole(1, 1_073_741_824), "BYTES", "Largest accepted request body; over it: 413."
     )
+    max_traits_bytes: int = _option(
+        65_536,
+        _whole(2, 1_073_741_824),
+        "BYTES",
+        "What all traits of a profile may take as JSON; an `identify` event that would make it more: 400.",
+    )
     history_events: int = _option(
         500, _whole(1, 1_000_000), "N", "Events kept per profile; audiences are computed from them."
     )

@@ -97,6 +97,7 @@ class Server:
             content=contents,
             location=LocationDatabase(geo) if geo else None,
             environments=[Environment(*pair.split("/", 1)) for pair in environments],
+            max_traits_bytes=settings.get("max_traits_bytes", 65_536),
             clock=self.clock,
             new_id=new_id or (lambda: f"{next(ids):064x}"),
             new_session_id=lambda: str(uuid.UUID(int=next(sessions))),

@@ -145,7 +145,7 @@ def test_a_body_over_the_limit_is_refused_without_being_read(shared_server: Serv
 
 
 def test_a_body_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not(api: Api) -> None:
-    body = json.dumps({"events": [identify(traits={"a": "PADDING"})]})
+    body = json.dumps({"events": [track(properties={"a": "PADDING"})]})
     padded = body.replace("PADDING", "x" * (1_048_576 - len(body) + len("PADDING"))).encode()
     assert len(padded) == 1_048_576
     assert data(api.send("/profiles", padded))

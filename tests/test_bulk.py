@@ -23,7 +23,9 @@ from ninetailed_wsgi.progress import Progress, duration
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.base import Key, Write
+from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import QueueState
 
 EMAIL = "anna.unforgettable@example.com"
 WHERE = "acme/main"
@@ -238,6 +240,37 @@ def test_no_visitor_is_exported_twice_when_a_merge_or_a_deletion_was_cut_off(
     assert found["v0"]["aliases"] == (["v1"] if mark == "v0" else [])
 
 
+def test_an_export_into_a_file_that_was_interrupted_goes_on_and_writes_each_visitor_once(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(20)), WHERE)
+    real, asked = ExperienceService.record, []
+
+    def interrupted(self: ExperienceService, *arguments: Any, **options: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 8:
+            raise KeyboardInterrupt
+        return real(self, *arguments, **options)
+
+    command = ("export", WHERE, "--output", str(tmp_path / "all.ndjson"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ExperienceService, "record", interrupted)
+        assert run(data, *command) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+    with (tmp_path / "all.ndjson.part").open("ab") as part:
+        part.write(b'{"profile":')  # cut off in the middle of a line
+    assert not (tmp_path / "all.ndjson").exists()
+    assert run(data, *command, "--events") == 1
+    assert "belongs to an export of something else" in capsys.readouterr().err
+    assert run(data, *command) == 0
+    told = capsys.readouterr()
+    assert "going on after 7 profiles" in told.err
+    assert told.out == "20 profiles exported\n"
+    lines = [json.loads(line) for line in (tmp_path / "all.ndjson").read_text().splitlines()]
+    assert sorted(line["profile"]["id"] for line in lines) == sorted(f"v{number}" for number in range(20))
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "e.ndjson", "all.ndjson"}
+
+
 def test_visitors_who_became_one_are_exported_once(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,6 +292,35 @@ def test_delete_counts_those_it_deleted_and_those_it_did_not_find(
     assert run(data, "delete", WHERE, write(tmp_path / "ids", "v0", "", "anna", "nobody", "v0")) == 0
     assert capsys.readouterr().out == "2 deleted, 2 not found\n"
     assert set(exported(data, capsys)) == {"v2", "v3"}
+
+
+def test_delete_reaches_imports_that_wait_and_many_names_at_once(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Consumer, "wake", lambda self: None)
+    service = ExperienceService.from_settings(Settings(data_dir=data))
+    where = service.environment("acme", "main")
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(150)), WHERE)
+    service.import_many(where, {"events": [support.of(f"w{number}", support.track()) for number in range(50)]})
+    capsys.readouterr()
+    names = [f"v{number}" for number in range(149)] + [f"w{number}" for number in range(50)] + ["nobody", "w1"]
+    assert run(data, "delete", WHERE, write(tmp_path / "ids", *names)) == 0
+    assert capsys.readouterr().out == "199 deleted, 2 not found\n"
+    assert service.imports() == QueueState(0, 0.0, 0)
+    assert set(exported(data, capsys)) == {"v149"}
+
+
+def test_one_visitor_is_exported_with_what_waits_in_imports(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Consumer, "wake", lambda self: None)
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(2)), WHERE)
+    service = ExperienceService.from_settings(Settings(data_dir=data))
+    waiting = [support.of("v0", support.track()), support.of("v1", support.track())]
+    service.import_many(service.environment("acme", "main"), {"events": waiting})
+    capsys.readouterr()
+    assert run(data, "export", WHERE, "v0") == 0
+    assert json.loads(capsys.readouterr().out)["imported"] == waiting[:1]
 
 
 def test_expire_deletes_those_who_have_not_been_seen_and_a_dry_run_counts_them(

@@ -271,9 +271,10 @@ def _used_locales(entries: Iterable[object], *, export: bool) -> set[str]:
 
 def _locale_order(locales: object, used: set[str], wanted: str | None) -> tuple[str, ...]:
     """Give the locales to try for each field, best first: the wanted one, its fallbacks, the default one."""
-    known = [one for one in locales if isinstance(one, dict)] if isinstance(locales, list) else []
-    fallback = {one.get("code"): one.get("fallbackCode") for one in known}
-    default = next((one.get("code") for one in known if one.get("default") is True), None)
+    listed = locales if isinstance(locales, list) else ()
+    known = [one for one in listed if isinstance(one, dict) and isinstance(one.get("code"), str)]
+    fallback = {one["code"]: one.get("fallbackCode") for one in known}
+    default = next((one["code"] for one in known if one.get("default") is True), None)
     if default is None and (_USUAL_LOCALE in used or len(used) == 1):
         default = _USUAL_LOCALE if _USUAL_LOCALE in used else min(used)
     order: list[str] = []
@@ -281,7 +282,7 @@ def _locale_order(locales: object, used: set[str], wanted: str | None) -> tuple[
     while isinstance(code, str) and code not in order:
         order.append(code)
         code = fallback.get(code)
-    if isinstance(default, str) and default not in order:
+    if default is not None and default not in order:
         order.append(default)
     if not order and used:
         raise Faulty(f"found values in the locales {', '.join(sorted(used))} and no default one: set content_locale")

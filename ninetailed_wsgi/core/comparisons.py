@@ -47,7 +47,8 @@ COUNTING: dict[str, Callable[[Number, Number], bool]] = {**NUMERIC, "equal": ope
 LONGEST_MATCHED_TEXT = 4096
 LARGEST_PATTERN = 3000
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# No digit can belong to two parts of it: else a long text of digits that is no number takes for ever.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class PatternError(ValueError):

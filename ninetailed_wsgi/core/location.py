@@ -7,6 +7,9 @@ from typing import Any
 
 from ninetailed_wsgi.core.events import is_before_3_14
 
+LONGEST_TEXT = 256
+"""Characters of a member; a longer text is no place."""
+
 Located = tuple[dict[str, Any], dict[str, Any]]
 """A location with names in the visitor's language, and the same with English names."""
 
@@ -51,7 +54,9 @@ def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
     if not location:
         return {}
     members: dict[str, Any] = {
-        key: value for key in TEXT_MEMBERS if isinstance(value := location.get(key), str) and value
+        key: value
+        for key in TEXT_MEMBERS
+        if isinstance(value := location.get(key), str) and 0 < len(value) <= LONGEST_TEXT
     }
     if members.get("countryCode", "DE") not in COUNTRY_CODES:
         del members["countryCode"]

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import orjson
+
 from ninetailed_wsgi.core import session
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
@@ -24,6 +26,12 @@ SEEN_KEPT = 200
 
 SEEN_KEPT_MORE = 100
 """As many more for each of at most ten merged profiles: which of all their message ids are the latest is not known."""
+
+TRAITS_BYTES = 65_536
+"""JSON of all traits of a profile; what a merge brings together never takes more, unless one profile had it before."""
+
+NAMES_BYTES = 65_536
+"""JSON of a profile's aliases, and of the ids of the profiles it absorbed: some 970 ids as they are generated."""
 
 Record = dict[str, Any]
 
@@ -57,17 +65,27 @@ def has_seen(record: Record, event: Event) -> bool:
     return index >= 0
 
 
-def apply(record: Record, event: Event, new_session_id: Callable[[], str], sticky_ids: Collection[str] = ()) -> None:
+def apply(
+    record: Record,
+    event: Event,
+    new_session_id: Callable[[], str],
+    sticky_ids: Collection[str] = (),
+    most_traits: int = TRAITS_BYTES,
+) -> None:
     """Let one event change the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
 
-    ``sticky_ids`` are the experiences whose assignment is kept from the first time it was seen.
+    ``sticky_ids`` are the experiences whose assignment is kept from the first time it was seen. Traits that would take
+    more than ``most_traits`` bytes are left out; requests with such are refused before, see ``arrival.check_traits``.
     """
     body = event.body
     kind = event.type
     if kind == "identify":
-        record["traits"].update(body["traits"])
+        if body["traits"]:
+            traits = {**record["traits"], **body["traits"]}
+            if not excess(record["traits"], traits, most_traits):
+                record["traits"] = traits
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
-            record["aliases"].append(event.user_id)
+            record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
     elif kind == "component" and body.get("experienceId") in sticky_ids and isinstance(body.get("variantIndex"), int):
         record["sticky"].setdefault(body["experienceId"], body["variantIndex"])
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
@@ -81,6 +99,42 @@ def apply(record: Record, event: Event, new_session_id: Callable[[], str], stick
     if event.imported:
         batch, index = event.imported
         record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
+
+
+def excess(before: Mapping[str, Any], traits: Mapping[str, Any], most: int) -> int:
+    """The bytes of a profile's traits as JSON when they are more than allowed, and more than ``before``; else 0."""
+    size = len(orjson.dumps(traits))
+    return size if size > most and size > len(orjson.dumps(before)) else 0
+
+
+def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """The traits of two profiles as one's: the newer values, and of the older those that still fit (`TRAITS_BYTES`)."""
+    traits = {**older, **newer}
+    sizes = [len(orjson.dumps(part)) for part in (older, newer)]
+    if len(orjson.dumps(traits)) > (most := max(TRAITS_BYTES, *sizes)):
+        left = most - (sizes[1] if newer else 1)
+        for name in [name for name in older if name not in newer]:
+            size = len(orjson.dumps({name: older[name]})) - 1  # one brace stands for the comma
+            if size > left:
+                del traits[name]
+            else:
+                left -= size
+    return traits
+
+
+def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
+    """Names within `NAMES_BYTES`, the last one always: of too many, ids of absorbed profiles go first, oldest first."""
+    surplus = len(orjson.dumps(aliases)) - NAMES_BYTES
+    if surplus <= 0:
+        return aliases
+    absorbed = set(merged)
+    dropped = set()
+    for alias in sorted(aliases[:-1], key=lambda alias: alias not in absorbed):
+        if surplus <= 0:
+            break
+        dropped.add(alias)
+        surplus -= len(orjson.dumps(alias)) + 1
+    return [alias for alias in aliases if alias not in dropped]
 
 
 def _imported(record: Record, batch: int) -> int:
@@ -111,9 +165,9 @@ def merge(canonical: Record, other: Record) -> Record:
     parts = [*canonical["merged"], *other["merged"], other["id"]]
     merged = {
         **canonical,
-        "aliases": [alias for alias in dict.fromkeys(aliases) if alias != canonical["id"]],
-        "merged": parts,
-        "traits": {**older["traits"], **newer["traits"]},
+        "aliases": _bounded([alias for alias in dict.fromkeys(aliases) if alias != canonical["id"]], parts[:-1]),
+        "merged": _bounded(parts),
+        "traits": merged_traits(older["traits"], newer["traits"]),
         "session": session.merge(canonical["session"], other["session"]),
         "device": newer["device"],
         "updated": newer["updated"],

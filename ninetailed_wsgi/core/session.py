@@ -17,6 +17,9 @@ TIMEOUT = 30 * 60 * 1000
 SPANS_KEPT = 32
 """Sessions whose times are kept one by one, so that an event that arrives late finds its own."""
 
+LONGEST_TEXT = 8192
+"""Characters of a member of the landing page, and of its query together; longer ones are left empty."""
+
 Session = dict[str, Any]
 
 
@@ -87,11 +90,13 @@ def answer(session: Session) -> dict[str, Any]:
 def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
     """The five members of a landing page, empty where nothing is known."""
     query = page.get("query")
-    query = query if isinstance(query, dict) else {}
+    query = {key: value for key, value in query.items() if isinstance(value, str)} if isinstance(query, dict) else {}
     texts = {
-        key: value if isinstance(value := page.get(key), str) else "" for key in ("path", "referrer", "search", "url")
+        key: value if isinstance(value := page.get(key), str) and len(value) <= LONGEST_TEXT else ""
+        for key in ("path", "referrer", "search", "url")
     }
-    return {**texts, "query": {key: value for key, value in query.items() if isinstance(value, str)}}
+    fits = sum(len(key) + len(value) + 1 for key, value in query.items()) <= LONGEST_TEXT
+    return {**texts, "query": query if fits else {}}
 
 
 def _insert(spans: list[list[int]], at: int) -> int:

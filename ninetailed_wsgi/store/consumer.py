@@ -127,9 +127,8 @@ class Consumer:
 
     def in_child(self) -> None:
         """The thread is the parent's; this process starts its own when it is needed."""
-        if self._queue.locked is not None:
-            os.close(self._queue.locked)
-            self._queue.locked = None
+        while self._queue.locked:
+            os.close(self._queue.locked.pop())
         self._begin()
 
 

@@ -286,7 +286,21 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
         if marked:
             finish_merge(store, found.key)
             return True
+    if found.stale:
+        _forget(store, key, found.stale)
     return False
+
+
+def sweep(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
+    """Remove the pointers among stored documents that mean nothing: a claim that was cut off leaves its name behind."""
+    for key, document in documents:
+        if "to" in document and (found := resolve(store, key)).stale:
+            _forget(store, key, found.stale)
+
+
+def _forget(store: Store, key: Key, stale: Document) -> None:
+    """Remove a pointer that means nothing. Who is about to make it count points once more, see `confirm`."""
+    store.update([key], lambda _, entry: Write(None) if entry.document == stale else None)
 
 
 def _remove(store: Store, key: Key, record: Document) -> None:

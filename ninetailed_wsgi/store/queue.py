@@ -1,7 +1,8 @@
 """The import queue: batches that were accepted and wait, on disk, to be applied in the order they came.
 
 ``queue/`` of the data folder holds the batches under numbers that grow and are never given twice, ``aside/`` those that
-could not be applied, under the same numbers. Both are diskcache folders, as the shards are.
+could not be applied, under the same numbers. Both are diskcache folders, as the shards are. A batch is JSON,
+``{"at": ms, "where": [organization, environment], "events": [...]}``, where a deleted visitor's events are null.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class ImportQueue:
         clock: now, in milliseconds since the epoch.
 
     Attributes:
-        locked: the descriptor of the lock while `alone` is entered; a forked child has to close its copy.
+        locked: descriptors of the locks while `alone` is entered; a forked child has to close its copies.
 
     Every method raises :class:`~ninetailed_wsgi.errors.StoreUnavailable` when the disk cannot serve.
     """
@@ -103,7 +104,7 @@ class ImportQueue:
         self._open_lock = threading.Lock()
         self._pid = os.getpid()
         self._inherited: list[Any] = []
-        self.locked: int | None = None
+        self.locked: set[int] = set()
 
     def put(self, batch: bytes) -> None:
         """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
@@ -169,27 +170,37 @@ class ImportQueue:
         oldest = max(0.0, self._clock() / 1000 - since) if since is not None else 0.0
         return QueueState(waiting, oldest, self._look("aside")[0])
 
+    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
+        """The batches that wait, then those put aside where these are asked for too."""
+        for name in self._files if aside else ("queue",):
+            for number in self._numbers(name):
+                if (batch := self._batch(name, number)) is not None:
+                    yield batch
+
+    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+        """Replace each batch, waiting or aside, by what ``change`` makes of it; None: by nothing.
+
+        To be called inside `alone`, so that none is being applied. Repeatable; all that wait are changed, or none.
+        """
+        for name in reversed(self._files):  # those that wait last: who they are about is read from them
+            # Found before the transaction, which keeps others from putting batches.
+            changed = [number for number in self._numbers(name) if self._changes(name, number, change)]
+            if changed:
+                with self._transaction(name) as rows:
+                    for number in changed:
+                        self._rewrite_one(rows, name, number, change)
+
     @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether nobody else of any process is in such a block; the death of a process ends its block."""
-        try:
-            handle = os.open(self._folder / "queue" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"the import queue cannot be locked: {error}") from error
-        owner = os.getpid()
-        try:
-            self.locked = handle
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
-        finally:
-            # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
-            self.locked = None
-            if owner == os.getpid():
-                os.close(handle)
+    def alone(self, *, wait: bool = False) -> Iterator[bool]:
+        """Whether nobody else of any process is in such a block; the death of a process ends its block.
+
+        Who waits, for the queue's timeout at most, comes next: others do not enter any more.
+        """
+        with self._lock_file("turn") as turn, self._lock_file("lock") as lock:
+            seconds = self._timeout if wait else 0.0
+            entered = _locked(turn, seconds) and _locked(lock, seconds)
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            yield entered
 
     def close(self) -> None:
         """Give back what this process holds open."""
@@ -197,6 +208,54 @@ class ImportQueue:
             for rows, _ in self._opened.values():
                 rows.close()
             self._opened = {}
+
+    @contextlib.contextmanager
+    def _lock_file(self, name: str) -> Iterator[int]:
+        try:
+            handle = os.open(self._folder / "queue" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"the import queue cannot be locked: {error}") from error
+        self.locked.add(handle)
+        owner = os.getpid()
+        try:
+            yield handle
+        finally:
+            # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
+            if owner == os.getpid():
+                self.locked.discard(handle)
+                os.close(handle)
+
+    def _numbers(self, name: str) -> list[int]:
+        if file_identity(self._files[name]) is None:
+            return []
+        with self._serving(name) as rows:
+            return [number for (number,) in rows.rows(f"SELECT key {_BATCHES} ORDER BY key")]
+
+    def _batch(self, name: str, number: int) -> bytes | None:
+        with self._serving(name) as rows:
+            value = rows.fetch(number)
+        return value if value is None or name == "queue" else str(orjson.loads(value)["batch"]).encode()
+
+    def _changes(self, name: str, number: int, change: Callable[[bytes], bytes | None]) -> bool:
+        batch = self._batch(name, number)
+        return batch is not None and change(batch) != batch
+
+    def _rewrite_one(self, rows: Rows, name: str, number: int, change: Callable[[bytes], bytes | None]) -> None:
+        value = rows.fetch(number)
+        if value is None:
+            return
+        if name == "queue":
+            new = change(value)
+        else:
+            kept = orjson.loads(value)
+            if (batch := change(kept["batch"].encode())) is not None:
+                # Of the reason only the kind of the error stays: its text may quote an event.
+                kept.update(batch=batch.decode(), reason=kept["reason"].partition(":")[0])
+            new = batch and orjson.dumps(kept)
+        if new is None:
+            rows.drop(number)
+        else:
+            rows.run("UPDATE Cache SET value = ? WHERE key = ? AND raw = 1", (new, number))
 
     def _count(self, number: int, tries: int, since: int) -> None:
         with self._transaction("queue") as rows:
@@ -256,3 +315,16 @@ class ImportQueue:
                     raise StoreUnavailable(f"the import queue {file} cannot be opened: {first_cause(error)}") from error
                 opened = self._opened[name] = (rows, file_identity(file))
         return opened[0]
+
+
+def _locked(handle: int, seconds: float) -> bool:
+    """Whether a lock was taken within so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.002)

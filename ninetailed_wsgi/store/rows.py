@@ -144,11 +144,11 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
         with self.turn:
             return self._con.execute(statement, values).fetchall()
 
-    def fetch(self, key: bytes) -> bytes | None:
+    def fetch(self, key: bytes | int) -> bytes | None:
         """The value of a row."""
         return self.read(key)[1]
 
-    def read(self, key: bytes) -> tuple[int | None, bytes | None]:
+    def read(self, key: bytes | int) -> tuple[int | None, bytes | None]:
         """The version and the value of a row; None twice where there is none."""
         for version, mode, value in self.rows(_READ, (key,)):
             return version, self.value(mode, value)

@@ -111,6 +111,7 @@ class Harness:
                 content=cast(ContentSource, self._content),
                 location=_location(location, self.settings),
                 environments=[Environment(*pair.split("/", 1)) for pair in self.settings.environments],
+                max_traits_bytes=self.settings.max_traits_bytes,
                 clock=self.clock,
                 new_id=self.ids.profile,
                 new_session_id=self.ids.session,

@@ -1,0 +1,260 @@
+"""Deletion reaches the imports that wait and those put aside; what was accepted before it never comes back after it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parties import CutAt, Wrapped
+from support import Clock, identify, of, page, track
+
+from ninetailed_wsgi.bulk import Console, compact
+from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
+from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.base import Store
+from ninetailed_wsgi.store.consumer import Consumer
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import ImportQueue
+
+WHERE = Environment("org", "main")
+EMAIL = "anna.unforgettable@example.com"
+ID = "device-of-somebody-unforgettable"
+
+
+@pytest.fixture
+def queue(tmp_path: Path, disk: DiskStore, clock: Clock) -> Iterator[ImportQueue]:
+    queue = ImportQueue(tmp_path / "data", timeout=0.2, clock=clock)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests apply what waits themselves, where they want it."""
+    monkeypatch.setattr(Consumer, "ensure", lambda self: None)
+
+
+@pytest.fixture
+def service(disk: DiskStore, queue: ImportQueue, clock: Clock) -> ExperienceService:
+    return serving(disk, queue, clock)
+
+
+def serving(store: Store, queue: ImportQueue, clock: Clock) -> ExperienceService:
+    return ExperienceService(
+        store=store, content=ContentSource(None), queue=queue, clock=clock, new_session_id=lambda: str(uuid.uuid4())
+    )
+
+
+def accept(service: ExperienceService, *events: dict[str, Any], where: Environment = WHERE) -> None:
+    service.import_many(where, {"events": [*events]})
+
+
+def drain(service: ExperienceService) -> None:
+    assert service._consumer is not None
+    assert service._consumer.drain()
+
+
+def put_aside(service: ExperienceService, queue: ImportQueue, *events: dict[str, Any]) -> None:
+    accept(service, *events)
+    head = queue.head()
+    assert head is not None
+    queue.set_aside(head, f"KeyError: {EMAIL}")
+
+
+def knows(service: ExperienceService, name: str) -> bool:
+    try:
+        return bool(service.get(WHERE, name))
+    except ProfileNotFound:
+        return False
+
+
+def events_of(service: ExperienceService, name: str) -> list[str]:
+    return [entry["event"]["messageId"] for entry in service.record(WHERE, name, events=True)["events"]]
+
+
+def about_her(name: str = ID, **members: Any) -> list[dict[str, Any]]:
+    """Events with an e-mail address in every place where one may be."""
+    context = {"page": {"url": f"https://shop.example/?m={EMAIL}"}, "userAgent": EMAIL, "location": {"city": EMAIL}}
+    return [
+        of(name, identify("", {"email": EMAIL}, **members)),
+        of(name, page("/" + EMAIL, properties={"query": {"m": EMAIL}}, context=context)),
+        of(name, track("mailed to " + EMAIL, properties={EMAIL: EMAIL})),
+        of(name, track(messageId=f"{EMAIL}-{uuid.uuid4()}", userId=EMAIL)),
+        of(name, identify(EMAIL, {"more": {"deep": [EMAIL]}})),
+    ]
+
+
+def test_a_deleted_visitor_leaves_no_byte_in_the_folder_after_compact(
+    tmp_path: Path, disk: DiskStore, queue: ImportQueue, service: ExperienceService
+) -> None:
+    # Every way in: one profile's events, a batch, imports applied, waiting and aside, and three profiles that merge.
+    service.upsert(WHERE, ID, {"events": about_her()})
+    service.upsert_many(WHERE, {"events": [*about_her(f"tablet-{ID}"), of("other", track())]})
+    accept(service, *about_her(f"phone-{ID}"), of("other", track()))
+    drain(service)
+    put_aside(service, queue, *about_her(), of("other", track()))
+    accept(service, *about_her(), of("other", track()))
+    accept(service, *about_her(f"watch-{ID}"))
+    claimed = identity.claim(disk, WHERE.key(ID), f"cut-off-{EMAIL}")  # and the process died
+    assert claimed == WHERE.key(ID)
+    folder = tmp_path / "data"
+    assert traces(folder)
+
+    service.delete(WHERE, EMAIL)
+    drain(service)
+    compact(disk, Console(io.StringIO(), io.StringIO()))
+    assert traces(folder) == []
+    assert len(events_of(service, "other")) == 3
+    [aside] = queue.aside().values()
+    assert aside["reason"] == "KeyError"
+    assert {file.name for file in folder.rglob("*")} >= {"cache.db-wal", "cache.db-shm", "lock", "turn"}
+
+
+def traces(folder: Path) -> list[Path]:
+    texts = (EMAIL.encode(), ID.encode())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return [file for file in files if any(text in file.read_bytes() or text in file.name.encode() for text in texts)]
+
+
+def test_what_is_sent_after_a_deletion_is_a_new_profile(service: ExperienceService) -> None:
+    before, after = track(), track()
+    accept(service, of("a", before), of("b", track()))
+    service.delete(WHERE, "a")
+    accept(service, of("a", after))
+    drain(service)
+    assert events_of(service, "a") == [after["messageId"]]
+    assert knows(service, "b")
+
+
+def test_a_visitor_who_is_only_in_an_import_can_be_deleted_and_once(
+    service: ExperienceService, queue: ImportQueue
+) -> None:
+    accept(service, of("a", track()))
+    service.delete(WHERE, "a")
+    assert queue.state().waiting == 0
+    with pytest.raises(ProfileNotFound):
+        service.delete(WHERE, "a")
+
+
+def test_who_a_waiting_identify_event_names_is_the_same_visitor(service: ExperienceService) -> None:
+    # As if all that was accepted had been applied before: device, user and tablet would be one by then.
+    service.upsert(WHERE, "tablet", {"events": [track()]})
+    accept(service, of("user", track()), of("device", track()))
+    accept(service, of("device", identify("user")), of("other", track()))
+    accept(service, of("tablet", identify("user")), of("stranger", identify("other")))
+    service.delete(WHERE, "device")
+    drain(service)
+    assert [knows(service, name) for name in ("device", "user", "tablet")] == [False] * 3
+    assert [knows(service, name) for name in ("other", "stranger")] == [True] * 2
+
+
+def test_the_same_name_in_another_environment_stays(service: ExperienceService, queue: ImportQueue) -> None:
+    elsewhere = Environment("org", "main2")
+    accept(service, of("a", track()), where=elsewhere)
+    accept(service, of("a", track()))
+    service.delete(WHERE, "a")
+    drain(service)
+    assert service.get(elsewhere, "a")
+    assert not knows(service, "a")
+
+
+def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceService, queue: ImportQueue) -> None:
+    service.upsert(WHERE, "b", {"events": [track()]})
+    put_aside(service, queue, of("b", identify("a")), of("c", track()))
+    service.upsert(WHERE, "a", {"events": [track()]})
+    service.delete(WHERE, "a")
+    assert knows(service, "b")
+    assert '"a"' not in str(queue.aside())
+
+
+@pytest.mark.parametrize("took_effect", [False, True], ids=["before", "after"])
+def test_a_batch_cut_off_before_a_deletion_is_finished_without_the_visitor_and_each_other_event_once(
+    disk: DiskStore, queue: ImportQueue, clock: Clock, took_effect: bool
+) -> None:
+    for at in itertools.count():
+        service, (a, b) = serving(disk, queue, clock), (f"a{at}", f"b{at}")
+        events = [of(a, track()), of(b, track()), of(a, identify(f"user{at}")), of(b, track()), of(a, track())]
+        accept(service, *events)
+        cut = CutAt(disk, at, took_effect=took_effect)
+        broken = serving(cut, queue, clock)
+        assert broken._consumer is not None
+        broken._consumer.drain()
+        service.delete(WHERE, a)
+        drain(service)
+        assert [knows(service, name) for name in (a, f"user{at}")] == [False] * 2
+        assert sorted(events_of(service, b)) == sorted(events[place]["messageId"] for place in (1, 3))
+        if cut.count <= at:
+            return
+
+
+def test_a_deletion_cut_off_anywhere_and_sent_again_is_complete(
+    tmp_path: Path, disk: DiskStore, queue: ImportQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewritten = ImportQueue.rewrite
+    for at in range(20):
+        service = serving(disk, queue, clock)
+        service.upsert(WHERE, "a", {"events": [identify("user"), track()]})
+        accept(service, of("b", identify("user")), of("user", track()), of("c", track()))
+        cut = serving(CutAt(disk, at), queue, clock)
+        with monkeypatch.context() as patch:
+            if at % 2:  # the death of the process right after the batches were rewritten
+
+                def dies(self: ImportQueue, change: Any) -> None:
+                    rewritten(self, change)
+                    raise StoreUnavailable("killed")
+
+                patch.setattr(ImportQueue, "rewrite", dies)
+            for name in ("user", "a"):
+                with contextlib.suppress(StoreUnavailable, ProfileNotFound):
+                    cut.delete(WHERE, name)
+        for name in ("a", "user"):
+            with contextlib.suppress(ProfileNotFound):
+                service.delete(WHERE, name)
+        drain(service)
+        assert not any(knows(service, name) for name in ("a", "b", "user"))
+        assert knows(service, "c")
+
+
+def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_what_that_made(
+    tmp_path: Path, disk: DiskStore, queue: ImportQueue, clock: Clock
+) -> None:
+    applying, go_on = threading.Event(), threading.Event()
+
+    class Slow(Wrapped):
+        def update(self, *arguments: Any) -> None:
+            applying.set()
+            assert go_on.wait(20)
+            self.inner.update(*arguments)
+
+    slow, service = serving(Slow(disk), queue, clock), serving(disk, queue, clock)
+    accept(service, of("a", track()), of("b", track()))
+    thread = threading.Thread(target=lambda: drain(slow))
+    thread.start()
+    assert applying.wait(20)
+    with pytest.raises(StoreUnavailable, match="an import is being applied"):
+        service.delete(WHERE, "a")
+    with contextlib.closing(ImportQueue(tmp_path / "data", timeout=20, clock=clock)) as patient:
+        deleting = threading.Thread(target=lambda: serving(disk, patient, clock).delete(WHERE, "a"))
+        deleting.start()
+        go_on.set()
+        for each in (thread, deleting):
+            each.join(20)
+    assert not knows(service, "a")
+    assert knows(service, "b")
+
+
+def test_all_that_waits_for_one_visitor_is_found_for_an_export(service: ExperienceService, queue: ImportQueue) -> None:
+    mine = [of("a", track()), of("b", identify("user")), of("a", page())]
+    put_aside(service, queue, mine[2], of("c", track()))
+    accept(service, mine[0], of("c", track()), mine[1])
+    assert service.imported(WHERE, {"a", "user"}) == mine
+    assert service.imported(Environment("org", "other"), {"a", "user"}) == []
