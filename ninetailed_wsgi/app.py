@@ -16,7 +16,10 @@ import orjson
 from ninetailed_wsgi import openapi
 from ninetailed_wsgi.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
-from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
+from ninetailed_wsgi.logs import stack
+from ninetailed_wsgi.metrics import process_metrics
+from ninetailed_wsgi.observed import OTHER, Observed
+from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready, Scrape
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.validation import schemas
@@ -56,7 +59,11 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
 def api(service: ExperienceService, settings: Settings) -> App:
     """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
     compiled = schemas()
-    app = falcon.App(middleware=[_Headers(settings.cors_origins)])
+    metrics = process_metrics() if settings.metrics else None
+    middleware: list[Any] = [_Headers(settings.cors_origins)]
+    if metrics or settings.access_log:
+        middleware.insert(0, Observed(metrics, settings.access_log))
+    app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
     app.add_error_handler(NinetailedError, _answer_error)
@@ -71,6 +78,8 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_route(PREFIX + "/import/events", Import(edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
+    if metrics:
+        app.add_route("/metrics", Scrape(service, metrics))
     app.add_route("/openapi.json", Document(openapi.document(compiled, explain=settings.explain)))
     return app
 
@@ -123,8 +132,9 @@ class _Headers:
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:
     resp.status = falcon.code_to_http_status(error.status)
-    if error.status == 503:
-        resp.set_header("Retry-After", "1")
+    resp.context.error = type(error).__name__
+    if error.retry_after is not None:
+        resp.set_header("Retry-After", str(error.retry_after))
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
 
@@ -141,7 +151,8 @@ class _Outage:
     ) -> None:
         if (now := self._clock()) >= self._silent_until:
             self._silent_until = now + 60
-            _log.error("requests are answered 503: %s; traceparent %s", error, resp.get_header("traceparent"))
+            traced = {"reason": str(error), "traceparent": resp.get_header("traceparent")}
+            _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
         _answer_error(req, resp, error, params)
 
 
@@ -163,7 +174,10 @@ def _answer_http_error(
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    _log.error("%s %s failed; traceparent %s", req.method, req.path, resp.get_header("traceparent"), exc_info=error)
+    # Neither the path, which holds an id or alias, nor the text of the exception, which may hold anything.
+    traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
+    _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
+    _log.debug("the failure in full", exc_info=error)
     _answer_error(
         req, resp, NinetailedError("internal error; the log has the details under this answer's traceparent"), params
     )

@@ -21,6 +21,7 @@ from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
@@ -71,6 +72,8 @@ class _Request:
     found: dict[Key, identity.Found] = field(default_factory=dict)  # what was read of a profile before its fold
     claims: dict[Key, Key] = field(default_factory=dict)  # aliases claimed and not yet confirmed -> the claimant
     decided: dict[Key, Decided] = field(default_factory=dict)
+    folds: int = 0  # how often a fold ran, as conflicts make it run again
+    applied: dict[Key, Sequence[Event]] = field(default_factory=dict)  # what the last fold of a profile applied
 
     def home(self, name: Key) -> Key:
         return self.homes.get(name, name)
@@ -85,6 +88,7 @@ class ExperienceService:
         location: the location database, or None.
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
+        metrics: counts events, evaluations and conflicts; None: nobody asks.
         clock: now, in milliseconds since the epoch.
         new_id: makes a profile id.
         new_session_id: makes a session id.
@@ -101,6 +105,7 @@ class ExperienceService:
         location: LocationDatabase | None = None,
         queue: ImportQueue | None = None,
         environments: Collection[Environment] = (),
+        metrics: Metrics | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -109,6 +114,7 @@ class ExperienceService:
         self._content = content
         self._location = location
         self._environments = frozenset(environments)
+        self._metrics = metrics
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
@@ -141,6 +147,7 @@ class ExperienceService:
                 timeout=settings.store_timeout,
             ),
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
+            metrics=process_metrics() if settings.metrics else None,
         )
 
     @property
@@ -222,6 +229,20 @@ class ExperienceService:
     def imports(self) -> QueueState | None:
         """How many batches wait to be applied, and how long; None without a queue."""
         return self._queue.state() if self._queue else None
+
+    def state(self) -> State:
+        """What `/metrics` tells besides counts: what waits, and which content and location database are served."""
+        try:
+            queue = self.imports()
+        except StoreUnavailable:  # the rest is worth knowing all the more
+            queue = None
+        versions, errors = self._content.state()
+        return State(
+            (queue.waiting, queue.oldest, queue.aside) if queue else None,
+            versions,
+            errors,
+            self._location.state() if self._location else None,
+        )
 
     def get(self, environment: Environment, name: str) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
@@ -398,16 +419,30 @@ class ExperienceService:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
         while run:
             moved: set[Key] = set()
+            request.folds = 0
             request.store.update(list(run), partial(self._fold_one, request, run, moved))
+            if self._metrics and request.store is self._store:
+                self._count(self._metrics, request, run, moved)
             followed: dict[Key, Sequence[Event]] = {}
             for key in [key for key in run if key in moved]:
                 home = self._follow(request, key)
                 followed[home] = [*followed.get(home, ()), *run[key]]
             run = followed
 
+    def _count(self, metrics: Metrics, request: _Request, run: Mapping[Key, Sequence[Event]], moved: set[Key]) -> None:
+        if request.folds > len(run):
+            metrics.conflicts(request.folds - len(run))
+        for key, events in run.items():
+            if key not in moved:
+                applied = request.applied[key]
+                # Clients can name any environment; only those of the options are as many as the operator wants.
+                environment = f"{key.organization}/{key.environment}" if self._environments else ""
+                metrics.stored([event.body["type"] for event in applied], environment, len(events) - len(applied))
+
     def _fold_one(
         self, request: _Request, run: Mapping[Key, Sequence[Event]], moved: set[Key], key: Key, entry: Entry
     ) -> Write | None:
+        request.folds += 1
         document = entry.document
         if document is not None and key in request.found and document == request.found[key].stale:
             document = None
@@ -446,12 +481,15 @@ class ExperienceService:
         for alias in record["aliases"][listed:]:
             # Also one that the profile had before, until a deletion came in between.
             request.claims[key._replace(name=alias)] = key
+        request.applied[key] = applied
         request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
         if not applied and not recounted:
             return None
         return Write(record, [(event.at, event.raw) for event in applied])
 
     def _decide(self, request: _Request, record: Record, next_ordinal: int) -> Decided:
+        if self._metrics:
+            self._metrics.evaluated()
         audiences = request.catalog.audiences.matched(profile.facts(record, next_ordinal, request.now))
         experiences, changes = request.catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
         data = {"profile": profile.answer(record, audiences), "experiences": experiences, "changes": changes}
