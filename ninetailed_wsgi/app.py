@@ -63,6 +63,11 @@ def api(service: ExperienceService, settings: Settings) -> App:
     middleware: list[Any] = [_Headers(settings.cors_origins)]
     if metrics or settings.access_log:
         middleware.insert(0, Observed(metrics, settings.access_log))
+    address = ClientAddress(settings.trusted_proxies)
+    if settings.rate_limit:
+        from ninetailed_wsgi.rates import RateLimit  # needs an extra
+
+        middleware.append(RateLimit(settings.rate_limit, address))
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
@@ -71,7 +76,7 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, compiled, ClientAddress(settings.trusted_proxies), settings.max_body_bytes, settings.explain)
+    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain)
     app.add_route(PREFIX + "/profiles", Profiles(edge))
     app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
     app.add_route(PREFIX + "/events", Batch(edge))

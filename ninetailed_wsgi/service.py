@@ -6,6 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.queue import ImportQueue, QueueState
+from ninetailed_wsgi.turns import Turns
 
 Step = tuple[Key, Event]
 
@@ -89,6 +91,7 @@ class ExperienceService:
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
         metrics: counts events, evaluations and conflicts; None: nobody asks.
+        turns: how many requests write a profile at once; None: as many as come.
         clock: now, in milliseconds since the epoch.
         new_id: makes a profile id.
         new_session_id: makes a session id.
@@ -106,6 +109,7 @@ class ExperienceService:
         queue: ImportQueue | None = None,
         environments: Collection[Environment] = (),
         metrics: Metrics | None = None,
+        turns: Turns | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -115,6 +119,7 @@ class ExperienceService:
         self._location = location
         self._environments = frozenset(environments)
         self._metrics = metrics
+        self._turns = turns
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
@@ -148,6 +153,7 @@ class ExperienceService:
             ),
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
             metrics=process_metrics() if settings.metrics else None,
+            turns=Turns(settings.profile_concurrency, settings.store_timeout),
         )
 
     @property
@@ -195,13 +201,15 @@ class ExperienceService:
         features = (body.get("options") or {}).get("features") or ()
         if self._location and address and wants_lookup(body["events"], features):
             request.located = self._location.lookup(address, locale)
-        if any(event.user_id for event in events):
-            # An identify event needs to know the profile; the events before it then have to go to the same one.
-            self._find(request, key)
-            self._apply(request, [(key, event) for event in events], generated=name is None)
-        else:
-            self._fold(request, {key: events})
-        return self._decided(request, request.home(key)).data
+        # Nobody else can know an id that was just made, and a preflight writes nothing.
+        with self._turn(() if preflight or name is None else (key,)):
+            if any(event.user_id for event in events):
+                # An identify event needs to know the profile; the events before it then have to go to the same one.
+                self._find(request, key)
+                self._apply(request, [(key, event) for event in events], generated=name is None)
+            else:
+                self._fold(request, {key: events})
+            return self._decided(request, request.home(key)).data
 
     def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
@@ -210,7 +218,8 @@ class ExperienceService:
         events = prepared(body["events"], now)
         check_profiles(body["events"])
         request = self._request(environment, now)
-        distinct = self._apply_batch(request, environment, events)
+        with self._turn({environment.key(event["anonymousId"]) for event in body["events"]}):
+            distinct = self._apply_batch(request, environment, events)
         homes = dict.fromkeys(map(request.home, distinct))
         return [self._decided(request, home).data["profile"] for home in homes]
 
@@ -267,8 +276,10 @@ class ExperienceService:
 
     def delete(self, environment: Environment, name: str) -> None:
         """Remove the profile with this id or alias, all its aliases and its history."""
-        if not identity.delete(self._store, environment.key(name)):
-            raise _not_found(name)
+        key = environment.key(name)
+        with self._turn((key,)):
+            if not identity.delete(self._store, key):
+                raise _not_found(name)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
@@ -312,6 +323,9 @@ class ExperienceService:
             self._find(request, name)
         self._apply(request, list(zip(names, events, strict=True)))
         return distinct
+
+    def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
+        return self._turns.taken(keys) if self._turns and keys else nullcontext()
 
     def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
         catalog = self.content(environment.organization, environment.environment)
