@@ -121,11 +121,10 @@ def test_turns_come_in_the_order_of_arrival() -> None:
         with turns.taken([HOT]):
             order.append(number)
 
-    with ThreadPoolExecutor(5) as threads:
-        with turns.taken([HOT]):
-            for number in range(5):
-                threads.submit(write, number)
-                wait_until(lambda number=number: len(turns._queues[HOT]) == number + 2, "it waits")  # type: ignore[misc]
+    with ThreadPoolExecutor(5) as threads, turns.taken([HOT]):
+        for number in range(5):
+            threads.submit(write, number)
+            wait_until(lambda number=number: len(turns._queues[HOT]) == number + 2, "it waits")  # type: ignore[misc]
     assert order == [0, 1, 2, 3, 4]
 
 
