@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Mapping
@@ -64,7 +65,10 @@ class JsonFormat(TextFormat):
             line.update(record.args)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # text that is no Unicode, numbers of any length
+            return json.dumps(line, default=str)
 
 
 FORMATS: Mapping[str, type[TextFormat]] = {"text": TextFormat, "json": JsonFormat}
