@@ -18,7 +18,7 @@ from ninetailed_wsgi.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.logs import stack
 from ninetailed_wsgi.metrics import process_metrics
-from ninetailed_wsgi.observed import OTHER, Observed
+from ninetailed_wsgi.observed import ERROR, OTHER, Observed
 from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready, Scrape
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -137,7 +137,7 @@ class _Headers:
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:
     resp.status = falcon.code_to_http_status(error.status)
-    resp.context.error = type(error).__name__
+    req.env[ERROR] = type(error).__name__
     if error.retry_after is not None:
         resp.set_header("Retry-After", str(error.retry_after))
     resp.content_type = falcon.MEDIA_JSON

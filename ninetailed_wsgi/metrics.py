@@ -94,21 +94,22 @@ class Metrics:
         )
         self._workers.set(1)
         # Finding the series of some labels costs more than counting; there is one for each known route and status.
-        self._answered: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        self._answered: dict[tuple[str, str, object], tuple[Any, Any]] = {}
         self._typed: dict[tuple[str, str], Any] = {}
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; ``route`` is a template, never a path."""
+    def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
+        """A request was answered; ``route`` is a template, never a path; ``status`` begins with its number.
+
+        ``error`` is the class of the error that the answer tells, if it does.
+        """
         found = self._answered.get((method, route, status))
         if found is None:
-            found = self._requests.labels(method, route, str(status)), self._seconds.labels(route)
+            found = self._requests.labels(method, route, str(status)[:3]), self._seconds.labels(route)
             self._answered[method, route, status] = found
         found[0].inc()
         found[1].observe(seconds)
-
-    def refused(self, error: str) -> None:
-        """A request was answered with an error of this class."""
-        self._errors.labels(error).inc()
+        if error is not None:
+            self._errors.labels(error).inc()
 
     def stored(self, types: Sequence[str], environment: str, repeated: int) -> None:
         """Events were stored for one profile."""

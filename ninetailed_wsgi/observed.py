@@ -15,6 +15,10 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OTHER = "other"
 """Any further method, any path without a route: what clients make up must not become a label or a log line."""
 
+ERROR = "ninetailed.error"
+"""Where the environ of a request has the class of the error that it is answered with."""
+_BEGAN = "ninetailed.began"
+
 LINE = "%(method)s %(route)s %(status)d in %(seconds).4f s, %(bytes)d bytes, traceparent %(traceparent)s"
 
 _log = logging.getLogger("ninetailed_wsgi.access")
@@ -37,23 +41,21 @@ class Observed:
         self._clock = clock
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.began = self._clock()
+        req.env[_BEGAN] = self._clock()
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        seconds = self._clock() - req.context.began
+        seconds = self._clock() - req.env[_BEGAN]
         method = req.method if req.method in METHODS else OTHER
-        route, status = req.uri_template or OTHER, resp.status_code
+        route = req.uri_template or OTHER
         if self._metrics:
-            self._metrics.answered(method, route, status, seconds)
-            if (error := resp.context.get("error")) is not None:
-                self._metrics.refused(error)
+            self._metrics.answered(method, route, resp.status, seconds, req.env.get(ERROR))
         if self._access_log:
             line: dict[str, Any] = {
                 "method": method,
                 "route": route,
-                "status": status,
+                "status": resp.status_code,
                 "seconds": round(seconds, 6),
                 "bytes": len(resp.data or b""),
                 "traceparent": resp.get_header("traceparent"),

@@ -1,7 +1,7 @@
 """Requests of one process that write the same profile wait for each other here, in order, and not in the database.
 
-There a writer that finds the file taken sleeps and tries again, longer each time, and whoever comes at the right moment
-is served before it; meanwhile it has one of the few threads. See ARCHITECTURE.md for what that was measured to cost.
+There each would compute its answer, find that another one was faster, and compute again, or sleep and try again;
+meanwhile it has one of the few threads.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.store.base import Key
@@ -32,45 +31,65 @@ class Turns:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        # Who writes is first; the others wait until their lock is opened.
+        # The profiles that are being written, and who waits for each until its lock is opened.
         self._queues: dict[Key, deque[threading.Lock]] = {}
 
-    @contextmanager
-    def taken(self, keys: Collection[Key]) -> Iterator[None]:
-        """The turns of these profiles; ProfileOverload where one of them has too many writers."""
-        if self._pid != os.getpid():  # the threads that waited here are the parent's
+    def taken(self, keys: Collection[Key]) -> Taken:
+        """For a ``with`` block in which these profiles are written.
+
+        Entering it raises ProfileOverload where one of them has too many writers.
+        """
+        if self._pid != os.getpid():  # the threads that wait here are the parent's
             self._begin()
-        taken: list[Key] = []
-        try:
-            for key in sorted(keys) if len(keys) > 1 else keys:  # in one order, so that no two wait for each other
-                self._take(key)
-                taken.append(key)
-            yield
-        finally:
-            for key in taken:
-                self._give_back(key)
+        return Taken(self, sorted(keys) if len(keys) > 1 else keys)  # in one order, so that no two wait for each other
 
-    def _take(self, key: Key) -> None:
-        turn = threading.Lock()
+    def take(self, key: Key) -> None:
+        """Wait for the turn of a profile."""
         with self._lock:
-            queue = self._queues.setdefault(key, deque())
-            if len(queue) >= self._at_once:
-                raise ProfileOverload(f"{len(queue)} requests are writing this profile; another one may in a second")
-            if queue:
-                turn.acquire()
+            queue = self._queues.get(key)
+            if queue is None:
+                self._queues[key] = deque()
+                return
+            if len(queue) + 1 >= self._at_once:
+                raise ProfileOverload(f"{len(queue) + 1} requests are writing this profile; try again in a second")
+            turn = threading.Lock()
+            turn.acquire()
             queue.append(turn)
-        if turn.acquire(timeout=self._timeout):
-            return
-        with self._lock:
-            if queue[0] is not turn:  # else it came at the last moment
-                queue.remove(turn)
-                raise ProfileOverload("other requests kept writing this profile until the time to wait was over")
+        if not turn.acquire(timeout=self._timeout):
+            with self._lock:
+                if turn in queue:  # else it came at the last moment
+                    queue.remove(turn)
+                    raise ProfileOverload("other requests kept writing this profile until the time to wait was over")
 
-    def _give_back(self, key: Key) -> None:
+    def give_back(self, key: Key) -> None:
+        """Let the next one write the profile."""
         with self._lock:
             queue = self._queues[key]
-            queue.popleft()
             if queue:
-                queue[0].release()
+                queue.popleft().release()
             else:
                 del self._queues[key]
+
+
+class Taken:
+    """The turns of one request; entered once."""
+
+    __slots__ = ("_keys", "_taken", "_turns")
+
+    def __init__(self, turns: Turns, keys: Collection[Key]) -> None:
+        self._turns = turns
+        self._keys = keys
+        self._taken: list[Key] = []
+
+    def __enter__(self) -> None:
+        try:
+            for key in self._keys:
+                self._turns.take(key)
+                self._taken.append(key)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        for key in self._taken:
+            self._turns.give_back(key)
