@@ -17,6 +17,7 @@ from support import Api, Server, identify, of, page, track
 
 from ninetailed_wsgi.app import create_app
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.middleware import Ninetailed
 from ninetailed_wsgi.settings import Settings
 
 MakeServer = Callable[..., Server]
@@ -171,3 +172,22 @@ def test_a_start_that_lacks_an_extra_is_refused_in_one_line_that_says_how_to_get
     (line,) = refused.value.problems
     assert line.startswith(option)
     assert f"pip install 'ninetailed-wsgi[{extra}]'" in line
+
+
+def test_in_a_site_they_are_under_the_prefix_of_the_api_and_count_what_its_pages_say(tmp_path: Path) -> None:
+    def shop(environ: Any, start_response: Any) -> list[bytes]:
+        environ["ninetailed.visitor"].page()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"shop"]
+
+    site = TestClient(Ninetailed(shop, data_dir=tmp_path / "data", metrics=True, time_budget_ms=10_000))
+
+    def pages() -> float:
+        text = site.simulate_get("/ninetailed/metrics").text
+        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
+        return sum(each.value for each in samples if each.name == "ninetailed_events_applied_total")
+
+    before = pages()
+    assert site.simulate_get("/", headers={"User-Agent": "Mozilla/5.0"}).text == "shop"
+    assert pages() == before + 1
+    assert site.simulate_get("/metrics").text == "shop"
