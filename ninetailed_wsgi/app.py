@@ -16,7 +16,10 @@ import orjson
 from ninetailed_wsgi import openapi
 from ninetailed_wsgi.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
-from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready
+from ninetailed_wsgi.logs import stack
+from ninetailed_wsgi.metrics import process_metrics
+from ninetailed_wsgi.observed import ERROR, OTHER, Observed
+from ninetailed_wsgi.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready, Scrape
 from ninetailed_wsgi.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.validation import schemas
@@ -58,7 +61,16 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
 def api(service: ExperienceService, settings: Settings) -> App:
     """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
     compiled = schemas()
-    app = falcon.App(middleware=[_Headers(settings.cors_origins)])
+    metrics = process_metrics() if settings.metrics else None
+    middleware: list[Any] = [_Headers(settings.cors_origins)]
+    if metrics or settings.access_log:
+        middleware.insert(0, Observed(metrics, settings.access_log))
+    address = ClientAddress(settings.trusted_proxies)
+    if settings.rate_limit:
+        from ninetailed_wsgi.rates import RateLimit  # needs an extra
+
+        middleware.append(RateLimit(settings.rate_limit, address))
+    app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
     app.add_error_handler(NinetailedError, _answer_error)
@@ -66,13 +78,15 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, compiled, ClientAddress(settings.trusted_proxies), settings.max_body_bytes, settings.explain)
+    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain)
     app.add_route(PREFIX + "/profiles", Profiles(edge))
     app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
     app.add_route(PREFIX + "/events", Batch(edge))
     app.add_route(PREFIX + "/import/events", Import(edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
+    if metrics:
+        app.add_route("/metrics", Scrape(service, metrics))
     app.add_route("/openapi.json", Document(openapi.document(compiled, explain=settings.explain)))
     return app
 
@@ -125,8 +139,9 @@ class _Headers:
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:
     resp.status = falcon.code_to_http_status(error.status)
-    if error.status == 503:
-        resp.set_header("Retry-After", "1")
+    req.env[ERROR] = type(error).__name__
+    if error.retry_after is not None:
+        resp.set_header("Retry-After", str(error.retry_after))
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
 
@@ -146,7 +161,8 @@ class _Outage:
             if len(self._silent_until) >= _REASONS_KEPT:
                 self._silent_until.clear()
             self._silent_until[reason] = now + 60
-            _log.error("requests are answered 503: %s; traceparent %s", error, resp.get_header("traceparent"))
+            traced = {"reason": reason, "traceparent": resp.get_header("traceparent")}
+            _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
         _answer_error(req, resp, error, params)
 
 
@@ -168,7 +184,10 @@ def _answer_http_error(
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    _log.error("%s %s failed; traceparent %s", req.method, req.path, resp.get_header("traceparent"), exc_info=error)
+    # Neither the path, which holds an id or alias, nor the text of the exception, which may hold anything.
+    traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
+    _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
+    _log.debug("the failure in full", exc_info=error)
     _answer_error(
         req, resp, NinetailedError("internal error; the log has the details under this answer's traceparent"), params
     )

@@ -55,6 +55,10 @@ class ClientAddress:
         forced = environ.get("HTTP_X_FORCE_IP")
         if forced and (address := _parsed(forced)) is not None:
             return _text(address)
+        return self.sender(environ)
+
+    def sender(self, environ: Mapping[str, Any]) -> str | None:
+        """The same without ``X-Force-IP``, which a client may write to hide behind many addresses."""
         remote = environ.get("REMOTE_ADDR")
         address = _parsed(remote)
         if self._trusts_nobody or not self._is_trusted_peer(remote, address):

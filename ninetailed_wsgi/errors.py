@@ -14,10 +14,12 @@ class NinetailedError(Exception):
     Attributes:
         status: the HTTP status an API answer carries for this error.
         code: the ``error.code`` member of the error envelope.
+        retry_after: seconds after which the same request may succeed; None: it will not.
     """
 
     status: int = 500
     code: str = "ERR_INTERNAL_SERVER_ERROR"
+    retry_after: int | None = None
 
 
 class SettingsError(NinetailedError):
@@ -87,9 +89,19 @@ class ProfileOverload(NinetailedError):
 
     status = 429
     code = "ERR_PROFILE_OVERLOAD"
+    retry_after = 1
+
+
+class RateLimited(ProfileOverload):
+    """One client address sends more than it may (429); the code is the one that clients know for this status."""
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(NinetailedError):
     """Storage cannot serve now; nothing of this step was written and it may be repeated (503)."""
 
     status = 503
+    retry_after = 1

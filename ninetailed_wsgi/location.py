@@ -136,6 +136,13 @@ class LocationDatabase:
         """When the publisher built the file, in UTC."""
         return self._current.built
 
+    def state(self) -> tuple[float, bool]:
+        """When the database was built (seconds since the epoch), and whether the file that is there now is refused."""
+        now = self._clock()
+        if now >= self._next_check:
+            self._reload_if_changed(now)
+        return self._current.built.timestamp(), self._reported != ""
+
     def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
         """Find the place of an address, named in the visitor's language and in English.
 
@@ -161,11 +168,10 @@ class LocationDatabase:
             if not opened.warned:
                 opened.warned = True
                 log.warning(
-                    "%s is damaged (%s: %s); visitors whose record cannot be read get no location. "
+                    "%s is damaged (%s); visitors whose record cannot be read get no location. "
                     "Replace the file; it is picked up without a restart.",
                     self._path,
-                    type(problem).__name__,
-                    problem,
+                    type(problem).__name__,  # its text may name the address
                 )
             return {}, {}
 

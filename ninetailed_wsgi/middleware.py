@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 import orjson
 
-from ninetailed_wsgi.errors import NinetailedError, SettingsError, StoreUnavailable
+from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.logs import failure
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.visitor import KEY, Visitor
 
@@ -230,8 +231,8 @@ class Ninetailed:
             if now - process.reported.get(kind, now - _REPORT_EVERY) < _REPORT_EVERY:
                 return
             process.reported[kind] = now
-        known = isinstance(error, NinetailedError)
-        _log.error("pages are served without personalization: %s", error, exc_info=None if known else error)
+        _log.error("pages are served without personalization: %s", failure(error))
+        _log.debug("the failure in full", exc_info=error)
 
     # Inside
 

@@ -144,7 +144,12 @@ _ERRORS = (
     ("RouteNotFound", 404, "ERR_NOT_FOUND", "No route has this path."),
     ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
     ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
-    ("ProfileOverload", 429, "ERR_PROFILE_OVERLOAD", "Too many concurrent writers for this one profile."),
+    (
+        "ProfileOverload",
+        429,
+        "ERR_PROFILE_OVERLOAD",
+        "Too many concurrent writers for this one profile, or too many requests of one client.",
+    ),
     ("InternalServerError", 500, "ERR_INTERNAL_SERVER_ERROR", "Something failed that should not have."),
     ("Unavailable", 503, "ERR_INTERNAL_SERVER_ERROR", "Storage cannot serve now; the request may be repeated."),
 )
@@ -165,10 +170,11 @@ def _responses() -> Json:
         for name, _, code, when in _ERRORS
     }
     one_value = {"schema": {"type": "string"}}
-    answers["Unavailable"]["headers"] = {
-        **_TRACED,
-        "Retry-After": {"schema": {"type": "integer", "description": "Seconds."}},
-    }
+    for repeatable in ("ProfileOverload", "Unavailable"):
+        answers[repeatable]["headers"] = {
+            **_TRACED,
+            "Retry-After": {"schema": {"type": "integer", "description": "Seconds."}},
+        }
     names = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
              "Access-Control-Max-Age")  # fmt: skip
     answers["CrossOrigin"] = {
@@ -184,10 +190,9 @@ def _failures(names: Iterable[str]) -> Json:
     }
 
 
-_ALWAYS = ("MethodNotAllowed", "InternalServerError", "Unavailable")
+_ALWAYS = ("MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
 _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
-_DELETING = (*_READING, "ProfileOverload")
-_WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "ProfileOverload", *_ALWAYS)
+_WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
 
 
 def _to_profile(operation: str, name: str, description: str) -> Json:
@@ -287,7 +292,7 @@ def _api_paths(explain: bool) -> Json:
         one: {
             "post": _write("updateProfile", "Update a profile, or create it under this id"),
             "get": _read("getProfile", "Get a profile, evaluated now", one_answer, "locale"),
-            "delete": _operation("deleteProfile", "profiles", "Delete a profile and all its aliases", empty, _DELETING),
+            "delete": _operation("deleteProfile", "profiles", "Delete a profile and all its aliases", empty, _READING),
         },
         "/events": {"post": _batch("upsertProfiles", "Create or update many profiles", "batch-response")},
         "/import/events": {

@@ -11,6 +11,7 @@ from falcon import Request, Response
 
 from ninetailed_wsgi.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, RouteNotFound
+from ninetailed_wsgi.metrics import Metrics
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.validation import Schemas, read_json
 
@@ -107,6 +108,18 @@ class Import(Batch):
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         self._service.import_many(*self._batch(req, organization, environment))
         _answer(resp, {})
+
+
+class Scrape:
+    """``/metrics``: what Prometheus asks for; no page of another site may read it."""
+
+    def __init__(self, service: ExperienceService, metrics: Metrics) -> None:
+        self._service = service
+        self._metrics = metrics
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        resp.delete_header("Access-Control-Allow-Origin")
+        resp.content_type, resp.data = self._metrics.exposition(self._service.state())
 
 
 class Live:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -10,6 +11,7 @@ import resource
 import shlex
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,11 +19,14 @@ from typing import Any
 from urllib.parse import quote
 
 import gunicorn.http.message
+from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers import gthread
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import Finding
+from ninetailed_wsgi.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
+from ninetailed_wsgi.metrics import counting_together, worker_ended
 from ninetailed_wsgi.settings import Settings
 
 # Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
@@ -33,6 +38,7 @@ LONGEST_REQUEST_LINE = 128 * 1024
 OPEN_FILES = 65_536
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
+LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
 
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:
@@ -46,12 +52,14 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     """
     _refuse_taken_address(settings.bind)
     allow_open_files()
-    logging.basicConfig(format="%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(FORMATS[settings.log_format]())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
-    logging.getLogger("gunicorn.error").addFilter(_in_one_line)
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
     _prepare_workers()
-    Server(settings, findings).run()
+    with counting_together() if settings.metrics else contextlib.nullcontext():
+        Server(settings, findings).run()
 
 
 def allow_open_files() -> None:
@@ -78,6 +86,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def load_config(self) -> None:
         for name, value in configuration(self.settings, when_ready=self._announce).items():
             self.cfg.set(name, value)
+        if self.settings.metrics:
+            self.cfg.set("child_exit", lambda server, worker: worker_ended(worker.pid))
 
     def load(self) -> Any:
         """The WSGI app; called in each worker, so that no database file is open across a fork."""
@@ -95,9 +105,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:
-            # gunicorn's threads read without a timeout: a few clients that stop in the middle of a request would stop
-            # the service. Accepted sockets inherit this one (Linux: struct timeval).
-            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALLED_AFTER, 0))
+            # gunicorn's threads read and write without a timeout: a few clients that stop in the middle of a request or
+            # an answer would stop the service. Accepted sockets inherit these (Linux: struct timeval).
+            for waiting in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                listener.sock.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", STALLED_AFTER, 0))
         address = server.LISTENERS[0].getsockname()
         print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
 
@@ -107,7 +118,21 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     gunicorn lets a thread wait five seconds for that byte. Browsers and load balancers open connections ahead of need:
     with 2 processes of 4 threads, 20 such connections kept everybody else waiting for 25 seconds.
+
+    A request that does not arrive in time, byte after byte, is cut off; so is an answer that is not taken.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._since: dict[Any, float] = {}  # connections that have a thread
+
+    def handle(self, conn: Any) -> Any:
+        """In a thread: one request of a connection."""
+        self._since[conn] = time.monotonic()
+        try:
+            return super().handle(conn)
+        finally:
+            del self._since[conn]
 
     def enqueue_req(self, conn: Any) -> None:
         """Called by the thread that watches all sockets: give the connection to a thread, or go on watching it."""
@@ -120,10 +145,40 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def murder_pending(self) -> None:
         """Close connections that have been silent too long; at the end, all that have not sent anything."""
+        self._cut_off_the_slow()
         if not self.alive:
             for conn in self.pending_conns:
                 conn.timeout = 0.0
         super().murder_pending()
+
+    def _cut_off_the_slow(self) -> None:
+        """Every second. The end of reading wakes a thread that reads and harms none that has read its request."""
+        now = time.monotonic()
+        # The app itself may wait for the store: an answer has that long on top.
+        answered_within = 2 * LONGEST_REQUEST + self.cfg.graceful_timeout
+        for conn, since in list(self._since.items()):
+            if now - since > LONGEST_REQUEST:
+                with contextlib.suppress(OSError):  # it may be closed by now
+                    conn.sock.shutdown(socket.SHUT_RDWR if now - since > answered_within else socket.SHUT_RD)
+
+
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's own log, in the form of ours and without what it would tell of visitors."""
+
+    form = TextFormat()
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.addFilter(_in_one_line)
+        self.error_log.addFilter(of_gunicorn)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(self.form)
+
+
+class JsonLog(Log):
+    """The same as JSON."""
+
+    form = JsonFormat()
 
 
 def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:
@@ -150,6 +205,7 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         # gunicorn would open a socket under the home folder, where the service has no business.
         "control_socket_disable": True,
         "accesslog": None,
+        "logger_class": JsonLog if settings.log_format == "json" else Log,
         # The start is announced in our own words; warnings and errors still come.
         "loglevel": "warning",
         "proc_name": "ninetailed-wsgi",
@@ -216,8 +272,11 @@ def _prepare_workers() -> None:
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """A client that stalls in the middle of its headers is no fault of this service: no traceback for that."""
+    """A client that stalls in the middle of its head or of our answer is no fault of this service: no traceback."""
     if record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
         record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
-        record.msg, record.args = "a client stalled for %d seconds in the middle of a request", (STALLED_AFTER,)
+        record.msg, record.args = (
+            "a client stalled for %d seconds in the middle of a request or answer",
+            (STALLED_AFTER,),
+        )
     return True

@@ -6,6 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -21,6 +22,7 @@ from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.device import device_type
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import erasure, identity
 from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
@@ -28,6 +30,7 @@ from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.queue import ImportQueue, QueueState
+from ninetailed_wsgi.turns import Turns
 
 Step = tuple[Key, Event]
 
@@ -71,6 +74,8 @@ class _Request:
     found: dict[Key, identity.Found] = field(default_factory=dict)  # what was read of a profile before its fold
     claims: dict[Key, Key] = field(default_factory=dict)  # aliases claimed and not yet confirmed -> the claimant
     decided: dict[Key, Decided] = field(default_factory=dict)
+    folds: int = 0  # how often a fold ran, as conflicts make it run again
+    applied: dict[Key, Sequence[Event]] = field(default_factory=dict)  # what the last fold of a profile applied
 
     def home(self, name: Key) -> Key:
         return self.homes.get(name, name)
@@ -86,6 +91,8 @@ class ExperienceService:
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
         max_traits_bytes: what all traits of a profile may take as JSON.
+        metrics: counts events, evaluations and conflicts; None: nobody asks.
+        turns: how many requests write a profile at once; None: as many as come.
         clock: now, in milliseconds since the epoch.
         new_id: makes a profile id.
         new_session_id: makes a session id.
@@ -103,6 +110,8 @@ class ExperienceService:
         queue: ImportQueue | None = None,
         environments: Collection[Environment] = (),
         max_traits_bytes: int = profile.TRAITS_BYTES,
+        metrics: Metrics | None = None,
+        turns: Turns | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -112,6 +121,8 @@ class ExperienceService:
         self._location = location
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
+        self._metrics = metrics
+        self._turns = turns
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
@@ -145,6 +156,8 @@ class ExperienceService:
             ),
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
+            metrics=process_metrics() if settings.metrics else None,
+            turns=Turns(settings.profile_concurrency, settings.store_timeout),
         )
 
     @property
@@ -193,15 +206,17 @@ class ExperienceService:
         features = (body.get("options") or {}).get("features") or ()
         if self._location and address and wants_lookup(body["events"], features):
             request.located = self._location.lookup(address, locale)
-        if any(event.user_id or event.body.get("traits") for event in events):
-            # An identify event needs to know the profile; the events before it then have to go to the same one.
-            steps = [(key, event) for event in events]
-            self._find(request, key)
-            self._check_traits(request, steps)
-            self._apply(request, steps, generated=name is None)
-        else:
-            self._fold(request, {key: events})
-        return self._decided(request, request.home(key)).data
+        # Nobody else can know an id that was just made, and a preflight writes nothing.
+        with self._turn(() if preflight or name is None else (key,)):
+            if any(event.user_id or event.body.get("traits") for event in events):
+                # An identify event needs to know the profile; the events before it then have to go to the same one.
+                steps = [(key, event) for event in events]
+                self._find(request, key)
+                self._check_traits(request, steps)
+                self._apply(request, steps, generated=name is None)
+            else:
+                self._fold(request, {key: events})
+            return self._decided(request, request.home(key)).data
 
     def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
@@ -210,7 +225,8 @@ class ExperienceService:
         events = prepared(body["events"], now)
         check_profiles(body["events"])
         request = self._request(environment, now)
-        distinct = self._apply_batch(request, environment, events, checked=False)
+        with self._turn({environment.key(event["anonymousId"]) for event in body["events"]}):
+            distinct = self._apply_batch(request, environment, events, checked=False)
         homes = dict.fromkeys(map(request.home, distinct))
         return [self._decided(request, home).data["profile"] for home in homes]
 
@@ -230,6 +246,20 @@ class ExperienceService:
     def imports(self) -> QueueState | None:
         """How many batches wait to be applied, and how long; None without a queue."""
         return self._queue.state() if self._queue else None
+
+    def state(self) -> State:
+        """What `/metrics` tells besides counts: what waits, and which content and location database are served."""
+        try:
+            queue = self.imports()
+        except StoreUnavailable:  # the rest is worth knowing all the more
+            queue = None
+        versions, errors = self._content.state()
+        return State(
+            (queue.waiting, queue.oldest, queue.aside) if queue else None,
+            versions,
+            errors,
+            self._location.state() if self._location else None,
+        )
 
     def get(self, environment: Environment, name: str) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
@@ -255,7 +285,8 @@ class ExperienceService:
     def delete(self, environment: Environment, name: str) -> None:
         """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
         known: set[str] = set()
-        self.delete_many(environment, [name], known)
+        with self._turn((environment.key(name),)):
+            self.delete_many(environment, [name], known)
         if not known:
             raise _not_found(name)
 
@@ -324,6 +355,9 @@ class ExperienceService:
             return found.key, found.record
 
         check_traits(steps, find, self._most_traits)
+
+    def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
+        return self._turns.taken(keys) if self._turns and keys else nullcontext()
 
     def _request(self, environment: Environment, now: int, preflight: bool = False) -> _Request:
         catalog = self.content(environment.organization, environment.environment)
@@ -431,16 +465,30 @@ class ExperienceService:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
         while run:
             moved: set[Key] = set()
+            request.folds = 0
             request.store.update(list(run), partial(self._fold_one, request, run, moved))
+            if self._metrics and request.store is self._store:
+                self._count(self._metrics, request, run, moved)
             followed: dict[Key, Sequence[Event]] = {}
             for key in [key for key in run if key in moved]:
                 home = self._follow(request, key)
                 followed[home] = [*followed.get(home, ()), *run[key]]
             run = followed
 
+    def _count(self, metrics: Metrics, request: _Request, run: Mapping[Key, Sequence[Event]], moved: set[Key]) -> None:
+        if request.folds > len(run):
+            metrics.conflicts(request.folds - len(run))
+        for key, events in run.items():
+            if key not in moved:
+                applied = request.applied[key]
+                # Clients can name any environment; only those of the options are as many as the operator wants.
+                environment = f"{key.organization}/{key.environment}" if self._environments else ""
+                metrics.stored([event.body["type"] for event in applied], environment, len(events) - len(applied))
+
     def _fold_one(
         self, request: _Request, run: Mapping[Key, Sequence[Event]], moved: set[Key], key: Key, entry: Entry
     ) -> Write | None:
+        request.folds += 1
         document = entry.document
         if document is not None and key in request.found and document == request.found[key].stale:
             document = None
@@ -480,12 +528,15 @@ class ExperienceService:
             if alias not in listed:
                 # Also one that the profile had before, until a deletion came in between.
                 request.claims[key._replace(name=alias)] = key
+        request.applied[key] = applied
         request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
         if not applied and not recounted:
             return None
         return Write(record, [(event.at, event.raw) for event in applied])
 
     def _decide(self, request: _Request, record: Record, next_ordinal: int) -> Decided:
+        if self._metrics:
+            self._metrics.evaluated()
         audiences = request.catalog.audiences.matched(profile.facts(record, next_ordinal, request.now))
         experiences, changes = request.catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
         data = {"profile": profile.answer(record, audiences), "experiences": experiences, "changes": changes}

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -76,6 +77,34 @@ def _yes_or_no(given: object) -> bool:
     return word in _TRUE
 
 
+def _yes_with(package: str, extra: str) -> Callable[[object], bool]:
+    def read(given: object) -> bool:
+        if not _yes_or_no(given):
+            return False
+        if find_spec(package) is None:
+            raise ValueError(f"no, as the package for it is missing: pip install 'ninetailed-wsgi[{extra}]'")
+        return True
+
+    return read
+
+
+def _rate(given: object) -> str:
+    text = str(given or "").strip()
+    if not text:
+        return ""
+    if find_spec("limits") is None:
+        raise ValueError("nothing, as the package for it is missing: pip install 'ninetailed-wsgi[limits]'")
+    from limits import parse_many
+
+    try:
+        rates = parse_many(text)
+    except ValueError:
+        rates = []
+    if not rates or any(rate.amount < 1 or rate.get_expiry() < 1 for rate in rates):
+        raise ValueError("a number per second, minute, hour or day, such as 100/second or 50/second;1000/minute")
+    return text
+
+
 def _path(given: object, kind: str) -> tuple[Path, str]:
     """The path, and what is there: ``"file"``, ``"folder"``, or ``""`` for nothing."""
     if not isinstance(given, (str, os.PathLike)) or not os.fspath(given):
@@ -137,9 +166,11 @@ def _text_or_none(given: object) -> str | None:
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
+    by_upper_case = {word.upper(): word for word in words}
+
     def read(given: object) -> str:
-        word = str(given).strip().upper()
-        if word not in words:
+        word = by_upper_case.get(str(given).strip().upper())
+        if word is None:
             raise ValueError(" or ".join(words))
         return word
 
@@ -280,6 +311,28 @@ class Settings:
     )
     explain: bool = _option(
         False, _yes_or_no, "yes|no", "Serve `.../explain`, which says why a visitor gets what they get; it shows rules."
+    )
+    profile_concurrency: int = _option(
+        6,
+        _whole(1, 10_000),
+        "N",
+        "Requests of one process that may write the same profile at once, in turn; one more is answered 429.",
+    )
+    rate_limit: str = _option(
+        "",
+        _rate,
+        "N/PERIOD[;N/PERIOD]",
+        "Requests that one client address (IPv6: /64) may make, such as `100/second`; over it: 429. Each process counts"
+        " for itself. Needs the extra `limits`.",
+    )
+    metrics: bool = _option(
+        False, _yes_with("prometheus_client", "metrics"), "yes|no", "Serve `/metrics`. Needs the extra `metrics`."
+    )
+    access_log: bool = _option(
+        False, _yes_or_no, "yes|no", "Log a line for each request: route, status, seconds, bytes; never who it was."
+    )
+    log_format: str = _option(
+        "text", _one_of("text", "json"), "text|json", "How `serve` writes its log: lines of text, or of JSON."
     )
 
     def __post_init__(self) -> None:

@@ -18,10 +18,12 @@ from falcon.testing import Result, TestClient
 from ninetailed_wsgi.app import api
 from ninetailed_wsgi.catalog import ContentSource
 from ninetailed_wsgi.location import LocationDatabase
+from ninetailed_wsgi.metrics import process_metrics
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.base import Store
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.turns import Turns
 from ninetailed_wsgi.validation import Schemas
 
 ROOT = Path(__file__).parent.parent
@@ -92,17 +94,20 @@ class Server:
         contents = ContentSource(source)
         contents.load()
         ids, sessions = itertools.count(1), itertools.count(1)
+        options = Settings(environments=tuple(environments), **settings)
         self.service = ExperienceService(
             store=self.store,
             content=contents,
             location=LocationDatabase(geo) if geo else None,
             environments=[Environment(*pair.split("/", 1)) for pair in environments],
             max_traits_bytes=settings.get("max_traits_bytes", 65_536),
+            metrics=process_metrics() if options.metrics else None,
+            turns=Turns(options.profile_concurrency, options.store_timeout),
             clock=self.clock,
             new_id=new_id or (lambda: f"{next(ids):064x}"),
             new_session_id=lambda: str(uuid.UUID(int=next(sessions))),
         )
-        self.app = api(self.service, Settings(environments=tuple(environments), **settings))
+        self.app = api(self.service, options)
         self._environments = itertools.count(1)
 
     def environment(self, organization: str = "org", environment: str | None = None) -> Api:

@@ -127,6 +127,13 @@ class ContentSource:
         every = {"/".join(environment): catalog for environment, catalog in sorted(served.catalogs.items())}
         return MappingProxyType({"/".join(EVERY): served.default} | every)
 
+    def state(self) -> tuple[list[tuple[str, str, float | None]], int]:
+        """Give name, version and time of reading (seconds since the epoch) of what is served; and the errors now."""
+        self.catalog(*EVERY)  # looks for changes where nobody else has asked for long
+        since = self.loaded_at()
+        versions = [(name, catalog.version, since.get(name)) for name, catalog in self.catalogs().items()]
+        return versions, sum(problem.severity == "error" for problem in self.problems())
+
     def problems(self) -> tuple[Problem, ...]:
         """Give the problems of the files as they were last seen, of a version that is not served too."""
         latest = (problem for _, catalog in sorted(self._latest.items()) for problem in catalog.problems)

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.logs import stack
 from ninetailed_wsgi.store.queue import ImportQueue
 
 MAX_TRIES = 5
@@ -102,7 +103,8 @@ class Consumer:
             self._queue.again(head)
             return self._wait(error)
         except Exception as error:
-            _log.error("an imported batch failed, try %d of %d", head.tries + 1, MAX_TRIES, exc_info=error)
+            _log.error("an imported batch failed, try %d of %d\n%s", head.tries + 1, MAX_TRIES, stack(error))
+            _log.debug("the failure in full", exc_info=error)
             if head.tries + 1 < MAX_TRIES:
                 self._queue.failed(head)
                 return False
@@ -142,7 +144,8 @@ def _run(consumer: weakref.ref[Consumer], wake: threading.Event) -> None:
         try:
             drained = found.drain()
         except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
-            _log.error("imports wait", exc_info=error)
+            _log.error("imports wait\n%s", stack(error))
+            _log.debug("the failure in full", exc_info=error)
             drained = False
         del found
         if not drained:

@@ -1,5 +1,4 @@
-"""Looks after the SQLite files of a data folder: finds damage, gives back the pages that nothing is stored in any more.
-"""
+"""Looks after the SQLite files of a data folder: finds damage, gives back pages that nothing is stored in any more."""
 
 from __future__ import annotations
 

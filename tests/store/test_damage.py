@@ -181,8 +181,9 @@ def test_a_file_that_was_moved_away_is_served_again_at_once_when_it_is_back(serv
 def test_a_lost_file_is_begun_anew_when_its_line_is_removed_as_the_refusal_says(service: Damaged) -> None:
     service.restart()
     deleted(service.file)
-    assert f"remove the folder {service.file.parent} and its line in {service.folder}/files.txt" in (
-        service.findings()["store files"]
+    assert (
+        f"remove the folder {service.file.parent} and its line in {service.folder}/files.txt"
+        in (service.findings()["store files"])
     )
     shutil.rmtree(service.file.parent)
     notes = service.folder / "files.txt"

@@ -1,0 +1,88 @@
+"""How log lines look under ``serve``, and what they never hold: addresses, traits, ids and aliases of visitors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+
+TEXT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong, without a word of what a visitor sent, which the text of an exception may quote.
+
+    The text of errors about this installation (disk, settings) is kept. Of any other one: its class, where it was
+    raised, and the same of its causes. The text itself is logged at DEBUG by who calls this.
+    """
+    if isinstance(error, (SettingsError, StoreUnavailable)):
+        return str(error)
+    return stack(error)
+
+
+def stack(error: BaseException) -> str:
+    """The class of an exception and where it was raised, cause first; none of their texts."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        frames = "".join(traceback.format_list(traceback.extract_tb(each.__traceback__)))
+        lines.insert(0, f"{type(each).__module__}.{type(each).__qualname__}\n{frames}".rstrip())
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return "\n".join(lines)
+
+
+class TextFormat(logging.Formatter):
+    """A line of text; of exceptions the class and the place, not their text."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT)
+
+    def formatException(self, ei: Any) -> str:
+        return stack(ei[1]) if ei[1] is not None else ""
+
+
+class JsonFormat(TextFormat):
+    """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and what the record was given by name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if isinstance(record.args, Mapping):
+            line.update(record.args)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # text that is no Unicode, numbers of any length
+            return json.dumps(line, default=str)
+
+
+FORMATS: Mapping[str, type[TextFormat]] = {"text": TextFormat, "json": JsonFormat}
+
+
+def of_gunicorn(record: logging.LogRecord) -> bool:
+    """A filter for gunicorn's log: it names the address and the request line of what it refuses, this does not."""
+    text = str(record.msg)
+    if text.startswith(("Invalid request from", "Error handling request")):
+        raised = record.exc_info[1] if record.exc_info else None
+        refused = f": {type(raised).__name__}" if raised else ""
+        refused_by_server = text.startswith("Invalid request from")
+        record.msg = (
+            "a request that is no HTTP as it is served here was refused" if refused_by_server else "a request failed"
+        ) + refused
+        record.args = ()
+    return True

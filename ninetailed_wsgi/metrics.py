@@ -1,0 +1,282 @@
+"""Counts for Prometheus: the only module that knows prometheus_client, which is imported when metrics are on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ninetailed_wsgi import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that prometheus_client is told by where the processes of one service count together."""
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_PREFIX = "ninetailed-metrics-"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is true at the moment of a scrape, whichever process is asked.
+
+    Attributes:
+        imports: batches that wait, seconds that the oldest has waited, batches put aside; None: not known.
+        contents: environment, version and time of reading (seconds since the epoch) of what is served.
+        content_errors: errors in the content as it lies there now.
+        location: when the location database was built (seconds since the epoch), and whether the file that lies there
+            now is refused; None without one.
+    """
+
+    imports: tuple[int, float, int] | None
+    contents: Sequence[tuple[str, str, float | None]]
+    content_errors: int
+    location: tuple[float, bool] | None
+
+
+class Metrics:
+    """What this process has counted; under several processes prometheus_client adds them up in a shared folder.
+
+    Use `process_metrics`: a second one in a process would overwrite the counts of the first in that folder.
+    Every method may be called by any thread.
+    """
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "ninetailed_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "ninetailed_request_duration_seconds",
+            "Time to answer a request, once its head was read.",
+            ["route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "ninetailed_errors",
+            "Requests refused, by reason: ProfileOverload and RateLimited are 429, StoreUnavailable 503.",
+            ["error"],
+            registry=registry,
+        )
+        self._applied = Counter(
+            "ninetailed_events_applied",
+            "Events applied to profiles; environment only where the option environments is set.",
+            ["type", "environment"],
+            registry=registry,
+        )
+        self._repeated = Counter(
+            "ninetailed_events_repeated", "Events left out as they had been applied before.", registry=registry
+        )
+        self._evaluations = Counter(
+            "ninetailed_evaluations", "Decisions about a visitor's audiences and variants.", registry=registry
+        )
+        self._conflicts = Counter(
+            "ninetailed_store_conflicts",
+            "Updates computed again, as another writer of the profile was faster.",
+            registry=registry,
+        )
+        self._workers = Gauge(
+            "ninetailed_workers", "Processes that serve.", multiprocess_mode="livesum", registry=registry
+        )
+        self._workers.set(1)
+        # Finding the series of some labels costs more than counting; there is one for each known route and status.
+        self._answered: dict[tuple[str, str, object], tuple[Any, Any]] = {}
+        self._typed: dict[tuple[str, str], Any] = {}
+
+    def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
+        """A request was answered; ``route`` is a template, never a path; ``status`` begins with its number.
+
+        ``error`` is the class of the error that the answer tells, if it does.
+        """
+        found = self._answered.get((method, route, status))
+        if found is None:
+            found = self._requests.labels(method, route, str(status)[:3]), self._seconds.labels(route)
+            self._answered[method, route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+        if error is not None:
+            self._errors.labels(error).inc()
+
+    def stored(self, types: Sequence[str], environment: str, repeated: int) -> None:
+        """Events were stored for one profile."""
+        for type in types:
+            found = self._typed.get((type, environment))
+            if found is None:
+                found = self._typed[type, environment] = self._applied.labels(type, environment)
+            found.inc()
+        if repeated:
+            self._repeated.inc(repeated)
+
+    def evaluated(self) -> None:
+        """Audiences and variants were decided once."""
+        self._evaluations.inc()
+
+    def conflicts(self, number: int) -> None:
+        """So many folds ran again."""
+        self._conflicts.inc(number)
+
+    def exposition(self, state: State) -> tuple[str, bytes]:
+        """Content type and text of a scrape: what all processes counted, and what is true now."""
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        registry = self._registry
+        if FOLDER in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return CONTENT_TYPE_LATEST, generate_latest(registry) + generate_latest(_Now(state))
+
+
+@cache
+def process_metrics() -> Metrics:
+    """The one of this process, made when first asked for."""
+    return Metrics()
+
+
+class _Now:
+    """The families that are read at the moment of a scrape, not counted."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import InfoMetricFamily
+
+        build = InfoMetricFamily("ninetailed_build", "Version of this software and of Python.")
+        build.add_metric([], {"version": __version__, "python": sys.version.split()[0]})
+        yield build
+        yield from self._imports()
+        yield from self._content()
+        yield from self._location()
+        yield from _processes()
+
+    def _imports(self) -> Iterator[Metric]:
+        if (imports := self._state.imports) is None:
+            return
+        waiting, oldest, aside = imports
+        yield _gauge("ninetailed_import_queue_batches", "Batches that wait to be applied.", waiting)
+        yield _gauge("ninetailed_import_queue_oldest_seconds", "How long the first of them has waited.", oldest)
+        yield _gauge("ninetailed_import_aside_batches", "Batches that could not be applied.", aside)
+
+    def _content(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+
+        info = InfoMetricFamily("ninetailed_content", "The content served, by environment.", labels=["environment"])
+        loaded = GaugeMetricFamily(
+            "ninetailed_content_loaded_timestamp_seconds", "When it was read.", labels=["environment"]
+        )
+        for environment, version, at in self._state.contents:
+            info.add_metric([environment], {"version": version})
+            if at is not None:
+                loaded.add_metric([environment], at)
+        yield info
+        yield loaded
+        yield _gauge(
+            "ninetailed_content_errors",
+            "Errors in the content as it lies there now; above 0 an older version is served.",
+            self._state.content_errors,
+        )
+
+    def _location(self) -> Iterator[Metric]:
+        if (location := self._state.location) is None:
+            return
+        built, refused = location
+        yield _gauge(
+            "ninetailed_location_database_build_timestamp_seconds", "When the database served was built.", built
+        )
+        yield _gauge(
+            "ninetailed_location_database_refused",
+            "1 while the file that lies there cannot be used and an older version is served.",
+            int(refused),
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _processes() -> Iterator[Metric]:
+    """What prometheus_client tells of a process, for each one that serves."""
+    from prometheus_client import CollectorRegistry, ProcessCollector
+    from prometheus_client.metrics_core import Metric
+
+    pids = [os.getpid()]
+    if FOLDER in os.environ:  # a worker has such a file from its start; it goes when the worker does
+        files = Path(os.environ[FOLDER]).glob("gauge_livesum_*.db")
+        pids = sorted(int(file.stem.rpartition("_")[2]) for file in files)
+    merged: dict[str, Metric] = {}
+    for pid in pids:
+        collector = ProcessCollector(pid=lambda pid=pid: pid, registry=CollectorRegistry())  # type: ignore[misc]
+        for family in collector.collect():
+            into = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                into.add_sample(sample.name, {**sample.labels, "pid": str(pid)}, sample.value)
+    yield from merged.values()
+
+
+# The folder in which the workers of `serve` count together.
+
+
+@contextlib.contextmanager
+def counting_together() -> Iterator[None]:
+    """For the process that starts workers, before prometheus_client is imported: a folder of their own, empty.
+
+    In memory where there is such a place, as counts are written with each request. It goes when the block ends; what a
+    killed server left is removed by the next one. A folder that the operator names by the variable is emptied instead.
+    """
+    if named := os.environ.get(FOLDER):
+        folder = Path(named)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.db"):
+            file.unlink()
+        yield
+        return
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() and os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    _remove_abandoned(parent)
+    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    lock = os.open(made, os.O_RDONLY)  # inherited by the workers: held until the last of them is gone
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    owner = os.getpid()
+    os.environ[FOLDER] = str(made)
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def worker_ended(pid: int) -> None:
+    """For the process that started it: a worker is gone, what it counted stays."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < 60:  # its owner may be about to lock it
+                continue
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)

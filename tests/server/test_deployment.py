@@ -1,0 +1,174 @@
+"""The examples for operators: the systemd unit, nginx before the service, and what docs/operation.md says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving, wait_until
+
+from ninetailed_wsgi.server import configuration
+from ninetailed_wsgi.settings import OPTIONS, Settings
+from ninetailed_wsgi.store.base import Key
+from ninetailed_wsgi.store.disk import DiskStore
+
+UNIT = ROOT / "examples" / "deploy" / "ninetailed-wsgi.service"
+NGINX = ROOT / "examples" / "deploy" / "nginx.conf"
+OPERATION = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
+
+
+def installed(program: str) -> str | None:
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+
+
+# systemd
+
+
+@pytest.mark.skipif(installed("systemd-analyze") is None, reason="systemd-analyze is not installed (Debian: systemd)")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/ninetailed/bin/ninetailed-wsgi", sys.executable))
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert UNIT.name not in ran.stderr, ran.stderr
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_systemd_waits_longer_than_a_stop_takes() -> None:
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    assert int(seconds) > configuration(Settings())["graceful_timeout"]
+
+
+def test_the_unit_and_the_page_name_options_that_exist() -> None:
+    variables = {option.variable for option in OPTIONS}
+    assert set(re.findall(r"NINETAILED_[A-Z_]+(?==)", UNIT.read_text())) <= variables
+    flags = set(re.findall(r"`(--[a-z-]+)", OPERATION))
+    assert flags
+    assert flags <= {option.flag for option in OPTIONS}
+
+
+# nginx
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, socket.socket]]:
+    """The service as systemd would start it, trusting a proxy on this machine."""
+    folder = tmp_path_factory.mktemp("deployed")
+    options = ["--trusted-proxies", "127.0.0.1", "--geoip-database", str(GEO), "--metrics", "--explain"]
+    options += ["--store-shards", "2"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, pytest.MonkeyPatch.context() as patch:
+        told.bind(str(folder / "notify"))
+        told.settimeout(30)
+        patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+        with serving(folder, *options) as server:
+            yield server, told
+
+
+def test_systemd_is_told_when_the_service_listens(served: tuple[Server, socket.socket]) -> None:
+    assert b"READY=1" in served[1].recv(4096)
+
+
+@pytest.fixture(scope="module")
+def proxy(served: tuple[Server, socket.socket], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if (nginx := installed("nginx")) is None:
+        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
+    folder = tmp_path_factory.mktemp("nginx")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    example = NGINX.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{served[0].port}")
+    example = example.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    temporary = "\n".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = folder / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    whole.write_text(
+        f"{user} daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary}\n{example}\n}}\n"
+    )
+    tested = subprocess.run(
+        [nginx, "-t", "-c", str(whole), "-p", str(folder)], capture_output=True, text=True, timeout=30
+    )
+    assert tested.returncode == 0, tested.stderr
+    assert "warn" not in tested.stderr
+    process = subprocess.Popen([nginx, "-c", str(whole), "-p", str(folder)], stdin=subprocess.DEVNULL)
+    try:
+        there = Server(process, port, folder / "error.log")
+        wait_until(lambda: listens(there), "nginx listens")
+        yield there
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def listens(server: Server) -> bool:
+    with contextlib.suppress(OSError):
+        return server.call("GET", "/").status == 404
+    return False
+
+
+def test_through_nginx_a_visitor_has_an_address_of_their_own_and_cannot_make_one_up(proxy: Server) -> None:
+    body = {"events": [page("first")], "options": {"features": ["location"]}}
+    claims = {"X-Forwarded-For": "192.0.2.7", "X-Force-IP": "192.0.2.7", "Forwarded": "for=192.0.2.7"}
+    answer = proxy.call("POST", PROFILES, body, claims)
+    assert answer.status == 200
+    assert answer.json()["data"]["profile"]["location"]["city"] == "Berlin"  # where 127.0.0.1 is, in the demo
+
+
+def test_nginx_passes_the_api_on_and_nothing_else(proxy: Server, served: tuple[Server, socket.socket]) -> None:
+    assert (
+        proxy.call("POST", f"{PROFILES}/a%2Fb%20c", {"events": [page("first")]}).json()["data"]["profile"]["id"]
+        == "a/b c"
+    )
+    assert proxy.call("POST", PROFILES, b"{").json()["error"] == {"code": "ERR_INVALID_DATA"}
+    assert proxy.call("OPTIONS", PROFILES).status == 204
+    assert proxy.call("GET", f"{PROFILES}/{'x' * 9000}").status == 404
+    for inside in ("/metrics", "/health/ready", "/openapi.json", f"{PROFILES}/a/explain", "/"):
+        answer = proxy.call("GET", inside)
+        assert (answer.status, answer.headers["content-type"]) == (404, "text/html")
+    assert served[0].call("GET", "/metrics").status == 200
+
+
+def test_nginx_refuses_what_is_too_large_and_too_much(proxy: Server) -> None:
+    assert proxy.call("POST", PROFILES, b"x" * ((1 << 20) + 1)).status == 413
+    statuses = [proxy.call("GET", PREFIX + "/nowhere").status for _ in range(250)]
+    assert 429 in statuses
+
+
+# What the page says
+
+
+def test_the_backup_of_the_page_is_whole_while_the_service_serves(
+    served: tuple[Server, socket.socket], tmp_path: Path
+) -> None:
+    server, _ = served
+    for number in range(10):
+        assert server.call("POST", f"{PROFILES}/kept-{number}", {"events": [page("first")]}).status == 200
+    (script,) = re.findall(r"```python\n(.*?)```", OPERATION, re.DOTALL)
+    source, copy = server.printed.parent / "data", tmp_path / "copy"
+    subprocess.run([sys.executable, "-c", script, str(source), str(copy)], check=True, timeout=60)
+    store = DiskStore(copy)
+    for number in range(10):
+        assert store.read(Key("acme", "main", f"kept-{number}")).document is not None
+    store.close()
+
+
+def test_the_page_names_every_metric(served: tuple[Server, socket.socket]) -> None:
+    text = served[0].call("GET", "/metrics").body.decode()
+    families = {name.removesuffix("_created") for name in re.findall(r"^# TYPE (ninetailed_\w+)", text, re.MULTILINE)}
+    named = OPERATION.replace("`..._oldest_seconds`", "`ninetailed_import_queue_oldest_seconds`")
+    assert len(families) > 15
+    assert [name for name in sorted(families) if f"`{name}`" not in named] == []
