@@ -23,11 +23,10 @@ from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnv
 from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.base import Document, Entry, Key, Queue, QueueState, Store, Write
 from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.overlay import Overlay
-from ninetailed_wsgi.store.queue import ImportQueue, QueueState
 
 Step = tuple[Key, Event]
 
@@ -99,7 +98,7 @@ class ExperienceService:
         store: Store,
         content: ContentSource,
         location: LocationDatabase | None = None,
-        queue: ImportQueue | None = None,
+        queue: Queue | None = None,
         environments: Collection[Environment] = (),
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
@@ -121,25 +120,13 @@ class ExperienceService:
         content = content_source(settings)
         content.load()
         content.follow()
-        store = DiskStore(
-            settings.data_dir,
-            shards=settings.store_shards,
-            synchronous=settings.sqlite_synchronous,
-            timeout=settings.store_timeout,
-            history_events=settings.history_events,
-            history_days=settings.history_days,
-        )
+        store, queue = open_store(settings)
         device_type("warm")  # the first one compiles every pattern, a tenth of a second that no visitor should wait
         return cls(
             store=store,
             content=content,
             location=LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
-            queue=ImportQueue(
-                settings.data_dir,
-                limit=settings.import_queue,
-                synchronous=settings.sqlite_synchronous,
-                timeout=settings.store_timeout,
-            ),
+            queue=queue,
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
         )
 
