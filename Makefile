@@ -2,6 +2,7 @@
 #
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
+#   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision; needs redis-server
 #   make lint    ruff, mypy, import-linter
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
 #   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
@@ -28,7 +29,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test lint fuzz fuzz-guided mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
+.PHONY: help serve test redis lint fuzz fuzz-guided mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -37,7 +38,10 @@ serve: .venv/installed
 	@exec $(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n auto -m 'not redis' $(PYTEST_OPTIONS)
+
+redis: .venv/installed-dev
+	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance $(PYTEST_OPTIONS)
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .

@@ -21,7 +21,7 @@ from ninetailed_wsgi.errors import InvalidData, NinetailedError, ProfileNotFound
 from ninetailed_wsgi.progress import Progress
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Document, Key
+from ninetailed_wsgi.store.base import Document, KeptStore, Key
 from ninetailed_wsgi.store.disk import DAY, DiskStore
 from ninetailed_wsgi.validation import read_json, schemas
 
@@ -289,7 +289,7 @@ def _lines(stream: BinaryIO, longest: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def export(
-    service: ExperienceService, store: DiskStore, where: Environment, console: Console, *, events: bool, output: str
+    service: ExperienceService, store: KeptStore, where: Environment, console: Console, *, events: bool, output: str
 ) -> None:
     """Write every profile of an environment as NDJSON, each as ``ExperienceService.record`` gives it.
 
@@ -385,7 +385,7 @@ def _exported(file: BinaryIO) -> set[str]:
     return ids
 
 
-def _watched(store: DiskStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
+def _watched(store: KeptStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
     """The stored documents, of an environment where one is named; the progress counts those of all."""
     total = max(store.count(), 1)
     for done, (key, document) in enumerate(store.documents(), start=1):
@@ -427,7 +427,7 @@ def _delete(service: ExperienceService, where: Environment, names: Iterable[str]
     return len(known)
 
 
-def expire(store: DiskStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
+def expire(store: KeptStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
     """Delete the profiles whose newest event is more than ``days`` days before ``now`` (ms); a dry run counts them."""
 
     def inactive(record: Document) -> bool:
@@ -466,7 +466,7 @@ class _Sums:
     newest: int | None = None
 
 
-def stats(store: DiskStore, where: Environment | None, console: Console) -> None:
+def stats(store: KeptStore, where: Environment | None, console: Console) -> None:
     """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
     found: dict[str, _Sums] = {f"{where.organization}/{where.environment}": _Sums()} if where else {}
     with console.progress("documents") as progress:
@@ -480,7 +480,7 @@ def stats(store: DiskStore, where: Environment | None, console: Console) -> None
             f"{name}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
             f"{sums.bytes:,} bytes, last active from {_day(sums.oldest)} to {_day(sums.newest)}\n"
         )
-    console.out.write(f"{sum(store.disk_usage()):,} bytes on disk\n")
+    console.out.write(f"{store.footprint()}\n")
 
 
 def _add(sums: _Sums, document: Document, events: int, size: int) -> None:

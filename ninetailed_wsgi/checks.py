@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ninetailed_wsgi.errors import NinetailedError, SettingsError
 from ninetailed_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.store.base import QueueState
 
 # The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
 
@@ -48,8 +51,8 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         now: the time that ages are counted to, aware; default: the present.
     """
     return [
-        check_data_folder(settings),
-        check_files(settings),
+        check_store(settings),
+        *([] if settings.store else [check_files(settings)]),
         check_environments(settings),
         check_location(settings, now=now),
         check_schemas(),
@@ -60,23 +63,46 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
 
 def check_start(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
     """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
+    store = _started_store(settings)
+    findings = [store, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+    if settings.store is None and store.status != "fail":
+        files = check_files(settings, rows=False)
+        if files.status == "fail":
+            findings.insert(1, replace(files, status="warn"))  # what lies in the other files is served
+    return findings
+
+
+def _started_store(settings: Settings) -> Finding:
     from ninetailed_wsgi.store.disk import DiskStore
 
+    if settings.store is not None:
+        return check_store(settings)
     try:
         DiskStore(settings.data_dir, shards=settings.store_shards)
     except SettingsError as error:
-        folder = _failed("data folder", error, "data_dir")
-    else:
-        folder = check_data_folder(settings)
-    findings = [folder, check_environments(settings), check_location(settings, now=now), check_content(settings)]
-    if folder.status != "fail" and (files := check_files(settings, rows=False)).status == "fail":
-        findings.insert(1, replace(files, status="warn"))  # what lies in the other files is served
-    return findings
+        return _failed("data folder", error, "data_dir")
+    return check_data_folder(settings)
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
     """Those that stop a start."""
     return [finding for finding in findings if finding.status == "fail"]
+
+
+def check_store(settings: Settings) -> Finding:
+    """Where profiles are kept, and whether they can be."""
+    if settings.store is None:
+        return check_data_folder(settings)
+    try:
+        from ninetailed_wsgi.store.redis_server import RedisServer
+
+        found = RedisServer(settings.store, timeout=settings.store_timeout).condition(look_only=True)
+    except NinetailedError as error:
+        return _failed("store", error, "store")
+    text = f"{settings.store} ({found.version}, {found.persistence})"
+    if found.warnings:
+        return Finding("warn", "store", f"{text}: {'; '.join(found.warnings)}")
+    return Finding("ok", "store", text)
 
 
 def check_data_folder(settings: Settings) -> Finding:
@@ -200,13 +226,23 @@ def check_imports(settings: Settings) -> Finding:
     from ninetailed_wsgi.store.queue import ImportQueue
 
     try:
-        state = ImportQueue(settings.data_dir, limit=settings.import_queue).state()
+        state = _redis_queue(settings) if settings.store else ImportQueue(settings.data_dir).state()
     except NinetailedError as error:
         return Finding("warn", "imports", str(error))
     text = f"{state.waiting} of at most {settings.import_queue} waiting"
     if state.waiting:
         text += f", the oldest for {state.oldest:.0f} s"
     return Finding("warn" if state.aside else "ok", "imports", f"{text}, {state.aside} put aside")
+
+
+def _redis_queue(settings: Settings) -> QueueState:
+    from ninetailed_wsgi.store.redis_queue import RedisQueue
+    from ninetailed_wsgi.store.redis_server import RedisServer
+
+    assert settings.store is not None
+    server = RedisServer(settings.store, timeout=settings.store_timeout)
+    server.condition(look_only=True)
+    return RedisQueue(server).state()
 
 
 def _failed(subject: str, error: NinetailedError, option: str) -> Finding:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import check_all, check_start, failures
@@ -22,7 +22,7 @@ from ninetailed_wsgi.settings import OPTIONS, Settings
 if TYPE_CHECKING:
     from ninetailed_wsgi.bulk import Console
     from ninetailed_wsgi.service import Environment, ExperienceService
-    from ninetailed_wsgi.store.disk import DiskStore
+    from ninetailed_wsgi.store.base import KeptStore
 
 WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
 INTERRUPTED = 130  # as shells say of a command that Ctrl-C ended
@@ -104,10 +104,8 @@ def _explain(given: argparse.Namespace) -> int:
             raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
         from ninetailed_wsgi import explanation  # only this command needs the service
         from ninetailed_wsgi.service import ExperienceService
-        from ninetailed_wsgi.store.folder import examine
 
-        if not settings.data_dir.exists() or examine(settings.data_dir) is None:  # which the service would make
-            raise SettingsError([f"data_dir: no profiles are stored in {settings.data_dir.absolute()} (--data-dir)"])
+        _refuse_nothing_stored(settings)
         service = ExperienceService.from_settings(settings)
         explained = service.explain(service.environment(organization, environment), given.profile)
     except SettingsError as error:
@@ -177,8 +175,12 @@ def _stats(given: argparse.Namespace, work: _Bulk) -> None:
 
 def _compact(given: argparse.Namespace, work: _Bulk) -> None:
     from ninetailed_wsgi import bulk
+    from ninetailed_wsgi.store.disk import DiskStore
 
-    bulk.compact(work.store, work.console)
+    if isinstance(work.store, DiskStore):
+        bulk.compact(work.store, work.console)
+    else:
+        work.console.out.write("nothing to compact: Redis gives free space back by itself\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class _Bulk:
 
     settings: Settings
     service: ExperienceService
-    store: DiskStore
+    store: KeptStore
     console: Console
 
     def where(self, given: argparse.Namespace) -> Environment:
@@ -214,18 +216,15 @@ def _bulk(
     def command(given: argparse.Namespace) -> int:
         from ninetailed_wsgi.bulk import Console
         from ninetailed_wsgi.service import ExperienceService
-        from ninetailed_wsgi.store.disk import DiskStore
-        from ninetailed_wsgi.store.folder import examine
 
         try:
             settings = replace(_settings(given), geoip_database=None)
             settings = settings if decides else replace(settings, content=None)
-            folder = settings.data_dir
-            if not new_folder and (not folder.exists() or examine(folder) is None):
-                raise SettingsError([f"data_dir: no profiles are stored in {folder.absolute()} (--data-dir)"])
+            if not new_folder:
+                _refuse_nothing_stored(settings)
             service = ExperienceService.from_settings(settings)
-            assert isinstance(service.store, DiskStore)
-            done = run(given, _Bulk(settings, service, service.store, Console(sys.stdout, sys.stderr)))
+            store = cast("KeptStore", service.store)  # `from_settings` makes no other
+            done = run(given, _Bulk(settings, service, store, Console(sys.stdout, sys.stderr)))
             sys.stdout.flush()
         except SettingsError as error:
             return _refuse(error.problems)
@@ -243,6 +242,15 @@ def _bulk(
         return 1 if done is False else 0
 
     return command
+
+
+def _refuse_nothing_stored(settings: Settings) -> None:
+    """A command that reads is not to make the data folder that it was wrongly told."""
+    from ninetailed_wsgi.store.folder import examine
+
+    folder = settings.data_dir
+    if settings.store is None and (not folder.exists() or examine(folder) is None):
+        raise SettingsError([f"data_dir: no profiles are stored in {folder.absolute()} (--data-dir)"])
 
 
 _WHERE = {"where": ("ORG/ENV", "organization and environment")}

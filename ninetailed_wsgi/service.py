@@ -25,11 +25,10 @@ from ninetailed_wsgi.location import LocationDatabase
 from ninetailed_wsgi.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import erasure, identity
-from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.base import Document, Entry, Key, Queue, QueueState, Store, Write
 from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.overlay import Overlay
-from ninetailed_wsgi.store.queue import ImportQueue, QueueState
 from ninetailed_wsgi.turns import Turns
 
 Step = tuple[Key, Event]
@@ -107,7 +106,7 @@ class ExperienceService:
         store: Store,
         content: ContentSource,
         location: LocationDatabase | None = None,
-        queue: ImportQueue | None = None,
+        queue: Queue | None = None,
         environments: Collection[Environment] = (),
         max_traits_bytes: int = profile.TRAITS_BYTES,
         metrics: Metrics | None = None,
@@ -135,25 +134,13 @@ class ExperienceService:
         content = content_source(settings)
         content.load()
         content.follow()
-        store = DiskStore(
-            settings.data_dir,
-            shards=settings.store_shards,
-            synchronous=settings.sqlite_synchronous,
-            timeout=settings.store_timeout,
-            history_events=settings.history_events,
-            history_days=settings.history_days,
-        )
+        store, queue = open_store(settings)
         device_type("warm")  # the first one compiles every pattern, a tenth of a second that no visitor should wait
         return cls(
             store=store,
             content=content,
             location=LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
-            queue=ImportQueue(
-                settings.data_dir,
-                limit=settings.import_queue,
-                synchronous=settings.sqlite_synchronous,
-                timeout=settings.store_timeout,
-            ),
+            queue=queue,
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
             metrics=process_metrics() if settings.metrics else None,

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.redis_url import RedisUrl
 
 PREFIX = "NINETAILED_"
 UNIX_SOCKET = "unix"
@@ -157,6 +158,12 @@ def _content(given: object) -> Path | str | None:
     return given
 
 
+def _redis(given: object) -> RedisUrl | None:
+    if given is None or given == "":
+        return None
+    return given if isinstance(given, RedisUrl) else RedisUrl.parse(str(given))
+
+
 def _text_or_none(given: object) -> str | None:
     if given is None or given == "":
         return None
@@ -249,6 +256,13 @@ class Settings:
     data_dir: Path = _option(
         Path("ninetailed-data"), _folder, "DIR", "Folder of all stored data; made when missing, for its owner only."
     )
+    store: RedisUrl | None = _option(
+        None,
+        _redis,
+        "URL",
+        "Redis or Valkey that keeps the profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
+        "`redis+sentinel://`, `redis+cluster://`; see docs/redis.md.",
+    )
     content: Path | str | None = _option(
         None,
         _content,
@@ -300,6 +314,9 @@ class Settings:
         "Database files that profiles are spread over; writers of different files never wait for each other.",
     )
     store_timeout: float = _option(5.0, _seconds, "SECONDS", "How long a writer waits for its turn before it gives up.")
+    store_wait_replicas: int = _option(
+        0, _whole(0, 16), "N", "Replicas of Redis that must have a write before it is answered."
+    )
     import_queue: int = _option(
         10_000,
         _whole(1, 1_000_000),
@@ -342,7 +359,8 @@ class Settings:
             try:
                 object.__setattr__(self, each.name, each.read(given))  # frozen for everybody else
             except ValueError as error:
-                problems.append(f"{each.spellings}: found {_shown(given)}, expected {error}")
+                shown = _without_credentials(given) if each.name == "store" else _shown(given)
+                problems.append(f"{each.spellings}: found {shown}, expected {error}")
         if problems:
             raise SettingsError(problems)
 
@@ -450,6 +468,12 @@ def _shown(given: object) -> str:
         given = masked(given)
     text = repr(str(given)) if isinstance(given, os.PathLike) else repr(given)
     return text if len(text) <= 200 else text[:200] + "..."
+
+
+def _without_credentials(given: object) -> str:
+    """Of an address that cannot be read, nothing that may be a password."""
+    scheme, separator, _ = str(given).partition("://")
+    return repr(scheme[:40] + "://...") if separator and "@" not in scheme else "no address"
 
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:

@@ -7,7 +7,79 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import START, Api, Server
+import redis_servers
+from support import START, Api, Clock, Server
+
+from ninetailed_wsgi.redis_url import RedisUrl
+from ninetailed_wsgi.store.redis import RedisStore
+from ninetailed_wsgi.store.redis_server import RedisServer
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a Redis where there is none."""
+    if redis_servers.PROGRAM is None:
+        config.hook.pytest_deselected(items=[item for item in items if _needs_redis(item)])
+        items[:] = [item for item in items if not _needs_redis(item)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if redis_servers.PROGRAM is None:
+        terminalreporter.write_line(redis_servers.LEFT_OUT)
+
+
+def _needs_redis(item: pytest.Item) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "redis_program" in getattr(item, "fixturenames", ()) or any(
+        kind in ("redis", "overlay on redis") for kind in parameters
+    )
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> None:
+    """Marks what needs a Redis on this machine."""
+
+
+@pytest.fixture
+def own_redis(redis_program: None) -> Iterator[redis_servers.Redis]:
+    """A server that a test may kill; it keeps each write on its disk before it answers."""
+    with redis_servers.running("--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_program: None) -> Iterator[redis_servers.Redis]:
+    """A Redis for many tests, each of which begins with it empty; it keeps nothing on its disk."""
+    with redis_servers.running() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: redis_servers.Redis) -> RedisUrl:
+    """The address of an empty store."""
+    redis_server.client.flushall()
+    return redis_server.url()
+
+
+@pytest.fixture(scope="session")
+def make_redis_store(redis_server: redis_servers.Redis) -> Callable[[Clock], RedisStore]:
+    """Makes an empty store."""
+
+    def make(clock: Clock) -> RedisStore:
+        redis_server.client.flushall()
+        return RedisStore(RedisServer(redis_server.url()), clock=clock)
+
+    return make
+
+
+@pytest.fixture(scope="module", params=["disk", "redis"])
+def cases_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the conformance cases, with a store of each kind."""
+    clock, store = Clock(), None
+    if request.param == "redis":
+        store = request.getfixturevalue("make_redis_store")(clock)
+    made = Server(tmp_path_factory.mktemp("cases"), clock=clock, store=store)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -214,3 +214,58 @@ def test_the_environment_of_the_process_is_read_by_default(monkeypatch: pytest.M
         monkeypatch.delenv(name)
     monkeypatch.setenv("NINETAILED_WORKERS", "7")
     assert Settings.from_env().workers == 7
+
+
+# Redis
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("redis://127.0.0.1", "redis://127.0.0.1:6379/0"),
+        ("redis://127.0.0.1:7000/3", "redis://127.0.0.1:7000/3"),
+        ("rediss://user:p%40ss@cache.example:7000/", "rediss://cache.example:7000/0"),
+        ("redis://:pass@[::1]:7000/0", "redis://[::1]:7000/0"),
+        ("redis+sentinel://a:1,b/profiles", "redis+sentinel://a:1,b:26379/profiles/0"),
+        ("rediss+sentinel://a:1/profiles/2", "rediss+sentinel://a:1/profiles/2"),
+        ("redis+cluster://:pass@a:1,b:2,c", "redis+cluster://a:1,b:2,c:6379"),
+    ],
+)
+def test_an_address_of_redis_is_read_and_shown_without_its_password(given: str, read: str) -> None:
+    settings = Settings(store=given)  # type: ignore[arg-type]
+    assert str(settings.store) == read
+    assert "pass" not in repr(settings).replace("profiles", "")
+    assert Settings(store=settings.store).store == settings.store
+
+
+def test_user_and_password_may_hold_any_character() -> None:
+    url = Settings(store="redis://us%3Aer:p%40s%2Fs@h").store  # type: ignore[arg-type]
+    assert url is not None
+    assert (url.username, url.password) == ("us:er", "p@s/s")
+
+
+def test_no_store_means_the_data_folder() -> None:
+    assert Settings(store="").store is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("redis:s3cret@host", "redis://HOST:PORT/DB"),
+        ("http://s3cret@host", "redis://HOST:PORT/DB"),
+        ("redis://:s3cret/4@host", "redis://HOST:PORT/DB"),
+        ("redis://:s3cret@host:0", "hosts such as"),
+        ("redis://:s3cret@host:65536", "hosts such as"),
+        ("redis://:s3cret@a,b", "several are redis+sentinel:// or redis+cluster://"),
+        ("redis://:s3cret@host/zero", "the number of a database"),
+        ("redis+sentinel://:s3cret@host", "the name of the service"),
+        ("redis+cluster://:s3cret@host/1", "a Cluster has one database"),
+        ("redis+sentinal://:s3cret@host", "redis://HOST:PORT/DB"),
+        ("s3cret", "redis://HOST:PORT/DB"),
+    ],
+)
+def test_a_wrong_address_of_redis_is_refused_without_showing_a_password(given: str, expected: str) -> None:
+    (problem,) = problems_of(store=given)
+    assert problem.startswith("store (--store, NINETAILED_STORE): found ")
+    assert expected in problem
+    assert "s3cret" not in problem

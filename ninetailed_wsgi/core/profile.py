@@ -56,7 +56,7 @@ def new_record(profile_id: str) -> Record:
 
 def has_seen(record: Record, event: Event) -> bool:
     """Whether this event, or another one of its message id, was already applied to the profile."""
-    if event.imported and _imported(record, event.imported[0]) >> event.imported[1] & 1:
+    if event.imported and _was_imported(record, *event.imported):
         return True
     seen: str = record["seen"]
     index = seen.find(event.key)
@@ -135,6 +135,16 @@ def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
         dropped.add(alias)
         surplus -= len(orjson.dumps(alias)) + 1
     return [alias for alias in aliases if alias not in dropped]
+
+
+def _was_imported(record: Record, batch: int, index: int) -> bool:
+    """Whether the profile has had an event of an imported batch.
+
+    Batches are applied one after the other, in the order of their numbers. So one that comes after a later one had an
+    event here was done before: whoever applies it has slept while others took over.
+    """
+    last: int = record.get("import", (0,))[0]
+    return batch < last or bool(_imported(record, batch) >> index & 1)
 
 
 def _imported(record: Record, batch: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 Document = dict[str, Any]
@@ -76,6 +77,130 @@ class Store(Protocol):
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when the store cannot serve."""
+
+    def close(self) -> None:
+        """Give back what this process holds open."""
+
+
+class Stored(NamedTuple):
+    """Everything that is stored for one key, as it moves from one store to another.
+
+    Attributes:
+        key, document: as ever.
+        next_ordinal: the ordinal that the next event gets; those of ``history`` end before it.
+        history: every event that is kept, oldest first, without a gap.
+    """
+
+    key: Key
+    document: Document
+    next_ordinal: int
+    history: list[HistoryEvent]
+
+
+class KeptStore(Store, Protocol):
+    """A store that keeps what it is given, with what the commands need of all of it."""
+
+    def count(self) -> int:
+        """How many documents there are, pointers included."""
+
+    def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
+        """Every document, with the number of events kept of it and the bytes of both, in no order."""
+
+    def footprint(self) -> str:
+        """How much room the store takes, and where, in a few words."""
+
+    def dump(self) -> Iterator[Stored]:
+        """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
+
+    def load(self, stored: Sequence[Stored]) -> None:
+        """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
+
+
+class Head(NamedTuple):
+    """The batch that is to be applied next.
+
+    Attributes:
+        number: its place in the order; no other batch ever has it.
+        batch: what was put.
+        tries: how often it failed, or was begun by a process that died.
+        tried: when the last of these was begun (ms).
+    """
+
+    number: int
+    batch: bytes
+    tries: int
+    tried: int
+
+
+class QueueState(NamedTuple):
+    """What waits.
+
+    Attributes:
+        waiting: batches to be applied.
+        oldest: seconds that the first of them has waited; 0 without any.
+        aside: batches that could not be applied.
+    """
+
+    waiting: int
+    oldest: float
+    aside: int
+
+
+class Queue(Protocol):
+    """Batches that were accepted and wait to be applied, in the order they came, by one thread of all at a time.
+
+    Attributes:
+        locked: descriptors that are open while `alone` is entered, if any; a forked child has to close its copies.
+
+    Every method raises :class:`~ninetailed_wsgi.errors.StoreUnavailable` when the queue cannot serve.
+    """
+
+    locked: set[int]
+
+    def put(self, batch: bytes) -> None:
+        """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
+
+    def empty(self) -> bool:
+        """Whether nothing waits; asked twice a second by every process."""
+
+    def head(self) -> Head | None:
+        """The first batch that waits; None when there is none."""
+
+    def begin(self, head: Head) -> None:
+        """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""
+
+    def failed(self, head: Head) -> None:
+        """Count a try that ended with an error."""
+
+    def again(self, head: Head) -> None:
+        """Take the last try back: it was not the batch that failed."""
+
+    def done(self, number: int) -> None:
+        """The batch was applied."""
+
+    def set_aside(self, head: Head, reason: str) -> None:
+        """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
+
+    def aside(self) -> dict[int, dict[str, Any]]:
+        """What was put aside, by number."""
+
+    def state(self) -> QueueState:
+        """How much waits, and how long; reads only."""
+
+    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
+        """The batches that wait, then those put aside where these are asked for too."""
+
+    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+        """Replace each batch, waiting or aside, by what ``change`` makes of it; None: by nothing.
+
+        To be called inside `alone`, so that none is being applied. Repeatable.
+        """
+
+    def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
+        """Whether nobody else of any process is in such a block; the death of a process ends its block.
+
+        Who waits, for the queue's timeout at most, comes next: others do not enter any more.
+        """
 
     def close(self) -> None:
         """Give back what this process holds open."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.logs import stack
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.base import Queue
 
 MAX_TRIES = 5
 """How often a batch may fail."""
@@ -38,7 +38,7 @@ class Consumer:
     find in the queue. The thread ends when nobody holds the consumer any more.
     """
 
-    def __init__(self, queue: ImportQueue, apply: Callable[[int, bytes], None]) -> None:
+    def __init__(self, queue: Queue, apply: Callable[[int, bytes], None]) -> None:
         self._queue = queue
         self._apply = apply
         self._waits_for = ""
@@ -81,7 +81,7 @@ class Consumer:
     def _step(self) -> bool | None:
         """Apply the first batch; None when there may be another one, else what `drain` answers."""
         try:
-            if self._queue.head() is None:
+            if self._queue.empty():
                 return True
             with self._queue.alone() as alone:
                 return self._apply_head() if alone else False

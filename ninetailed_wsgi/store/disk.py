@@ -16,7 +16,6 @@ inside a transaction, where nobody else writes.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import threading
@@ -30,8 +29,9 @@ import orjson
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store import upkeep
-from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key
+from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Stored
 from ninetailed_wsgi.store.folder import Watch, check_file, file_identity, made_files, prepare
+from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
 from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
 DAY = 24 * 60 * 60 * 1000
@@ -129,7 +129,7 @@ class DiskStore:
     # What the protocol of base.py asks for; its docstrings say what each does.
 
     def read(self, key: Key) -> Entry:
-        digest = _digest(key)
+        digest = digest_of(key)
         with self._serving(digest[0]) as rows:
             document, kept = _read_row(rows.fetch(_DOCUMENT + digest))
         return Entry(document, kept.next, lambda: self._read_history(digest))
@@ -137,7 +137,7 @@ class DiskStore:
     def update(self, keys: Sequence[Key], fold: Fold) -> None:
         by_shard: dict[int, list[tuple[Key, bytes]]] = {}
         for key in keys:
-            digest = _digest(key)
+            digest = digest_of(key)
             by_shard.setdefault(digest[0] % len(self._shards), []).append((key, digest))
         for shard, group in by_shard.items():
             self._update_shard(shard, group, fold)
@@ -197,6 +197,46 @@ class DiskStore:
                     min(kept.next - kept.first, self._history_events),
                     len(value) + history,
                 )
+
+    def footprint(self) -> str:
+        """How much room the store takes, and where, in a few words."""
+        return f"{sum(self.disk_usage()):,} bytes on disk"
+
+    def dump(self) -> Iterator[Stored]:
+        """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
+        for shard in range(len(self._shards)):
+            for row_key, _ in self._stored_documents(shard):
+                with self._serving(shard) as rows, rows.turn:
+                    rows.run("BEGIN")  # what is read until the end is of one moment
+                    try:
+                        if (row := rows.fetch(row_key)) is None:
+                            continue
+                        document, kept = _read_row(row)
+                        history = self._kept_events(rows, row_key[len(_DOCUMENT) :], kept)
+                    finally:
+                        rows.run("ROLLBACK")
+                yield Stored(_key_of(row), document or {}, kept.next, history)
+
+    def load(self, stored: Sequence[Stored]) -> None:
+        """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
+        for key, document, next_ordinal, history in stored:
+            digest = digest_of(key)
+            with self._serving(digest[0]) as rows, rows.transaction():
+                version, row = rows.read(_DOCUMENT + digest)
+                writes, first = _Writes(rows), next_ordinal - len(history)
+                self._drop_history(writes, digest, _read_row(row)[1])
+                kept = self._append(writes, digest, _Kept(first, first, 0, 0, []), history)
+                value = _row(key, row, document, kept)
+                self._write(rows, _Update(_DOCUMENT + digest, version, value, writes.pending))
+
+    def _kept_events(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEvent]:
+        events: list[Any] = []
+        while len(events) < kept.next - len(kept.recent) - kept.first:
+            row = _load(rows.fetch(_row_key(digest, kept.first + len(events))))
+            if not row:
+                raise StoreUnavailable("the store holds a profile whose history is damaged")
+            events += row
+        return [(at, orjson.dumps(event)) for at, event in [*events, *map(_load, kept.recent)]]
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
@@ -420,21 +460,11 @@ class DiskStore:
         self._pid = os.getpid()
 
 
-def _digest(key: Key) -> bytes:
-    """Sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same."""
-    organization, environment, name = key
-    text = f"{len(organization)}:{organization}{len(environment)}:{environment}{name}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _text(part: str) -> str:
-    """Part of a key as JSON can hold it: one character for each byte of its UTF-8, as lone surrogates are no JSON."""
-    return part.encode("utf-8", "surrogatepass").decode("latin-1")
-
-
 def _key_of(row: bytes) -> Key:
-    texts: list[str] = _load(row[: row.find(b"\n")])
-    return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
+    try:
+        return key_of(row[: row.find(b"\n")])
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
 
 
 def _row_key(digest: bytes, ordinal: int) -> bytes:
@@ -442,7 +472,7 @@ def _row_key(digest: bytes, ordinal: int) -> bytes:
 
 
 def _row(key: Key, before: bytes | None, document: Document, kept: _Kept) -> bytes:
-    name = orjson.dumps(list(map(_text, key))) if before is None else before[: before.find(b"\n")]
+    name = name_of(key) if before is None else before[: before.find(b"\n")]
     return b"\n".join((name, b"[%d,%d,%d,%d]" % kept[:4], orjson.dumps(document), *kept.recent))
 
 

@@ -16,11 +16,10 @@ import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Key, Store
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.base import Key, Queue, Store
 
 
-def erase(store: Store, queue: ImportQueue | None, keys: Sequence[Key], known: set[str]) -> None:
+def erase(store: Store, queue: Queue | None, keys: Sequence[Key], known: set[str]) -> None:
     """Delete the visitors with these ids or aliases, all of one environment; those that led to one come to ``known``.
 
     Raises:
@@ -38,7 +37,7 @@ def erase(store: Store, queue: ImportQueue | None, keys: Sequence[Key], known: s
         _delete(store, [keys[0]._replace(name=name) for name in names], set())
 
 
-def imported(queue: ImportQueue, environment: Key, names: Collection[str]) -> list[dict[str, Any]]:
+def imported(queue: Queue, environment: Key, names: Collection[str]) -> list[dict[str, Any]]:
     """The events of a visitor, known by these names, that wait to be applied or were put aside."""
     found = []
     for batch in queue.batches(aside=True):
@@ -52,7 +51,7 @@ def _delete(store: Store, keys: Sequence[Key], known: set[str]) -> None:
             known.add(key.name)
 
 
-def _known_as(store: Store, queue: ImportQueue, keys: Sequence[Key]) -> set[str]:
+def _known_as(store: Store, queue: Queue, keys: Sequence[Key]) -> set[str]:
     """Every name of the visitors: as stored, and as identify events that wait will have it."""
     linked: dict[str, set[str]] = {}
     for batch in queue.batches():
@@ -78,7 +77,7 @@ def _links(events: Sequence[dict[str, Any] | None]) -> Iterator[tuple[str, str]]
             yield event["anonymousId"], event["userId"]
 
 
-def _take_out(queue: ImportQueue, environment: Key, names: set[str]) -> set[str]:
+def _take_out(queue: Queue, environment: Key, names: set[str]) -> set[str]:
     """Take the events of these names out of every batch; the names that there were events of."""
     met: set[str] = set()
 

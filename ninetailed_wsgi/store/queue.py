@@ -14,14 +14,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.base import Head, QueueState
 from ninetailed_wsgi.store.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
@@ -36,37 +36,6 @@ _PUSH = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
     f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
 )
-
-
-class Head(NamedTuple):
-    """The batch that is to be applied next.
-
-    Attributes:
-        number: its place in the order; no other batch ever has it.
-        batch: what was put.
-        tries: how often it failed, or was begun by a process that died.
-        tried: when the last of these was begun (ms).
-    """
-
-    number: int
-    batch: bytes
-    tries: int
-    tried: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What waits.
-
-    Attributes:
-        waiting: batches to be applied.
-        oldest: seconds that the first of them has waited; 0 without any.
-        aside: batches that could not be applied.
-    """
-
-    waiting: int
-    oldest: float
-    aside: int
 
 
 class ImportQueue:
@@ -117,6 +86,10 @@ class ImportQueue:
             number = max(int(rows.fetch(_LAST) or 0) + 1, now * 1000)
             rows.put(_LAST, b"%d" % number)
             rows.run(_PUSH, (number, now / 1000, now / 1000, batch))
+
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self.head() is None
 
     def head(self) -> Head | None:
         """The first batch that waits; None when there is none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,20 +16,13 @@ AREAS = ("sessions", "identity", "location", "events")
 CASES = load_cases(*AREAS)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("cases"))
-    yield server
-    server.close()
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_case_is_answered_as_expected(server: Server, case: dict[str, Any]) -> None:
-    api = server.environment()
+def test_case_is_answered_as_expected(cases_server: Server, case: dict[str, Any]) -> None:
+    api = cases_server.environment()
     answers: list[Any] = []
     for number, step in enumerate(case["steps"]):
         request, expected = step["request"], step["expect"]
-        server.clock.is_at(step["at"])
+        cases_server.clock.is_at(step["at"])
         options = {name: request[name] for name in ("headers",) if name in request}
         if "body" in request:
             answer = api.send(request["path"], request["body"], params=request.get("query"), **options)

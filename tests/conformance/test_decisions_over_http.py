@@ -11,7 +11,7 @@ from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from support import Server
+from support import Clock, Server
 
 from .cases import load_cases
 
@@ -52,14 +52,17 @@ class Client:
         return data
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+@pytest.fixture(scope="module", params=["disk", pytest.param("redis", marks=pytest.mark.redis)])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("decisions")
     environments = folder / "content" / "cases"
     environments.mkdir(parents=True)
     for case in CASES:
         (environments / f"{case['id']}.json").write_text(json.dumps(case["content"]))
-    server = Server(folder, content=folder / "content", geo=None)
+    clock, store = Clock(), None
+    if request.param == "redis":
+        store = request.getfixturevalue("make_redis_store")(clock)
+    server = Server(folder, content=folder / "content", geo=None, clock=clock, store=store)
     http_server = make_server("127.0.0.1", 0, server.app, handler_class=_Quiet)
     thread = threading.Thread(target=http_server.serve_forever)
     thread.start()

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_servers import Redis
 from support import Clock
 
-from ninetailed_wsgi.store.base import Store
+from ninetailed_wsgi.store.base import KeptStore, Store
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
+from ninetailed_wsgi.store.redis import RedisStore
+from ninetailed_wsgi.store.redis_server import RedisServer
 
 MakeStore = Callable[..., Any]
 
@@ -39,18 +42,46 @@ def make_disk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
         store.close()
 
 
-@pytest.fixture(params=["disk"])
-def make_kept(request: pytest.FixtureRequest) -> MakeStore:
-    """Makes stores that keep what they are given, of every kind there is."""
-    return request.getfixturevalue(f"make_{request.param}")
+@pytest.fixture
+def make_redis(redis_server: Redis, clock: Clock) -> Iterator[Callable[..., RedisStore]]:
+    """Opens Redis stores, by default on one and the same database; a folder stands for a database of its own."""
+    redis_server.client.flushall()
+    databases: dict[Path | None, int] = {}
+    opened: list[RedisStore] = []
+
+    def make(folder: Path | None = None, *, shards: int = 0, timeout: float = 5.0, **options: Any) -> RedisStore:
+        server = RedisServer(redis_server.url(databases.setdefault(folder, len(databases))))
+        opened.append(RedisStore(server, **{"timeout": timeout, "clock": clock, **options}))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
 
 
-@pytest.fixture(params=["disk", "overlay on disk"])
+@pytest.fixture(params=["disk", "redis"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kinds of stores that keep what they are given."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_kept(request: pytest.FixtureRequest, kind: str) -> MakeStore:
+    """Makes stores of every kind that keep what they are given; in a folder, which stands for a place of its own."""
+    return request.getfixturevalue(f"make_{kind}")
+
+
+@pytest.fixture
+def kept(make_kept: MakeStore) -> KeptStore:
+    return make_kept()
+
+
+@pytest.fixture(params=["disk", "overlay on disk", "redis", "overlay on redis"])
 def store(request: pytest.FixtureRequest) -> Store:
     """A store of every kind."""
     kind = request.param.removeprefix("overlay on ")
-    kept: Store = request.getfixturevalue(f"make_{kind}")()
-    return kept if kind == request.param else Overlay(kept)
+    below: Store = request.getfixturevalue(f"make_{kind}")()
+    return below if kind == request.param else Overlay(below)
 
 
 @pytest.fixture

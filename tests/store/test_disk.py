@@ -27,7 +27,8 @@ from parties import append, contents, happened, key, numbers, put
 import ninetailed_wsgi
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.store.base import Entry, Key, Write
-from ninetailed_wsgi.store.disk import DiskStore, _digest
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 
 MakeDisk = Callable[..., DiskStore]
 PACKAGE = Path(ninetailed_wsgi.__file__).parent.parent
@@ -390,7 +391,7 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
     append(disk, key(), *happened(0))
     [busy] = [opened for opened in disk._shards if opened is not None]
     connection = busy.rows._con
-    row = b"d" + _digest(key())
+    row = b"d" + digest_of(key())
 
     class Late:
         """A connection that never gets the lock; whoever has it writes this profile meanwhile."""
@@ -418,9 +419,9 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
 
 
 def DiskStoreDigest(where: Key) -> bytes:
-    from ninetailed_wsgi.store.disk import _digest
+    from ninetailed_wsgi.store.keys import digest_of
 
-    return _digest(where)
+    return digest_of(where)
 
 
 def test_a_database_that_became_read_only_is_503_and_says_so(disk: DiskStore) -> None:
@@ -438,6 +439,7 @@ READ_ONLY = """
 import os, sys
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.base import Key, Write
 folder = sys.argv[1]
 store = DiskStore(folder, shards=1, timeout=0.1)
@@ -506,6 +508,7 @@ DISK_FULL = """
 import resource, signal, sys
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.base import Key, Write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = DiskStore(sys.argv[1], shards=1, timeout=0.1, clock=lambda: 0)
@@ -642,6 +645,7 @@ def test_a_closed_store_opens_again_when_it_is_asked(disk: DiskStore) -> None:
 WRITER = """
 import os, sys
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.base import Key, Write
 store, first = DiskStore(sys.argv[1], shards=2, history_events=100_000), int(sys.argv[2])
 def fold(key, entry):

@@ -19,20 +19,19 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.base import Document, Entry, KeptStore, Key, Store, Write
 from ninetailed_wsgi.store.overlay import Overlay
 
-MakeDisk = Callable[..., DiskStore]
+MakeStore = Callable[..., KeptStore]
 WHERE = Environment("org", "main")
 NOW = milliseconds(START)
 MINUTE = 60_000
 
 
 @pytest.fixture
-def disk(make_disk: MakeDisk) -> DiskStore:
+def kept(make_kept: MakeStore) -> KeptStore:
     # A bound that no test reaches: what is tested here is not who gives up first.
-    return make_disk(shards=1, timeout=30.0)
+    return make_kept(shards=1, timeout=30.0)
 
 
 def serving(store: Store) -> ExperienceService:
@@ -187,9 +186,9 @@ def merging_twice() -> Flow:
     )
 
 
-def outcome(make_disk: MakeDisk, folder: Any, flow: Flow, cut: int | None, took_effect: bool) -> tuple[Any, bool]:
+def outcome(make_kept: MakeStore, folder: Any, flow: Flow, cut: int | None, took_effect: bool) -> tuple[Any, bool]:
     """What a flow leaves when it is cut off, sent again, and goes on; and whether it was long enough to be cut."""
-    store = make_disk(folder, shards=1)
+    store = make_kept(folder, shards=1)
     for name, events in flow.before:
         send(store, name, *events)
     cutting = CutAt(store, cut, took_effect=took_effect)
@@ -212,14 +211,14 @@ def outcome(make_disk: MakeDisk, folder: Any, flow: Flow, cut: int | None, took_
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 @pytest.mark.parametrize("make_flow", [claiming, merging, merging_merged, merging_a_new_name, merging_twice])
 def test_a_request_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sent_again(
-    make_disk: MakeDisk, tmp_path: Any, make_flow: Callable[[], Flow], took_effect: bool
+    make_kept: MakeStore, tmp_path: Any, make_flow: Callable[[], Flow], took_effect: bool
 ) -> None:
     flow = make_flow()
     flow.later = [at(400, track()), at(401, identify("", {"later": 1}))]  # type: ignore[attr-defined]
-    expected, _ = outcome(make_disk, tmp_path / "whole", flow, None, took_effect)
+    expected, _ = outcome(make_kept, tmp_path / "whole", flow, None, took_effect)
     assert expected["messages"] == sorted(ids(*(events for _, events in flow.before), flow.events, flow.later))  # type: ignore[attr-defined]
     for cut in itertools.count():
-        after, was_cut = outcome(make_disk, tmp_path / str(cut), flow, cut, took_effect)
+        after, was_cut = outcome(make_kept, tmp_path / str(cut), flow, cut, took_effect)
         assert after == expected, f"cut off at write {cut}"
         if not was_cut:
             assert cut > 3
@@ -228,20 +227,20 @@ def test_a_request_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sen
 
 @pytest.mark.parametrize("position", [1, 100, 199])
 def test_the_largest_request_that_merges_is_not_applied_again_when_it_is_sent_again(
-    disk: DiskStore, position: int
+    kept: KeptStore, position: int
 ) -> None:
     before = [page(), identify("user")]
-    send(disk, "phone", *before)
+    send(kept, "phone", *before)
     events = [track() for _ in range(199)]
     events.insert(position, identify("user"))
     for _ in range(2):
-        send(disk, "laptop", *events)
-        assert whole(disk, "laptop")["messages"] == sorted(ids(before, events))
+        send(kept, "laptop", *events)
+        assert whole(kept, "laptop")["messages"] == sorted(ids(before, events))
 
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 def test_a_batch_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sent_again(
-    make_disk: MakeDisk, tmp_path: Any, took_effect: bool
+    make_kept: MakeStore, tmp_path: Any, took_effect: bool
 ) -> None:
     before = [of("phone", page()), of("phone", identify("user", {"a": 1})), of("laptop", page())]
     batch = [
@@ -254,7 +253,7 @@ def test_a_batch_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sent_
     ]
     names = ["phone", "laptop", "new", "user", "mail"]
     for cut in itertools.count():
-        store = make_disk(tmp_path / str(cut), shards=1)
+        store = make_kept(tmp_path / str(cut), shards=1)
         send_batch(store, *before)
         try:
             send_batch(CutAt(store, cut, took_effect=took_effect), *batch)
@@ -274,12 +273,12 @@ def test_a_batch_cut_off_at_any_write_loses_and_doubles_nothing_when_it_is_sent_
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 def test_a_merge_cut_off_is_finished_by_whoever_comes_by_any_of_its_names(
-    make_disk: MakeDisk, tmp_path: Any, took_effect: bool
+    make_kept: MakeStore, tmp_path: Any, took_effect: bool
 ) -> None:
     flow = merging()
     for name in flow.names:
         for cut in itertools.count():
-            store = make_disk(tmp_path / f"{name} {cut}", shards=1)
+            store = make_kept(tmp_path / f"{name} {cut}", shards=1)
             for sender, events in flow.before:
                 send(store, sender, *events)
             try:
@@ -300,10 +299,10 @@ def test_a_merge_cut_off_is_finished_by_whoever_comes_by_any_of_its_names(
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 def test_a_deletion_cut_off_at_any_write_is_finished_by_whoever_comes_next(
-    make_disk: MakeDisk, tmp_path: Any, took_effect: bool
+    make_kept: MakeStore, tmp_path: Any, took_effect: bool
 ) -> None:
     for cut in itertools.count():
-        store = make_disk(tmp_path / str(cut), shards=1)
+        store = make_kept(tmp_path / str(cut), shards=1)
         flow = merging()
         for name, events in [*flow.before, (flow.name, flow.events)]:
             send(store, name, *events)
@@ -327,11 +326,11 @@ def test_a_deletion_cut_off_at_any_write_is_finished_by_whoever_comes_next(
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before the write", "after the write"])
 def test_deleting_a_profile_that_was_absorbing_another_deletes_both_or_leaves_the_other_whole(
-    make_disk: MakeDisk, tmp_path: Any, took_effect: bool
+    make_kept: MakeStore, tmp_path: Any, took_effect: bool
 ) -> None:
     flow = merging()
     for cut in itertools.count():
-        store = make_disk(tmp_path / str(cut), shards=1)
+        store = make_kept(tmp_path / str(cut), shards=1)
         for name, events in flow.before:
             send(store, name, *events)
         try:
@@ -358,16 +357,16 @@ def test_deleting_a_profile_that_was_absorbing_another_deletes_both_or_leaves_th
 
 
 def every_interleaving(
-    make_disk: MakeDisk,
+    make_kept: MakeStore,
     folder: Any,
     prepare: Callable[[Store], object],
     one: Callable[[Store], object],
     other: Callable[[Store], object],
-    check: Callable[[DiskStore], None],
+    check: Callable[[KeptStore], None],
 ) -> None:
     """Let ``other`` run between every two calls that ``one`` makes to the store, each time in a new store."""
     for number in itertools.count():
-        store = make_disk(folder / str(number), shards=1)
+        store = make_kept(folder / str(number), shards=1)
         prepare(store)
         mixed = Interleaved(store, number, lambda store=store: other(store))
         one(mixed)
@@ -385,20 +384,20 @@ def every_interleaving(
 
 
 def both_ways(
-    make_disk: MakeDisk,
+    make_kept: MakeStore,
     folder: Any,
     prepare: Callable[[Store], object],
     one: Callable[[Store], object],
     other: Callable[[Store], object],
-    check: Callable[[DiskStore], None],
+    check: Callable[[KeptStore], None],
 ) -> None:
-    every_interleaving(make_disk, folder / "one", prepare, one, other, check)
-    every_interleaving(make_disk, folder / "other", prepare, other, one, check)
+    every_interleaving(make_kept, folder / "one", prepare, one, other, check)
+    every_interleaving(make_kept, folder / "other", prepare, other, one, check)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known visitors", "new visitors"])
 def test_two_profiles_that_claim_a_user_id_at_the_same_time_are_one_visitor(
-    make_disk: MakeDisk, tmp_path: Any, known: bool
+    make_kept: MakeStore, tmp_path: Any, known: bool
 ) -> None:
     before = [[page()], [page()]] if known else [[], []]
     a, b = [track(), identify("user", {"a": 1})], [identify("user", {"b": 1}), track()]
@@ -408,20 +407,20 @@ def test_two_profiles_that_claim_a_user_id_at_the_same_time_are_one_visitor(
             if events:
                 send(store, name, *events)
 
-    def check(store: DiskStore) -> None:
+    def check(store: KeptStore) -> None:
         assert_one_visitor(store, ["a", "b", "user"], ids(*before, a, b))
         assert whole(store, "user")["traits"] == {"a": 1, "b": 1}
 
     both_ways(
-        make_disk, tmp_path, prepare, lambda store: send(store, "a", *a), lambda store: send(store, "b", *b), check
+        make_kept, tmp_path, prepare, lambda store: send(store, "a", *a), lambda store: send(store, "b", *b), check
     )
 
 
-def test_two_profiles_that_claim_two_user_ids_crosswise_are_one_visitor(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_two_profiles_that_claim_two_user_ids_crosswise_are_one_visitor(make_kept: MakeStore, tmp_path: Any) -> None:
     a = [identify("user"), identify("mail"), track()]
     b = [identify("mail"), identify("user"), track()]
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: None,
         lambda store: send(store, "a", *a),
@@ -431,12 +430,12 @@ def test_two_profiles_that_claim_two_user_ids_crosswise_are_one_visitor(make_dis
 
 
 def test_profiles_that_merge_into_each_other_at_the_same_time_are_one_visitor(
-    make_disk: MakeDisk, tmp_path: Any
+    make_kept: MakeStore, tmp_path: Any
 ) -> None:
     before = {"a": [page(), identify("user a")], "b": [page(), identify("user b")]}
     a, b = [identify("user b", {"a": 1})], [identify("user a", {"b": 1})]
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: [send(store, name, *events) for name, events in before.items()],
         lambda store: send(store, "a", *a),
@@ -445,10 +444,10 @@ def test_profiles_that_merge_into_each_other_at_the_same_time_are_one_visitor(
     )
 
 
-def test_profiles_named_as_user_ids_of_each_other_are_one_visitor(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_profiles_named_as_user_ids_of_each_other_are_one_visitor(make_kept: MakeStore, tmp_path: Any) -> None:
     a, b = [identify("b", {"a": 1}), track()], [track(), identify("a", {"b": 1})]
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: None,
         lambda store: send(store, "a", *a),
@@ -457,7 +456,7 @@ def test_profiles_named_as_user_ids_of_each_other_are_one_visitor(make_disk: Mak
     )
 
 
-def test_three_profiles_that_merge_in_a_circle_are_one_visitor(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_three_profiles_that_merge_in_a_circle_are_one_visitor(make_kept: MakeStore, tmp_path: Any) -> None:
     before = {name: [page(), identify(f"user {name}")] for name in "abc"}
     sent = {one: [identify(f"user {other}")] for one, other in ("ab", "bc", "ca")}
 
@@ -466,7 +465,7 @@ def test_three_profiles_that_merge_in_a_circle_are_one_visitor(make_disk: MakeDi
             send(store, name, *sent[name])
 
     every_interleaving(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: [send(store, name, *events) for name, events in before.items()],
         lambda store: send(store, "a", *sent["a"]),
@@ -477,17 +476,17 @@ def test_three_profiles_that_merge_in_a_circle_are_one_visitor(make_disk: MakeDi
     )
 
 
-def test_events_that_arrive_at_a_profile_while_it_merges_are_not_lost(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_events_that_arrive_at_a_profile_while_it_merges_are_not_lost(make_kept: MakeStore, tmp_path: Any) -> None:
     before = {"a": [page(), identify("user")], "b": [page(), identify("nick")]}
     merging, arriving = [identify("user")], [track(), identify("", {"late": 1})]
 
-    def check(store: DiskStore) -> None:
+    def check(store: KeptStore) -> None:
         assert_one_visitor(store, ["a", "b", "user", "nick"], ids(*before.values(), merging, arriving))
         assert whole(store, "b")["traits"] == {"late": 1}
 
     for name in ("b", "nick", "a", "user"):
         both_ways(
-            make_disk,
+            make_kept,
             tmp_path / name,
             lambda store: [send(store, name, *events) for name, events in before.items()],
             lambda store: send(store, "b", *merging),
@@ -497,12 +496,12 @@ def test_events_that_arrive_at_a_profile_while_it_merges_are_not_lost(make_disk:
 
 
 def test_a_claim_of_a_profile_that_is_merging_reaches_the_profile_that_it_became(
-    make_disk: MakeDisk, tmp_path: Any
+    make_kept: MakeStore, tmp_path: Any
 ) -> None:
     before = {"a": [page(), identify("user")], "b": [page()]}
     merging, claiming = [identify("user")], [identify("mail")]
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: [send(store, name, *events) for name, events in before.items()],
         lambda store: send(store, "b", *merging),
@@ -512,11 +511,11 @@ def test_a_claim_of_a_profile_that_is_merging_reaches_the_profile_that_it_became
 
 
 def test_a_deletion_during_a_claim_leaves_either_nothing_or_what_came_after_it(
-    make_disk: MakeDisk, tmp_path: Any
+    make_kept: MakeStore, tmp_path: Any
 ) -> None:
     before, sent = [page(), identify("old", {"old": 1})], [track(), identify("user", {"new": 1}), track()]
 
-    def check(store: DiskStore) -> None:
+    def check(store: KeptStore) -> None:
         for name in ("a", "user", "old"):
             found(store, name)
         record = found(store, "a").record
@@ -528,7 +527,7 @@ def test_a_deletion_during_a_claim_leaves_either_nothing_or_what_came_after_it(
                 assert found(store, alias).key == found(store, "a").key
 
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: send(store, "a", *before),
         lambda store: send(store, "a", *sent),
@@ -539,7 +538,7 @@ def test_a_deletion_during_a_claim_leaves_either_nothing_or_what_came_after_it(
 
 @pytest.mark.parametrize("deleted", ["phone", "laptop"])
 def test_a_deletion_during_a_merge_never_leaves_a_part_of_what_was_deleted(
-    make_disk: MakeDisk, tmp_path: Any, deleted: str
+    make_kept: MakeStore, tmp_path: Any, deleted: str
 ) -> None:
     phone, laptop = [page(), identify("user", {"phone": 1})], [page(), identify("nick", {"laptop": 1})]
     met = [identify("user", {"met": 1}), track()]
@@ -548,7 +547,7 @@ def test_a_deletion_during_a_merge_never_leaves_a_part_of_what_was_deleted(
         send(store, "phone", *phone)
         send(store, "laptop", *laptop)
 
-    def check(store: DiskStore) -> None:
+    def check(store: KeptStore) -> None:
         gone = ids(phone if deleted == "phone" else laptop)
         for name in ("phone", "laptop", "user", "nick"):
             found(store, name)
@@ -562,7 +561,7 @@ def test_a_deletion_during_a_merge_never_leaves_a_part_of_what_was_deleted(
                 assert [alias for alias in document["aliases"] if found(store, alias).key != where] == []
 
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         prepare,
         lambda store: send(store, "laptop", *met),
@@ -571,7 +570,7 @@ def test_a_deletion_during_a_merge_never_leaves_a_part_of_what_was_deleted(
     )
 
 
-def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_kept: MakeStore, tmp_path: Any) -> None:
     before, sent = [page(), identify("user", {"old": 1})], [identify("user", {"new": 1}), track()]
 
     def again(store: Store) -> None:
@@ -579,12 +578,12 @@ def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_disk: MakeDisk, 
         if delete(store, "a") or not found(store, "a").record:
             send(store, "a", *sent)
 
-    def check(store: DiskStore) -> None:
+    def check(store: KeptStore) -> None:
         assert whole(store, "a")["traits"] == {"new": 1}
         assert_one_visitor(store, ["a", "user"], ids(sent))
 
     every_interleaving(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: send(store, "a", *before),
         lambda store: delete(store, "user"),
@@ -593,7 +592,7 @@ def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_disk: MakeDisk, 
     )
     # Two deletions at once, the second of which is followed by new events.
     for number in range(40):
-        store = make_disk(tmp_path / f"twice {number}", shards=1)
+        store = make_kept(tmp_path / f"twice {number}", shards=1)
         send(store, "a", *before)
         done: list[bool] = []
         delete(Interleaved(store, number, lambda store=store, done=done: done.append(delete(store, "a"))), "a")
@@ -602,9 +601,9 @@ def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_disk: MakeDisk, 
         store.close()
 
 
-def test_two_deletions_at_once_leave_nothing(make_disk: MakeDisk, tmp_path: Any) -> None:
+def test_two_deletions_at_once_leave_nothing(make_kept: MakeStore, tmp_path: Any) -> None:
     both_ways(
-        make_disk,
+        make_kept,
         tmp_path,
         lambda store: send(store, "a", page(), identify("user"), identify("mail")),
         lambda store: delete(store, "user"),
@@ -613,7 +612,7 @@ def test_two_deletions_at_once_leave_nothing(make_disk: MakeDisk, tmp_path: Any)
     )
 
 
-def _empty(store: DiskStore) -> None:
+def _empty(store: KeptStore) -> None:
     assert contents(store) == {}
 
 
@@ -655,70 +654,70 @@ def _told(state: dict[str, Document]) -> str:
 
 
 @pytest.mark.parametrize("state", _states(), ids=_told)
-def test_whatever_state_a_name_is_in_it_is_settled_and_serves(disk: DiskStore, state: dict[str, Document]) -> None:
+def test_whatever_state_a_name_is_in_it_is_settled_and_serves(kept: KeptStore, state: dict[str, Document]) -> None:
     keys = [WHERE.key(name) for name in state]
-    disk.update(keys, lambda key, _: Write(state[key.name]))
+    kept.update(keys, lambda key, _: Write(state[key.name]))
     sent = [track(), identify("user"), track()]
-    assert found(disk, "a").key.name in {*state, "nobody"}
-    send(disk, "a", *sent)
-    assert whole(disk, "a")["messages"] == sorted(ids(sent))
-    assert found(disk, "user").key == found(disk, "a").key
-    assert delete(disk, "user")
-    assert found(disk, "a").record is None
+    assert found(kept, "a").key.name in {*state, "nobody"}
+    send(kept, "a", *sent)
+    assert whole(kept, "a")["messages"] == sorted(ids(sent))
+    assert found(kept, "user").key == found(kept, "a").key
+    assert delete(kept, "user")
+    assert found(kept, "a").record is None
 
 
-def test_of_two_profiles_marked_for_each_other_none_is_absorbed_twice(disk: DiskStore) -> None:
+def test_of_two_profiles_marked_for_each_other_none_is_absorbed_twice(kept: KeptStore) -> None:
     sent = {name: [page(), identify(f"user {name}")] for name in "ab"}
     for name, events in sent.items():
-        send(disk, name, *events)
+        send(kept, name, *events)
     with pytest.raises(CutOff):
-        identity.merge(CutAt(disk, 1, took_effect=True), WHERE.key("a"), WHERE.key("b"))
+        identity.merge(CutAt(kept, 1, took_effect=True), WHERE.key("a"), WHERE.key("b"))
     # b has absorbed a; whoever had decided before to merge b into a marks it now.
-    disk.update([WHERE.key("b")], lambda _, entry: Write({**(entry.document or {}), "into": "a"}))
-    assert_one_visitor(disk, ["a", "b", "user a", "user b"], ids(*sent.values()))
+    kept.update([WHERE.key("b")], lambda _, entry: Write({**(entry.document or {}), "into": "a"}))
+    assert_one_visitor(kept, ["a", "b", "user a", "user b"], ids(*sent.values()))
 
 
-def test_an_alias_that_a_lost_claim_left_is_given_to_the_next_who_claims_it(disk: DiskStore) -> None:
-    disk.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "turn": 1}))
-    assert found(disk, "user").record is None
-    send(disk, "a", identify("user"))
-    assert found(disk, "user").key == WHERE.key("a")
-    assert_sound(disk)
+def test_an_alias_that_a_lost_claim_left_is_given_to_the_next_who_claims_it(kept: KeptStore) -> None:
+    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "turn": 1}))
+    assert found(kept, "user").record is None
+    send(kept, "a", identify("user"))
+    assert found(kept, "user").key == WHERE.key("a")
+    assert_sound(kept)
 
 
-def test_two_profiles_that_list_the_same_alias_become_one_when_either_identifies_again(disk: DiskStore) -> None:
+def test_two_profiles_that_list_the_same_alias_become_one_when_either_identifies_again(kept: KeptStore) -> None:
     # Only two failures at once leave this: a request cut off between its record and its second look at the alias.
     a, b = [page()], [page()]
-    send(disk, "a", *a), send(disk, "b", *b)
+    send(kept, "a", *a), send(kept, "b", *b)
 
     def list_alias(_: Key, entry: Entry) -> Write:
         assert entry.document is not None
         return Write({**entry.document, "aliases": ["user"]})
 
-    disk.update([WHERE.key("a"), WHERE.key("b")], list_alias)
-    disk.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "b", "turn": 1}))
+    kept.update([WHERE.key("a"), WHERE.key("b")], list_alias)
+    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "b", "turn": 1}))
     again = [identify("user")]
-    send(disk, "a", *again)
-    assert_one_visitor(disk, ["a", "b", "user"], ids(a, b, again))
+    send(kept, "a", *again)
+    assert_one_visitor(kept, ["a", "b", "user"], ids(a, b, again))
 
 
-def test_an_alias_of_a_deleted_profile_is_free(disk: DiskStore) -> None:
-    send(disk, "a", identify("user", {"secret": 1}))
-    assert delete(disk, "a")
-    assert send(disk, "b", identify("user"))["traits"] == {}
-    assert found(disk, "user").key == WHERE.key("b")
-    assert send(disk, "a", page())["traits"] == {}
-    assert_sound(disk)
+def test_an_alias_of_a_deleted_profile_is_free(kept: KeptStore) -> None:
+    send(kept, "a", identify("user", {"secret": 1}))
+    assert delete(kept, "a")
+    assert send(kept, "b", identify("user"))["traits"] == {}
+    assert found(kept, "user").key == WHERE.key("b")
+    assert send(kept, "a", page())["traits"] == {}
+    assert_sound(kept)
 
 
-def test_aliases_point_straight_at_the_profile_after_several_merges(disk: DiskStore) -> None:
+def test_aliases_point_straight_at_the_profile_after_several_merges(kept: KeptStore) -> None:
     for name in "abcd":
-        send(disk, name, page(), identify(f"user {name}"))
+        send(kept, name, page(), identify(f"user {name}"))
     for name, user in (("b", "user a"), ("d", "user c"), ("c", "user b")):
-        send(disk, name, identify(user))
-    assert_sound(disk)
+        send(kept, name, identify(user))
+    assert_sound(kept)
     for name in ("b", "c", "d", "user a", "user b", "user c", "user d"):
-        document = disk.read(WHERE.key(name)).document
+        document = kept.read(WHERE.key(name)).document
         assert document is not None
         assert document["to"] == "a"
 
@@ -726,7 +725,7 @@ def test_aliases_point_straight_at_the_profile_after_several_merges(disk: DiskSt
 # All at once
 
 
-def test_many_threads_that_identify_merge_and_track_at_once_make_one_visitor_and_lose_nothing(disk: DiskStore) -> None:
+def test_many_threads_that_identify_merge_and_track_at_once_make_one_visitor_and_lose_nothing(kept: KeptStore) -> None:
     names, users = [f"device {number}" for number in range(6)], ["user", "mail", "nick"]
     requests = {
         name: [[track(), identify(users[(number + turn) % 3]), track()] for turn in range(4)]
@@ -737,7 +736,7 @@ def test_many_threads_that_identify_merge_and_track_at_once_make_one_visitor_and
     def serve(name: str) -> None:
         try:
             for events in requests[name]:
-                send(disk, name, *events)
+                send(kept, name, *events)
         except BaseException as error:
             failed.append(error)
 
@@ -748,32 +747,32 @@ def test_many_threads_that_identify_merge_and_track_at_once_make_one_visitor_and
         thread.join()
     assert failed == []
     messages = [message for sent in requests.values() for message in ids(*sent)]
-    assert_one_visitor(disk, [*names, *users], messages)
+    assert_one_visitor(kept, [*names, *users], messages)
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_parties_that_merge_claim_and_track_in_any_order_make_one_visitor(disk: DiskStore, seed: int) -> None:
+def test_parties_that_merge_claim_and_track_in_any_order_make_one_visitor(kept: KeptStore, seed: int) -> None:
     random = Random(seed)
     names, users = ["a", "b", "c"], ["user", "mail", "c"]
     before = {name: [page(), identify(f"own {name}")] for name in names if random.random() < 0.5}
     for name, events in before.items():
-        send(disk, name, *events)
+        send(kept, name, *events)
     sent = {name: [[identify(user) if user != name else track()] for user in random.sample(users, 3)] for name in names}
 
     def party(name: str) -> Callable[[Store], object]:
         return lambda store: [send(store, name, *events) for events in sent[name]]
 
-    Turns(disk, seed).run(*map(party, names), lambda store: [delete(store, "nobody"), found(store, "user")])
+    Turns(kept, seed).run(*map(party, names), lambda store: [delete(store, "nobody"), found(store, "user")])
     messages = ids(*before.values(), *(events for requests in sent.values() for events in requests))
-    assert_one_visitor(disk, [*names, *users, *(f"own {name}" for name in before)], messages)
+    assert_one_visitor(kept, [*names, *users, *(f"own {name}" for name in before)], messages)
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_deletions_and_merges_in_any_order_keep_every_name_sound(disk: DiskStore, seed: int) -> None:
+def test_deletions_and_merges_in_any_order_keep_every_name_sound(kept: KeptStore, seed: int) -> None:
     random = Random(seed)
     names, users = ["a", "b"], ["user", "mail"]
     for name in names:
-        send(disk, name, page(), identify(f"own {name}"))
+        send(kept, name, page(), identify(f"own {name}"))
     sent = {name: [[identify(user), track()] for user in random.sample(users, 2)] for name in names}
 
     def send_again(store: Store, name: str, events: list[Any]) -> None:
@@ -785,43 +784,43 @@ def test_deletions_and_merges_in_any_order_keep_every_name_sound(disk: DiskStore
     def party(name: str) -> Callable[[Store], object]:
         return lambda store: [send_again(store, name, events) for events in sent[name]]
 
-    Turns(disk, seed).run(*map(party, names), lambda store: delete(store, random.choice([*names, *users, "own a"])))
+    Turns(kept, seed).run(*map(party, names), lambda store: delete(store, random.choice([*names, *users, "own a"])))
     for name in [*names, *users]:
-        found(disk, name)
-    for where, document in disk.documents():
+        found(kept, name)
+    for where, document in kept.documents():
         assert "into" not in document
         if "to" not in document:
-            messages = whole(disk, where.name)["messages"]
+            messages = whole(kept, where.name)["messages"]
             assert len(messages) == len(set(messages))
             assert set(document["traits"]) == set()
     # What is left is usable: whoever comes next is one visitor under every name.
     for name in names:
-        send(disk, name, *(identify(user) for user in users))
-    assert len({found(disk, name).key for name in [*names, *users]}) == 1
-    assert delete(disk, "user")
-    assert [where for where, document in disk.documents() if "to" not in document] == []
+        send(kept, name, *(identify(user) for user in users))
+    assert len({found(kept, name).key for name in [*names, *users]}) == 1
+    assert delete(kept, "user")
+    assert [where for where, document in kept.documents() if "to" not in document] == []
 
 
 # Preflight
 
 
-def test_a_preflight_of_any_kind_stores_nothing(disk: DiskStore) -> None:
-    send(disk, "a", page(), identify("user", {"a": 1}))
-    send(disk, "b", page(), identify("mail", {"b": 1}))
-    before = contents(disk)
-    service = serving(disk)
+def test_a_preflight_of_any_kind_stores_nothing(kept: KeptStore) -> None:
+    send(kept, "a", page(), identify("user", {"a": 1}))
+    send(kept, "b", page(), identify("mail", {"b": 1}))
+    before = contents(kept)
+    service = serving(kept)
     for name in ("a", "b", "user", "unknown", None):
         for events in ([page()], [identify("user")], [identify("mail"), track()], [identify("new"), identify("user")]):
             service.upsert(WHERE, name, {"events": events}, preflight=True)
-    assert contents(disk) == before
+    assert contents(kept) == before
 
 
-def test_a_preflight_that_merges_answers_what_the_request_then_answers(make_disk: MakeDisk, disk: DiskStore) -> None:
-    send(disk, "a", page(), identify("user", {"a": 1}))
-    send(disk, "b", page(), identify("mail", {"b": 1}))
+def test_a_preflight_that_merges_answers_what_the_request_then_answers(make_kept: MakeStore, kept: KeptStore) -> None:
+    send(kept, "a", page(), identify("user", {"a": 1}))
+    send(kept, "b", page(), identify("mail", {"b": 1}))
     events = [track(), identify("user", {"c": 1}), page("/x")]
     answers = [
-        ExperienceService(store=disk, content=ContentSource(None), clock=Clock(), new_session_id=lambda: "s").upsert(
+        ExperienceService(store=kept, content=ContentSource(None), clock=Clock(), new_session_id=lambda: "s").upsert(
             WHERE, "b", {"events": events}, preflight=preflight
         )
         for preflight in (True, True, False)
@@ -829,13 +828,13 @@ def test_a_preflight_that_merges_answers_what_the_request_then_answers(make_disk
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_an_overlay_can_be_merged_in_and_the_store_below_stays_as_it_was(disk: DiskStore) -> None:
-    send(disk, "a", page(), identify("user"))
-    send(disk, "b", page())
-    before, overlay = contents(disk), Overlay(disk)
+def test_an_overlay_can_be_merged_in_and_the_store_below_stays_as_it_was(kept: KeptStore) -> None:
+    send(kept, "a", page(), identify("user"))
+    send(kept, "b", page())
+    before, overlay = contents(kept), Overlay(kept)
     identity.merge(overlay, WHERE.key("b"), WHERE.key("a"))
     assert identity.resolve(overlay, WHERE.key("b")).key == WHERE.key("a")
     assert len(overlay.read(WHERE.key("a")).history()) == 3
     assert identity.delete(overlay, WHERE.key("user"))
     assert list(overlay.documents()) == []
-    assert contents(disk) == before
+    assert contents(kept) == before

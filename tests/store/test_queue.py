@@ -27,10 +27,12 @@ from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import consumer as consuming
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Store
+from ninetailed_wsgi.store.base import Head, KeptStore, Queue, QueueState, Store
 from ninetailed_wsgi.store.consumer import MAX_DEATHS, MAX_TRIES, Consumer
 from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import DEATHS_APART, Head, ImportQueue, QueueState
+from ninetailed_wsgi.store.queue import DEATHS_APART, ImportQueue
+from ninetailed_wsgi.store.redis import RedisStore
+from ninetailed_wsgi.store.redis_queue import RedisQueue
 
 WHERE = Environment("org", "main")
 MINUTE = 60_000
@@ -44,12 +46,11 @@ def data(tmp_path: Path, disk: DiskStore) -> Path:
 
 
 @pytest.fixture
-def make_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]:
-    """Opens the data folder's queue, each time as another process would."""
+def make_disk_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]:
     opened: list[ImportQueue] = []
 
-    def make(**options: Any) -> ImportQueue:
-        opened.append(ImportQueue(data, **{"timeout": 0.2, "clock": clock, **options}))
+    def make(folder: Path = data, **options: Any) -> ImportQueue:
+        opened.append(ImportQueue(folder, **{"timeout": 0.2, "clock": clock, **options}))
         return opened[-1]
 
     yield make
@@ -58,8 +59,29 @@ def make_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]
 
 
 @pytest.fixture
-def queue(make_queue: Callable[..., ImportQueue]) -> ImportQueue:
+def make_redis_queue(make_redis: Callable[..., RedisStore], clock: Clock) -> Callable[..., RedisQueue]:
+    def make(folder: Path | None = None, **options: Any) -> RedisQueue:
+        # Another process has connections of its own.
+        return RedisQueue(make_redis(folder)._server, **{"clock": clock, **options})
+
+    return make
+
+
+@pytest.fixture
+def make_queue(request: pytest.FixtureRequest, kind: str) -> Callable[..., Queue]:
+    """Opens one and the same queue, of each kind, each time as another process would."""
+    make: Callable[..., Queue] = request.getfixturevalue(f"make_{kind}_queue")
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., Queue]) -> Queue:
     return make_queue()
+
+
+@pytest.fixture
+def disk_queue(make_disk_queue: Callable[..., ImportQueue]) -> ImportQueue:
+    return make_disk_queue()
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +90,13 @@ def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Consumer, "ensure", lambda self: None)
 
 
-def head(queue: ImportQueue) -> Head:
+def head(queue: Queue) -> Head:
     found = queue.head()
     assert found is not None
     return found
 
 
-def drained(queue: ImportQueue) -> list[bytes]:
+def drained(queue: Queue) -> list[bytes]:
     """The batches that wait, in order; afterwards none does."""
     found: list[bytes] = []
     assert Consumer(queue, lambda number, batch: found.append(batch)).drain()
@@ -84,7 +106,7 @@ def drained(queue: ImportQueue) -> list[bytes]:
 # The queue
 
 
-def test_batches_come_out_in_the_order_they_were_put(queue: ImportQueue) -> None:
+def test_batches_come_out_in_the_order_they_were_put(queue: Queue) -> None:
     batches = [b"%d" % number for number in range(30)]
     for batch in batches:
         queue.put(batch)
@@ -92,13 +114,13 @@ def test_batches_come_out_in_the_order_they_were_put(queue: ImportQueue) -> None
     assert queue.head() is None
 
 
-def test_what_was_put_is_there_after_a_restart(make_queue: Callable[..., ImportQueue]) -> None:
+def test_what_was_put_is_there_after_a_restart(make_queue: Callable[..., Queue]) -> None:
     make_queue().put(b"1")
     assert drained(make_queue()) == [b"1"]
     assert make_queue().head() is None
 
 
-def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Callable[..., ImportQueue]) -> None:
+def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Callable[..., Queue]) -> None:
     queue = make_queue(limit=2)
     queue.put(b"1")
     queue.put(b"2")
@@ -110,7 +132,7 @@ def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Ca
 
 
 def test_no_number_is_given_twice_even_when_the_queue_was_empty_or_the_clock_went_back(
-    queue: ImportQueue, clock: Clock
+    queue: Queue, clock: Clock
 ) -> None:
     numbers = []
     for _ in range(3):
@@ -121,7 +143,7 @@ def test_no_number_is_given_twice_even_when_the_queue_was_empty_or_the_clock_wen
     assert numbers == sorted(set(numbers))
 
 
-def test_the_state_says_how_many_wait_how_long_and_how_many_were_put_aside(queue: ImportQueue, clock: Clock) -> None:
+def test_the_state_says_how_many_wait_how_long_and_how_many_were_put_aside(queue: Queue, clock: Clock) -> None:
     assert queue.state() == QueueState(0, 0.0, 0)
     queue.put(b"1")
     clock.pass_(40_000)
@@ -133,30 +155,30 @@ def test_the_state_says_how_many_wait_how_long_and_how_many_were_put_aside(queue
     assert queue.state() == QueueState(2, 2.0, 1)
 
 
-def test_looking_at_a_queue_that_was_never_used_makes_no_file(queue: ImportQueue, data: Path) -> None:
+def test_looking_at_a_queue_that_was_never_used_makes_no_file(disk_queue: ImportQueue, data: Path) -> None:
     before = sorted(data.rglob("*"))
-    assert queue.state().waiting == 0
-    assert queue.head() is None
-    assert drained(queue) == []
+    assert disk_queue.state().waiting == 0
+    assert disk_queue.head() is None
+    assert drained(disk_queue) == []
     assert sorted(data.rglob("*")) == before
 
 
-def test_the_queue_is_for_its_owner_only(queue: ImportQueue, data: Path) -> None:
-    queue.put(b"1")
+def test_the_queue_is_for_its_owner_only(disk_queue: ImportQueue, data: Path) -> None:
+    disk_queue.put(b"1")
     assert (data / "queue").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_data_folder_that_was_removed_gets_no_batches(queue: ImportQueue, data: Path) -> None:
+def test_a_data_folder_that_was_removed_gets_no_batches(disk_queue: ImportQueue, data: Path) -> None:
     (data / "store.json").unlink()
     with pytest.raises(StoreUnavailable, match="was removed"):
-        queue.put(b"1")
+        disk_queue.put(b"1")
 
 
 # Batches that cannot be applied
 
 
 def test_a_batch_that_fails_five_times_goes_aside_with_the_reason_and_the_next_one_is_applied(
-    queue: ImportQueue,
+    queue: Queue,
 ) -> None:
     queue.put(b"bad")
     queue.put(b"good")
@@ -174,7 +196,7 @@ def test_a_batch_that_fails_five_times_goes_aside_with_the_reason_and_the_next_o
     assert queue.state() == QueueState(0, 0.0, 1)
 
 
-def dying(make_queue: Callable[..., ImportQueue], times: int, each_time: Callable[[], None]) -> int:
+def dying(make_queue: Callable[..., Queue], times: int, each_time: Callable[[], None]) -> int:
     """How often a batch was begun that kills its process; as many processes come and die."""
     make_queue().put(b"deadly")
     begun = 0
@@ -192,7 +214,7 @@ def dying(make_queue: Callable[..., ImportQueue], times: int, each_time: Callabl
 
 
 def test_a_batch_that_kills_its_process_goes_aside_after_twenty_deaths(
-    make_queue: Callable[..., ImportQueue], clock: Clock
+    make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
     assert dying(make_queue, MAX_DEATHS + 3, lambda: clock.pass_(DEATHS_APART)) == MAX_DEATHS
     [aside] = make_queue().aside().values()
@@ -201,14 +223,14 @@ def test_a_batch_that_kills_its_process_goes_aside_after_twenty_deaths(
 
 
 def test_processes_killed_in_a_row_by_somebody_else_put_no_batch_aside(
-    make_queue: Callable[..., ImportQueue], clock: Clock
+    make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
     assert dying(make_queue, 30, lambda: clock.pass_(DEATHS_APART // 10)) == 30
     assert make_queue().state() == QueueState(1, 3.0, 0)
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("disk full"), ProfileOverload("busy")], ids=repr)
-def test_a_batch_waits_for_ever_while_it_is_not_the_batch_that_fails(queue: ImportQueue, error: Exception) -> None:
+def test_a_batch_waits_for_ever_while_it_is_not_the_batch_that_fails(queue: Queue, error: Exception) -> None:
     queue.put(b"1")
 
     def fail(number: int, batch: bytes) -> None:
@@ -222,21 +244,21 @@ def test_a_batch_waits_for_ever_while_it_is_not_the_batch_that_fails(queue: Impo
 
 
 def test_a_batch_cut_off_between_going_aside_and_leaving_the_queue_goes_aside_once(
-    queue: ImportQueue, monkeypatch: pytest.MonkeyPatch
+    disk_queue: ImportQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue.put(b"bad")
+    disk_queue.put(b"bad")
     with monkeypatch.context() as patch:
         patch.setattr(ImportQueue, "done", lambda self, number: None)
-        queue.set_aside(head(queue), "first")
-    queue.set_aside(head(queue), "second")
-    assert [each["reason"] for each in queue.aside().values()] == ["first"]
-    assert queue.head() is None
+        disk_queue.set_aside(head(disk_queue), "first")
+    disk_queue.set_aside(head(disk_queue), "second")
+    assert [each["reason"] for each in disk_queue.aside().values()] == ["first"]
+    assert disk_queue.head() is None
 
 
 # Applied exactly once
 
 
-def serving(store: Store, queue: ImportQueue, clock: Clock) -> ExperienceService:
+def serving(store: Store, queue: Queue, clock: Clock) -> ExperienceService:
     """A process that serves from a store and its queue."""
     return ExperienceService(
         store=store,
@@ -293,25 +315,30 @@ def merging() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("batch", [plain, merging])
 def test_an_accepted_batch_is_applied_exactly_once_wherever_its_application_is_cut_off(
-    tmp_path: Path, make_disk: Callable[..., DiskStore], clock: Clock, batch: Callable[[], Any], took_effect: bool
+    tmp_path: Path,
+    make_kept: Callable[..., KeptStore],
+    make_queue: Callable[..., Queue],
+    clock: Clock,
+    batch: Callable[[], Any],
+    took_effect: bool,
 ) -> None:
     for at in range(200):
         folder = tmp_path / f"{at}"
-        disk = make_disk(folder)
-        queue = ImportQueue(folder, clock=clock)
+        kept = make_kept(folder)
+        queue = make_queue(folder)
         events, before, live = batch(), [track()], [[track() for _ in range(150)] for _ in range(2)]
-        send(serving(disk, queue, clock), "c", *before)
-        accept(serving(disk, queue, clock), *events)
-        cut = CutAt(disk, at, took_effect=took_effect)
+        send(serving(kept, queue, clock), "c", *before)
+        accept(serving(kept, queue, clock), *events)
+        cut = CutAt(kept, at, took_effect=took_effect)
         drain(serving(cut, queue, clock))
         for many in live:  # more than the message ids that a profile remembers
-            send(serving(disk, queue, clock), "a", *many)
-        assert drain(serving(disk, queue, clock))
+            send(serving(kept, queue, clock), "a", *many)
+        assert drain(serving(kept, queue, clock))
         names = {"a", "b", "c"} if batch is plain else {"user"}
-        found = Counter(message for name in names for message in messages(disk, name))
+        found = Counter(message for name in names for message in messages(kept, name))
         assert found == Counter(ids([*events, *before, *live[0], *live[1]])), f"cut off at write {at}"
         queue.close()
-        disk.close()
+        kept.close()
         if cut.count <= at:
             return
     raise AssertionError("the batch has no end")
@@ -319,55 +346,51 @@ def test_an_accepted_batch_is_applied_exactly_once_wherever_its_application_is_c
 
 @pytest.mark.parametrize("at", range(4))
 def test_profiles_that_live_traffic_merges_while_half_a_batch_is_applied_get_each_event_once(
-    disk: DiskStore, queue: ImportQueue, clock: Clock, at: int
+    kept: KeptStore, queue: Queue, clock: Clock, at: int
 ) -> None:
     # The places of the two in the batch alternate: the highest place that one has had says nothing of the other.
     events = [of(name, track()) for name in ("a", "b", "a", "b", "b", "a")]
     live = [identify("user"), identify("user")]
-    accept(serving(disk, queue, clock), *events)
-    drain(serving(CutAt(disk, at), queue, clock))
-    send(serving(disk, queue, clock), "a", live[0])
-    send(serving(disk, queue, clock), "b", live[1])
-    assert drain(serving(disk, queue, clock))
-    assert Counter(messages(disk, "user")) == Counter(ids([*events, *live]))
+    accept(serving(kept, queue, clock), *events)
+    drain(serving(CutAt(kept, at), queue, clock))
+    send(serving(kept, queue, clock), "a", live[0])
+    send(serving(kept, queue, clock), "b", live[1])
+    assert drain(serving(kept, queue, clock))
+    assert Counter(messages(kept, "user")) == Counter(ids([*events, *live]))
 
 
 def test_a_batch_after_another_is_applied_though_its_places_are_the_same(
-    disk: DiskStore, queue: ImportQueue, clock: Clock
+    kept: KeptStore, queue: Queue, clock: Clock
 ) -> None:
-    service, events = serving(disk, queue, clock), [of("a", track()) for _ in range(6)]
+    service, events = serving(kept, queue, clock), [of("a", track()) for _ in range(6)]
     for start in (0, 2, 4):
         accept(service, *events[start : start + 2])
         assert drain(service)
-    assert messages(disk, "a") == ids(events)
+    assert messages(kept, "a") == ids(events)
 
 
-def test_a_batch_of_two_hundred_events_is_remembered_as_a_whole(
-    disk: DiskStore, queue: ImportQueue, clock: Clock
-) -> None:
+def test_a_batch_of_two_hundred_events_is_remembered_as_a_whole(kept: KeptStore, queue: Queue, clock: Clock) -> None:
     events = [of("a", track()) for _ in range(200)]
     live = [track() for _ in range(200)]
-    accept(serving(disk, queue, clock), *events)
-    drain(serving(CutAt(disk, 0, took_effect=True), queue, clock))
-    send(serving(disk, queue, clock), "a", *live)
-    assert drain(serving(disk, queue, clock))
-    assert messages(disk, "a") == ids([*events, *live])
+    accept(serving(kept, queue, clock), *events)
+    drain(serving(CutAt(kept, 0, took_effect=True), queue, clock))
+    send(serving(kept, queue, clock), "a", *live)
+    assert drain(serving(kept, queue, clock))
+    assert messages(kept, "a") == ids([*events, *live])
 
 
-def test_events_without_a_time_happened_when_they_were_accepted(
-    disk: DiskStore, queue: ImportQueue, clock: Clock
-) -> None:
+def test_events_without_a_time_happened_when_they_were_accepted(kept: KeptStore, queue: Queue, clock: Clock) -> None:
     accepted = clock()
-    accept(serving(disk, queue, clock), of("a", track()))
+    accept(serving(kept, queue, clock), of("a", track()))
     clock.pass_(120 * MINUTE)
-    assert drain(serving(disk, queue, clock))
-    assert [at for _, at, _ in disk.read(WHERE.key("a")).history()] == [accepted]
+    assert drain(serving(kept, queue, clock))
+    assert [at for _, at, _ in kept.read(WHERE.key("a")).history()] == [accepted]
 
 
 def test_a_bad_batch_is_refused_at_once_and_a_full_queue_is_503(
-    disk: DiskStore, make_queue: Callable[..., ImportQueue], clock: Clock
+    kept: KeptStore, make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
-    service = serving(disk, make_queue(limit=1), clock)
+    service = serving(kept, make_queue(limit=1), clock)
     with pytest.raises(InvalidData, match=r"events\[0\].timestamp"):
         accept(service, of("a", track(timestamp="yesterday")))
     with pytest.raises(InvalidData, match="found 51 different anonymousId"):
@@ -379,22 +402,22 @@ def test_a_bad_batch_is_refused_at_once_and_a_full_queue_is_503(
     assert refused.value.status == 503
 
 
-def test_nothing_is_lost_while_the_store_cannot_serve(disk: DiskStore, queue: ImportQueue, clock: Clock) -> None:
+def test_nothing_is_lost_while_the_store_cannot_serve(kept: KeptStore, queue: Queue, clock: Clock) -> None:
     class Broken(Wrapped):
         def update(self, *_: Any) -> None:
             raise CutOff("no space left")
 
     events = [of("a", track())]
-    accept(serving(Broken(disk), queue, clock), *events)
-    assert not any(drain(serving(Broken(disk), queue, clock)) for _ in range(10))
-    assert drain(serving(disk, queue, clock))
-    assert messages(disk, "a") == ids(events)
+    accept(serving(Broken(kept), queue, clock), *events)
+    assert not any(drain(serving(Broken(kept), queue, clock)) for _ in range(10))
+    assert drain(serving(kept, queue, clock))
+    assert messages(kept, "a") == ids(events)
 
 
 # One at a time
 
 
-def test_only_one_of_several_consumers_is_at_work(make_queue: Callable[..., ImportQueue]) -> None:
+def test_only_one_of_several_consumers_is_at_work(make_queue: Callable[..., Queue]) -> None:
     first, second = make_queue(), make_queue()
     first.put(b"1")
     seen = []
@@ -489,7 +512,7 @@ def test_a_process_may_fork_while_its_thread_applies_batches(tmp_path: Path) -> 
     assert json.loads(run.stdout) == list(range(200))
 
 
-def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: ImportQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(consuming, "LOOK_EVERY", 0.01)
     applied = threading.Event()
@@ -506,9 +529,10 @@ def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: ImportQueue, mon
 
 
 def test_check_says_how_much_waits_and_warns_of_what_was_put_aside(
-    make_queue: Callable[..., ImportQueue], data: Path
+    make_disk_queue: Callable[..., ImportQueue], data: Path
 ) -> None:
-    settings, queue = Settings(data_dir=data, import_queue=7), make_queue(clock=lambda: time.time_ns() // 1_000_000)
+    settings = Settings(data_dir=data, import_queue=7)
+    queue = make_disk_queue(clock=lambda: time.time_ns() // 1_000_000)
     assert str(check_imports(settings)).split(maxsplit=2) == ["ok", "imports", "0 of at most 7 waiting, 0 put aside"]
     queue.put(b"1")
     queue.put(b"2")

@@ -1,0 +1,32 @@
+"""A key as stores keep it: sixteen bytes that stand for it, and a name that gives it back."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from ninetailed_wsgi.store.base import Key
+
+
+def digest_of(key: Key) -> bytes:
+    """Sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same."""
+    organization, environment, name = key
+    text = f"{len(organization)}:{organization}{len(environment)}:{environment}{name}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def name_of(key: Key) -> bytes:
+    """A key as JSON text."""
+    return orjson.dumps(list(map(_text, key)))
+
+
+def key_of(name: bytes) -> Key:
+    """The key that `name_of` gave this name; ValueError when it never did."""
+    texts: list[str] = orjson.loads(name)
+    return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
+
+
+def _text(part: str) -> str:
+    """Part of a key as JSON can hold it: one character for each byte of its UTF-8, as lone surrogates are no JSON."""
+    return part.encode("utf-8", "surrogatepass").decode("latin-1")

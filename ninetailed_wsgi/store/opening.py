@@ -1,0 +1,47 @@
+"""Opens the store and the import queue that the settings name: in the data folder, or on Redis."""
+
+from __future__ import annotations
+
+from ninetailed_wsgi.redis_url import RedisUrl
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store.base import KeptStore, Queue
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.queue import ImportQueue
+
+
+def open_store(settings: Settings) -> tuple[KeptStore, Queue]:
+    """The store and the queue beside it; SettingsError says why these cannot be used."""
+    if settings.store is not None:
+        return _on_redis(settings, settings.store)
+    store = DiskStore(
+        settings.data_dir,
+        shards=settings.store_shards,
+        synchronous=settings.sqlite_synchronous,
+        timeout=settings.store_timeout,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
+    queue = ImportQueue(
+        settings.data_dir,
+        limit=settings.import_queue,
+        synchronous=settings.sqlite_synchronous,
+        timeout=settings.store_timeout,
+    )
+    return store, queue
+
+
+def _on_redis(settings: Settings, url: RedisUrl) -> tuple[KeptStore, Queue]:
+    # An extra: see setup.cfg.
+    from ninetailed_wsgi.store.redis import RedisStore
+    from ninetailed_wsgi.store.redis_queue import RedisQueue
+    from ninetailed_wsgi.store.redis_server import RedisServer
+
+    server = RedisServer(url, timeout=settings.store_timeout, wait_replicas=settings.store_wait_replicas)
+    server.start()
+    store = RedisStore(
+        server,
+        timeout=settings.store_timeout,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
+    return store, RedisQueue(server, limit=settings.import_queue)

@@ -1,0 +1,165 @@
+"""Redis servers for tests: child processes on free ports of the loopback address, ended by their process id."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ninetailed_wsgi.redis_url import RedisUrl
+
+PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+LEFT_OUT = "the Redis store is not tested: no redis-server on this machine (Debian: apt install redis-server)"
+DATABASES = 1000
+"""Each test store is a database of its own."""
+
+
+class Redis:
+    """A server, which can be killed, stopped and started again on the same port and folder.
+
+    Args:
+        folder: for what it keeps.
+        options: of its command line; by default it keeps nothing.
+        configuration: of a Sentinel, which it is then.
+    """
+
+    def __init__(self, folder: Path, *options: str, configuration: Path | None = None) -> None:
+        self.folder, self.options, self.port = folder, options, free_port()
+        self._configuration = configuration
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        assert PROGRAM is not None
+        command = [PROGRAM, *([str(self._configuration)] if self._configuration else [])]
+        command += ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        if self._configuration:
+            command += ["--sentinel"]
+        else:
+            command += ["--databases", str(DATABASES), "--loglevel", "warning", "--save", "", "--appendonly", "no"]
+        log = (self.folder / "redis.log").open("ab")
+        with log:
+            self._process = subprocess.Popen([*command, *self.options], stdout=log, stderr=log)
+        wait_for(self._answers)
+
+    @property
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
+
+    def url(self, database: int = 0) -> RedisUrl:
+        return RedisUrl.parse(f"redis://127.0.0.1:{self.port}/{database}")
+
+    def pause(self) -> None:
+        """It is there and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(15)
+
+    def end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "redis.log").read_text()
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+class Cluster:
+    """Some masters that share the slots, without replicas."""
+
+    def __init__(self, folder: Path, masters: int = 3) -> None:
+        self.servers: list[Redis] = []
+        try:
+            for number in range(masters):
+                own = folder / str(number)
+                own.mkdir()
+                options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--databases", "1")
+                bus = ("--cluster-port", str(free_port()))
+                self.servers.append(Redis(own, *options, *bus, "--cluster-require-full-coverage", "no"))
+            self._meet()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def url(self) -> RedisUrl:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return RedisUrl.parse(f"redis+cluster://{hosts}")
+
+    def end(self) -> None:
+        for server in self.servers:
+            server.end()
+
+    def flush(self) -> None:
+        for server in self.servers:
+            server.client.flushall()
+
+    def _meet(self) -> None:
+        bounds = [16384 * number // len(self.servers) for number in range(len(self.servers) + 1)]
+        first = self.servers[0]
+        for server, low, high in zip(self.servers, bounds, bounds[1:], strict=False):
+            server.client.execute_command("CLUSTER ADDSLOTSRANGE", low, high - 1)
+            bus = int(server.options[server.options.index("--cluster-port") + 1])
+            first.client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
+        for server in self.servers:
+            wait_for(lambda server=server: self._is_whole(server))  # type: ignore[misc]
+
+    def _is_whole(self, server: Redis) -> bool:
+        info: Any = server.client.execute_command("CLUSTER INFO")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        return "cluster_state:ok" in text.replace("': '", ":") and "16384" in text and _knows(server, len(self.servers))
+
+
+def _knows(server: Redis, nodes: int) -> bool:
+    slots: Any = server.client.execute_command("CLUSTER SLOTS")
+    return len(slots) == nodes
+
+
+@contextlib.contextmanager
+def running(*options: str) -> Iterator[Redis]:
+    """A server of its own, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        server = Redis(Path(folder), *options)
+        try:
+            yield server
+        finally:
+            server.end()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "a Redis server did not become ready"
+        time.sleep(0.01)
