@@ -77,6 +77,8 @@ def _serve(given: argparse.Namespace) -> int:
 
     try:
         server.serve(settings, findings)
+    except SettingsError as error:
+        return _refuse(error.problems)
     except OSError as error:
         print(f"ninetailed-wsgi: cannot listen on {settings.bind}: {_listen_problem(error)}", file=sys.stderr)
         return 1

@@ -12,10 +12,10 @@ import shlex
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import gunicorn.http.message
@@ -28,6 +28,9 @@ from ninetailed_wsgi.checks import Finding
 from ninetailed_wsgi.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.metrics import counting_together, worker_ended
 from ninetailed_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service import Sources
 
 # Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
 # together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
@@ -49,6 +52,7 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
 
     Raises:
         OSError: the address cannot be listened on.
+        SettingsError: content or location database became unusable after ``findings``.
     """
     _refuse_taken_address(settings.bind)
     allow_open_files()
@@ -57,9 +61,8 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     logging.basicConfig(handlers=[handler])
     logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
-    _prepare_workers()
     with counting_together() if settings.metrics else contextlib.nullcontext():
-        Server(settings, findings).run()
+        Server(settings, findings, _prepared(settings)).run()
 
 
 def allow_open_files() -> None:
@@ -78,9 +81,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     ``gunicorn 'ninetailed_wsgi:create_app()'``.
     """
 
-    def __init__(self, settings: Settings, findings: Sequence[Finding]) -> None:
+    def __init__(self, settings: Settings, findings: Sequence[Finding], sources: Sources | None = None) -> None:
         self.settings = settings
         self.findings = findings
+        self.sources = sources
         super().__init__()
 
     def load_config(self) -> None:
@@ -91,17 +95,11 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def load(self) -> Any:
         """The WSGI app; called in each worker, so that no database file is open across a fork."""
-        from ninetailed_wsgi.app import create_app
+        from ninetailed_wsgi.app import api
+        from ninetailed_wsgi.service import ExperienceService
 
-        log = logging.getLogger("ninetailed_wsgi")
-        log.setLevel(logging.ERROR)  # the start has said once what each worker would warn of again
-        try:
-            return create_app(self.settings)
-        finally:
-            log.setLevel(logging.INFO)
-            # What was compiled stays as long as the process: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
+        with _quietly():
+            return api(ExperienceService.from_settings(self.settings, self.sources), self.settings)
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:
@@ -259,16 +257,34 @@ def _refuse_taken_address(bind: str) -> None:
         probe.listen(1)
 
 
-def _prepare_workers() -> None:
-    """Load, before the workers are forked, what holds no file or connection: all share its memory and its time."""
+def _prepared(settings: Settings) -> Sources:
+    """Load, before the workers are forked, what holds no database or connection: all share its memory and its time.
+
+    A worker that starts while a content file or the location database is broken then serves what was read here.
+    """
     import ninetailed_wsgi.app  # noqa: F401
     from ninetailed_wsgi.device import device_type
+    from ninetailed_wsgi.service import Sources
     from ninetailed_wsgi.validation import schemas
 
+    with _quietly():
+        sources = Sources.read(settings)
     schemas()
     device_type("warm")
     gc.collect()
     gc.freeze()  # else the first collection would write to, and so copy, every page
+    return sources
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """The announcement says what the start finds; it need not be said once more by each worker."""
+    log = logging.getLogger("ninetailed_wsgi")
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(logging.INFO)
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:

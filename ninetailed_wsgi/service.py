@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -44,6 +44,20 @@ class Environment:
     def key(self, name: str) -> Key:
         """The store's key of an id or alias in this environment."""
         return Key(self.organization, self.environment, name)
+
+
+class Sources(NamedTuple):
+    """What is read at the start and then followed; may be read before a fork, for all processes that come from it."""
+
+    content: ContentSource
+    location: LocationDatabase | None
+
+    @classmethod
+    def read(cls, settings: Settings) -> Sources:
+        """Read both for the first time; SettingsError names what cannot be used."""
+        content = content_source(settings)
+        content.load()
+        return cls(content, LocationDatabase(settings.geoip_database) if settings.geoip_database else None)
 
 
 @dataclass(slots=True)
@@ -129,17 +143,19 @@ class ExperienceService:
         self._consumer = Consumer(queue, self._apply_import) if queue else None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> ExperienceService:
-        """The service that these settings describe; SettingsError names what cannot be used."""
-        content = content_source(settings)
-        content.load()
+    def from_settings(cls, settings: Settings, sources: Sources | None = None) -> ExperienceService:
+        """The service that these settings describe; SettingsError names what cannot be used.
+
+        ``sources`` are those that were read before this process was forked.
+        """
+        content, location = sources or Sources.read(settings)
         content.follow()
         store, queue = open_store(settings)
         device_type("warm")  # the first one compiles every pattern, a tenth of a second that no visitor should wait
         return cls(
             store=store,
             content=content,
-            location=LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
+            location=location,
             queue=queue,
             environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
 
-from serving import PROFILES, Server, call, page, serving, wait_until
+from serving import GEO, PROFILES, Server, call, page, serving, wait_until
 
 VERSIONS = 50
 CLIENTS = 8
@@ -97,3 +98,32 @@ def test_content_is_swapped_whole_while_eight_clients_post(tmp_path: Path) -> No
     assert clients.wrong == []
     broken = {f"version-{number}" for number in range(5, VERSIONS, 5)}
     assert not clients.seen & broken
+
+
+def test_a_worker_that_starts_while_content_and_location_database_are_broken_serves_those_of_the_start(
+    tmp_path: Path,
+) -> None:
+    file, database = tmp_path / "content.json", tmp_path / "places.mmdb"
+    replace(file, version(1))
+    replace(database, GEO.read_bytes())
+    options = ["--content", str(file), "--geoip-database", str(database), "--workers", "1"]
+    with serving(tmp_path, *options) as server:
+        body = {"events": [page("first")], "options": {"features": ["location"]}}
+        first = server.call("POST", f"{PROFILES}/anna", body).json()["data"]
+        assert versions_of(first) == {"version-1"}
+        assert first["profile"]["location"]
+        replace(file, version(20))
+        replace(database, b"no database")
+        [worker] = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: bool(server.workers() - {worker}), "another worker is there")
+        second = server.call("POST", f"{PROFILES}/bert", {**body, "events": [page("second")]}).json()["data"]
+        assert versions_of(second) == {"version-1"}
+        assert second["profile"]["location"] == first["profile"]["location"]
+        wait_until(lambda: WATCHED[20] in server.printed.read_text(), "the broken version is reported")
+        replace(file, version(2))
+
+        def answered() -> set[str]:
+            return versions_of(server.call("GET", f"{PROFILES}/bert").json()["data"])
+
+        wait_until(lambda: answered() == {"version-2"}, "the mended version is answered")
