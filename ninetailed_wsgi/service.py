@@ -60,19 +60,11 @@ class Sources(NamedTuple):
         return cls(content, LocationDatabase(settings.geoip_database) if settings.geoip_database else None)
 
 
-@dataclass(slots=True)
-class Decided:
-    """A profile with what was decided for it.
-
-    Attributes:
-        record: the profile record.
-        next_ordinal: how many events it has had.
-        data: ``profile``, ``experiences`` and ``changes`` as the API answers them.
-    """
+class Known(NamedTuple):
+    """A profile as a request knows it: its record, and how many events it has had."""
 
     record: Record
     next_ordinal: int
-    data: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -86,7 +78,7 @@ class _Request:
     homes: dict[Key, Key] = field(default_factory=dict)  # a name as the request says it -> the profile it leads to
     found: dict[Key, identity.Found] = field(default_factory=dict)  # what was read of a profile before its fold
     claims: dict[Key, Key] = field(default_factory=dict)  # aliases claimed and not yet confirmed -> the claimant
-    decided: dict[Key, Decided] = field(default_factory=dict)
+    folded: dict[Key, Known] = field(default_factory=dict)  # profiles as the request's events left them
     folds: int = 0  # how often a fold ran, as conflicts make it run again
     applied: dict[Key, Sequence[Event]] = field(default_factory=dict)  # what the last fold of a profile applied
 
@@ -219,7 +211,7 @@ class ExperienceService:
                 self._apply(request, steps, generated=name is None)
             else:
                 self._fold(request, {key: events})
-            return self._decided(request, request.home(key)).data
+            return self._decided(request, self._known(request, request.home(key)))
 
     def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
@@ -231,7 +223,7 @@ class ExperienceService:
         with self._turn({environment.key(event["anonymousId"]) for event in body["events"]}):
             distinct = self._apply_batch(request, environment, events, checked=False)
         homes = dict.fromkeys(map(request.home, distinct))
-        return [self._decided(request, home).data["profile"] for home in homes]
+        return [self._profile(request, self._known(request, home)) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any]) -> None:
         """Accept a batch as of `upsert_many`, to be applied soon, exactly once, whatever dies meanwhile."""
@@ -267,7 +259,8 @@ class ExperienceService:
     def get(self, environment: Environment, name: str) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
         self._importing()
-        return self._existing(self._request(environment, self._clock()), environment.key(name)).data
+        request = self._request(environment, self._clock())
+        return self._decided(request, self._existing(request, environment.key(name)))
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
         """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
@@ -275,13 +268,12 @@ class ExperienceService:
         Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say.
         """
         request = self._request(environment, self._clock())
-        decided = self._existing(request, environment.key(name))
-        record, answered = decided.record, decided.data["profile"]
-        facts = profile.facts(record, decided.next_ordinal, request.now)
+        known = self._existing(request, environment.key(name))
+        record, answered = known.record, self._profile(request, known)
         experiences = request.catalog.experiences
         return {
             "profile": answered,
-            "audiences": request.catalog.audiences.explain(facts),
+            "audiences": request.catalog.audiences.explain(profile.facts(*known, request.now)),
             "experiences": experiences.explain(record["stable_id"], answered["audiences"], record["sticky"]),
         }
 
@@ -303,10 +295,11 @@ class ExperienceService:
         That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
-        decided = self._existing(self._request(environment, self._clock()), environment.key(name))
-        record = decided.record
+        request = self._request(environment, self._clock())
+        known = self._existing(request, environment.key(name))
+        record = known.record
         kept = {
-            "profile": decided.data["profile"],
+            "profile": self._profile(request, known),
             "aliases": record["aliases"],
             "device": record["device"],
             "assignments": record["sticky"],
@@ -366,18 +359,18 @@ class ExperienceService:
         catalog = self.content(environment.organization, environment.environment)
         return _Request(Overlay(self._store) if preflight else self._store, catalog, now)
 
-    def _existing(self, request: _Request, name: Key) -> Decided:
+    def _existing(self, request: _Request, name: Key) -> Known:
         found = identity.resolve(request.store, name)
         if found.record is None:
             raise _not_found(name.name)
-        return self._evaluated(request, found, found.record)
+        return self._counted(request, found, found.record)
 
-    def _evaluated(self, request: _Request, found: identity.Found, record: Record) -> Decided:
+    def _counted(self, request: _Request, found: identity.Found, record: Record) -> Known:
         if request.catalog.audiences.missing(record["counts"]):
             # An audience published since is counted from the kept history, once.
             self._fold(request, {found.key: []})
-            return self._decided(request, found.key)
-        return self._decide(request, record, found.next_ordinal)
+            return self._known(request, found.key)
+        return Known(record, found.next_ordinal)
 
     # Applying events. An identify event can make two profiles one; so the events are applied in runs that end before
     # each event that does, and the merge happens between two runs.
@@ -414,7 +407,7 @@ class ExperienceService:
         home = self._find(request, name)
         if any(event.key == earlier.key for earlier in run.get(home, ())):
             return True
-        known = request.decided.get(home) or request.found.get(home)
+        known = request.folded.get(home) or request.found.get(home)
         record = known.record if known else None
         return record is not None and event.user_id not in record["aliases"] and profile.has_seen(record, event)
 
@@ -445,13 +438,13 @@ class ExperienceService:
 
     def _join(self, request: _Request, name: Key, owner: Key, generated: bool = False) -> None:
         home = request.home(name)
-        if generated and home not in request.decided:
+        if generated and home not in request.folded:
             # Nobody has been told this id, and it has no events: there is nothing to merge.
             request.homes[name] = owner
             return
         merged = identity.merge(request.store, home, owner)
-        request.decided.pop(home, None)
-        request.decided.pop(merged, None)
+        request.folded.pop(home, None)
+        request.folded.pop(merged, None)
         request.found[merged] = identity.resolve(request.store, merged)
         for other in [*request.homes, name, home]:
             if request.home(other) in (home, owner):
@@ -532,26 +525,33 @@ class ExperienceService:
                 # Also one that the profile had before, until a deletion came in between.
                 request.claims[key._replace(name=alias)] = key
         request.applied[key] = applied
-        request.decided[key] = self._decide(request, record, entry.next_ordinal + len(applied))
+        request.folded[key] = Known(record, entry.next_ordinal + len(applied))
         if not applied and not recounted:
             return None
         return Write(record, [(event.at, event.raw) for event in applied])
 
-    def _decide(self, request: _Request, record: Record, next_ordinal: int) -> Decided:
+    def _known(self, request: _Request, key: Key) -> Known:
+        if (known := request.folded.get(key)) is not None:
+            return known
+        found = identity.resolve(request.store, key)
+        if found.record is None:
+            raise StoreUnavailable("the profile was deleted while events were applied to it")
+        return self._counted(request, found, found.record)
+
+    # Deciding
+
+    def _decided(self, request: _Request, known: Known) -> dict[str, Any]:
+        """``profile``, ``experiences`` and ``changes`` as the API answers them."""
+        record, answered = known.record, self._profile(request, known)
+        select = request.catalog.experiences.select
+        experiences, changes = select(record["stable_id"], answered["audiences"], record["sticky"])
+        return {"profile": answered, "experiences": experiences, "changes": changes}
+
+    def _profile(self, request: _Request, known: Known) -> dict[str, Any]:
         if self._metrics:
             self._metrics.evaluated()
-        audiences = request.catalog.audiences.matched(profile.facts(record, next_ordinal, request.now))
-        experiences, changes = request.catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
-        data = {"profile": profile.answer(record, audiences), "experiences": experiences, "changes": changes}
-        return Decided(record, next_ordinal, data)
-
-    def _decided(self, request: _Request, key: Key) -> Decided:
-        if key not in request.decided:
-            found = identity.resolve(request.store, key)
-            if found.record is None:
-                raise StoreUnavailable("the profile was deleted while events were applied to it")
-            return self._evaluated(request, found, found.record)
-        return request.decided[key]
+        audiences = request.catalog.audiences.matched(profile.facts(*known, request.now))
+        return profile.answer(known.record, audiences)
 
 
 def _not_found(name: str) -> ProfileNotFound:
