@@ -209,6 +209,7 @@ def test_any_text_is_an_id_of_its_own_and_nothing_is_written_outside_the_data_fo
         assert not api.knows(name)
     assert {path.name for path in server.folder.rglob("*") if path.is_file()} <= {
         "store.json",
+        "files.txt",
         "cache.db",
         "cache.db-wal",
         "cache.db-shm",

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi import Ninetailed, service
+from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.middleware import KEY
+from ninetailed_wsgi.store import opening
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.visitor import Visitor
 from tests.mount.sites import SITES, App, Browser, Reply, Respond, answering, bare_site, below
@@ -99,7 +100,7 @@ class Mounted:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[WatchedStore]]:
     stores: list[WatchedStore] = []
-    monkeypatch.setattr(service, "DiskStore", WatchedStore)
+    monkeypatch.setattr(opening, "DiskStore", WatchedStore)
     monkeypatch.setattr(WatchedStore, "made", stores, raising=False)
     yield stores
     for store in stores:

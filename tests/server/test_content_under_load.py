@@ -120,10 +120,14 @@ def test_a_worker_that_starts_while_content_and_location_database_are_broken_ser
         second = server.call("POST", f"{PROFILES}/bert", {**body, "events": [page("second")]}).json()["data"]
         assert versions_of(second) == {"version-1"}
         assert second["profile"]["location"] == first["profile"]["location"]
-        wait_until(lambda: WATCHED[20] in server.printed.read_text(), "the broken version is reported")
-        replace(file, version(2))
 
         def answered() -> set[str]:
             return versions_of(server.call("GET", f"{PROFILES}/bert").json()["data"])
 
+        def reported() -> bool:
+            assert answered() == {"version-1"}
+            return WATCHED[20] in server.printed.read_text()
+
+        wait_until(reported, "the broken version is reported")
+        replace(file, version(2))
         wait_until(lambda: answered() == {"version-2"}, "the mended version is answered")

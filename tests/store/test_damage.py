@@ -22,11 +22,12 @@ from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import folder
 from ninetailed_wsgi.store.base import Key
-from ninetailed_wsgi.store.disk import DiskStore, _digest
+from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.queue import ImportQueue
 
 NAMES = [f"visitor-{number}" for number in range(24)]
-IN_FIRST = [name for name in NAMES if _digest(Key("org", "main", name))[0] % 2 == 0]
+IN_FIRST = [name for name in NAMES if digest_of(Key("org", "main", name))[0] % 2 == 0]
 IN_SECOND = [name for name in NAMES if name not in IN_FIRST]
 
 
