@@ -177,12 +177,8 @@ def _stats(given: argparse.Namespace, work: _Bulk) -> None:
 
 def _compact(given: argparse.Namespace, work: _Bulk) -> None:
     from ninetailed_wsgi import bulk
-    from ninetailed_wsgi.store.disk import DiskStore
 
-    if isinstance(work.store, DiskStore):
-        bulk.compact(work.store, work.console)
-    else:
-        work.console.out.write("nothing to compact: Redis gives free space back by itself\n")
+    bulk.compact(work.store, work.console)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,4 +44,5 @@ def _on_redis(settings: Settings, url: RedisUrl) -> tuple[KeptStore, Queue]:
         history_events=settings.history_events,
         history_days=settings.history_days,
     )
-    return store, RedisQueue(server, limit=settings.import_queue)
+    lease = max(10.0, 2 * settings.store_timeout)
+    return store, RedisQueue(server, limit=settings.import_queue, timeout=settings.store_timeout, lease=lease)

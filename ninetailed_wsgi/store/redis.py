@@ -110,6 +110,7 @@ class RedisStore:
         while left:
             self._find(left, found, current)
             writes = self._folded(left, found, current, fold)
+            self._server.check_end()
             answers = self._server.run(list(writes.values()))
             left = {name: key for name, key in left.items() if name in writes or name not in found}
             for name, answer in zip(writes, answers, strict=True):

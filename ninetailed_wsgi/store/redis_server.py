@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
@@ -111,6 +111,7 @@ class RedisServer:
         self.wait_replicas = wait_replicas
         self._begin()
         self._inherited: list[Any] = []
+        self._local = threading.local()
 
     def _begin(self) -> None:
         self._opened: Any = None
@@ -160,6 +161,20 @@ class RedisServer:
             if isinstance(answer, BaseException):
                 raise self._unavailable(answer)
         return [answers[number] for number in range(len(commands))]
+
+    @contextmanager
+    def updates_until(self, end: float) -> Iterator[None]:
+        """In this block, this thread begins no update that may not be over by then (`time.monotonic`)."""
+        self._local.end = end - self._timeout
+        try:
+            yield
+        finally:
+            del self._local.end
+
+    def check_end(self) -> None:
+        """Raise StoreUnavailable when it is too late for another update of this thread."""
+        if time.monotonic() > getattr(self._local, "end", float("inf")):
+            raise StoreUnavailable("a batch took so long that others may have taken over; what is left follows")
 
     def pages(self, pattern: str) -> Iterator[list[str]]:
         """The names of all keys of a pattern, some hundred at a time. One may come twice while the servers shrink."""

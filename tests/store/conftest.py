@@ -10,10 +10,12 @@ import pytest
 from redis_servers import Redis
 from support import Clock
 
-from ninetailed_wsgi.store.base import KeptStore, Store
+from ninetailed_wsgi.store.base import KeptStore, Queue, Store
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
+from ninetailed_wsgi.store.queue import ImportQueue
 from ninetailed_wsgi.store.redis import RedisStore
+from ninetailed_wsgi.store.redis_queue import RedisQueue
 from ninetailed_wsgi.store.redis_server import RedisServer
 
 MakeStore = Callable[..., Any]
@@ -87,3 +89,46 @@ def store(request: pytest.FixtureRequest) -> Store:
 @pytest.fixture
 def disk(make_disk: Callable[..., DiskStore]) -> DiskStore:
     return make_disk()
+
+
+# Import queues
+
+
+@pytest.fixture
+def data(tmp_path: Path, disk: DiskStore) -> Path:
+    """A data folder with a store."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def make_disk_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]:
+    opened: list[ImportQueue] = []
+
+    def make(folder: Path = data, **options: Any) -> ImportQueue:
+        opened.append(ImportQueue(folder, **{"timeout": 0.2, "clock": clock, **options}))
+        return opened[-1]
+
+    yield make
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def make_redis_queue(make_redis: Callable[..., RedisStore], clock: Clock) -> Callable[..., RedisQueue]:
+    def make(folder: Path | None = None, **options: Any) -> RedisQueue:
+        # Another process has connections of its own.
+        return RedisQueue(make_redis(folder)._server, **{"clock": clock, **options})
+
+    return make
+
+
+@pytest.fixture
+def make_queue(request: pytest.FixtureRequest, kind: str) -> Callable[..., Queue]:
+    """Opens one and the same queue, of each kind, each time as another process would."""
+    make: Callable[..., Queue] = request.getfixturevalue(f"make_{kind}_queue")
+    return make
+
+
+@pytest.fixture
+def queue(make_queue: Callable[..., Queue]) -> Queue:
+    return make_queue()

@@ -7,12 +7,13 @@ import io
 import itertools
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from parties import CutAt, Wrapped
+from redis_servers import Redis
 from support import Clock, identify, of, page, track
 
 from ninetailed_wsgi.bulk import Console, compact
@@ -20,10 +21,12 @@ from ninetailed_wsgi.catalog import ContentSource
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.service import Environment, ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Store
+from ninetailed_wsgi.store.base import KeptStore, Queue, Store
 from ninetailed_wsgi.store.consumer import Consumer
 from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.redis import RedisStore
+from ninetailed_wsgi.store.redis_queue import RedisQueue
 
 WHERE = Environment("org", "main")
 EMAIL = "anna.unforgettable@example.com"
@@ -31,10 +34,8 @@ ID = "device-of-somebody-unforgettable"
 
 
 @pytest.fixture
-def queue(tmp_path: Path, disk: DiskStore, clock: Clock) -> Iterator[ImportQueue]:
-    queue = ImportQueue(tmp_path / "data", timeout=0.2, clock=clock)
-    yield queue
-    queue.close()
+def queue(make_queue: Callable[..., Queue]) -> Queue:
+    return make_queue(timeout=0.2)
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +45,11 @@ def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service(disk: DiskStore, queue: ImportQueue, clock: Clock) -> ExperienceService:
-    return serving(disk, queue, clock)
+def service(kept: KeptStore, queue: Queue, clock: Clock) -> ExperienceService:
+    return serving(kept, queue, clock)
 
 
-def serving(store: Store, queue: ImportQueue, clock: Clock) -> ExperienceService:
+def serving(store: Store, queue: Queue, clock: Clock) -> ExperienceService:
     return ExperienceService(
         store=store, content=ContentSource(None), queue=queue, clock=clock, new_session_id=lambda: str(uuid.uuid4())
     )
@@ -63,7 +64,7 @@ def drain(service: ExperienceService) -> None:
     assert service._consumer.drain()
 
 
-def put_aside(service: ExperienceService, queue: ImportQueue, *events: dict[str, Any]) -> None:
+def put_aside(service: ExperienceService, queue: Queue, *events: dict[str, Any]) -> None:
     accept(service, *events)
     head = queue.head()
     assert head is not None
@@ -94,18 +95,11 @@ def about_her(name: str = ID, **members: Any) -> list[dict[str, Any]]:
 
 
 def test_a_deleted_visitor_leaves_no_byte_in_the_folder_after_compact(
-    tmp_path: Path, disk: DiskStore, queue: ImportQueue, service: ExperienceService
+    tmp_path: Path, disk: DiskStore, make_disk_queue: Callable[..., ImportQueue], clock: Clock
 ) -> None:
-    # Every way in: one profile's events, a batch, imports applied, waiting and aside, and three profiles that merge.
-    service.upsert(WHERE, ID, {"events": about_her()})
-    service.upsert_many(WHERE, {"events": [*about_her(f"tablet-{ID}"), of("other", track())]})
-    accept(service, *about_her(f"phone-{ID}"), of("other", track()))
-    drain(service)
-    put_aside(service, queue, *about_her(), of("other", track()))
-    accept(service, *about_her(), of("other", track()))
-    accept(service, *about_her(f"watch-{ID}"))
-    claimed = identity.claim(disk, WHERE.key(ID), f"cut-off-{EMAIL}")  # and the process died
-    assert claimed == WHERE.key(ID)
+    queue = make_disk_queue()
+    service = serving(disk, queue, clock)
+    everywhere(service, disk, queue)
     folder = tmp_path / "data"
     assert traces(folder)
 
@@ -119,10 +113,60 @@ def test_a_deleted_visitor_leaves_no_byte_in_the_folder_after_compact(
     assert {file.name for file in folder.rglob("*")} >= {"cache.db-wal", "cache.db-shm", "lock", "turn"}
 
 
+def test_a_deleted_visitor_leaves_no_byte_in_redis_after_compact(
+    make_redis: Callable[..., RedisStore],
+    make_redis_queue: Callable[..., RedisQueue],
+    redis_server: Redis,
+    clock: Clock,
+) -> None:
+    store, queue = make_redis(), make_redis_queue()
+    service = serving(store, queue, clock)
+    everywhere(service, store, queue)
+    assert redis_traces(redis_server)
+
+    service.delete(WHERE, EMAIL)
+    drain(service)
+    compact(store, Console(io.StringIO(), io.StringIO()))
+    assert redis_traces(redis_server) == []
+    assert len(events_of(service, "other")) == 3
+    [aside] = queue.aside().values()
+    assert (aside["reason"], aside["tries"]) == ("KeyError", 0)
+
+
+def everywhere(service: ExperienceService, store: KeptStore, queue: Queue) -> None:
+    # Every way in: one profile's events, a batch, imports applied, waiting and aside, and three profiles that merge.
+    service.upsert(WHERE, ID, {"events": about_her()})
+    service.upsert_many(WHERE, {"events": [*about_her(f"tablet-{ID}"), of("other", track())]})
+    accept(service, *about_her(f"phone-{ID}"), of("other", track()))
+    drain(service)
+    put_aside(service, queue, *about_her(), of("other", track()))
+    accept(service, *about_her(), of("other", track()))
+    accept(service, *about_her(f"watch-{ID}"))
+    claimed = identity.claim(store, WHERE.key(ID), f"cut-off-{EMAIL}")  # and the process died
+    assert claimed == WHERE.key(ID)
+
+
 def traces(folder: Path) -> list[Path]:
     texts = (EMAIL.encode(), ID.encode())
     files = [file for file in folder.rglob("*") if file.is_file()]
     return [file for file in files if any(text in file.read_bytes() or text in file.name.encode() for text in texts)]
+
+
+def redis_traces(server: Redis) -> list[bytes]:
+    """The keys that hold or are such a text, wherever in them."""
+    client, found = server.client, []
+    for name in client.keys("*"):
+        # Small ones have their parts side by side; those of streams that were deleted are kept among them.
+        whole = client.execute_command("DUMP", name)
+        parts: Any = {
+            b"string": lambda name: [client.get(name)],
+            b"list": lambda name: client.lrange(name, 0, -1),
+            b"hash": lambda name: client.hgetall(name).items(),
+            b"stream": lambda name: client.xrange(name),
+        }[client.type(name)](name)
+        if any(text in name + whole or text in repr(parts).encode() for text in (EMAIL.encode(), ID.encode())):
+            found.append(name)
+    return found
 
 
 def test_what_is_sent_after_a_deletion_is_a_new_profile(service: ExperienceService) -> None:
@@ -135,9 +179,7 @@ def test_what_is_sent_after_a_deletion_is_a_new_profile(service: ExperienceServi
     assert knows(service, "b")
 
 
-def test_a_visitor_who_is_only_in_an_import_can_be_deleted_and_once(
-    service: ExperienceService, queue: ImportQueue
-) -> None:
+def test_a_visitor_who_is_only_in_an_import_can_be_deleted_and_once(service: ExperienceService, queue: Queue) -> None:
     accept(service, of("a", track()))
     service.delete(WHERE, "a")
     assert queue.state().waiting == 0
@@ -157,7 +199,7 @@ def test_who_a_waiting_identify_event_names_is_the_same_visitor(service: Experie
     assert [knows(service, name) for name in ("other", "stranger")] == [True] * 2
 
 
-def test_the_same_name_in_another_environment_stays(service: ExperienceService, queue: ImportQueue) -> None:
+def test_the_same_name_in_another_environment_stays(service: ExperienceService, queue: Queue) -> None:
     elsewhere = Environment("org", "main2")
     accept(service, of("a", track()), where=elsewhere)
     accept(service, of("a", track()))
@@ -167,7 +209,7 @@ def test_the_same_name_in_another_environment_stays(service: ExperienceService, 
     assert not knows(service, "a")
 
 
-def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceService, queue: ImportQueue) -> None:
+def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceService, queue: Queue) -> None:
     service.upsert(WHERE, "b", {"events": [track()]})
     put_aside(service, queue, of("b", identify("a")), of("c", track()))
     service.upsert(WHERE, "a", {"events": [track()]})
@@ -178,13 +220,13 @@ def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceSe
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before", "after"])
 def test_a_batch_cut_off_before_a_deletion_is_finished_without_the_visitor_and_each_other_event_once(
-    disk: DiskStore, queue: ImportQueue, clock: Clock, took_effect: bool
+    kept: KeptStore, queue: Queue, clock: Clock, took_effect: bool
 ) -> None:
     for at in itertools.count():
-        service, (a, b) = serving(disk, queue, clock), (f"a{at}", f"b{at}")
+        service, (a, b) = serving(kept, queue, clock), (f"a{at}", f"b{at}")
         events = [of(a, track()), of(b, track()), of(a, identify(f"user{at}")), of(b, track()), of(a, track())]
         accept(service, *events)
-        cut = CutAt(disk, at, took_effect=took_effect)
+        cut = CutAt(kept, at, took_effect=took_effect)
         broken = serving(cut, queue, clock)
         assert broken._consumer is not None
         broken._consumer.drain()
@@ -197,22 +239,22 @@ def test_a_batch_cut_off_before_a_deletion_is_finished_without_the_visitor_and_e
 
 
 def test_a_deletion_cut_off_anywhere_and_sent_again_is_complete(
-    tmp_path: Path, disk: DiskStore, queue: ImportQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    kept: KeptStore, queue: Queue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rewritten = ImportQueue.rewrite
+    rewritten: Any = type(queue).rewrite
     for at in range(20):
-        service = serving(disk, queue, clock)
+        service = serving(kept, queue, clock)
         service.upsert(WHERE, "a", {"events": [identify("user"), track()]})
         accept(service, of("b", identify("user")), of("user", track()), of("c", track()))
-        cut = serving(CutAt(disk, at), queue, clock)
+        cut = serving(CutAt(kept, at), queue, clock)
         with monkeypatch.context() as patch:
             if at % 2:  # the death of the process right after the batches were rewritten
 
-                def dies(self: ImportQueue, change: Any) -> None:
+                def dies(self: Queue, change: Any) -> None:
                     rewritten(self, change)
                     raise StoreUnavailable("killed")
 
-                patch.setattr(ImportQueue, "rewrite", dies)
+                patch.setattr(type(queue), "rewrite", dies)
             for name in ("user", "a"):
                 with contextlib.suppress(StoreUnavailable, ProfileNotFound):
                     cut.delete(WHERE, name)
@@ -225,7 +267,7 @@ def test_a_deletion_cut_off_anywhere_and_sent_again_is_complete(
 
 
 def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_what_that_made(
-    tmp_path: Path, disk: DiskStore, queue: ImportQueue, clock: Clock
+    kept: KeptStore, queue: Queue, make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
     applying, go_on = threading.Event(), threading.Event()
 
@@ -235,15 +277,15 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
             assert go_on.wait(20)
             self.inner.update(*arguments)
 
-    slow, service = serving(Slow(disk), queue, clock), serving(disk, queue, clock)
+    slow, service = serving(Slow(kept), queue, clock), serving(kept, queue, clock)
     accept(service, of("a", track()), of("b", track()))
     thread = threading.Thread(target=lambda: drain(slow))
     thread.start()
     assert applying.wait(20)
     with pytest.raises(StoreUnavailable, match="an import is being applied"):
         service.delete(WHERE, "a")
-    with contextlib.closing(ImportQueue(tmp_path / "data", timeout=20, clock=clock)) as patient:
-        deleting = threading.Thread(target=lambda: serving(disk, patient, clock).delete(WHERE, "a"))
+    with contextlib.closing(make_queue(timeout=20)) as patient:
+        deleting = threading.Thread(target=lambda: serving(kept, patient, clock).delete(WHERE, "a"))
         deleting.start()
         go_on.set()
         for each in (thread, deleting):
@@ -252,7 +294,7 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
     assert knows(service, "b")
 
 
-def test_all_that_waits_for_one_visitor_is_found_for_an_export(service: ExperienceService, queue: ImportQueue) -> None:
+def test_all_that_waits_for_one_visitor_is_found_for_an_export(service: ExperienceService, queue: Queue) -> None:
     mine = [of("a", track()), of("b", identify("user")), of("a", page())]
     put_aside(service, queue, mine[2], of("c", track()))
     accept(service, mine[0], of("c", track()), mine[1])

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,54 +29,11 @@ from ninetailed_wsgi.store import consumer as consuming
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Head, KeptStore, Queue, QueueState, Store
 from ninetailed_wsgi.store.consumer import MAX_DEATHS, MAX_TRIES, Consumer
-from ninetailed_wsgi.store.disk import DiskStore
 from ninetailed_wsgi.store.queue import DEATHS_APART, ImportQueue
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_queue import RedisQueue
 
 WHERE = Environment("org", "main")
 MINUTE = 60_000
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def data(tmp_path: Path, disk: DiskStore) -> Path:
-    """A data folder with a store."""
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def make_disk_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQueue]]:
-    opened: list[ImportQueue] = []
-
-    def make(folder: Path = data, **options: Any) -> ImportQueue:
-        opened.append(ImportQueue(folder, **{"timeout": 0.2, "clock": clock, **options}))
-        return opened[-1]
-
-    yield make
-    for queue in opened:
-        queue.close()
-
-
-@pytest.fixture
-def make_redis_queue(make_redis: Callable[..., RedisStore], clock: Clock) -> Callable[..., RedisQueue]:
-    def make(folder: Path | None = None, **options: Any) -> RedisQueue:
-        # Another process has connections of its own.
-        return RedisQueue(make_redis(folder)._server, **{"clock": clock, **options})
-
-    return make
-
-
-@pytest.fixture
-def make_queue(request: pytest.FixtureRequest, kind: str) -> Callable[..., Queue]:
-    """Opens one and the same queue, of each kind, each time as another process would."""
-    make: Callable[..., Queue] = request.getfixturevalue(f"make_{kind}_queue")
-    return make
-
-
-@pytest.fixture
-def queue(make_queue: Callable[..., Queue]) -> Queue:
-    return make_queue()
 
 
 @pytest.fixture
@@ -427,6 +384,54 @@ def test_only_one_of_several_consumers_is_at_work(make_queue: Callable[..., Queu
 
     assert Consumer(first, apply).drain()
     assert seen == [False]
+
+
+def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out(
+    make_queue: Callable[..., Queue],
+) -> None:
+    consumer, other, deletion = make_queue(), make_queue(timeout=0.1), make_queue(timeout=20)
+    consumer.put(b"1")
+    entered, leave = threading.Event(), threading.Event()
+
+    def delete() -> None:
+        with deletion.alone(wait=True) as alone:
+            assert alone
+            entered.set()
+            assert leave.wait(20)
+
+    thread = threading.Thread(target=delete)
+    with consumer.alone() as alone:
+        assert alone
+        thread.start()
+        assert not entered.wait(0.05)
+    end = time.monotonic() + 20
+    while not entered.is_set() and time.monotonic() < end:
+        with other.alone():
+            pass
+    with consumer.alone() as first, other.alone(wait=True) as second:
+        assert not first
+        assert not second
+    leave.set()
+    thread.join(20)
+    with consumer.alone() as alone:
+        assert alone
+
+
+def test_batches_are_rewritten_where_they_wait_and_where_they_were_put_aside(queue: Queue) -> None:
+    for batch in (b"bad", b"1", b"2", b"3"):
+        queue.put(batch)
+    queue.set_aside(head(queue), "KeyError: bad")
+    with queue.alone(wait=True) as alone:
+        assert alone
+        queue.rewrite({b"bad": b"good", b"1": b"one", b"2": None, b"3": b"3"}.__getitem__)
+    assert list(queue.batches()) == [b"one", b"3"]
+    assert list(queue.batches(aside=True)) == [b"one", b"3", b"good"]
+    assert list(queue.aside().values()) == [{"reason": "KeyError", "tries": 0, "batch": "good"}]
+    with queue.alone(wait=True):
+        queue.rewrite(lambda batch: None)
+    assert queue.state() == QueueState(0, 0.0, 0)
+    queue.put(b"4")
+    assert drained(queue) == [b"4"]
 
 
 FORKING = """

@@ -34,6 +34,7 @@ from ninetailed_wsgi.store.redis_server import RedisServer
 MakeRedis = Callable[..., RedisStore]
 ROOT = Path(__file__).parent.parent.parent
 WHERE = Environment("org", "main")
+STREAM = "nt:{imports}:queue"
 
 
 @contextlib.contextmanager
@@ -485,6 +486,13 @@ def test_the_batch_of_a_consumer_that_was_killed_is_claimed_when_its_lease_ends(
     assert patient.state().waiting == 0
 
 
+def let_leases_end(server: Redis) -> None:
+    """Whoever is at a batch has said nothing for a minute, as Redis sees it, and as he does not know."""
+    for entry in server.client.xpending_range(STREAM, "importers", "-", "+", 1):
+        owner, number = entry["consumer"], entry["message_id"]
+        server.client.xclaim(STREAM, "importers", owner, 0, [number], idle=60_000, justid=True)
+
+
 class Sleeping(CutAt):
     """A store whose owner sleeps before its n-th update, while something else happens."""
 
@@ -501,14 +509,14 @@ class Sleeping(CutAt):
 
 @pytest.mark.parametrize("at", range(4))
 def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
-    make_redis: MakeRedis, clock: Clock, at: int
+    make_redis: MakeRedis, redis_server: Redis, clock: Clock, at: int
 ) -> None:
     store = make_redis()
     batches = [[of(name, track(str(number))) for name in ("a", "b", "c")] for number in range(3)]
     live = [track() for _ in range(200)]  # as many as the message ids that a profile remembers
 
     def serving(store: Any) -> ExperienceService:
-        queue = RedisQueue(make_redis()._server, lease=0.001, clock=clock)
+        queue = RedisQueue(make_redis()._server, clock=clock)
         return ExperienceService(store=store, content=ContentSource(None), queue=queue, clock=clock)
 
     def drained(service: ExperienceService) -> bool:
@@ -516,7 +524,7 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
         return service._consumer.drain()
 
     def others_take_over() -> None:
-        time.sleep(0.002)  # longer than the lease
+        let_leases_end(redis_server)
         assert drained(serving(store))
         serving(store).upsert(WHERE, "a", {"events": live})
 
@@ -547,6 +555,78 @@ def test_what_a_late_consumer_says_of_a_batch_that_is_done_changes_nothing(make_
     assert found is not None
     assert (found.batch, found.tries) == (b"2", 0)
     assert queue.aside() == {}
+
+
+def test_a_consumer_begins_no_update_in_the_last_part_of_its_lease(make_redis: MakeRedis, clock: Clock) -> None:
+    store = make_redis()
+    queue = RedisQueue(store._server, lease=5.0, clock=clock)  # as long as one update may take
+    queue.put(b"1")
+    with queue.alone() as alone:
+        assert alone
+        assert "others may have taken over" in unavailable(lambda: put(store, key(), {"a": 1}))
+    put(store, key(), {"a": 1})
+
+
+@pytest.mark.parametrize("late", ["done", "failed", "set_aside"])
+def test_a_deletion_takes_the_place_of_a_consumer_that_counts_as_dead_and_hears_no_more_of_it(
+    make_redis: MakeRedis, redis_server: Redis, clock: Clock, late: str
+) -> None:
+    consumer, deletion = (RedisQueue(make_redis()._server, clock=clock) for _ in range(2))
+    consumer.put(b"hers and his")
+    with consumer.alone():
+        head = consumer.head()
+        assert head is not None
+        let_leases_end(redis_server)
+        with deletion.alone(wait=True) as alone:
+            assert alone
+            deletion.rewrite(lambda batch: b"his")
+            if late == "done":
+                consumer.done(head.number)
+            elif late == "failed":
+                consumer.failed(head)
+            else:
+                consumer.set_aside(head, "KeyError: hers")
+    found = deletion.head()
+    assert found is not None
+    assert (found.batch, found.tries) == (b"his", 0)
+    assert deletion.aside() == {}
+
+
+def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
+    make_redis: MakeRedis, redis_server: Redis, clock: Clock
+) -> None:
+    queue, other = (RedisQueue(make_redis()._server, timeout=0.05, clock=clock) for _ in range(2))
+    queue.put(b"1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RedisQueue, "_leave", lambda self, name: None)  # as by the death of its process
+        with queue.alone(wait=True) as alone:
+            assert alone
+    with other.alone() as alone, other.alone(wait=True) as also:
+        assert not alone
+        assert not also
+    assert 0 < redis_server.client.pttl("nt:{imports}:turn") <= 10_000
+    redis_server.client.pexpire("nt:{imports}:turn", 0)
+    with other.alone() as alone:
+        assert alone
+
+
+def test_a_deletion_that_lost_its_place_changes_nothing(
+    make_redis: MakeRedis, redis_server: Redis, clock: Clock
+) -> None:
+    queue = RedisQueue(make_redis()._server, clock=clock)
+    for number in range(3):
+        queue.put(b"%d" % number)
+
+    def change(batch: bytes) -> bytes:
+        if batch == b"2":
+            redis_server.client.delete("nt:{imports}:turn")
+        return batch + b" changed"
+
+    with queue.alone(wait=True) as alone:
+        assert alone
+        assert "LOST the place" in unavailable(lambda: queue.rewrite(change))
+    assert list(queue.batches()) == [b"0", b"1", b"2"]
+    assert 0 < redis_server.client.pttl("nt:{imports}:changes") <= 10_000
 
 
 # Leaving things as they were
