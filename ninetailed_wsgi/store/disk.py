@@ -287,7 +287,8 @@ class DiskStore:
             if not row:
                 raise StoreUnavailable("the store holds a profile whose history is damaged")
             events += row
-        return [(at, orjson.dumps(event)) for at, event in [*events, *map(_load, kept.recent)]]
+        recent = [(_time_of(line), line[line.index(b",") + 1 : -1]) for line in kept.recent]
+        return [(at, orjson.dumps(event)) for at, event in events] + recent
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
