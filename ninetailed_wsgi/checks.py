@@ -107,10 +107,11 @@ def check_store(settings: Settings) -> Finding:
 
 def check_data_folder(settings: Settings) -> Finding:
     """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
-    from ninetailed_wsgi.store.folder import FORMAT, examine
+    from ninetailed_wsgi.store.folder import FORMAT, examine, refuse_filling
 
     folder = settings.data_dir.absolute()
     try:
+        refuse_filling(folder)
         mode = stat.S_IMODE(folder.stat().st_mode)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"probe")

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.checks import check_all, check_start, failures
@@ -211,18 +211,27 @@ def _bulk(
     ``decides`` whether it looks at audiences, for which content is read.
     """
 
-    def command(given: argparse.Namespace) -> int:
+    def work(given: argparse.Namespace) -> bool | None:
         from ninetailed_wsgi.bulk import Console
         from ninetailed_wsgi.service import ExperienceService
 
+        settings = replace(_settings(given), geoip_database=None)
+        settings = settings if decides else replace(settings, content=None)
+        if not new_folder:
+            _refuse_nothing_stored(settings)
+        service = ExperienceService.from_settings(settings)
+        store = cast("KeptStore", service.store)  # `from_settings` makes no other
+        return run(given, _Bulk(settings, service, store, Console(sys.stdout, sys.stderr)))
+
+    return _going_on(work, go_on)
+
+
+def _going_on(work: Callable[[argparse.Namespace], bool | None], go_on: str) -> Callable[[argparse.Namespace], int]:
+    """A long command, with the exit statuses of `_bulk`; ``work`` answers False when not all was done."""
+
+    def command(given: argparse.Namespace) -> int:
         try:
-            settings = replace(_settings(given), geoip_database=None)
-            settings = settings if decides else replace(settings, content=None)
-            if not new_folder:
-                _refuse_nothing_stored(settings)
-            service = ExperienceService.from_settings(settings)
-            store = cast("KeptStore", service.store)  # `from_settings` makes no other
-            done = run(given, _Bulk(settings, service, store, Console(sys.stdout, sys.stderr)))
+            done = work(given)
             sys.stdout.flush()
         except SettingsError as error:
             return _refuse(error.problems)
@@ -242,6 +251,32 @@ def _bulk(
     return command
 
 
+def _migrate(given: argparse.Namespace) -> bool:
+    from ninetailed_wsgi import migration
+    from ninetailed_wsgi.bulk import Console
+
+    places = vars(given)["from"], given.to
+    if places == (None, None):
+        raise SettingsError(["--from, --to: expected at least one: a folder, or the URL of a Redis"])
+    settings = _settings(given)
+    source, target = (_place(settings, where) for where in places)
+    _refuse_nothing_stored(source)
+    return migration.migrate(
+        migration.open_place(source),
+        migration.open_place(target, filling=True),
+        Console(sys.stdout, sys.stderr),
+        final=given.final,
+    )
+
+
+def _place(settings: Settings, where: str | None) -> Settings:
+    """The settings of a store that was typed; those of the service itself when none was."""
+    if where is None:
+        return settings
+    stated: dict[str, Any] = {"store": where} if "://" in where else {"store": None, "data_dir": where}
+    return replace(settings, **stated)  # these read text
+
+
 def _refuse_nothing_stored(settings: Settings) -> None:
     """A command that reads is not to make the data folder that it was wrongly told."""
     from ninetailed_wsgi.store.folder import examine
@@ -252,6 +287,7 @@ def _refuse_nothing_stored(settings: Settings) -> None:
 
 
 _WHERE = {"where": ("ORG/ENV", "organization and environment")}
+_STORES = "a data folder, or the URL of a Redis as for --store"
 _NAMES = "ids or aliases, one a line; - reads the standard input"
 
 COMMANDS = (
@@ -307,6 +343,16 @@ COMMANDS = (
         "count what is stored",
         _bulk(_stats, "run the same command again"),
         {"where": ("[ORG/ENV]", "only this environment")},
+    ),
+    Command(
+        "migrate",
+        "copy all that is stored to another store, while servers serve from the first one; see docs/migrate.md",
+        _going_on(_migrate, "run the same command again to go on"),
+        {
+            "--from": ("WHERE", f"{_STORES} (default: where the options below say that profiles are)"),
+            "--to": ("WHERE", "the same; an empty one, or one that this command has begun to fill"),
+            "--final": ("", "the source's servers are stopped: copy the rest, compare everything, release the target"),
+        },
     ),
     Command("compact", "give free space back and overwrite what was deleted", _bulk(_compact)),
 )

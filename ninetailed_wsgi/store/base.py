@@ -115,6 +115,21 @@ class KeptStore(Store, Protocol):
     def load(self, stored: Sequence[Stored]) -> None:
         """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
 
+    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+        """As `dump`, what is stored for some keys, named by their digests (see keys.py), in no order."""
+
+    def states(self) -> Iterator[dict[bytes, bytes]]:
+        """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
+
+    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """As `states`, of those of some keys that are there."""
+
+    def filled_from(self) -> str | None:
+        """Where a migration into this store comes from that has not ended; None: there is none."""
+
+    def fill_from(self, source: str | None) -> None:
+        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
+
 
 class Head(NamedTuple):
     """The batch that is to be applied next.
@@ -130,6 +145,20 @@ class Head(NamedTuple):
     batch: bytes
     tries: int
     tried: int
+
+
+class Queued(NamedTuple):
+    """A batch as it moves from one queue to another.
+
+    Attributes:
+        number: its place in the order, which profiles remember.
+        value: what was put; of one put aside what `Queue.aside` gives, as JSON with its members in order.
+        aside: whether it was put aside.
+    """
+
+    number: int
+    value: bytes
+    aside: bool
 
 
 class QueueState(NamedTuple):
@@ -201,6 +230,21 @@ class Queue(Protocol):
 
         Who waits, for the queue's timeout at most, comes next: others do not enter any more.
         """
+
+    def last(self) -> int:
+        """The number that was given last; 0 before the first."""
+
+    def dump(self) -> Iterator[Queued]:
+        """The batches that wait, in their order, then those put aside, in theirs, while others go on."""
+
+    def load(self, queued: Sequence[Queued], last: int) -> None:
+        """Add batches of another queue, in their order, behind those that wait; numbers given later are above ``last``.
+
+        Nobody else may be at work on this queue. What is there already under a number stays.
+        """
+
+    def clear(self, *, aside: bool) -> None:
+        """Remove the batches that wait, or those put aside; nobody else may be at work on this queue."""
 
     def close(self) -> None:
         """Give back what this process holds open."""

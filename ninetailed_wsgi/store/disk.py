@@ -20,7 +20,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,15 @@ import orjson
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store import upkeep
 from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Stored
-from ninetailed_wsgi.store.folder import Watch, check_file, file_identity, made_files, prepare
+from ninetailed_wsgi.store.folder import (
+    Watch,
+    check_file,
+    file_identity,
+    filled_from,
+    made_files,
+    note_source,
+    prepare,
+)
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
 from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
@@ -205,29 +213,72 @@ class DiskStore:
     def dump(self) -> Iterator[Stored]:
         """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
         for shard in range(len(self._shards)):
-            for row_key, _ in self._stored_documents(shard):
-                with self._serving(shard) as rows, rows.turn:
-                    rows.run("BEGIN")  # what is read until the end is of one moment
-                    try:
-                        if (row := rows.fetch(row_key)) is None:
-                            continue
-                        document, kept = _read_row(row)
-                        history = self._kept_events(rows, row_key[len(_DOCUMENT) :], kept)
-                    finally:
-                        rows.run("ROLLBACK")
-                yield Stored(_key_of(row), document or {}, kept.next, history)
+            after = _DOCUMENT
+            while page := self._next_documents(shard, after):
+                yield from self.fetch([row_key[len(_DOCUMENT) :] for row_key, _ in page])
+                after = page[-1][0]
+
+    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+        """As `dump`, what is stored for some keys, named by their digests (see keys.py), in no order."""
+        found = []
+        for shard, group in self._by_shard(digests).items():
+            with self._serving(shard) as rows, rows.turn:
+                rows.run("BEGIN")  # what is read until the end is of one moment
+                try:
+                    for digest in group:
+                        if (row := rows.fetch(_DOCUMENT + digest)) is not None:
+                            document, kept = _read_row(row)
+                            history = self._kept_events(rows, digest, kept)
+                            found.append(Stored(_key_of(row), document or {}, kept.next, history))
+                finally:
+                    rows.run("ROLLBACK")
+        return found
 
     def load(self, stored: Sequence[Stored]) -> None:
         """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
-        for key, document, next_ordinal, history in stored:
-            digest = digest_of(key)
-            with self._serving(digest[0]) as rows, rows.transaction():
-                version, row = rows.read(_DOCUMENT + digest)
-                writes, first = _Writes(rows), next_ordinal - len(history)
-                self._drop_history(writes, digest, _read_row(row)[1])
-                kept = self._append(writes, digest, _Kept(first, first, 0, 0, []), history)
-                value = _row(key, row, document, kept)
-                self._write(rows, _Update(_DOCUMENT + digest, version, value, writes.pending))
+        given = {digest_of(each.key): each for each in stored}
+        for shard, group in self._by_shard(given).items():
+            with self._serving(shard) as rows, rows.transaction():
+                for digest in group:
+                    key, document, next_ordinal, history = given[digest]
+                    version, row = rows.read(_DOCUMENT + digest)
+                    writes, first = _Writes(rows), next_ordinal - len(history)
+                    self._drop_history(writes, digest, _read_row(row)[1])
+                    kept = self._append(writes, digest, _Kept(first, first, 0, 0, []), history)
+                    value = _row(key, row, document, kept)
+                    self._write(rows, _Update(_DOCUMENT + digest, version, value, writes.pending))
+
+    def states(self) -> Iterator[dict[bytes, bytes]]:
+        """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
+        for shard in range(len(self._shards)):
+            after = _DOCUMENT
+            while page := self._next_documents(shard, after):
+                yield {row_key[len(_DOCUMENT) :]: _state(value) for row_key, value in page}
+                after = page[-1][0]
+
+    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """As `states`, of those of some keys that are there."""
+        found = {}
+        for shard, group in self._by_shard(digests).items():
+            with self._serving(shard) as rows:
+                for digest in group:
+                    if (row := rows.fetch(_DOCUMENT + digest)) is not None:
+                        found[digest] = _state(row)
+        return found
+
+    def filled_from(self) -> str | None:
+        """Where a migration into this store comes from that has not ended; None: there is none."""
+        return filled_from(self._folder)
+
+    def fill_from(self, source: str | None) -> None:
+        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
+        note_source(self._folder, source)
+
+    def _by_shard(self, digests: Iterable[bytes]) -> dict[int, list[bytes]]:
+        grouped: dict[int, list[bytes]] = {}
+        for digest in digests:
+            grouped.setdefault(digest[0] % len(self._shards), []).append(digest)
+        return grouped
 
     def _kept_events(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEvent]:
         events: list[Any] = []
@@ -236,7 +287,8 @@ class DiskStore:
             if not row:
                 raise StoreUnavailable("the store holds a profile whose history is damaged")
             events += row
-        return [(at, orjson.dumps(event)) for at, event in [*events, *map(_load, kept.recent)]]
+        recent = [(_time_of(line), line[line.index(b",") + 1 : -1]) for line in kept.recent]
+        return [(at, orjson.dumps(event)) for at, event in events] + recent
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
@@ -319,13 +371,13 @@ class DiskStore:
 
     def _stored_documents(self, shard: int) -> Iterator[tuple[bytes, bytes]]:
         after = _DOCUMENT
-        while True:
-            with self._serving(shard) as rows:
-                found = rows.between(after, _HISTORY)
-            if not found:
-                return
+        while found := self._next_documents(shard, after):
             yield from found
             after = found[-1][0]
+
+    def _next_documents(self, shard: int, after: bytes) -> list[tuple[bytes, bytes]]:
+        with self._serving(shard) as rows:
+            return rows.between(after, _HISTORY)
 
     # History
 
@@ -484,6 +536,15 @@ def _read_row(row: bytes | None) -> tuple[Document | None, _Kept]:
         first, end, in_first, newest = orjson.loads(numbers)
         return orjson.loads(document), _Kept(first, end, in_first, newest, recent)
     except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _state(row: bytes) -> bytes:
+    """The next ordinal and the document, as they stand in the row."""
+    try:
+        _, numbers, document, *_ = row.split(b"\n", 3)
+        return b"%b %b" % (numbers.split(b",", 2)[1], document)
+    except (ValueError, IndexError) as error:
         raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
 
 

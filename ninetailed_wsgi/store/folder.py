@@ -1,5 +1,7 @@
 """What makes a folder a store: ``store.json``, its format and number of shards, and ``files.txt``, what was made in it.
 
+While a migration fills it, ``migration.txt`` says from where.
+
 A version of this software that changes the format replaces ``store.json`` first, and waits for ten times `LOOK_EVERY`
 before it changes anything else: a process of another version reads and writes no more by then.
 """
@@ -20,7 +22,7 @@ FORMAT = 2
 LOOK_EVERY = 0.1
 """Seconds between two looks at ``store.json``: one before each step would take a tenth of it."""
 
-_NOTES = "files.txt"
+_NOTES, _SOURCE = "files.txt", "migration.txt"
 
 
 def examine(folder: Path) -> int | None:
@@ -51,6 +53,29 @@ def prepare(folder: Path, shards: int) -> int:
         return read_description(folder)
     except OSError as error:
         raise SettingsError([f"data_dir: {folder} cannot be used: {error.strerror}"]) from error
+
+
+def filled_from(folder: Path) -> str | None:
+    """Where a migration into this folder comes from that has not ended; None: there is none."""
+    try:
+        return (folder / _SOURCE).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # what is wrong with a folder that cannot be read is for `prepare` to say
+        return None
+
+
+def note_source(folder: Path, source: str | None) -> None:
+    """Remember where a migration into this folder comes from; None: it has ended."""
+    file = folder / _SOURCE
+    if source is None:
+        file.unlink(missing_ok=True)
+    elif not file.exists():
+        _write_once(file, source.encode("utf-8", "surrogateescape"))
+
+
+def refuse_filling(folder: Path) -> None:
+    """Raise SettingsError while a migration into this folder has not ended: what is there is not whole."""
+    if source := filled_from(folder):
+        raise SettingsError([f"data_dir: {folder} is being filled from {source}, see `ninetailed-wsgi migrate`"])
 
 
 def read_description(folder: Path) -> int:

@@ -6,13 +6,19 @@ from ninetailed_wsgi.redis_url import RedisUrl
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.base import KeptStore, Queue
 from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.folder import refuse_filling
 from ninetailed_wsgi.store.queue import ImportQueue
 
 
-def open_store(settings: Settings) -> tuple[KeptStore, Queue]:
-    """The store and the queue beside it; SettingsError says why these cannot be used."""
+def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore, Queue]:
+    """The store and the queue beside it; SettingsError says why these cannot be used.
+
+    ``filling`` is for a migration: nobody else gets a store that is not whole yet.
+    """
     if settings.store is not None:
-        return _on_redis(settings, settings.store)
+        return _on_redis(settings, settings.store, filling)
+    if not filling:
+        refuse_filling(settings.data_dir)
     store = DiskStore(
         settings.data_dir,
         shards=settings.store_shards,
@@ -30,13 +36,14 @@ def open_store(settings: Settings) -> tuple[KeptStore, Queue]:
     return store, queue
 
 
-def _on_redis(settings: Settings, url: RedisUrl) -> tuple[KeptStore, Queue]:
+def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptStore, Queue]:
     # An extra: see setup.cfg.
     from ninetailed_wsgi.store.redis import RedisStore
     from ninetailed_wsgi.store.redis_queue import RedisQueue
     from ninetailed_wsgi.store.redis_server import RedisServer
 
-    server = RedisServer(url, timeout=settings.store_timeout, wait_replicas=settings.store_wait_replicas)
+    replicas = settings.store_wait_replicas
+    server = RedisServer(url, timeout=settings.store_timeout, wait_replicas=replicas, filling=filling)
     server.start()
     store = RedisStore(
         server,

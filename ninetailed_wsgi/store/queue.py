@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.base import Head, QueueState
+from ninetailed_wsgi.store.base import Head, Queued, QueueState
 from ninetailed_wsgi.store.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.rows import Rows, first_cause, open_rows
 
@@ -174,6 +174,44 @@ class ImportQueue:
             entered = _locked(turn, seconds) and _locked(lock, seconds)
             fcntl.flock(turn, fcntl.LOCK_UN)
             yield entered
+
+    def last(self) -> int:
+        """The number that was given last; 0 before the first."""
+        if not self._used("queue"):
+            return 0
+        with self._serving("queue") as rows:
+            return int(rows.fetch(_LAST) or 0)
+
+    def dump(self) -> Iterator[Queued]:
+        """The batches that wait, in their order, then those put aside, in theirs, while others go on."""
+        for name in self._files:
+            for number in self._numbers(name):
+                with self._serving(name) as rows:
+                    value = rows.fetch(number)
+                if value is not None and name == "aside":
+                    value = orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)
+                if value is not None:
+                    yield Queued(number, value, name == "aside")
+
+    def load(self, queued: Sequence[Queued], last: int) -> None:
+        """Add batches of another queue, in their order, behind those that wait; numbers given later are above ``last``.
+
+        Nobody else may be at work on this queue. What is there already under a number stays.
+        """
+        if last > self.last():
+            with self._transaction("queue") as rows:
+                rows.put(_LAST, b"%d" % last)
+        for number, value, aside in queued:
+            put = number / 1_000_000  # numbers are microseconds, unless very many were put at once
+            with self._transaction("aside" if aside else "queue") as rows:
+                rows.run(_PUSH, (number, put, put, value))
+
+    def clear(self, *, aside: bool) -> None:
+        """Remove the batches that wait, or those put aside; nobody else may be at work on this queue."""
+        name = "aside" if aside else "queue"
+        if self._used(name):
+            with self._transaction(name) as rows:
+                rows.run(f"DELETE {_BATCHES}")
 
     def close(self) -> None:
         """Give back what this process holds open."""

@@ -29,6 +29,7 @@ from ninetailed_wsgi.store.redis_server import Command, RedisServer, Script
 _VERSION = 16  # characters
 _ANY = b"*"  # instead of the version that a write expects: whatever is there
 _MAX_TRIES = 100
+_AT_ONCE = 100  # whole histories that are read together
 _REMEMBERED = 64  # documents that each thread remembers having read
 
 # again, version found, document (empty: delete), replace history, events kept, oldest time kept, events
@@ -163,10 +164,19 @@ class RedisStore:
 
     def dump(self) -> Iterator[Stored]:
         for names in self._pages():
-            for raw, events in self._server.run([_WHOLE.call(_keys(name)) for name in names]):
-                if raw is not None:
-                    key, document, next_ordinal = _loaded(raw)
-                    yield Stored(key, document, next_ordinal, [(at, event) for _, at, event in map(_event, events)])
+            for first in range(0, len(names), _AT_ONCE):
+                yield from self._fetch(names[first : first + _AT_ONCE])
+
+    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+        return self._fetch(list(map(_named, digests)))
+
+    def _fetch(self, names: Sequence[str]) -> list[Stored]:
+        found = []
+        for raw, events in self._server.run([_WHOLE.call(_keys(name)) for name in names]):
+            if raw is not None:
+                key, document, next_ordinal = _loaded(raw)
+                found.append(Stored(key, document, next_ordinal, [(at, event) for _, at, event in map(_event, events)]))
+        return found
 
     def load(self, stored: Sequence[Stored]) -> None:
         commands = []
@@ -175,10 +185,27 @@ class RedisStore:
             commands.append(self._write(_name(key), key, _ANY, next_ordinal - len(history), write))
         self._server.run(commands)
 
+    def states(self) -> Iterator[dict[bytes, bytes]]:
+        for names in self._pages():
+            yield self._states(names)
+
+    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._states(list(map(_named, digests)))
+
+    def _states(self, names: Sequence[str]) -> dict[bytes, bytes]:
+        documents = self._server.run([Command(name, ("GET", name)) for name in names])
+        return {_digest(name): _state(raw) for name, raw in zip(names, documents, strict=True) if raw is not None}
+
+    def filled_from(self) -> str | None:
+        return self._server.filled_from()
+
+    def fill_from(self, source: str | None) -> None:
+        self._server.fill_from(source)
+
     def _pages(self) -> Iterator[list[str]]:
         seen: set[bytes] = set()
         for names in self._server.pages("nt:{*}"):
-            new = {bytes.fromhex(name[4:-1]): name for name in names}
+            new = {_digest(name): name for name in names}
             yield [name for digest, name in new.items() if digest not in seen]
             seen.update(new)
 
@@ -247,7 +274,15 @@ class RedisStore:
 
 
 def _name(key: Key) -> str:
-    return f"nt:{{{digest_of(key).hex()}}}"
+    return _named(digest_of(key))
+
+
+def _named(digest: bytes) -> str:
+    return f"nt:{{{digest.hex()}}}"
+
+
+def _digest(name: str) -> bytes:
+    return bytes.fromhex(name[4:-1])
 
 
 def _keys(name: str) -> tuple[str, str]:
@@ -258,6 +293,15 @@ def _event(raw: bytes) -> tuple[int, int, bytes]:
     """An event of a history: its ordinal, its time, its JSON text."""
     ordinal, at, event = raw.split(b" ", 2)
     return int(ordinal), int(at), event
+
+
+def _state(raw: bytes) -> bytes:
+    """The next ordinal and the document, as they stand in what is stored."""
+    try:
+        head, document = raw.split(b"\n", 1)
+        return b"%b %b" % (head.split(b" ", 2)[1], document)
+    except (ValueError, IndexError) as error:
+        raise StoreUnavailable(f"the store holds a damaged document: {error}") from error
 
 
 def _loaded(raw: bytes) -> tuple[Key, Document, int]:

@@ -25,13 +25,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.base import Head, QueueState
+from ninetailed_wsgi.store.base import Head, Queued, QueueState
 from ninetailed_wsgi.store.queue import DEATHS_APART
 from ninetailed_wsgi.store.redis_server import Command, RedisServer, Script
 
@@ -185,6 +185,40 @@ return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call(
 """,
     writes=False,
 )
+
+# again, last number; of each batch its number, itself, and why it was put aside, if it was
+_LOAD = Script("""
+if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
+  redis.call('SET', KEYS[3], ARGV[2])
+end
+for place = 3, #ARGV, 3 do
+  local number, batch, why = ARGV[place], ARGV[place + 1], ARGV[place + 2]
+  if redis.call('HSETNX', KEYS[2], number, batch) == 1 then
+    if why == '' then
+      redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #batch)
+      redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
+    else
+      redis.call('HSET', KEYS[4], number, why)
+    end
+  end
+end
+return 1
+""")
+
+# again, whether those put aside
+_CLEAR = Script("""
+for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if redis.call('HEXISTS', KEYS[4], number) == tonumber(ARGV[2]) then
+    redis.call('HDEL', KEYS[2], number)
+  end
+end
+if ARGV[2] == '1' then
+  redis.call('UNLINK', KEYS[4])
+else
+  redis.call('UNLINK', KEYS[1], KEYS[3])
+end
+return 1
+""")
 
 _OWN_TURN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
@@ -348,6 +382,26 @@ class RedisQueue:
         finally:
             if alone:
                 self._leave(name)
+
+    def last(self) -> int:
+        return int(self._server.ask(Command(_LAST, ("GET", _LAST))) or 0)
+
+    def dump(self) -> Iterator[Queued]:
+        for number, batch in self._read(self._numbers(aside=False)):
+            yield Queued(number, batch, False)
+        for number, kept in self.aside().items():
+            yield Queued(number, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), True)
+
+    def load(self, queued: Sequence[Queued], last: int) -> None:
+        parts: list[Any] = []
+        for number, value, aside in queued:
+            why = orjson.loads(value) if aside else {}
+            batch = why.pop("batch", value)
+            parts += number, batch, orjson.dumps(why) if aside else b""
+        self._server.ask(_LOAD.call([_QUEUE, _BATCHES, _LAST, _ASIDE], last, *parts))
+
+    def clear(self, *, aside: bool) -> None:
+        self._server.ask(_CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE], int(aside)))
 
     def close(self) -> None:
         """The connections are the store's."""

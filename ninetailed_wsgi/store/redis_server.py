@@ -39,6 +39,7 @@ except ImportError as error:
 
 FORMAT = 1
 MARKER = "nt:store"
+_FROM = b"%d, being filled from " % FORMAT
 OLDEST = (7, 0)
 _FAILURES = (RedisError, RedisClusterException, OSError)
 _ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, redis.ConnectionError)
@@ -103,10 +104,12 @@ class RedisServer:
         url: where the servers are.
         timeout: seconds that a request waits at most; an answer of a server half, a new connection a quarter of them.
         wait_replicas: replicas that have to have a write before it is acknowledged.
+        filling: whether a migration may go on here that has not ended; everybody else is refused meanwhile.
     """
 
-    def __init__(self, url: RedisUrl, *, timeout: float = 5.0, wait_replicas: int = 0) -> None:
+    def __init__(self, url: RedisUrl, *, timeout: float = 5.0, wait_replicas: int = 0, filling: bool = False) -> None:
         self.url = url
+        self._filling = filling
         self._timeout = timeout
         self.wait_replicas = wait_replicas
         self._begin()
@@ -276,11 +279,26 @@ class RedisServer:
             if partly and self.url.kind == "cluster":
                 return
             raise
+        if marked is not None and marked.startswith(_FROM):
+            if self._filling:
+                return
+            source = marked.removeprefix(_FROM).decode(errors="replace")
+            raise SettingsError([f"store: {self.url} is being filled from {source}, see `ninetailed-wsgi migrate`"])
         if marked not in (None, b"%d" % FORMAT):
             shown = marked[:20].decode(errors="replace")
             raise SettingsError(
                 [f"store: {self.url} has store format {shown!r}, this software reads format {FORMAT} (key {MARKER})"]
             )
+
+    def filled_from(self) -> str | None:
+        """Where a migration into this store comes from that has not ended; None: there is none."""
+        marked: bytes = self.ask(Command(MARKER, ("GET", MARKER))) or b""
+        return marked.removeprefix(_FROM).decode(errors="surrogateescape") if marked.startswith(_FROM) else None
+
+    def fill_from(self, source: str | None) -> None:
+        """Mark this store as one that a migration fills; None: it is whole."""
+        mark = b"%d" % FORMAT if source is None else _FROM + source.encode(errors="surrogateescape")
+        self.ask(Command(MARKER, ("SET", MARKER, mark)))
 
     # Connections
 
