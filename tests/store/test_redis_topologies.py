@@ -57,7 +57,7 @@ def serving(store: RedisStore) -> ExperienceService:
     return ExperienceService(
         store=store,
         content=ContentSource(None),
-        queue=RedisQueue(store._server),
+        queue=RedisQueue(store._server, lease=60.0),
         clock=Clock(),
         new_session_id=lambda: str(uuid.uuid4()),
     )
