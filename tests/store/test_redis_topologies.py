@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import subprocess
 import threading
@@ -19,10 +20,13 @@ from redis_servers import Cluster, Redis, free_port, running, wait_for
 from support import Clock, identify, of, page, track
 from test_redis import opened, unavailable
 
+from ninetailed_wsgi import migration
 from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.cli import main
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.redis_url import RedisUrl
 from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.base import Entry, Key, Write
 from ninetailed_wsgi.store.redis import RedisStore
@@ -80,6 +84,30 @@ def test_profiles_lie_on_every_master_each_with_its_history_beside_it(cluster: C
     assert len(list(on_cluster.dump())) == 300
     on_cluster.update(keys, lambda where, entry: Write(None))
     assert on_cluster.count() == 0
+
+
+def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tmp_path: Path) -> None:
+    def place(where: Any) -> migration.Place:
+        stated: dict[str, Any] = {"store": where} if isinstance(where, RedisUrl) else {"data_dir": where}
+        return migration.open_place(Settings(store_shards=2, **stated), filling=True)
+
+    def whole(where: Any) -> list[Any]:
+        moved = place(where)
+        return [sorted((each.key, each) for each in moved.store.dump()), list(moved.queue.dump()), moved.queue.last()]
+
+    source = place(tmp_path / "source")
+    keys = [key(f"visitor {number}") for number in range(300)]
+    source.store.update(keys, lambda where, _: Write({"name": where.name, "aliases": []}, happened(1, 2)))
+    for batch in (b"1", b"2"):
+        source.queue.put(batch)
+    head = source.queue.head()
+    assert head is not None
+    source.queue.set_aside(head, "no good")
+    places = [tmp_path / "source", cluster.url, tmp_path / "back"]
+    for one, other in itertools.pairwise(places):
+        assert main(["migrate", "--from", str(one), "--to", str(other), "--final"]) == 0
+        assert whole(other) == whole(tmp_path / "source")
+    assert len(whole(cluster.url)[1]) == 2
 
 
 def test_threads_on_hot_and_cold_keys_of_a_cluster_lose_nothing(on_cluster: RedisStore) -> None:
