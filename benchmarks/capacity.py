@@ -15,7 +15,7 @@ from typing import Any
 
 from report import number, put, table
 from scaling import COSTS, DOCUMENT
-from simulation import Costs, Model, Outcome, quantile
+from simulation import THREADS, Costs, Model, Outcome, quantile
 
 RATES = (10_000, 1_000_000)
 CORES = 16  # of a server, each with one process
@@ -112,7 +112,9 @@ class Plan:
 
     @property
     def masters(self) -> int:
-        return math.ceil(self.rate * (self.costs.read + self.costs.write) / LOAD)
+        costs = self.costs
+        waking = 2 * costs.wake * (1 - LOAD)  # as many commands find a master idle as it is idle
+        return math.ceil(self.rate * (costs.read + costs.write + waking) / LOAD)
 
     def simulate(self, seed: int, *, replicas: bool = False) -> Model:
         processes = self.servers * CORES
@@ -207,7 +209,7 @@ def flows(found: dict[str, Any], plans: Sequence[Plan]) -> str:
             bits((request + answer) * plan.rate / plan.servers),
         )
         row += (bits(stored * plan.rate), bits(stored * plan.rate / plan.masters))
-        rows.append((*row, f"{processes * 5:,}", f"{processes * POLLS:,}", f"{processes:,}"))
+        rows.append((*row, f"{processes * (THREADS + 1):,}", f"{processes * POLLS:,}", f"{processes:,}"))
     return table(head, rows)
 
 

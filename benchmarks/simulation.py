@@ -187,47 +187,20 @@ class Model(Simulation):
             self.start(self.use(*self._cores, seconds=SLICE))
 
     def request(self, process: Process, profile: int) -> Task:
-        """A stored event: compute, read, fold, compare and set, and fold again where another one was faster."""
-        costs, outcome, began, in_redis = self.costs, self.outcome, self.now, 0.0
+        """A stored event: half of the computing, the update when it is this request's turn, and the other half."""
+        costs, outcome, began = self.costs, self.outcome, self.now
         scale = self.chance.choice(costs.shape)
-        around, fold = (costs.server - costs.fold) * scale / 2, costs.fold * scale
+        around = (costs.server - costs.fold) * scale / 2
+        written, in_redis = False, 0.0
         yield process.threads
         yield from self.use(process.interpreter, *self._cores, seconds=around)
         turn = process.turns.setdefault(profile, Station())
-        tries = 0
-        if len(turn.waiting) + 2 <= PROFILE_CONCURRENCY or turn.free:
+        if turn.free or len(turn.waiting) + 2 <= PROFILE_CONCURRENCY:
             yield turn
-            written, found = False, 0
-            while not written and tries < MAX_TRIES and self.now - began < TIMEOUT:
-                if tries > 1:
-                    yield self.chance.random() * min(tries, 10) / 1000
-                if tries != 1:  # the second try begins with what the first one was answered
-                    asked = self.now
-                    outcome.reads += 1
-                    yield self._one_way
-                    yield from self._serve(profile, costs.read)
-                    found = self.versions.get(profile, 0)
-                    yield self._one_way
-                    in_redis += self.now - asked
-                yield from self.use(process.interpreter, *self._cores, seconds=fold)
-                asked = self.now
-                tries += 1
-                outcome.writes += 1
-                yield self._one_way
-                yield from self._serve(profile, costs.write)
-                current = self.versions.get(profile, 0)
-                written = current == found
-                found = current + written
-                self.versions[profile] = found
-                if written and self.replicas:
-                    yield from self._replicate(profile)
-                yield self._one_way
-                in_redis += self.now - asked
+            written, in_redis = yield from self._update(process, profile, costs.fold * scale, began + TIMEOUT)
             if not turn.waiting:
                 process.turns.pop(profile, None)
             self.give(turn)
-        else:
-            written = False
         yield from self.use(process.interpreter, *self._cores, seconds=around)
         self.give(process.threads)
         if written:
@@ -236,6 +209,38 @@ class Model(Simulation):
             outcome.server.append(self.now - began - in_redis)
         else:
             outcome.refused += 1
+
+    def _update(
+        self, process: Process, profile: int, fold: float, end: float
+    ) -> Generator[Station | float, None, tuple[bool, float]]:
+        """Read, fold, compare and set, as store/redis.py does; whether it was written, and the seconds for Redis."""
+        outcome, in_redis = self.outcome, 0.0
+        written, tries, found = False, 0, 0
+        while not written and tries < MAX_TRIES and self.now < end:
+            if tries > 1:
+                yield self.chance.random() * min(tries, 10) / 1000
+            if tries != 1:  # the second try begins with what the first one was answered
+                asked = self.now
+                outcome.reads += 1
+                yield self._one_way
+                yield from self._serve(profile, self.costs.read)
+                found = self.versions.get(profile, 0)
+                yield self._one_way
+                in_redis += self.now - asked
+            yield from self.use(process.interpreter, *self._cores, seconds=fold)
+            asked = self.now
+            tries += 1
+            outcome.writes += 1
+            yield self._one_way
+            yield from self._serve(profile, self.costs.write)
+            current = self.versions.get(profile, 0)
+            written = current == found
+            found = self.versions[profile] = current + written
+            if written and self.replicas:
+                yield from self._replicate(profile)
+            yield self._one_way
+            in_redis += self.now - asked
+        return written, in_redis
 
     def _serve(self, profile: int, seconds: float) -> Task:
         master = self.masters[profile % len(self.masters)]
