@@ -68,8 +68,8 @@ def checked(found: dict[str, Any], seed: int) -> str:
     rows, errors = [], []
     for run in redis_runs(found):
         own, other = costs_of(found, run), base
-        rate, outcome = closed(run, own, seed)
-        foreign, _ = closed(run, other, seed)
+        rate, outcome = closed(run, own, found["cores"], seed)
+        foreign, _ = closed(run, other, found["cores"], seed)
         off, far = rate / run["rate"] - 1, foreign / run["rate"] - 1
         errors.append(abs(off))
         name = run["processes"] if run["visitors"] > 1 else f"{run['processes']}, one visitor"
@@ -80,10 +80,10 @@ def checked(found: dict[str, Any], seed: int) -> str:
     return "\n".join([table(head, rows), "", f"The largest error of the rate is {max(errors):.0%} (wanted: 20%)."])
 
 
-def closed(run: dict[str, Any], costs: Costs, seed: int) -> tuple[float, Outcome]:
+def closed(run: dict[str, Any], costs: Costs, cores: int, seed: int) -> tuple[float, Outcome]:
     """Requests per second, when each connection waits for its answer before it sends the next request."""
     seconds = 8.0
-    model = Model(costs, processes=run["processes"], masters=1, seed=seed, cores=2)
+    model = Model(costs, processes=run["processes"], masters=1, seed=seed, cores=cores)
     for connection in range(run["connections"]):
         model.start(model.connection(model.processes[connection % run["processes"]], run["visitors"]))
     if run["others"] > 0.01:

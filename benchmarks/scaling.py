@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -155,7 +156,14 @@ def main() -> None:
         runs = [contender.run(connections) for connections in CONNECTIONS for contender in contenders]
         inside = in_process(folder, redis)
         direct = {name: round(value, 1) for name, value in under_load(redis)}
-    found = {"machine": machine(), "rounds": given.rounds, "seconds": given.seconds, "runs": runs, **inside}
+    found = {
+        "machine": machine(),
+        "cores": os.cpu_count(),
+        "rounds": given.rounds,
+        "seconds": given.seconds,
+        "runs": runs,
+        **inside,
+    }
     found |= {"direct": direct, "http": [request, found.pop("answer")]}
     print(report(found))
     if given.write:
