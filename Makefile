@@ -11,6 +11,7 @@
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
+#   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, into dist/
 #   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
@@ -29,7 +30,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint fuzz fuzz-guided mutation crash soak bench bench-growth baseline build clean shop-flask shop-django
+.PHONY: help serve test redis lint fuzz fuzz-guided mutation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -80,6 +81,9 @@ bench: .venv/installed-bench .venv/installed-unleash
 bench-growth: .venv/installed-dev
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/growth.py $(GROWTH_OPTIONS)
+
+bench-scale: .venv/installed-dev
+	@$(BIN)/python benchmarks/scaling.py --write $(SCALE_OPTIONS) && $(BIN)/python benchmarks/capacity.py --write
 
 baseline: .venv/installed-dev
 	$(BIN)/python benchmarks/instructions.py --renew

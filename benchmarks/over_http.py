@@ -68,12 +68,13 @@ class Contender:
     prepare: Callable[[int], None] = lambda port: None
     measured: dict[int, list[Measured]] = field(default_factory=dict)
 
-    def measure(self, server: Server, connections: int, seconds: int) -> None:
+    def measure(self, server: Server, connections: int, seconds: int) -> load.Load:
         before = server.cpu()
         found = load.run(server.port, connections, seconds, self.requests)
         cpu = (server.cpu() - before) * 1e6 / found.requests
         measured = Measured(found.rate, found.p50, found.p99, cpu, found.client)
         self.measured.setdefault(connections, []).append(measured)
+        return found
 
     def median(self, connections: int) -> Measured:
         return Measured(*(statistics.median(values) for values in zip(*self.measured[connections], strict=True)))

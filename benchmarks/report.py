@@ -72,6 +72,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def put(file: Path, mark: str, text: str) -> None:
+    """Replace what stands in a document between ``<!-- MARK -->`` and ``<!-- /MARK -->``."""
+    before, rest = file.read_text().split(f"<!-- {mark} -->")
+    after = rest.split(f"<!-- /{mark} -->")[1]
+    file.write_text(f"{before}<!-- {mark} -->\n\n{text}\n\n<!-- /{mark} -->{after}")
+
+
 def _text(file: str) -> str:
     return Path(file).read_text() if Path(file).exists() else ""
 

@@ -40,11 +40,11 @@ class Server(NamedTuple):
         return list(_children(self.pids[0]))
 
 
-def service(data: Path, content: Path, *, workers: int) -> list[str]:
-    """The command that serves the API, as an operator would start it."""
+def service(data: Path, content: Path, *, workers: int, store: str = "") -> list[str]:
+    """The command that serves the API, as an operator would start it; ``store``: address of a Redis."""
     options = ["--data-dir", data, "--content", content, "--geoip-database", FIXTURES / "geo" / "demo.mmdb"]
     command = [sys.executable, "-m", "ninetailed_wsgi", "serve", "--bind", "127.0.0.1:0", "--workers", workers]
-    return [*map(str, [*command, *options])]
+    return [*map(str, [*command, *options, *(["--store", store] if store else [])])]
 
 
 @contextlib.contextmanager

@@ -124,7 +124,11 @@ class RedisStore:
                 tries += 1
                 if tries == _MAX_TRIES or time.monotonic() > end:
                     raise ProfileOverload("too many requests write this profile at the same time")
-                time.sleep(random.random() * min(tries, 10) / 1000)
+                if tries > 1:
+                    # After a pause what was found is outdated where others go on writing: each try would be lost.
+                    time.sleep(random.random() * min(tries, 10) / 1000)
+                    found.clear()
+                    current.clear()
 
     def documents(
         self, organization: str | None = None, environment: str | None = None

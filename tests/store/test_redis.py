@@ -196,6 +196,23 @@ def test_a_profile_that_others_always_write_first_is_busy_after_the_timeout(make
         store.update([key()], fold)
 
 
+def test_a_writer_that_lost_reads_again_after_its_pause_in_which_others_write(
+    make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, others = make_redis(timeout=60), make_redis()
+    monkeypatch.setattr("ninetailed_wsgi.store.redis.time.sleep", lambda _: append(others, key(), *happened(3)))
+    faster = iter([1, 2])
+
+    def fold(_: Key, entry: Entry) -> Write:
+        for number in faster:
+            append(others, key(), *happened(number))
+            break
+        return Write({"count": entry.next_ordinal + 1}, happened(4))
+
+    store.update([key()], fold)
+    assert numbers(store, key()) == [1, 2, 3, 4]
+
+
 def test_scripts_that_the_server_has_forgotten_are_sent_again(redis_server: Redis, make_redis: MakeRedis) -> None:
     store, keys = make_redis(), [key(f"visitor {number}") for number in range(10)]
     for _ in range(2):
