@@ -38,7 +38,7 @@ def test_a_hundred_thousand_visitors_are_split_in_the_shares_of_the_distribution
     shares: tuple[float, ...], seed: int
 ) -> None:
     split = experience(f"split-{seed}", shares)
-    got = Counter(split.assign(visitor, (), {}) for visitor in visitors(seed))
+    got = Counter(split.allocated(visitor) for visitor in visitors(seed))
     assert set(got) == set(range(len(shares)))
     found = [got[index] for index in range(len(shares))]
     assert chi_squared(found, [share * VISITORS for share in shares]) < CRITICAL[len(shares) - 1]
@@ -47,19 +47,19 @@ def test_a_hundred_thousand_visitors_are_split_in_the_shares_of_the_distribution
 @pytest.mark.parametrize("seed", [4, 5])
 def test_ids_that_count_upwards_are_split_in_the_same_shares(seed: int) -> None:
     split = experience(f"counted-{seed}", (0.33, 0.33, 0.34))
-    got = Counter(split.assign(f"user-{number}", (), {}) for number in range(VISITORS))
+    got = Counter(split.allocated(f"user-{number}") for number in range(VISITORS))
     assert chi_squared([got[0], got[1], got[2]], [33_000, 33_000, 34_000]) < CRITICAL[2]
 
 
 def test_the_share_of_visitors_in_traffic_is_the_one_that_the_experience_names() -> None:
     limited = experience("limited", (0.5, 0.5), traffic=0.2)
-    got = Counter(limited.assign(visitor, (), {}) for visitor in visitors(6))
+    got = Counter(limited.allocated(visitor) for visitor in visitors(6))
     assert chi_squared([got[0], got[1], got[None]], [10_000, 10_000, 80_000]) < CRITICAL[2]
 
 
 def test_two_experiments_are_independent_of_each_other() -> None:
     first, second = experience("first", (0.33, 0.33, 0.34)), experience("second", (0.33, 0.33, 0.34))
-    got = Counter((first.assign(visitor, (), {}), second.assign(visitor, (), {})) for visitor in visitors(7))
+    got = Counter((first.allocated(visitor), second.allocated(visitor)) for visitor in visitors(7))
     rows = [sum(got[row, column] for column in range(3)) for row in range(3)]
     columns = [sum(got[row, column] for row in range(3)) for column in range(3)]
     cells = [(row, column) for row in range(3) for column in range(3)]
@@ -70,4 +70,4 @@ def test_two_experiments_are_independent_of_each_other() -> None:
 def test_the_same_visitor_gets_the_same_variant_every_time() -> None:
     split = experience("again", (0.33, 0.33, 0.34))
     some = visitors(8)[:1_000]
-    assert [split.assign(visitor, (), {}) for visitor in some] == [split.assign(visitor, (), {}) for visitor in some]
+    assert [split.allocated(visitor) for visitor in some] == [split.allocated(visitor) for visitor in some]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ VALUE_TYPES = ("String", "Boolean", "Number", "Object")
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
+ALLOCATIONS_KEPT = 2048
+"""Visitors of whom an environment remembers which variants they are allocated."""
+
 # Far above any share; keeps out what cannot be added as a float.
 LARGEST_SHARE = 1e9
 
@@ -81,16 +85,20 @@ class Experience:
     traffic_prefix: str
     distribution_prefix: str
 
-    def assign(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
-        """The variant index of a visitor; ``None`` where the experience is not for them."""
+    def allocated(self, stable_id: str) -> int | None:
+        """The variant index that traffic and distribution give a visitor for good; ``None``: not in the traffic."""
+        if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
+            return None
+        return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
+
+    def assign(self, allocated: int | None, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
+        """The variant index of a visitor who was `allocated` so; ``None`` where the experience is not for them."""
         # A stored assignment stays although distribution, traffic or audience would decide otherwise now.
         if self.sticky and (index := sticky.get(self.id)) is not None:
             return index
         if self.audience is not None and self.audience not in audiences:
             return None
-        if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
-            return None
-        return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
+        return allocated
 
     def distributed(self, fraction: float) -> int:
         """The first index in whose range a fraction lies, borders included; none: 0."""
@@ -117,6 +125,11 @@ class ExperienceSet:
         if len({experience.id for experience in self.experiences}) < len(self.experiences):
             raise ValueError("two experiences have the same id")
         self.sticky_ids = frozenset(experience.id for experience in self.experiences if experience.sticky)
+        # PERF: a visitor comes with several requests; hashing took two thirds of a selection's time.
+        self._allocated = lru_cache(maxsize=ALLOCATIONS_KEPT)(self._allocate)
+
+    def _allocate(self, stable_id: str) -> tuple[int | None, ...]:
+        return tuple(experience.allocated(stable_id) for experience in self.experiences)
 
     def select(
         self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
@@ -135,8 +148,8 @@ class ExperienceSet:
         belongs_to = frozenset(audiences)
         items: list[dict[str, Any]] = []
         changes: list[dict[str, Any]] = []
-        for experience in self.experiences:
-            index = experience.assign(stable_id, belongs_to, sticky)
+        for experience, allocated in zip(self.experiences, self._allocated(stable_id), strict=True):
+            index = experience.assign(allocated, belongs_to, sticky)
             if index is not None:
                 outcome = experience.outcome(index)
                 items.append(outcome.item)
@@ -158,7 +171,7 @@ class ExperienceSet:
 def _explain(
     experience: Experience, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
 ) -> dict[str, Any]:
-    index = experience.assign(stable_id, audiences, sticky)
+    index = experience.assign(experience.allocated(stable_id), audiences, sticky)
     kept = sticky.get(experience.id) if experience.sticky else None
     traffic_hash = hash_fraction(experience.traffic_prefix + stable_id)
     distribution_hash = hash_fraction(experience.distribution_prefix + stable_id)

@@ -132,7 +132,8 @@ def test_every_visitor_gets_the_variant_that_the_vendors_code_selects(
     drawn: tuple[list[dict[str, Any]], list[Pair]], compiled: list[Experience], computed: list[Numbers]
 ) -> None:
     for pair, numbers in zip(drawn[1], computed, strict=True):
-        index = compiled[pair.experience].assign(pair.stable_id, pair.audiences, {})
+        experience = compiled[pair.experience]
+        index = experience.assign(experience.allocated(pair.stable_id), pair.audiences, {})
         assert index == (numbers.index if numbers.matches else None), pair
 
 
