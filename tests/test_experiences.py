@@ -71,7 +71,7 @@ def test_visitors_spread_over_the_variants_by_their_shares(shares: list[float]) 
     ids = random.Random(2026)
     seen = [0] * len(shares)
     for _ in range(visitors):
-        index = experience.assign(f"{ids.getrandbits(256):064x}", (), {})
+        index = experience.allocated(f"{ids.getrandbits(256):064x}")
         assert index is not None
         seen[index] += 1
     expected = [visitors * share for share in shares]

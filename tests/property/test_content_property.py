@@ -109,7 +109,7 @@ def test_rules_that_are_wrong_are_refused_or_compiled(rules: Any) -> None:
 def test_a_config_that_is_wrong_is_refused_or_chooses_a_variant(config: Any, kind: str) -> None:
     with contextlib.suppress(ContentError):
         experience = compile_experience("e", "e", kind, None, json.loads(json.dumps(config)))
-        index = experience.assign("visitor", (), {})
+        index = experience.assign(experience.allocated("visitor"), (), {})
         assert index is None or index >= 0
         assert experience.outcome(index or 0).item["experienceId"] == "e"
         assert experience.outcome(2**63).item["variantIndex"] == 2**63
