@@ -101,15 +101,21 @@ class Run:
             elif silent == _GIVE_UP_AFTER:
                 yield Result(case, "skipped", reason="the server stopped answering")
             else:
+                before = set(self._made)
                 result = self._result(case, f"{self._mark}-{number}-")
                 silent = silent + 1 if result.breach and result.breach.came is None else 0
                 if not silent:
-                    self.clean_up()
+                    # What could not be deleted after its own case is left to the end of the run.
+                    self._delete([name for name in self._made if name not in before])
                 yield result
 
     def clean_up(self) -> list[str]:
         """Delete the profiles that were made; the names of those that could not be."""
-        for name in list(self._made):
+        self._delete(self.made())
+        return self.made()
+
+    def _delete(self, names: Iterable[str]) -> None:
+        for name in names:
             try:
                 answer = self._send("DELETE", self._prefix + PROFILE + quote(name, safe=""), None, {})
             except NoAnswer:
@@ -117,7 +123,6 @@ class Run:
             if answer.status in (200, 404):
                 del self._made[name]
                 self.deleted += answer.status == 200
-        return self.made()
 
     def made(self) -> list[str]:
         """The names of profiles that were made, or may have been, and are not deleted yet."""
