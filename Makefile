@@ -42,7 +42,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -m 'not redis' $(PYTEST_OPTIONS)
 
 redis: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance tests/server $(PYTEST_OPTIONS)
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .

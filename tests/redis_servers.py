@@ -90,21 +90,26 @@ class Redis:
 
 
 class Cluster:
-    """Some masters that share the slots, without replicas."""
+    """Some masters that share the slots, each with a replica if asked for; more ``options`` are for all of them."""
 
-    def __init__(self, folder: Path, masters: int = 3) -> None:
+    def __init__(self, folder: Path, *options: str, masters: int = 3, replicas: bool = False) -> None:
         self.servers: list[Redis] = []
+        self.replicas: list[Redis] = []
         try:
             for number in range(masters):
-                own = folder / str(number)
-                own.mkdir()
-                options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--databases", "1")
-                bus = ("--cluster-port", str(free_port()))
-                self.servers.append(Redis(own, *options, *bus, "--cluster-require-full-coverage", "no"))
+                self.servers.append(self._node(folder / f"master-{number}", options))
+                if replicas:
+                    self.replicas.append(self._node(folder / f"replica-{number}", options))
             self._meet()
         except BaseException:
             self.end()
             raise
+
+    def _node(self, folder: Path, options: tuple[str, ...]) -> Redis:
+        folder.mkdir()
+        own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--databases", "1")
+        bus = ("--cluster-port", str(free_port()))
+        return Redis(folder, *own, *bus, "--cluster-require-full-coverage", "no", *options)
 
     @property
     def url(self) -> RedisUrl:
@@ -112,7 +117,7 @@ class Cluster:
         return RedisUrl.parse(f"redis+cluster://{hosts}")
 
     def end(self) -> None:
-        for server in self.servers:
+        for server in (*self.servers, *self.replicas):
             server.end()
 
     def flush(self) -> None:
@@ -124,10 +129,15 @@ class Cluster:
         first = self.servers[0]
         for server, low, high in zip(self.servers, bounds, bounds[1:], strict=False):
             server.client.execute_command("CLUSTER ADDSLOTSRANGE", low, high - 1)
+        for server in (*self.servers, *self.replicas):
             bus = int(server.options[server.options.index("--cluster-port") + 1])
             first.client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
-        for server in self.servers:
+        for server in (*self.servers, *self.replicas):
             wait_for(lambda server=server: self._is_whole(server))  # type: ignore[misc]
+        for master, replica in zip(self.servers, self.replicas, strict=False):
+            name = master.client.execute_command("CLUSTER MYID")
+            wait_for(lambda replica=replica, name=name: _replicates(replica, name))  # type: ignore[misc]
+            wait_for(lambda master=master: master.client.info("replication")["connected_slaves"] == 1)  # type: ignore[misc]
 
     def _is_whole(self, server: Redis) -> bool:
         info: Any = server.client.execute_command("CLUSTER INFO")
@@ -138,6 +148,14 @@ class Cluster:
 def _knows(server: Redis, nodes: int) -> bool:
     slots: Any = server.client.execute_command("CLUSTER SLOTS")
     return len(slots) == nodes
+
+
+def _replicates(server: Redis, master: Any) -> bool:
+    try:
+        server.client.execute_command("CLUSTER REPLICATE", master)
+    except redis.ResponseError:  # it does not know the master yet
+        return False
+    return True
 
 
 @contextlib.contextmanager
