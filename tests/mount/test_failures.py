@@ -6,17 +6,20 @@ import json
 import logging
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_servers import Redis
 
 from ninetailed_wsgi import middleware
 from ninetailed_wsgi.middleware import KEY
 from ninetailed_wsgi.visitor import Visitor
 from tests.mount.conftest import GEO, SHOP, Mounted
 from tests.mount.sites import Answer, Browser, Environ, Reply
+from tests.serving import wait_until
 
 BASELINES = "['hero', 50, [], [], 'you', True]"
 
@@ -232,3 +235,28 @@ def test_files_may_be_named_from_the_folder_in_which_the_site_was_put_together(
     monkeypatch.chdir("/")
     assert browser.get().set_cookie is not None
     assert (tmp_path / "here" / "store.json").exists()
+
+
+def test_a_redis_that_is_gone_or_says_nothing_leaves_baselines_and_is_used_again_when_it_is_back(
+    bare: Mounted, own_redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), store_timeout=0.5)
+    assert browser.get().set_cookie is not None
+    for harm, mend in ((own_redis.kill, own_redis.start), (own_redis.pause, own_redis.resume)):
+        harm()
+        for _ in range(3):
+            answer = browser.get()
+            assert (answer.status, answer.text, answer.set_cookie) == (200, BASELINES, None)
+        mend()
+        wait_until(lambda: browser.get().set_cookie is not None, "pages have a visitor again")
+
+
+def test_a_page_waits_for_a_redis_that_says_nothing_no_longer_than_its_budget(bare: Mounted, own_redis: Redis) -> None:
+    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), time_budget_ms=50, store_timeout=30)
+    wait_until(lambda: browser.get().set_cookie is not None, "the first page may take longer than its budget")
+    own_redis.pause()
+    began = time.monotonic()
+    answer = browser.get()
+    assert (answer.status, answer.text, answer.set_cookie) == (200, BASELINES, None)
+    assert time.monotonic() - began < 10  # of the 15 seconds that Redis is waited for
+    own_redis.resume()
