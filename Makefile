@@ -27,6 +27,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Twice as many as cores: tests of servers wait for a third of their time.
+PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
@@ -39,7 +41,7 @@ serve: .venv/installed
 	@exec $(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -m 'not redis' $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(PROCESSES) -m 'not redis' $(PYTEST_OPTIONS)
 
 redis: .venv/installed-dev
 	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance tests/server $(PYTEST_OPTIONS)
