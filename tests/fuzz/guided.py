@@ -7,6 +7,7 @@ request. One that fails is kept in ``fuzz-findings/``, and ``python tests/fuzz/g
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -201,19 +202,21 @@ def _change(document: Any, chance: random.Random) -> None:
     holder = chance.choice(holders)
     place: Any = chance.choice(list(holder)) if isinstance(holder, dict) else chance.randrange(len(holder))
     other = chance.choice(holders)
-    value = chance.choice(list(other.values()) if isinstance(other, dict) else other)
+    # Copies: nothing may hold itself, and a later change may not reach the list of hostile values.
+    value = copy.deepcopy(chance.choice(list(other.values()) if isinstance(other, dict) else other))
+    hostile = copy.deepcopy(chance.choice(HOSTILE))
     match chance.randrange(6):
         case 0:
-            holder[place] = chance.choice(HOSTILE)
+            holder[place] = hostile
         case 1:
-            holder[place] = json.loads(json.dumps(value))  # a copy: nothing may hold itself
+            holder[place] = value
         case 2 if isinstance(holder, dict):
-            holder[chance.choice(KNOWN)] = chance.choice([chance.choice(HOSTILE), json.loads(json.dumps(value))])
+            holder[chance.choice(KNOWN)] = chance.choice([hostile, value])
         case 3 if isinstance(holder[place], str):
             text = bytes(atheris.Mutate(holder[place].encode("utf-8", "surrogatepass"), 200))
             holder[place] = text.decode("utf-8", "replace")
         case 4 if isinstance(holder, list):
-            holder.insert(place, json.loads(json.dumps(value)))
+            holder.insert(place, value)
         case 5:
             del holder[place]
         case _:
