@@ -25,6 +25,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
     command -v $$python >/dev/null 2>&1 && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
     && { echo $$python; break; }; done)
 
+# What one process compiled, those after it need not: the tests start some hundred servers.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Twice as many as cores: tests of servers wait for a third of their time.
