@@ -143,6 +143,8 @@ def merge(store: Store, source: Key, target: Key) -> Key:
             return None
         return Write({**known, "aliases": [*known["aliases"], source.name]})
 
+    if source == target:  # somebody else has merged them meanwhile
+        return resolve(store, source).key
     store.update([source], freeze)
     finish_merge(store, source)
     if resolve(store, source).record is None and claim(store, target, source.name) == target:
@@ -163,6 +165,9 @@ def finish_merge(store: Store, source: Key) -> None:
             _remove(store, source, document)
             return
         target = source._replace(name=document["into"])
+        if target == source:  # read again it may be unmarked: then it would absorb itself
+            _mark(store, source, target, None)
+            continue
         at_target = store.read(target)
         met = at_target.document
         if met is not None and "into" in met and source != _canonical_of_circle(store, source):

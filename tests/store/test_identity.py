@@ -677,6 +677,24 @@ def test_of_two_profiles_marked_for_each_other_none_is_absorbed_twice(kept: Kept
     assert_one_visitor(kept, ["a", "b", "user a", "user b"], ids(*sent.values()))
 
 
+def test_a_profile_that_is_to_merge_into_itself_is_not_doubled(make_kept: MakeStore, tmp_path: Any) -> None:
+    before, a, b = [page(), identify("user")], [track()], [track()]
+
+    def prepare(store: Store) -> None:
+        send(store, "a", *before)
+        assert identity.merge(store, WHERE.key("a"), WHERE.key("a")) == WHERE.key("a")
+        store.update([WHERE.key("a")], lambda _, entry: Write({**(entry.document or {}), "into": "a"}))
+
+    both_ways(
+        make_kept,
+        tmp_path,
+        prepare,
+        lambda store: send(store, "a", *a),
+        lambda store: send(store, "user", *b),
+        lambda store: assert_one_visitor(store, ["a", "user"], ids(before, a, b)),
+    )
+
+
 def test_an_alias_that_a_lost_claim_left_is_given_to_the_next_who_claims_it(kept: KeptStore) -> None:
     kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "turn": 1}))
     assert found(kept, "user").record is None
