@@ -1,13 +1,13 @@
 """How a name finds its profile: aliases, claims, merges and deletion, each step atomic, repeatable, safe to be cut off.
 
-A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id, "turn": n}`` to the profile it
+A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id, "nonce": n}`` to the profile it
 is an alias of. **The record is the truth, the pointer an index entry**: a pointer counts only when the profile it names
-lists the alias. So a pointer left behind by a cut-off step means nothing and may be overwritten. Each pointer has
-another turn than the one before it, so that nobody overwrites a pointer that has changed since he looked.
+lists the alias. So a pointer left behind by a cut-off step means nothing and may be overwritten. Each pointer has a
+random number of its own, so that nobody overwrites or removes another one than he looked at.
 
 To claim an alias: the pointer is written first, then the record that lists it, then the pointer once more, unless it is
 found to lead to another profile by now: then the two merge. After that, whoever looks finds an alias that counts, and
-whoever looked before finds another turn.
+whoever looked before finds another pointer.
 
 To merge a source into a target: (1) the source is marked ``"into": target`` and changes no more; (2) the target absorbs
 it, with its history, and lists it as an alias, in one write; (3) the source's aliases point to the target; (4) the
@@ -18,6 +18,7 @@ these steps first.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple, TypeGuard
@@ -118,14 +119,14 @@ def _point(store: Store, key: Key, met: Document | None, target: Key) -> bool:
     def point(_: Key, entry: Entry) -> Write | None:
         nonlocal pointed
         pointed = entry.document == met
-        return Write(_pointer(target, met)) if pointed else None
+        return Write(_pointer(target)) if pointed else None
 
     store.update([key], point)
     return pointed
 
 
-def _pointer(target: Key, replaced: Document | None) -> Document:
-    return {"to": target.name, "turn": (replaced or {}).get("turn", 0) + 1}
+def _pointer(target: Key) -> Document:
+    return {"to": target.name, "nonce": secrets.randbits(52)}
 
 
 def merge(store: Store, source: Key, target: Key) -> Key:
@@ -166,21 +167,21 @@ def finish_merge(store: Store, source: Key) -> None:
             return
         target = source._replace(name=document["into"])
         if target == source:  # read again it may be unmarked: then it would absorb itself
-            _mark(store, source, target, None)
+            _mark(store, source, document, None)
             continue
         at_target = store.read(target)
         met = at_target.document
         if met is not None and "into" in met and source != _canonical_of_circle(store, source):
             finish_merge(store, target)
         elif met is None or "into" in met:
-            _mark(store, source, target, None)
+            _mark(store, source, document, None)
         elif "to" in met:
             end = _follow(store.read, target, at_target)
             counts = end.record is not None and target.name in end.record["aliases"]
-            _mark(store, source, target, end.key if counts else None)
-        elif _absorb(store, entry, target):
-            _point_aliases(store, source, document["aliases"], target)
-            _become_pointer(store, source, target)
+            _mark(store, source, document, end.key if counts else None)
+        elif _absorb(store, source, entry, target, met):
+            _point_aliases(store, source, document, target)
+            _become_pointer(store, source, document, target)
 
 
 def _is_profile(document: Document | None) -> TypeGuard[Document]:
@@ -188,18 +189,23 @@ def _is_profile(document: Document | None) -> TypeGuard[Document]:
     return document is not None and "to" not in document and "into" not in document
 
 
-def _absorb(store: Store, source: Entry, target: Key) -> bool:
+def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Document) -> bool:
+    """Absorb a source that was still marked after ``at_target`` was read, unless the target has changed since then.
+
+    Else somebody who slept could bring back what was deleted meanwhile, in a profile that has taken the target's name.
+    """
     past = source.history()
+    if store.read(key).document != source.document:
+        return False
     record = {member: value for member, value in (source.document or {}).items() if member != "into"}
     absorbed = False
 
     def absorb(_: Key, entry: Entry) -> Write | None:
         nonlocal absorbed
-        known = entry.document
-        absorbed = _is_profile(known)
-        if not _is_profile(known) or record["id"] in known["merged"]:
+        absorbed = entry.document == at_target
+        if not absorbed or record["id"] in at_target["merged"]:
             return None
-        merged = profile.merge(known, record)
+        merged = profile.merge(at_target, record)
         history = sorted([*entry.history(), *past], key=_time_of)
         return Write(merged, [(at, orjson.dumps(event)) for _, at, event in history], replace_history=True)
 
@@ -207,33 +213,36 @@ def _absorb(store: Store, source: Entry, target: Key) -> bool:
     return absorbed
 
 
-def _point_aliases(store: Store, source: Key, aliases: list[str], target: Key) -> None:
-    def point(_: Key, entry: Entry) -> Write | None:
-        met = entry.document
-        return Write(_pointer(target, met)) if met is not None and met.get("to") == source.name else None
+def _at_aliases(store: Store, key: Key, record: Document) -> dict[Key, Document | None]:
+    """What lies at the aliases of a marked record; nothing once somebody is done with it: they may be in use again."""
+    aliases = [key._replace(name=name) for name in record["aliases"]]
+    met = {alias: store.read(alias).document for alias in aliases}
+    return met if store.read(key).document == record else {}
 
-    store.update([source._replace(name=alias) for alias in aliases], point)
+
+def _point_aliases(store: Store, source: Key, record: Document, target: Key) -> None:
+    met = _at_aliases(store, source, record)
+
+    def point(alias: Key, entry: Entry) -> Write | None:
+        there = entry.document
+        leads_to_source = there is not None and there == met[alias] and there.get("to") == source.name
+        return Write(_pointer(target)) if leads_to_source else None
+
+    store.update([*met], point)
 
 
-def _become_pointer(store: Store, source: Key, target: Key) -> None:
+def _become_pointer(store: Store, source: Key, record: Document, target: Key) -> None:
     def replace(_: Key, entry: Entry) -> Write | None:
-        if entry.document is None or entry.document.get("into") != target.name:
-            return None
-        return Write(_pointer(target, None), replace_history=True)
+        return Write(_pointer(target), replace_history=True) if entry.document == record else None
 
     store.update([source], replace)
 
 
-def _mark(store: Store, source: Key, target: Key, new_target: Key | None) -> None:
+def _mark(store: Store, source: Key, record: Document, new_target: Key | None) -> None:
     """Mark a source for another target; without one, as the target is gone or waits for the source, for none."""
-
-    def mark(_: Key, entry: Entry) -> Write | None:
-        if entry.document is None or entry.document.get("into") != target.name:
-            return None
-        record = {member: value for member, value in entry.document.items() if member != "into"}
-        return Write(record if new_target in (None, source) else {**record, "into": new_target.name})
-
-    store.update([source], mark)
+    unmarked = {member: value for member, value in record.items() if member != "into"}
+    marked = unmarked if new_target in (None, source) else {**unmarked, "into": new_target.name}
+    store.update([source], lambda _, entry: Write(marked) if entry.document == record else None)
 
 
 def _canonical_of_circle(store: Store, source: Key) -> Key | None:
@@ -310,18 +319,22 @@ def _forget(store: Store, key: Key, stale: Document) -> None:
 
 def _remove(store: Store, key: Key, record: Document) -> None:
     names = {key.name, *record["aliases"]}
+    met = _at_aliases(store, key, record)
 
-    def forget(alias: Key, entry: Entry) -> Write | None:
-        met = entry.document
+    def leads_here(to: str | None) -> bool:
+        # By way of another name only while that one leads here: a profile may have taken it by now.
+        if to is None or to not in names or to == key.name:
+            return to == key.name
+        between = store.read(key._replace(name=to)).document or {}
+        return between.get("to", between.get("into")) in names
+
+    def is_left(alias: Key, there: Document) -> bool:
         # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
-        absorbed = met is not None and alias.name in record["merged"] and met.get("into") in names
-        return Write(None) if absorbed or (met is not None and met.get("to") in names) else None
+        return leads_here(there.get("to")) or (alias.name in record["merged"] and there.get("into") in names)
 
-    def remove(_: Key, entry: Entry) -> Write | None:
-        return Write(None) if entry.document == record else None
-
-    store.update([key._replace(name=alias) for alias in record["aliases"]], forget)
-    store.update([key], remove)
+    left = {alias: there for alias, there in met.items() if there is not None and is_left(alias, there)}
+    store.update([*left], lambda alias, entry: Write(None) if entry.document == left[alias] else None)
+    store.update([key], lambda _, entry: Write(None) if entry.document == record else None)
 
 
 def _time_of(entry: HistoryEntry) -> int:

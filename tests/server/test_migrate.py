@@ -78,7 +78,7 @@ def filled(open_: Open) -> str:
         service.upsert(WHERE, name, {"events": [identify("anna@example.com")]})
     service.upsert(WHERE, "full", {"events": [track() for _ in range(200)]})
     place.store.update([WHERE.key("v3")], lambda _, entry: Write({**(entry.document or {}), "into": "v4"}))
-    place.store.update([Key("\ud800", "", "")], lambda *_: Write({"to": "nobody", "turn": 1}))
+    place.store.update([Key("\ud800", "", "")], lambda *_: Write({"to": "nobody", "nonce": 1}))
     for number in range(3):
         service.import_many(WHERE, {"events": [of(f"w{number}", track())]})
     head = place.queue.head()

@@ -402,7 +402,7 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
             with connected(Path(busy.file)) as other:
                 [[value]] = other.execute("SELECT value FROM Cache WHERE key = ?", (row,))
                 name, numbers, document, *events = value.split(b"\n")
-                changed = orjson.dumps({**orjson.loads(document), "turn": os.urandom(4).hex()})
+                changed = orjson.dumps({**orjson.loads(document), "nonce": os.urandom(4).hex()})
                 other.execute(
                     "UPDATE Cache SET value = ?, access_count = access_count + 1 WHERE key = ?",
                     (b"\n".join((name, numbers, changed, *events)), row),

@@ -601,6 +601,52 @@ def test_what_is_sent_after_a_deletion_is_never_lost_to_it(make_kept: MakeStore,
         store.close()
 
 
+def test_a_deletion_that_somebody_else_finishes_does_not_touch_who_takes_the_names_after_it(
+    make_kept: MakeStore, tmp_path: Any
+) -> None:
+    after = [page(), identify("user")]
+
+    def check(store: KeptStore) -> None:
+        if found(store, "a").record is None:
+            assert contents(store) == {}
+        else:
+            assert_one_visitor(store, ["a", "user"], ids(after))
+
+    every_interleaving(
+        make_kept,
+        tmp_path,
+        lambda store: send(store, "a", page(), identify("user")),
+        lambda store: delete(store, "a"),
+        lambda store: send(store, "a", *after),
+        check,
+    )
+
+
+def test_a_merge_that_somebody_else_finishes_brings_back_nothing_that_was_deleted_after_it(
+    make_kept: MakeStore, tmp_path: Any
+) -> None:
+    after = [page()]
+
+    def others(store: Store) -> None:
+        found(store, "b")  # finishes the merge if it has begun
+        for name in "ab":
+            delete(store, name)
+        send(store, "a", *after)
+
+    def check(store: KeptStore) -> None:
+        assert set(ids(after)) <= set(whole(store, "a")["messages"]) <= {*ids(after), *ids(joining)}
+
+    joining = [identify("user")]
+    every_interleaving(
+        make_kept,
+        tmp_path,
+        lambda store: [send(store, "a", page(), identify("user")), send(store, "b", page())],
+        lambda store: send(store, "b", *joining),
+        others,
+        check,
+    )
+
+
 def test_two_deletions_at_once_leave_nothing(make_kept: MakeStore, tmp_path: Any) -> None:
     both_ways(
         make_kept,
@@ -696,7 +742,7 @@ def test_a_profile_that_is_to_merge_into_itself_is_not_doubled(make_kept: MakeSt
 
 
 def test_an_alias_that_a_lost_claim_left_is_given_to_the_next_who_claims_it(kept: KeptStore) -> None:
-    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "turn": 1}))
+    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "gone", "nonce": 1}))
     assert found(kept, "user").record is None
     send(kept, "a", identify("user"))
     assert found(kept, "user").key == WHERE.key("a")
@@ -713,7 +759,7 @@ def test_two_profiles_that_list_the_same_alias_become_one_when_either_identifies
         return Write({**entry.document, "aliases": ["user"]})
 
     kept.update([WHERE.key("a"), WHERE.key("b")], list_alias)
-    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "b", "turn": 1}))
+    kept.update([WHERE.key("user")], lambda _key, _entry: Write({"to": "b", "nonce": 1}))
     again = [identify("user")]
     send(kept, "a", *again)
     assert_one_visitor(kept, ["a", "b", "user"], ids(a, b, again))

@@ -658,7 +658,7 @@ def test_everything_moves_to_another_store_and_back(
     first = make_redis(history_events=5)
     for number in range(12):
         append(first, key(f"visitor {number % 3}"), *happened(number))
-    put(first, key("pointer \ud800"), {"to": "visitor 1", "turn": 1})
+    put(first, key("pointer \ud800"), {"to": "visitor 1", "nonce": 1})
     disk, back = make_disk(tmp_path / "moved", history_events=5), make_redis(tmp_path, history_events=5)
     put(disk, key("visitor 0"), {"old": True}, happened(*range(100, 110)))
     disk.load(list(first.dump()))
