@@ -190,7 +190,7 @@ def _is_profile(document: Document | None) -> TypeGuard[Document]:
 
 
 def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Document) -> bool:
-    """Absorb a source that was still marked after ``at_target`` was read, unless the target has changed since then.
+    """Absorb a source that was still marked after ``at_target`` was read, if the target is still that profile.
 
     Else somebody who slept could bring back what was deleted meanwhile, in a profile that has taken the target's name.
     """
@@ -202,10 +202,11 @@ def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Docum
 
     def absorb(_: Key, entry: Entry) -> Write | None:
         nonlocal absorbed
-        absorbed = entry.document == at_target
-        if not absorbed or record["id"] in at_target["merged"]:
+        known = entry.document
+        absorbed = _is_profile(known) and known.get("born") == at_target.get("born")
+        if not _is_profile(known) or not absorbed or record["id"] in known["merged"]:
             return None
-        merged = profile.merge(at_target, record)
+        merged = profile.merge(known, record)
         history = sorted([*entry.history(), *past], key=_time_of)
         return Write(merged, [(at, orjson.dumps(event)) for _, at, event in history], replace_history=True)
 
