@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from serving import wait_until
 
 from ninetailed_wsgi.redis_url import RedisUrl
 
@@ -51,7 +51,7 @@ class Redis:
         log = (self.folder / "redis.log").open("ab")
         with log:
             self._process = subprocess.Popen([*command, *self.options], stdout=log, stderr=log)
-        wait_for(self._answers)
+        wait_until(self._answers, "the Redis server answers")
 
     @property
     def client(self) -> redis.Redis:
@@ -133,11 +133,11 @@ class Cluster:
             bus = int(server.options[server.options.index("--cluster-port") + 1])
             first.client.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
         for server in (*self.servers, *self.replicas):
-            wait_for(lambda server=server: self._is_whole(server))  # type: ignore[misc]
+            wait_until(lambda server=server: self._is_whole(server), "the Cluster is whole")  # type: ignore[misc]
         for master, replica in zip(self.servers, self.replicas, strict=False):
             name = master.client.execute_command("CLUSTER MYID")
-            wait_for(lambda replica=replica, name=name: _replicates(replica, name))  # type: ignore[misc]
-            wait_for(lambda master=master: master.client.info("replication")["connected_slaves"] == 1)  # type: ignore[misc]
+            wait_until(lambda replica=replica, name=name: _replicates(replica, name), "it is a replica")  # type: ignore[misc]
+            wait_until(lambda master=master: _has_replica(master), "it has its replica")  # type: ignore[misc]
 
     def _is_whole(self, server: Redis) -> bool:
         info: Any = server.client.execute_command("CLUSTER INFO")
@@ -158,6 +158,10 @@ def _replicates(server: Redis, master: Any) -> bool:
     return True
 
 
+def _has_replica(master: Redis) -> bool:
+    return bool(master.client.info("replication")["connected_slaves"] == 1)
+
+
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[Redis]:
     """A server of its own, until the block ends."""
@@ -174,10 +178,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "a Redis server did not become ready"
-        time.sleep(0.01)

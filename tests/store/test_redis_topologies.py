@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from parties import append, contents, happened, key, numbers, put
-from redis_servers import Cluster, Redis, free_port, running, wait_for
+from redis_servers import Cluster, Redis, free_port, running
+from serving import wait_until
 from support import Clock, identify, of, page, track
 from test_redis import opened, unavailable
 
@@ -134,7 +135,7 @@ def test_merges_and_batches_that_span_slots_make_one_visitor(on_cluster: RedisSt
         service.import_many(WHERE, {"events": events}) if number % 2 else service.upsert_many(WHERE, {"events": events})
         sent.append(events)
     assert service._consumer is not None
-    wait_for(lambda: service.imports().waiting == 0 and bool(service._consumer.drain()))  # type: ignore[union-attr]
+    wait_until(lambda: service.imports().waiting == 0 and bool(service._consumer.drain()), "the imports are applied")  # type: ignore[union-attr]
     for number, events in enumerate(sent):
         (home,) = {identity.resolve(on_cluster, WHERE.key(f"{number}-{name}")).key for name in "abc"}
         kept = Counter(event["messageId"] for _, _, event in on_cluster.read(home).history())
@@ -185,7 +186,7 @@ def test_while_a_master_is_gone_the_others_serve_and_it_is_served_again_when_it_
                 assert sum(_reads(late, where) for where in keys) == 30 - lost
                 unavailable(late.check)
             cluster.servers[1].start()
-            wait_for(lambda: b"cluster_state:ok" in _cluster_info(cluster.servers[1]))
+            wait_until(lambda: b"cluster_state:ok" in _cluster_info(cluster.servers[1]), "the Cluster is whole")
             store.update(keys, lambda where, _: Write({"n": 3}))
             assert {document["n"] for _, document in store.documents()} == {3}
     finally:
@@ -216,7 +217,7 @@ def test_a_master_that_says_nothing_keeps_no_thread_long_and_the_others_serve(cl
             assert time.monotonic() - begun < 15
         finally:
             cluster.servers[1].resume()
-        wait_for(lambda: _serves(store))
+        wait_until(lambda: _serves(store), "the store serves again")
         assert {document["n"] for _, document in store.documents()} == {1}
 
 
@@ -262,7 +263,7 @@ def pair(redis_program: None) -> Iterator[tuple[Redis, Redis]]:
     """A master and its replica."""
     options = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
     with running(*options) as master, running(*options, "--replicaof", "127.0.0.1", str(master.port)) as replica:
-        wait_for(lambda: _follows(master))
+        wait_until(lambda: _follows(master), "the replica follows its master")
         yield master, replica
 
 
@@ -286,7 +287,7 @@ def test_a_write_that_too_few_replicas_have_is_not_acknowledged(pair: tuple[Redi
         queue = RedisQueue(store._server)
         assert "0 of 1 replicas" in unavailable(lambda: queue.put(b"1"))
         replica.resume()
-        wait_for(lambda: _follows(master))
+        wait_until(lambda: _follows(master), "the replica follows its master")
         store.update([key()], lambda _, __: None)
         assert numbers(store, key()) == [1, 2]
 
@@ -302,12 +303,15 @@ def test_sentinels_lead_to_the_master_also_when_it_is_another_one(pair: tuple[Re
     try:
         with opened(RedisUrl.parse(f"redis+sentinel://127.0.0.1:{sentinel.port}/profiles"), timeout=2.0) as store:
             append(store, key(), *happened(1))
-            wait_for(lambda: sentinel.client.execute_command("SENTINEL REPLICAS", "profiles") != [])
-            wait_for(lambda: replica.client.dbsize() == master.client.dbsize())
+            wait_until(
+                lambda: sentinel.client.execute_command("SENTINEL REPLICAS", "profiles") != [],
+                "the Sentinel knows the replica",
+            )
+            wait_until(lambda: replica.client.dbsize() == master.client.dbsize(), "the replica has all of it")
             master.kill()
             unavailable(lambda: append(store, key(), *happened(2)))
-            wait_for(lambda: replica.client.info("replication")["role"] == "master")
-            wait_for(lambda: _serves(store))
+            wait_until(lambda: replica.client.info("replication")["role"] == "master", "the replica is the master")
+            wait_until(lambda: _serves(store), "the store serves again")
             append(store, key(), *happened(3))
             assert numbers(store, key()) == [1, 3]
     finally:
