@@ -269,7 +269,7 @@ def audience_set(nodes: list[dict[str, Any]]) -> AudienceSet:
     return AudienceSet(audiences, history_events=HISTORY_EVENTS, history_days=HISTORY_DAYS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(
     nodes=st.lists(NODES, min_size=1, max_size=4),
     visitor=VISITORS,
@@ -352,7 +352,7 @@ ANY_EVENT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(nodes=st.lists(NODES, max_size=4), events=st.lists(ANY_EVENT, max_size=4), traits=st.dictionaries(MEMBERS, JSON))
 def test_no_json_in_events_or_traits_makes_a_decision_fail(
     nodes: list[dict[str, Any]], events: list[dict[str, Any]], traits: dict[str, Any]
