@@ -524,8 +524,6 @@ class ExperienceService:
             if alias not in listed:
                 # Also one that the profile had before, until a deletion came in between.
                 request.claims[key._replace(name=alias)] = key
-        if document is None and applied:
-            record["born"] = record["session"]["id"]  # no other profile that ever has this name has it
         request.applied[key] = applied
         request.folded[key] = Known(record, entry.next_ordinal + len(applied))
         if not applied and not recounted:

@@ -4,8 +4,9 @@ The record is a JSON object, stored as it is. Its members: ``id``, ``stable_id``
 profiles that became part of it), ``traits``, ``location``, ``location_en`` (only where the names in English differ),
 ``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
-rules count), ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits
-of a hexadecimal number).
+rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
+``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
+hexadecimal number).
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def apply(
     elif kind == "component" and body.get("experienceId") in sticky_ids and isinstance(body.get("variantIndex"), int):
         record["sticky"].setdefault(body["experienceId"], body["variantIndex"])
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
+    record.setdefault("born", record["session"]["id"])
     if event.at >= record["updated"]:
         record["updated"] = event.at
         if event.device is not None:

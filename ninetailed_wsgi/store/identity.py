@@ -166,9 +166,6 @@ def finish_merge(store: Store, source: Key) -> None:
             _remove(store, source, document)
             return
         target = source._replace(name=document["into"])
-        if target == source:  # read again it may be unmarked: then it would absorb itself
-            _mark(store, source, document, None)
-            continue
         at_target = store.read(target)
         met = at_target.document
         if met is not None and "into" in met and source != _canonical_of_circle(store, source):
@@ -189,22 +186,29 @@ def _is_profile(document: Document | None) -> TypeGuard[Document]:
     return document is not None and "to" not in document and "into" not in document
 
 
+def _unmarked(record: Document) -> Document:
+    return {member: value for member, value in record.items() if member != "into"}
+
+
 def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Document) -> bool:
     """Absorb a source that was still marked after ``at_target`` was read, if the target is still that profile.
 
     Else somebody who slept could bring back what was deleted meanwhile, in a profile that has taken the target's name.
     """
     past = source.history()
-    if store.read(key).document != source.document:
+    if source.document is None or store.read(key).document != source.document:
         return False
-    record = {member: value for member, value in (source.document or {}).items() if member != "into"}
+    record = _unmarked(source.document)
     absorbed = False
 
     def absorb(_: Key, entry: Entry) -> Write | None:
         nonlocal absorbed
         known = entry.document
-        absorbed = _is_profile(known) and known.get("born") == at_target.get("born")
-        if not _is_profile(known) or not absorbed or record["id"] in known["merged"]:
+        absorbed = False
+        if not _is_profile(known) or known.get("born") != at_target.get("born"):
+            return None
+        absorbed = True
+        if record["id"] in known["merged"]:
             return None
         merged = profile.merge(known, record)
         history = sorted([*entry.history(), *past], key=_time_of)
@@ -241,8 +245,7 @@ def _become_pointer(store: Store, source: Key, record: Document, target: Key) ->
 
 def _mark(store: Store, source: Key, record: Document, new_target: Key | None) -> None:
     """Mark a source for another target; without one, as the target is gone or waits for the source, for none."""
-    unmarked = {member: value for member, value in record.items() if member != "into"}
-    marked = unmarked if new_target in (None, source) else {**unmarked, "into": new_target.name}
+    marked = _unmarked(record) if new_target in (None, source) else {**record, "into": new_target.name}
     store.update([source], lambda _, entry: Write(marked) if entry.document == record else None)
 
 
