@@ -22,7 +22,7 @@ from report import Target, table, targets
 from scenario import ENVIRONMENT, page_event, write_content
 from servers import Server, service, serving
 
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.disk.queue import ImportQueue
 
 EVENTS, PROFILES, VISITORS = 200, 50, 1000
 

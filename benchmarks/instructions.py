@@ -103,12 +103,12 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     from servers import FIXTURES
 
     from ninetailed_wsgi import Settings
-    from ninetailed_wsgi.app import api
-    from ninetailed_wsgi.catalog import ContentSource
+    from ninetailed_wsgi.api.app import api
+    from ninetailed_wsgi.content import ContentSource
     from ninetailed_wsgi.core import profile
-    from ninetailed_wsgi.location import LocationDatabase
-    from ninetailed_wsgi.service import Environment, ExperienceService
-    from ninetailed_wsgi.store.disk import DiskStore
+    from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+    from ninetailed_wsgi.service.service import Environment, ExperienceService
+    from ninetailed_wsgi.store.disk.store import DiskStore
 
     folder.mkdir()
     content, database = write_content(folder / "content.json"), FIXTURES / "geo" / "demo.mmdb"

@@ -25,9 +25,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from redis_servers import Redis, running  # noqa: E402
 from support import NOWHERE, Server, page, profile_path  # noqa: E402
 
-from ninetailed_wsgi.store.base import Entry, Key, Write  # noqa: E402
-from ninetailed_wsgi.store.redis import RedisStore  # noqa: E402
-from ninetailed_wsgi.store.redis_server import RedisServer  # noqa: E402
+from ninetailed_wsgi.store.protocol import Entry, Key, Write  # noqa: E402
+from ninetailed_wsgi.store.redis.server import RedisServer  # noqa: E402
+from ninetailed_wsgi.store.redis.store import RedisStore  # noqa: E402
 
 ROUNDS, UPDATES, PROFILES, THREADS, HOT = 15, 200, 100, 8, 25
 RECORD = {"id": "4f3c6c5f0a0f4a6e8b1d0c9b7a695847", "traits": {"plan": "pro"}, "seen": "0123456789ab" * 100, "count": 0}

@@ -35,11 +35,11 @@ from scenario import page_event, past, write_content
 from servers import FIXTURES, HERE, Server, service, serving
 
 from ninetailed_wsgi import Settings
-from ninetailed_wsgi.catalog import content_source
-from ninetailed_wsgi.location import LocationDatabase
-from ninetailed_wsgi.service import Environment, ExperienceService
-from ninetailed_wsgi.store.redis import _WRITE, RedisStore
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.content import content_source
+from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.store.redis.server import RedisServer
+from ninetailed_wsgi.store.redis.store import _WRITE, RedisStore
 
 sys.path.append(str(HERE.parent / "tests"))
 

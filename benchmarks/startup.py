@@ -28,7 +28,7 @@ IMPORTS = {
     "`import ninetailed_wsgi`": "import ninetailed_wsgi",
     "`from ninetailed_wsgi import create_app`": "from ninetailed_wsgi import create_app",
     "`from ninetailed_wsgi import Ninetailed`": "from ninetailed_wsgi import Ninetailed",
-    "`import ninetailed_wsgi.cli`": "import ninetailed_wsgi.cli",
+    "`import ninetailed_wsgi.commands.main`": "import ninetailed_wsgi.commands.main",
 }
 START, MANY = 1, 1000  # requests of each worker
 

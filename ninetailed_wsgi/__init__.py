@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ninetailed_wsgi.app import create_app
-    from ninetailed_wsgi.middleware import Ninetailed
+    from ninetailed_wsgi.api.app import create_app
     from ninetailed_wsgi.settings import Settings
+    from ninetailed_wsgi.site.middleware import Ninetailed
 
 __version__ = "0.1.0"
 
 __all__ = ["Ninetailed", "Settings", "__version__", "create_app"]
 
 _HOMES = {
-    "Ninetailed": "ninetailed_wsgi.middleware",
+    "Ninetailed": "ninetailed_wsgi.site.middleware",
     "Settings": "ninetailed_wsgi.settings",
-    "create_app": "ninetailed_wsgi.app",
+    "create_app": "ninetailed_wsgi.api.app",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,7 +24,7 @@ from jinja2.ext import Extension
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from ninetailed_wsgi.visitor import Visitor, visitor_of
+from ninetailed_wsgi.site.visitor import Visitor, visitor_of
 
 
 class Ninetailed(Extension):
@@ -44,31 +44,31 @@ def nt_visitor(context: Context) -> Visitor:
 
 @pass_context
 def nt_variant(context: Context, entry: Any) -> Any:
-    """See :meth:`~ninetailed_wsgi.visitor.Visitor.variant`: the entry to show, None where it is hidden."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.variant`: the entry to show, None where it is hidden."""
     return nt_visitor(context).variant(entry)
 
 
 @pass_context
 def nt_flag(context: Context, key: str, default: Any = None) -> Any:
-    """See :meth:`~ninetailed_wsgi.visitor.Visitor.flag`."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.flag`."""
     return nt_visitor(context).flag(key, default)
 
 
 @pass_context
 def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
-    """See :meth:`~ninetailed_wsgi.visitor.Visitor.merge_tag`; escaped as any text of a template."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.merge_tag`; escaped as any text of a template."""
     return nt_visitor(context).merge_tag(path, fallback)
 
 
 @pass_context
 def nt_render(context: Context, content: Any) -> Any:
-    """See :meth:`~ninetailed_wsgi.visitor.Visitor.render`; text is escaped as a whole."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.render`; text is escaped as a whole."""
     return nt_visitor(context).render(content)
 
 
 @pass_context
 def nt_handoff(context: Context) -> Markup:
-    """See :meth:`~ninetailed_wsgi.visitor.Visitor.handoff`; for script elements only."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.handoff`; for script elements only."""
     return Markup(nt_visitor(context).handoff())
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.redis_url import RedisUrl
+from ninetailed_wsgi.operations.redis_url import RedisUrl
 
 PREFIX = "NINETAILED_"
 UNIX_SOCKET = "unix"

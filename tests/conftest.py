@@ -10,9 +10,9 @@ import pytest
 import redis_servers
 from support import START, Api, Clock, Server
 
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.store.redis.server import RedisServer
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,16 +15,16 @@ from urllib.parse import quote
 import orjson
 from falcon.testing import Result, TestClient
 
-from ninetailed_wsgi.app import api
-from ninetailed_wsgi.catalog import ContentSource
-from ninetailed_wsgi.location import LocationDatabase
-from ninetailed_wsgi.metrics import process_metrics
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.api.app import api
+from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+from ninetailed_wsgi.operations.metrics import process_metrics
+from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.base import Store
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.turns import Turns
-from ninetailed_wsgi.validation import Schemas
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Store
 
 ROOT = Path(__file__).parent.parent
 DEMO_GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"

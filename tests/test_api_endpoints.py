@@ -26,11 +26,11 @@ from support import (
     track,
 )
 
-from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
-from ninetailed_wsgi.service import Environment, ExperienceService
-from ninetailed_wsgi.store.base import Document, Entry, Fold, Key
-from ninetailed_wsgi.validation import Schemas
+from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Key
 
 MakeServer = Callable[..., Server]
 

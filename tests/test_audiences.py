@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ninetailed_wsgi.core.audiences import AudienceSet, ContentError, Facts, compile_audience
-from ninetailed_wsgi.core.comparisons import LONGEST_MATCHED_TEXT, compile_test, text_of
+from ninetailed_wsgi.core.operators import LONGEST_MATCHED_TEXT, compile_test, text_of
 
 DAY = 86_400_000
 NOW = 1_790_000_000_000

@@ -16,16 +16,16 @@ import pytest
 import serving
 import support
 
-from ninetailed_wsgi import bulk
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands import bulk
+from ninetailed_wsgi.commands.console import Progress, duration
+from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.progress import Progress, duration
-from ninetailed_wsgi.service import ExperienceService
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.base import Key, Write
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import QueueState
+from ninetailed_wsgi.store.disk.queue import QueueState
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Key, Write
 
 EMAIL = "anna.unforgettable@example.com"
 WHERE = "acme/main"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.catalog import EMPTY, Catalog, ContentSource, report
+from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.content import EMPTY, Catalog, ContentSource, report
 from ninetailed_wsgi.errors import InvalidData, SettingsError
-from ninetailed_wsgi.validation import Schemas
 
 SPACES = Path(__file__).parent.parent / "fixtures" / "spaces"
 FORMS = ("shop.json", "shop-delivery.json", "shop-generic.json")

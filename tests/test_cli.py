@@ -24,9 +24,10 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from ninetailed_wsgi import Settings, checks
-from ninetailed_wsgi.cli import main
-from ninetailed_wsgi.server import LONGEST_REQUEST_LINE, announcement, configuration, curl_line
+from ninetailed_wsgi import Settings
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.server.checks import check_all, check_location
+from ninetailed_wsgi.server.serve import LONGEST_REQUEST_LINE, announcement, configuration, curl_line
 
 ROOT = Path(__file__).parent.parent
 PROFILES = "/v2/organizations/default/environments/main/profiles"
@@ -370,9 +371,9 @@ def test_check_ends_with_one_for_a_folder_of_something_else(
 def test_check_warns_of_no_location_database_and_of_an_old_one(tmp_path: Path) -> None:
     database = write_database(tmp_path / "city.mmdb")
     in_a_while = datetime.now(UTC) + timedelta(days=31, hours=1)
-    assert checks.check_location(Settings()).status == "warn"
-    assert checks.check_location(Settings(geoip_database=database)).status == "ok"
-    old = checks.check_location(Settings(geoip_database=database), now=in_a_while)
+    assert check_location(Settings()).status == "warn"
+    assert check_location(Settings(geoip_database=database)).status == "ok"
+    old = check_location(Settings(geoip_database=database), now=in_a_while)
     assert old.status == "warn"
     assert "31 days old" in old.text
 
@@ -412,6 +413,6 @@ def test_check_lists_wrong_settings_and_ends_with_one(capsys: pytest.CaptureFixt
 
 
 def test_every_line_of_check_starts_its_text_in_the_same_column() -> None:
-    lines = [str(finding) for finding in checks.check_all(Settings())]
+    lines = [str(finding) for finding in check_all(Settings())]
     assert {line[18:20] for line in lines} == {"  "}
     assert all(line[20] != " " for line in lines)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.client_ip import MOST_HOPS, ClientAddress
+from ninetailed_wsgi.enrichment.client_ip import MOST_HOPS, ClientAddress
 
 NOBODY = ClientAddress(())
 PROXIES = ClientAddress(("10.0.0.0/8", "192.0.2.1", "fd00::/8"))

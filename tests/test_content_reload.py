@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.catalog import Catalog, ContentSource, source
+from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.content import folder as folder_module
 from ninetailed_wsgi.errors import SettingsError
 
 LOGGER = "ninetailed_wsgi.content"
@@ -448,7 +449,7 @@ def test_an_error_of_our_own_while_looking_does_not_reach_the_visitor(
     def fail(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(source, "find_files", fail)
+    monkeypatch.setattr(folder_module, "find_files", fail)
     clock.passes(2)
     assert versions(opened.catalog("acme", "main")) == {"v1"}
     assert errors(caplog) == [f"{path} could not be looked at; the content read before stays"]

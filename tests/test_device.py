@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi import device
-from ninetailed_wsgi.device import device_type
+from ninetailed_wsgi.enrichment import device
+from ninetailed_wsgi.enrichment.device import device_type
 
 TABLE = Path(__file__).parent.parent / "fixtures" / "devices.json"
 CASES: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["cases"]

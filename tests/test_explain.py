@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import ROOT, Api, Server, component, data, error, identify, page
 
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
 
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
 

@@ -18,15 +18,15 @@ from support import Api, Server, data, error, identify, of, page, profile_path, 
 
 import ninetailed_wsgi
 from ninetailed_wsgi import Ninetailed
-from ninetailed_wsgi.app import _Headers
-from ninetailed_wsgi.catalog import ContentSource
-from ninetailed_wsgi.client_ip import ClientAddress
-from ninetailed_wsgi.core.comparisons import compile_test
+from ninetailed_wsgi.api.app import _Headers
+from ninetailed_wsgi.api.validation.schemas import read_json, schemas
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.core.events import EventTimeError, event_time, is_before_3_14
-from ninetailed_wsgi.device import device_type
+from ninetailed_wsgi.core.operators import compile_test
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.page_view import cookie_of, locale_of, page_of
-from ninetailed_wsgi.validation import read_json, schemas
+from ninetailed_wsgi.site.page_view import cookie_of, locale_of, page_of
 
 MakeServer = Callable[..., Server]
 

@@ -14,12 +14,12 @@ import pytest
 from support import BERLIN, Api, Server, data, error, identify, of, page, profile_path
 
 from ninetailed_wsgi.errors import InvalidData, StoreUnavailable
-from ninetailed_wsgi.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
-from ninetailed_wsgi.middleware import Ninetailed
-from ninetailed_wsgi.store.base import Entry, Fold, Key
-from ninetailed_wsgi.store.consumer import MAX_TRIES, Consumer
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
+from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
+from ninetailed_wsgi.site.middleware import Ninetailed
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Entry, Fold, Key
 
 MakeServer = Callable[..., Server]
 

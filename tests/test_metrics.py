@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import wait_until
 from support import Api, Server, identify, of, page, track
 
-from ninetailed_wsgi.app import create_app
+from ninetailed_wsgi.api.app import create_app
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.middleware import Ninetailed
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.site.middleware import Ninetailed
 
 MakeServer = Callable[..., Server]
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -14,9 +14,9 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from ninetailed_wsgi import errors
+from ninetailed_wsgi.api.openapi import document
+from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.contract.cases import CLAIMS
-from ninetailed_wsgi.openapi import document
-from ninetailed_wsgi.validation import Schemas
 
 SCHEMAS = Schemas()
 PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"

@@ -89,7 +89,7 @@ def test_the_wheel_says_what_it_is_and_which_command_it_brings(wheel: zipfile.Zi
     assert "Apache-2.0" in (metadata["License-Expression"] or metadata["License"])
     assert metadata["Requires-Python"] == ">=3.11"
     assert {"all", "dev"} <= set(metadata.get_all("Provides-Extra") or [])
-    assert "ninetailed-wsgi = ninetailed_wsgi.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()
+    assert "ninetailed-wsgi = ninetailed_wsgi.commands.main:main" in wheel.read(f"{folder}/entry_points.txt").decode()
     assert any(name.startswith(folder) and name.endswith("LICENSE") for name in wheel.namelist())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from serving import GEO, serving
 
 from ninetailed_wsgi import Settings
-from ninetailed_wsgi.server import curl_line
+from ninetailed_wsgi.server.serve import curl_line
 from ninetailed_wsgi.settings import options_table
 
 ROOT = Path(__file__).parent.parent

@@ -24,12 +24,12 @@ import pytest
 import redis
 from serving import PROFILES, Server, page, serving, wait_until
 
-from ninetailed_wsgi.catalog import Catalog
-from ninetailed_wsgi.catalog.remote import LARGEST, Unfetched, WebDocument
-from ninetailed_wsgi.catalog.shared import SharedContent
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.content.remote import LARGEST, Unfetched, WebDocument
+from ninetailed_wsgi.content.shared import SharedContent
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.service import ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings, masked
 
 
@@ -312,7 +312,7 @@ def test_an_error_of_our_own_does_not_end_the_thread(
     host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = started(host.url, check_every=0.01)
-    monkeypatch.setattr("ninetailed_wsgi.catalog.shared.decoded", lambda raw: 1 // 0)
+    monkeypatch.setattr("ninetailed_wsgi.content.shared.decoded", lambda raw: 1 // 0)
     host.publish(content(2))
     source.follow()
     wait_until(lambda: bool(errors(caplog)), "the defect is reported")

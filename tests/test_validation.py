@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
-from ninetailed_wsgi import errors, validation
+from ninetailed_wsgi import errors
+from ninetailed_wsgi.api.validation import schemas
+from ninetailed_wsgi.api.validation.schemas import Schemas, read_json
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.validation import Schemas, read_json
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SCHEMAS = Schemas()
@@ -201,7 +202,7 @@ def test_both_engines_agree_about_valid_documents_with_a_member_replaced_or_remo
     name, document = mutation
     found = problems(name, document)
     assert (found == []) == REFERENCE[name].is_valid(document)
-    assert len(found) == len(set(found)) <= validation.MAX_PROBLEMS + 1
+    assert len(found) == len(set(found)) <= schemas.MAX_PROBLEMS + 1
     assert all(len(line) < 1000 for line in found)
 
 
@@ -289,26 +290,26 @@ def test_ten_problems_are_told_without_saying_that_there_are_more() -> None:
 
 def test_a_refused_body_runs_the_slow_engine_on_ten_events_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     worded = []
-    original = validation._Compiled.places
+    original = schemas._Compiled.places
 
     def places(self: Any, part: Any, document: Any, prefix: Any) -> Any:
         worded.append(prefix)
         return original(self, part, document, prefix)
 
-    monkeypatch.setattr(validation._Compiled, "places", places)
+    monkeypatch.setattr(schemas._Compiled, "places", places)
     problems("profile-request", {"events": [page_event(messageId=5)] * 200})
     assert worded == [("events", index) for index in range(10)]
 
 
 def test_only_the_bad_event_of_a_long_request_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     worded = []
-    original = validation._Compiled.places
+    original = schemas._Compiled.places
 
     def places(self: Any, part: Any, document: Any, prefix: Any) -> Any:
         worded.append(prefix)
         return original(self, part, document, prefix)
 
-    monkeypatch.setattr(validation._Compiled, "places", places)
+    monkeypatch.setattr(schemas._Compiled, "places", places)
     problems("profile-request", {"events": [page_event()] * 199 + [page_event(messageId=5)]})
     assert worded == [("events", 199)]
 
@@ -324,9 +325,9 @@ def test_a_control_character_in_a_value_is_escaped() -> None:
 
 
 def test_a_member_whose_name_is_no_word_is_quoted_in_the_path() -> None:
-    assert validation._path_text(("events", 3, "traits", "a b")) == 'events[3].traits["a b"]'
-    assert validation._path_text(()) == "body"
-    assert validation._path_text((0, "x")) == "body[0].x"
+    assert schemas._path_text(("events", 3, "traits", "a b")) == 'events[3].traits["a b"]'
+    assert schemas._path_text(()) == "body"
+    assert schemas._path_text((0, "x")) == "body[0].x"
 
 
 # Wording of what the API's own schemas do not use, but those of content files may
@@ -366,8 +367,8 @@ KIND_Y = {**OBJECT, "required": ["y"], "properties": {"kind": {"const": "y"}, "y
     ],
 )
 def test_any_keyword_is_worded(schema: dict[str, Any], document: Any, expected: str) -> None:
-    fast, slow = jsonschema_rs.Draft202012Validator(schema), validation._Slow([])
-    compiled = validation._Compiled(schema, fast, slow, schema.get)
+    fast, slow = jsonschema_rs.Draft202012Validator(schema), schemas._Slow([])
+    compiled = schemas._Compiled(schema, fast, slow, schema.get)
     assert not compiled.is_valid(document)
     [line] = compiled.problems(document)
     assert re.sub(r"\(not .*\)", "(not ...)", line) == expected

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.validation import schemas
 
 ABSENT = object()
 _SHOWN = 300  # characters of a value that a difference repeats

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ninetailed_wsgi.core.content import ContentError, Problems
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, digest
+from ninetailed_wsgi.core.problems import ContentError, Problems
 from ninetailed_wsgi.core.rules import DAY, Facts, Rule, compile_rule
 
 __all__ = ["Audience", "AudienceSet", "ContentError", "Facts", "Group", "compile_audience"]

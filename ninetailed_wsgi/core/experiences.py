@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import mmh3
 
-from ninetailed_wsgi.core.content import ContentError, Problems
+from ninetailed_wsgi.core.problems import ContentError, Problems
 
 __all__ = ["ContentError", "Experience", "ExperienceSet", "compile_experience", "hash_fraction"]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ninetailed_wsgi.core.authored import Condition, Draft, read_rule
-from ninetailed_wsgi.core.comparisons import COUNTING, Number, compile_count_test, number_of, text_of
-from ninetailed_wsgi.core.content import Problems, shown
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
+from ninetailed_wsgi.core.operators import COUNTING, Number, compile_count_test, number_of, text_of
+from ninetailed_wsgi.core.problems import Problems, shown
+from ninetailed_wsgi.core.rule_parts import Condition, Draft, read_rule
 
 DAY = 86_400_000
 LOCATION_KEYS = ("continent", "countryCode", "city", "postalCode", "region", "regionCode", "country", "timezone")

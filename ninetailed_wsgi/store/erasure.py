@@ -16,7 +16,7 @@ import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Key, Queue, Store
+from ninetailed_wsgi.store.protocol import Key, Queue, Store
 
 
 def erase(store: Store, queue: Queue | None, keys: Sequence[Key], known: set[str]) -> None:

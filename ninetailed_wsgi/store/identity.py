@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeGuard
 import orjson
 
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.store.base import Document, Entry, HistoryEntry, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Key, Store, Write
 
 
 class Found(NamedTuple):

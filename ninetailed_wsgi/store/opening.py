@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ninetailed_wsgi.redis_url import RedisUrl
+from ninetailed_wsgi.operations.redis_url import RedisUrl
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.base import KeptStore, Queue
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.folder import refuse_filling
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.disk.folder import refuse_filling
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import KeptStore, Queue
 
 
 def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore, Queue]:
@@ -38,9 +38,9 @@ def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore,
 
 def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptStore, Queue]:
     # An extra: see setup.cfg.
-    from ninetailed_wsgi.store.redis import RedisStore
-    from ninetailed_wsgi.store.redis_queue import RedisQueue
-    from ninetailed_wsgi.store.redis_server import RedisServer
+    from ninetailed_wsgi.store.redis.queue import RedisQueue
+    from ninetailed_wsgi.store.redis.server import RedisServer
+    from ninetailed_wsgi.store.redis.store import RedisStore
 
     replicas = settings.store_wait_replicas
     server = RedisServer(url, timeout=settings.store_timeout, wait_replicas=replicas, filling=filling)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Key, Store, Write
 
 
 class Overlay:
-    """See :class:`~ninetailed_wsgi.store.base.Store`. For one request in one thread."""
+    """See :class:`~ninetailed_wsgi.store.protocol.Store`. For one request in one thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

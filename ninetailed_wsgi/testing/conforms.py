@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.validation import schemas
 
 
 def assert_conforms(document: object, schema: str) -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 from wsgiref.types import WSGIApplication
 
-from ninetailed_wsgi import explanation
-from ninetailed_wsgi.app import App, api
-from ninetailed_wsgi.catalog import Catalog, ContentSource
-from ninetailed_wsgi.location import LocationDatabase
-from ninetailed_wsgi.middleware import Ninetailed
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.api.app import App, api
+from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+from ninetailed_wsgi.service import explanation
+from ninetailed_wsgi.service.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.site.middleware import Ninetailed
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.testing import report
 from ninetailed_wsgi.testing.client import Client
 from ninetailed_wsgi.testing.clock import START, Clock
@@ -181,7 +181,7 @@ class Harness:
 
         Args:
             site: a WSGI app.
-            options: further keywords of :class:`~ninetailed_wsgi.middleware.Ninetailed`.
+            options: further keywords of :class:`~ninetailed_wsgi.site.middleware.Ninetailed`.
 
         Example: ``app.wsgi_app = harness.mount(app.wsgi_app)``
         """

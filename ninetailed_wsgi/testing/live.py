@@ -22,9 +22,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
 
+from ninetailed_wsgi.api.validation.schemas import read_json
 from ninetailed_wsgi.errors import InvalidData, NinetailedError
 from ninetailed_wsgi.testing.harness import Harness
-from ninetailed_wsgi.validation import read_json
 
 CONTROL = "/control/"
 _CORS = [("Access-Control-Allow-Origin", "*")]

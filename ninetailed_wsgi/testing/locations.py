@@ -14,7 +14,7 @@ _EXPECTED = 'text such as "Berlin, DE" or "DE", or the members of a location'
 
 
 class Locations:
-    """Answers which place an address belongs to, as :class:`~ninetailed_wsgi.location.LocationDatabase` does.
+    """Answers which place an address belongs to, as :class:`~ninetailed_wsgi.enrichment.geoip.LocationDatabase` does.
 
     Args:
         places: a network or address to its place: ``"Berlin, DE"``, ``"DE"``, or the members as the API answers them

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
-from ninetailed_wsgi.catalog import Catalog
-from ninetailed_wsgi.catalog.compiling import compile_content
-from ninetailed_wsgi.catalog.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
-from ninetailed_wsgi.catalog.files import EVERY, find_files, read_file
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.content.compiling import compile_content
+from ninetailed_wsgi.content.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
+from ninetailed_wsgi.content.files import EVERY, find_files, read_file
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings

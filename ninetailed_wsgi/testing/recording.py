@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.store.base import Document, Entry, Fold, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Key, Store, Write
 from ninetailed_wsgi.testing.clock import moment
 
 
@@ -30,7 +30,7 @@ class Captured:
 
 
 class RecordingStore:
-    """A store around another one, see :class:`~ninetailed_wsgi.store.base.Store`; a preflight never writes to it."""
+    """A store around another one, see `store.protocol.Store`; a preflight never writes to it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

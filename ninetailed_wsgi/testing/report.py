@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ninetailed_wsgi import explanation
 from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.service import explanation
 from ninetailed_wsgi.testing.recording import Captured
 
 # A failing test's report is read on one screen or two.

@@ -12,7 +12,7 @@ from ninetailed_wsgi.core import profile, session
 from ninetailed_wsgi.core.audiences import AudienceSet, Facts, compile_audience
 from ninetailed_wsgi.core.events import Event, event_time, message_key
 from ninetailed_wsgi.core.experiences import ExperienceSet, compile_experience
-from ninetailed_wsgi.device import device_type
+from ninetailed_wsgi.enrichment.device import device_type
 
 from .cases import load_cases, milliseconds
 

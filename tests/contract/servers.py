@@ -13,7 +13,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import WSGIApplication
 
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.contract.cases import CLAIMS, load_cases
 from ninetailed_wsgi.contract.run import Result, Run, Send

@@ -19,7 +19,7 @@ import pytest
 from serving import ROOT
 
 from ninetailed_wsgi import create_app
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.contract import command
 from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.contract.flags import add_arguments

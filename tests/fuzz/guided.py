@@ -25,12 +25,12 @@ import atheris
 
 with atheris.instrument_imports(include=["ninetailed_wsgi"], enable_loader_override=False):
     from ninetailed_wsgi import Ninetailed
-    from ninetailed_wsgi.app import api
-    from ninetailed_wsgi.catalog import ContentSource
+    from ninetailed_wsgi.api.app import api
+    from ninetailed_wsgi.content import ContentSource
     from ninetailed_wsgi.errors import SettingsError
-    from ninetailed_wsgi.service import ExperienceService
+    from ninetailed_wsgi.service.service import ExperienceService
     from ninetailed_wsgi.settings import Settings
-    from ninetailed_wsgi.store.disk import DiskStore
+    from ninetailed_wsgi.store.disk.store import DiskStore
     from ninetailed_wsgi.store.overlay import Overlay
 
 ROOT = Path(__file__).parent.parent.parent

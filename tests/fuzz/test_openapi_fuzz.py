@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from serving import ROOT, serving
 
 from ninetailed_wsgi import create_app
-from ninetailed_wsgi.openapi import document
-from ninetailed_wsgi.validation import schemas
+from ninetailed_wsgi.api.openapi import document
+from ninetailed_wsgi.api.validation.schemas import schemas
 
 from . import hooks as hooks
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from redis_servers import Redis
 
-from ninetailed_wsgi import middleware
-from ninetailed_wsgi.middleware import KEY
-from ninetailed_wsgi.visitor import Visitor
+from ninetailed_wsgi.site import middleware
+from ninetailed_wsgi.site.middleware import KEY
+from ninetailed_wsgi.site.visitor import Visitor
 from tests.mount.conftest import GEO, SHOP, Mounted
 from tests.mount.sites import Answer, Browser, Environ, Reply
 from tests.serving import wait_until
@@ -89,7 +89,7 @@ def test_a_store_that_is_read_only_leaves_baselines(
     def refuse(*_: Any) -> None:
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
-    monkeypatch.setattr("ninetailed_wsgi.store.disk.Rows.swap", refuse)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.store.Rows.swap", refuse)
     answer = site.load()
     assert (answer.status, answer.text) == (200, BASELINES)
     assert "readonly" in errors(caplog)[0]
@@ -182,7 +182,7 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
     def bug(*_: Any, **__: Any) -> None:
         raise AttributeError("a bug of ours")
 
-    monkeypatch.setattr("ninetailed_wsgi.service.ExperienceService.upsert", bug)
+    monkeypatch.setattr("ninetailed_wsgi.service.service.ExperienceService.upsert", bug)
     with caplog.at_level(logging.DEBUG, "ninetailed_wsgi.middleware"):
         assert site.load().text == BASELINES
     error, debug = [record for record in caplog.records if record.name == "ninetailed_wsgi.middleware"]
@@ -202,7 +202,7 @@ def test_a_bug_in_any_part_of_the_visitor_leaves_the_page(
         raise ValueError("a bug of ours")
 
     browser = bare.visited_by(lambda visitor: [use(visitor), visitor.render("{{ traits.x }}"), visitor.id])
-    monkeypatch.setattr(f"ninetailed_wsgi.visitor.{part}", bug)
+    monkeypatch.setattr(f"ninetailed_wsgi.site.visitor.{part}", bug)
     answer = browser.get()
     assert (answer.status, answer.text[:7]) == (200, "[['hero")  # or "hero-summer"
     assert errors(caplog)

@@ -12,7 +12,7 @@ from wsgiref.util import FileWrapper
 import pytest
 from werkzeug.middleware.lint import LintMiddleware
 
-from ninetailed_wsgi.middleware import KEY
+from ninetailed_wsgi.site.middleware import KEY
 from tests.mount.conftest import Mounted
 from tests.mount.sites import App, Browser, Environ, Reply, below
 

@@ -10,8 +10,8 @@ import pytest
 
 from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.errors import ProfileNotFound
-from ninetailed_wsgi.middleware import KEY
-from ninetailed_wsgi.visitor import Visitor
+from ninetailed_wsgi.site.middleware import KEY
+from ninetailed_wsgi.site.visitor import Visitor
 from tests.mount.conftest import Mounted
 from tests.mount.sites import Environ, Reply
 

@@ -15,8 +15,8 @@ import pytest
 
 from ninetailed_wsgi import Ninetailed, Settings
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.middleware import KEY, filter_app_factory
-from ninetailed_wsgi.visitor import Visitor, visitor_of
+from ninetailed_wsgi.site.middleware import KEY, filter_app_factory
+from ninetailed_wsgi.site.visitor import Visitor, visitor_of
 from tests.mount.conftest import SHOP, Mounted
 from tests.mount.sites import Browser, Environ, Reply
 

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import MINUTE, ROOT, Server, identify, page, track
 
-from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.core.audiences import compile_audience
-from ninetailed_wsgi.core.content import ContentError
 from ninetailed_wsgi.core.experiences import TYPES, compile_experience
+from ninetailed_wsgi.core.problems import ContentError
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.service import ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store.overlay import Overlay
 
 FORMS = ("shop.json", "shop-delivery.json", "shop-generic.json")

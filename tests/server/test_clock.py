@@ -13,11 +13,11 @@ import pytest
 import support
 from support import DAY, HOUR, START, Api, milliseconds, page
 
-from ninetailed_wsgi import bulk
-from ninetailed_wsgi.service import Environment
-from ninetailed_wsgi.store.base import Key
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.commands import bulk
+from ninetailed_wsgi.service.service import Environment
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Key
 from tests.serving import GEO, PREFIX, PROFILES, call, running, track, wait_until
 
 YEAR = 365 * DAY
@@ -105,7 +105,7 @@ def jumped():
         return int(file.read() or 0)
 time.time = lambda: real() + jumped()
 time.time_ns = lambda: real_ns() + jumped() * 10**9
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands.main import main
 sys.exit(main(sys.argv[2:]))
 """
 

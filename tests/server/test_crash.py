@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.disk.queue import ImportQueue
 from tests.serving import PREFIX, PROFILES, ROOT, Server, call, serving, track, wait_until
 
 KILLS = int(os.environ.get("KILLS") or 4)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.store.base import Key
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Key
 from tests.serving import PREFIX, PROFILES, Answer, Server, serving, track, wait_until
 
 IMPORT = PREFIX + "/import/events"

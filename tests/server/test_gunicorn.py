@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.store.base import Entry, Key
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Entry, Key
 from tests.serving import PREFIX, PROFILES, ROOT, Answer, Server, call, page, serving, track, wait_until
 
 THREADS = 8
@@ -150,7 +150,7 @@ def owner(thread: int) -> str:
 def test_a_low_limit_on_open_files_is_raised_as_far_as_the_system_lets_it() -> None:
     program = """
 import resource
-from ninetailed_wsgi.server import allow_open_files
+from ninetailed_wsgi.server.serve import allow_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000))
 allow_open_files()
 print(resource.getrlimit(resource.RLIMIT_NOFILE))

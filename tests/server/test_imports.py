@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.store.queue import ImportQueue, QueueState
+from ninetailed_wsgi.store.disk.queue import ImportQueue, QueueState
 from tests.serving import PREFIX, PROFILES, serving, track, wait_until
 
 IMPORT = PREFIX + "/import/events"

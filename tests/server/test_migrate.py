@@ -18,18 +18,18 @@ import pytest
 from redis_servers import Redis
 from support import identify, of, page, track
 
-from ninetailed_wsgi import migration
-from ninetailed_wsgi.catalog import ContentSource
-from ninetailed_wsgi.cli import main
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.commands import migrate
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.base import Key, Write
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import Key, Write
 from tests.serving import PREFIX, PROFILES, call, serving, wait_until
 
 WHERE = Environment("acme", "main")
-Open = Callable[[str], migration.Place]
+Open = Callable[[str], migrate.Place]
 
 
 @pytest.fixture(autouse=True)
@@ -49,11 +49,11 @@ def urls(redis_server: Redis) -> list[str]:
 @pytest.fixture
 def open_() -> Iterator[Open]:
     """Opens the store of a migration, whatever it is marked as."""
-    opened: list[migration.Place] = []
+    opened: list[migrate.Place] = []
 
-    def open_place(where: str) -> migration.Place:
+    def open_place(where: str) -> migrate.Place:
         settings = Settings(store=where) if "://" in where else Settings(data_dir=Path(where), store_shards=2)  # type: ignore[arg-type]
-        opened.append(migration.open_place(settings, filling=True))
+        opened.append(migrate.open_place(settings, filling=True))
         return opened[-1]
 
     yield open_place
@@ -87,24 +87,24 @@ def filled(open_: Open) -> str:
     return "source"
 
 
-def serve_from(place: migration.Place) -> ExperienceService:
+def serve_from(place: migrate.Place) -> ExperienceService:
     """A service whose imports wait until they are drained."""
     service = ExperienceService(store=place.store, content=ContentSource(None), queue=place.queue)
     service._consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     return service
 
 
-def drain(place: migration.Place) -> None:
+def drain(place: migrate.Place) -> None:
     assert Consumer(place.queue, serve_from(place)._apply_import).drain()
 
 
-def whole(place: migration.Place) -> list[Any]:
+def whole(place: migrate.Place) -> list[Any]:
     """Everything that a store and its queue hold."""
     stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.dump()]
     return [sorted(stored), list(place.queue.dump()), place.queue.last()]
 
 
-def events(place: migration.Place) -> Counter[str]:
+def events(place: migrate.Place) -> Counter[str]:
     """How often each message id is in a history."""
     return Counter(orjson.loads(event)["messageId"] for each in place.store.dump() for _, event in each.history)
 
@@ -176,8 +176,9 @@ def test_an_import_that_was_applied_in_part_is_not_doubled(filled: str, urls: li
 
 DIES = """
 import os, signal, sys
-from ninetailed_wsgi import cli
-from ninetailed_wsgi.store import disk, redis, redis_queue
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 def dies(name, owner, method):
     original, calls = getattr(owner, method), []
@@ -189,10 +190,10 @@ def dies(name, owner, method):
     if name == sys.argv[1]:
         setattr(owner, method, call)
 
-dies("documents", redis.RedisStore, "load")
-dies("batches", redis_queue.RedisQueue, "load")
-dies("end", redis.RedisStore, "fill_from")
-cli.main(["migrate", "--from", sys.argv[3], "--to", sys.argv[4], "--final"])
+dies("documents", RedisStore, "load")
+dies("batches", RedisQueue, "load")
+dies("end", RedisStore, "fill_from")
+main(["migrate", "--from", sys.argv[3], "--to", sys.argv[4], "--final"])
 """
 
 

@@ -10,10 +10,10 @@ import pytest
 import redis_servers
 from redis_servers import Redis
 
-from ninetailed_wsgi.cli import main
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.store.redis_queue import RedisQueue
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.server import RedisServer
 from tests.serving import PREFIX, PROFILES, serving, track, wait_until
 
 WHERE = "acme/main"

@@ -15,13 +15,14 @@ import pytest
 from serving import PROFILES, Server, page, running, wait_until
 from test_gunicorn import HEAD, read_answer
 
-from ninetailed_wsgi.server import LONGEST_REQUEST, Worker
+from ninetailed_wsgi.server.serve import LONGEST_REQUEST, Worker
 
 SHORT = """
 import sys
-from ninetailed_wsgi import cli, server
-server.STALLED_AFTER, server.LONGEST_REQUEST = 2, 1
-cli.main(sys.argv[1:])
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.server import serve
+serve.STALLED_AFTER, serve.LONGEST_REQUEST = 2, 1
+main(sys.argv[1:])
 """
 
 

@@ -10,13 +10,13 @@ import pytest
 from redis_servers import Redis
 from support import Clock
 
-from ninetailed_wsgi.store.base import KeptStore, Queue, Store
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.overlay import Overlay
-from ninetailed_wsgi.store.queue import ImportQueue
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_queue import RedisQueue
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.store.protocol import KeptStore, Queue, Store
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.server import RedisServer
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 MakeStore = Callable[..., Any]
 
@@ -32,7 +32,7 @@ def make_disk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
 
     A row of theirs takes few events, so that histories of a few events lie in rows of every kind.
     """
-    monkeypatch.setattr("ninetailed_wsgi.store.disk._EVENTS_IN_ROW", 80)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.store._EVENTS_IN_ROW", 80)
     opened: list[DiskStore] = []
 
     def make(folder: Path = tmp_path / "data", **options: Any) -> DiskStore:

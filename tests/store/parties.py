@@ -11,7 +11,7 @@ import orjson
 from support import START, milliseconds
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.base import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Store, Write
 
 
 def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:

@@ -26,9 +26,9 @@ from parties import append, contents, happened, key, numbers, put
 
 import ninetailed_wsgi
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
-from ninetailed_wsgi.store.base import Entry, Key, Write
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
+from ninetailed_wsgi.store.protocol import Entry, Key, Write
 
 MakeDisk = Callable[..., DiskStore]
 PACKAGE = Path(ninetailed_wsgi.__file__).parent.parent
@@ -204,7 +204,7 @@ def test_a_damaged_row_is_reported_and_others_are_served(disk: DiskStore, folder
 def test_a_lost_history_row_costs_that_row_only(
     make_disk: MakeDisk, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ninetailed_wsgi.store.disk._EVENTS_IN_ROW", 0)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.store._EVENTS_IN_ROW", 0)
     store = make_disk(history_events=3)
     for number in range(3):
         append(store, key(), *happened(number))
@@ -438,9 +438,9 @@ def test_a_database_that_became_read_only_is_503_and_says_so(disk: DiskStore) ->
 READ_ONLY = """
 import os, sys
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.base import Key, Write
+from ninetailed_wsgi.store.protocol import Key, Write
 folder = sys.argv[1]
 store = DiskStore(folder, shards=1, timeout=0.1)
 store.update([Key("o", "e", "n")], lambda key, entry: Write({}))
@@ -507,9 +507,9 @@ def test_a_full_disk_is_503_leaves_nothing_half_written_and_is_recovered_from(ma
 DISK_FULL = """
 import resource, signal, sys
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.base import Key, Write
+from ninetailed_wsgi.store.protocol import Key, Write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = DiskStore(sys.argv[1], shards=1, timeout=0.1, clock=lambda: 0)
 acknowledged = 0
@@ -644,9 +644,9 @@ def test_a_closed_store_opens_again_when_it_is_asked(disk: DiskStore) -> None:
 
 WRITER = """
 import os, sys
-from ninetailed_wsgi.store.disk import DiskStore
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.base import Key, Write
+from ninetailed_wsgi.store.protocol import Key, Write
 store, first = DiskStore(sys.argv[1], shards=2, history_events=100_000), int(sys.argv[2])
 def fold(key, entry):
     count = (entry.document or {"count": 0})["count"] + 1

@@ -16,17 +16,17 @@ from parties import CutAt, Wrapped
 from redis_servers import Redis
 from support import Clock, identify, of, page, track
 
-from ninetailed_wsgi.bulk import Console, compact
-from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.commands.bulk import Console, compact
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service.service import Environment, ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import KeptStore, Queue, Store
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_queue import RedisQueue
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import KeptStore, Queue, Store
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 WHERE = Environment("org", "main")
 EMAIL = "anna.unforgettable@example.com"

@@ -20,16 +20,15 @@ import pytest
 from parties import CutAt, CutOff, Wrapped
 from support import Clock, identify, of, page, track
 
-from ninetailed_wsgi.catalog import ContentSource
-from ninetailed_wsgi.checks import check_imports
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.errors import InvalidData, ProfileOverload, StoreUnavailable
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.server.checks import check_imports
+from ninetailed_wsgi.service.imports import MAX_DEATHS, MAX_TRIES, Consumer
+from ninetailed_wsgi.service.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store import consumer as consuming
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Head, KeptStore, Queue, QueueState, Store
-from ninetailed_wsgi.store.consumer import MAX_DEATHS, MAX_TRIES, Consumer
-from ninetailed_wsgi.store.queue import DEATHS_APART, ImportQueue
+from ninetailed_wsgi.store.disk.queue import DEATHS_APART, ImportQueue
+from ninetailed_wsgi.store.protocol import Head, KeptStore, Queue, QueueState, Store
 
 WHERE = Environment("org", "main")
 MINUTE = 60_000
@@ -436,9 +435,9 @@ def test_batches_are_rewritten_where_they_wait_and_where_they_were_put_aside(que
 
 FORKING = """
 import os, sys
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.disk.queue import ImportQueue
 
 DiskStore(sys.argv[1], shards=1)
 queue = ImportQueue(sys.argv[1])
@@ -484,9 +483,9 @@ def test_parent_and_child_of_a_fork_each_apply_what_waits_and_neither_holds_the_
 
 THREADED = """
 import json, os, sys, threading
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.disk import DiskStore
-from ninetailed_wsgi.store.queue import ImportQueue
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.disk.queue import ImportQueue
 
 DiskStore(sys.argv[1], shards=1)
 queue = ImportQueue(sys.argv[1])
@@ -519,7 +518,7 @@ def test_a_process_may_fork_while_its_thread_applies_batches(tmp_path: Path) -> 
 
 def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(consuming, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr("ninetailed_wsgi.service.imports.LOOK_EVERY", 0.01)
     applied = threading.Event()
     queue.put(b"1")
     consumer = Consumer(queue, lambda number, batch: applied.set())

@@ -22,14 +22,14 @@ from parties import NOW, CutAt, append, happened, key, numbers, put
 from redis_servers import Redis
 from support import Clock, of, track
 
-from ninetailed_wsgi.catalog import ContentSource
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.service import Environment, ExperienceService
-from ninetailed_wsgi.store.base import Document, Entry, Key, Write
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_queue import RedisQueue
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.store.protocol import Document, Entry, Key, Write
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.server import RedisServer
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 MakeRedis = Callable[..., RedisStore]
 ROOT = Path(__file__).parent.parent.parent
@@ -111,7 +111,7 @@ def test_neither_a_refusal_nor_an_outage_shows_the_password(own_redis: Redis, ca
 def test_without_the_package_one_line_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['redis'] = None\n"
-        "from ninetailed_wsgi.cli import main\n"
+        "from ninetailed_wsgi.commands.main import main\n"
         "sys.exit(main(['serve', '--store', 'redis://127.0.0.1']))"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -200,7 +200,7 @@ def test_a_writer_that_lost_reads_again_after_its_pause_in_which_others_write(
     make_redis: MakeRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, others = make_redis(timeout=60), make_redis()
-    monkeypatch.setattr("ninetailed_wsgi.store.redis.time.sleep", lambda _: append(others, key(), *happened(3)))
+    monkeypatch.setattr("ninetailed_wsgi.store.redis.store.time.sleep", lambda _: append(others, key(), *happened(3)))
     faster = iter([1, 2])
 
     def fold(_: Key, entry: Entry) -> Write:
@@ -410,10 +410,10 @@ def test_eight_threads_on_one_hot_key_and_many_cold_ones_lose_nothing(make_redis
 
 WRITER = """
 import os, sys
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.store.base import Key, Write
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.store.redis.store import RedisStore
+from ninetailed_wsgi.store.redis.server import RedisServer
 
 store = RedisStore(RedisServer(RedisUrl.parse(sys.argv[1])), clock=lambda: 0)
 
@@ -468,10 +468,10 @@ def test_parent_and_child_of_a_fork_each_speak_for_themselves(make_redis: MakeRe
 
 CONSUMER = """
 import os, sys, time
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.store.consumer import Consumer
-from ninetailed_wsgi.store.redis_queue import RedisQueue
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.server import RedisServer
 
 def apply(number, batch):
     os.write(1, batch)
@@ -484,7 +484,7 @@ Consumer(RedisQueue(RedisServer(RedisUrl.parse(sys.argv[1]))), apply).drain()
 def test_the_batch_of_a_consumer_that_was_killed_is_claimed_when_its_lease_ends(
     redis_url: RedisUrl, make_redis: MakeRedis
 ) -> None:
-    from ninetailed_wsgi.store.consumer import Consumer
+    from ninetailed_wsgi.service.imports import Consumer
 
     server = make_redis()._server
     patient, prompt = RedisQueue(server, lease=600), RedisQueue(server, lease=0.001)

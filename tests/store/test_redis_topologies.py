@@ -21,18 +21,18 @@ from serving import wait_until
 from support import Clock, identify, of, page, track
 from test_redis import opened, unavailable
 
-from ninetailed_wsgi import migration
-from ninetailed_wsgi.catalog import ContentSource
-from ninetailed_wsgi.cli import main
+from ninetailed_wsgi.commands import migrate
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
-from ninetailed_wsgi.redis_url import RedisUrl
-from ninetailed_wsgi.service import Environment, ExperienceService
+from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.service.service import Environment, ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.base import Entry, Key, Write
-from ninetailed_wsgi.store.redis import RedisStore
-from ninetailed_wsgi.store.redis_queue import RedisQueue
-from ninetailed_wsgi.store.redis_server import RedisServer
+from ninetailed_wsgi.store.protocol import Entry, Key, Write
+from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.server import RedisServer
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 pytestmark = pytest.mark.redis
 WHERE = Environment("org", "main")
@@ -88,9 +88,9 @@ def test_profiles_lie_on_every_master_each_with_its_history_beside_it(cluster: C
 
 
 def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tmp_path: Path) -> None:
-    def place(where: Any) -> migration.Place:
+    def place(where: Any) -> migrate.Place:
         stated: dict[str, Any] = {"store": where} if isinstance(where, RedisUrl) else {"data_dir": where}
-        return migration.open_place(Settings(store_shards=2, **stated), filling=True)
+        return migrate.open_place(Settings(store_shards=2, **stated), filling=True)
 
     def whole(where: Any) -> list[Any]:
         moved = place(where)

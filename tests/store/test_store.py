@@ -1,4 +1,4 @@
-"""What every store does, whatever it is made of: the statements of ``store/base.py``."""
+"""What every store does, whatever it is made of: the statements of ``store/protocol.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from parties import NOW, append, happened, history, key, numbers, put
 from support import Clock
 
-from ninetailed_wsgi.store.base import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Key, Store, Write
 
 DAY = 86_400_000
 MakeStore = Callable[..., Any]

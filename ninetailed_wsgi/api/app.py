@@ -1,0 +1,193 @@
+"""The API as a Falcon app: routes, CORS, trace context, and the envelope around every answer."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import falcon
+import orjson
+
+from ninetailed_wsgi.api import openapi
+from ninetailed_wsgi.api.access_log import ERROR, OTHER, Observed
+from ninetailed_wsgi.api.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready, Scrape
+from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
+from ninetailed_wsgi.operations.logs import stack
+from ninetailed_wsgi.operations.metrics import process_metrics
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.settings import Settings
+
+_REASONS_KEPT = 300  # a reason may name one of 256 files
+
+PREFIX = "/v2/organizations/{organization}/environments/{environment}"
+
+App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
+
+_log = logging.getLogger("ninetailed_wsgi")
+
+# W3C Trace Context, section 3.2: version, trace id, parent id, flags; all-zero ids are invalid, and only versions
+# after 00 may have more.
+_TRACEPARENT = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?"
+)
+
+
+def create_app(settings: Settings | None = None, **options: Any) -> App:
+    """The Experience API as a WSGI app.
+
+    Args:
+        settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables and ``options``,
+            which have the names of the fields of :class:`~ninetailed_wsgi.settings.Settings`.
+
+    Raises:
+        SettingsError: naming every bad option, a data folder, content file or location database that cannot be used.
+    """
+    if settings is None:
+        settings = Settings.from_env(**options)
+    elif options:
+        raise TypeError("give create_app either settings or options, not both")
+    if settings.geoip_database is None:
+        _log.warning("no location database is configured: profiles get no location from the visitor's address")
+    return api(ExperienceService.from_settings(settings), settings)
+
+
+def api(service: ExperienceService, settings: Settings) -> App:
+    """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
+    compiled = schemas()
+    metrics = process_metrics() if settings.metrics else None
+    middleware: list[Any] = [_Headers(settings.cors_origins)]
+    if metrics or settings.access_log:
+        middleware.insert(0, Observed(metrics, settings.access_log))
+    address = ClientAddress(settings.trusted_proxies)
+    if settings.rate_limit:
+        from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
+
+        middleware.append(RateLimit(settings.rate_limit, address))
+    app = falcon.App(middleware=middleware)
+    app.req_options.keep_blank_qs_values = True
+    app.set_error_serializer(lambda req, resp, error: None)
+    app.add_error_handler(NinetailedError, _answer_error)
+    app.add_error_handler(StoreUnavailable, _Outage())
+    app.add_error_handler(falcon.HTTPError, _answer_http_error)
+    app.add_error_handler(Exception, _answer_bug)
+
+    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain)
+    app.add_route(PREFIX + "/profiles", Profiles(edge))
+    app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
+    app.add_route(PREFIX + "/events", Batch(edge))
+    app.add_route(PREFIX + "/import/events", Import(edge))
+    app.add_route("/health/live", Live())
+    app.add_route("/health/ready", Ready(service))
+    if metrics:
+        app.add_route("/metrics", Scrape(service, metrics))
+    app.add_route("/openapi.json", Document(openapi.document(compiled, explain=settings.explain)))
+    return app
+
+
+def _random_hex(size: int) -> str:
+    """So many random bytes as hex characters; a trace id need not be a secret, which would take ten times as long."""
+    return f"{random.getrandbits(8 * size):0{2 * size}x}"
+
+
+class _Headers:
+    """What every answer of the API has, whatever the route: CORS and trace headers."""
+
+    def __init__(self, origins: tuple[str, ...], new_id: Callable[[int], str] = _random_hex) -> None:
+        self._any_origin = "*" in origins
+        self._origins = frozenset(origins)
+        self._new_id = new_id
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        resp.set_header("traceparent", self._traceparent(req.env.get("HTTP_TRACEPARENT")))
+        if self._any_origin:
+            resp.set_header("Access-Control-Allow-Origin", "*")
+        else:
+            resp.append_header("Vary", "Origin")
+            if (origin := req.get_header("Origin")) in self._origins:
+                resp.set_header("Access-Control-Allow-Origin", origin)
+        resp.set_header("Access-Control-Expose-Headers", "traceparent")
+        if req.method == "OPTIONS":
+            resp.set_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+            resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP")
+            resp.set_header("Access-Control-Max-Age", "86400")
+            resp.status = falcon.HTTP_204
+            resp.complete = True
+            return
+        path = req.env.get("PATH_INFO", "")
+        if not path.isascii():
+            try:
+                # WSGI hands the path over as Latin-1 (PEP 3333); Falcon would replace what is not UTF-8,
+                # and two different ids could become one.
+                path.encode("latin-1").decode("utf-8")
+            except UnicodeError:
+                raise InvalidData("path: found bytes that are not UTF-8, expected percent-encoded UTF-8") from None
+
+    def _traceparent(self, given: str | None) -> str:
+        match = _TRACEPARENT.fullmatch(given) if given else None
+        if match:
+            return f"00-{match[1]}-{self._new_id(8)}-{match[2]}"
+        made = self._new_id(24)
+        return f"00-{made[:32]}-{made[32:]}-01"
+
+
+def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:
+    resp.status = falcon.code_to_http_status(error.status)
+    req.env[ERROR] = type(error).__name__
+    if error.retry_after is not None:
+        resp.set_header("Retry-After", str(error.retry_after))
+    resp.content_type = falcon.MEDIA_JSON
+    resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
+
+
+class _Outage:
+    """Answers what the store cannot do now, and tells the log why: each reason once a minute, however many fail."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._silent_until: dict[str, float] = {}
+
+    def __call__(
+        self, req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]
+    ) -> None:
+        now, reason = self._clock(), str(error)
+        if now >= self._silent_until.get(reason, -math.inf):
+            if len(self._silent_until) >= _REASONS_KEPT:
+                self._silent_until.clear()
+            self._silent_until[reason] = now + 60
+            traced = {"reason": reason, "traceparent": resp.get_header("traceparent")}
+            _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
+        _answer_error(req, resp, error, params)
+
+
+def _answer_http_error(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    """What Falcon refuses by itself, in our envelope."""
+    refused: NinetailedError
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        allowed = dict(error.headers or {}).get("Allow", "")
+        refused = MethodNotAllowed(f"{req.path[:200]} does not take {req.method}, only {allowed}")
+        resp.set_header("Allow", allowed)
+    elif isinstance(error, falcon.HTTPNotFound):
+        refused = RouteNotFound(f"no route has the path {req.path[:200]}")
+    else:
+        refused = InvalidData(error.description or error.title or "the request cannot be read")
+        refused.status = error.status_code
+    _answer_error(req, resp, refused, params)
+
+
+def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    # Neither the path, which holds an id or alias, nor the text of the exception, which may hold anything.
+    traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
+    _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
+    _log.debug("the failure in full", exc_info=error)
+    _answer_error(
+        req, resp, NinetailedError("internal error; the log has the details under this answer's traceparent"), params
+    )

@@ -1,0 +1,377 @@
+"""The API's own description: an OpenAPI 3.1 document assembled from the schema files and the table of routes.
+
+Source: spec section 1. The content of the schemas is embedded from where they are kept and written nowhere twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ninetailed_wsgi import __version__
+from ninetailed_wsgi.api.openapi_examples import ANSWERS, REQUESTS
+from ninetailed_wsgi.api.validation.schemas import Schemas
+
+PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"
+_SUFFIX = ".schema.json"
+
+Json = dict[str, Any]
+
+
+def document(schemas: Schemas, explain: bool = False) -> Json:
+    """The OpenAPI 3.1 document of this service, as a new dict that can be dumped as JSON.
+
+    Args:
+        schemas: the schemas to embed.
+        explain: whether the route that shows why a profile belongs to its audiences is served.
+    """
+    paths = _api_paths(explain) | _own_paths()
+    responses = _responses()
+    named = _reachable(schemas.documents, _references({"paths": paths, "responses": responses}))
+    return {
+        "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {
+            "title": "Experience API",
+            "version": __version__,
+            "description": "Creates and updates visitors' profiles from events; answers the audiences they belong to, "
+            "the variants to show them and the variables to set.",
+            # Read by `ninetailed-wsgi contract`; its cases' README says what each means.
+            "x-claims": ["deduplication", "choices"],
+        },
+        "servers": [{"url": "/", "description": "Where this document was read."}],
+        "tags": [
+            {"name": "profiles", "description": "One visitor's profile."},
+            {"name": "batches", "description": "Many profiles at once, from servers."},
+            {"name": "service", "description": "The service itself."},
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(named)},
+            "parameters": _PARAMETERS,
+            "headers": _HEADERS,
+            "links": _LINKS,
+            "responses": responses,
+        },
+    }
+
+
+def _schema(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_PARAMETERS: Json = {
+    "organizationId": {
+        "name": "organizationId",
+        "in": "path",
+        "required": True,
+        "description": "The organization's id, also called client id or API key. Nothing else authenticates a request.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "acme",
+    },
+    "environmentSlug": {
+        "name": "environmentSlug",
+        "in": "path",
+        "required": True,
+        "description": "The environment's name, such as main.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "main",
+    },
+    "idOrAlias": {
+        "name": "idOrAlias",
+        "in": "path",
+        "required": True,
+        "description": "The profile's id, or an alias that an identify event gave it. The answer may have another id.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "anna",
+    },
+    "locale": {
+        "name": "locale",
+        "in": "query",
+        "description": "The language of city, region and country names.",
+        "schema": {"type": "string", "default": "en"},
+        "example": "de-AT",
+    },
+    "type": {
+        "name": "type",
+        "in": "query",
+        "description": "preflight evaluates and answers everything and stores nothing.",
+        "schema": {"type": "string", "enum": ["preflight"]},
+        "example": "preflight",
+    },
+    "forceIp": {
+        "name": "X-Force-IP",
+        "in": "header",
+        "description": "The visitor's address, instead of the client's; one that is invalid is not used.",
+        "schema": {"type": "string"},
+        "example": "192.0.2.7",
+    },
+    "traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "The caller's W3C trace context; a valid one is continued in the answer's.",
+        "schema": {"type": "string"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    },
+}
+
+_HEADERS: Json = {
+    "traceparent": {
+        "description": "The W3C trace context of this request, to quote when asking about it.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    }
+}
+_TRACED: Json = {"traceparent": {"$ref": "#/components/headers/traceparent"}}
+
+# component name, status, error code, when
+_ERRORS = (
+    (
+        "InvalidData",
+        400,
+        "ERR_INVALID_DATA",
+        "The body or the query is wrong; the message says where and what was expected.",
+    ),
+    ("UnknownEnvironment", 404, "ERR_CONFIG_NOT_FOUND", "The organization or the environment is unknown."),
+    (
+        "ProfileNotFound",
+        404,
+        "ERR_PROFILE_NOT_FOUND",
+        "No such profile; or the organization or the environment is unknown (ERR_CONFIG_NOT_FOUND).",
+    ),
+    ("RouteNotFound", 404, "ERR_NOT_FOUND", "No route has this path."),
+    ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
+    ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
+    (
+        "ProfileOverload",
+        429,
+        "ERR_PROFILE_OVERLOAD",
+        "Too many concurrent writers for this one profile, or too many requests of one client.",
+    ),
+    ("InternalServerError", 500, "ERR_INTERNAL_SERVER_ERROR", "Something failed that should not have."),
+    ("Unavailable", 503, "ERR_INTERNAL_SERVER_ERROR", "Storage cannot serve now; the request may be repeated."),
+)
+
+
+def _responses() -> Json:
+    answers: Json = {
+        name: {
+            "description": when,
+            "headers": _TRACED,
+            "content": {
+                "application/json": {
+                    "schema": _schema("error-response"),
+                    "example": {"message": when, "data": {}, "error": {"code": code}},
+                }
+            },
+        }
+        for name, _, code, when in _ERRORS
+    }
+    one_value = {"schema": {"type": "string"}}
+    for repeatable in ("ProfileOverload", "Unavailable"):
+        answers[repeatable]["headers"] = {
+            **_TRACED,
+            "Retry-After": {"schema": {"type": "integer", "description": "Seconds."}},
+        }
+    names = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
+             "Access-Control-Max-Age")  # fmt: skip
+    answers["CrossOrigin"] = {
+        "description": "What a browser may send from another site: GET, POST, DELETE and OPTIONS.",
+        "headers": {**_TRACED, **dict.fromkeys(names, one_value)},
+    }
+    return answers
+
+
+def _failures(names: Iterable[str]) -> Json:
+    return {
+        str(status): {"$ref": f"#/components/responses/{name}"} for name, status, _, _ in _ERRORS if name in set(names)
+    }
+
+
+_ALWAYS = ("MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
+_READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
+_WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
+
+
+def _to_profile(operation: str, name: str, description: str) -> Json:
+    """A link to what can be done with a profile that an answer or a request names, in the same environment."""
+    same = {part: f"$request.path.{part}" for part in ("organizationId", "environmentSlug")}
+    return {"operationId": operation, "parameters": {**same, "idOrAlias": name}, "description": description}
+
+
+_NEXT = {"getProfile": "Get", "updateProfile": "Update", "deleteProfile": "Delete"}
+_NAMED = {
+    # Which profile: the suffix of the link's name, where its id or alias stands, in words.
+    "profile-response": (("Answered", "$response.body#/data/profile/id", "the profile that was answered"),),
+    "batch-response": (("First", "$response.body#/data/profiles/0/id", "the first of the profiles"),),
+}
+_LINKS: Json = {
+    operation + suffix: _to_profile(operation, name, f"{verb} {words}.")
+    for choices in _NAMED.values()
+    for suffix, name, words in choices
+    for operation, verb in _NEXT.items()
+}
+
+
+def _links(schema: str) -> Json:
+    names = [operation + suffix for suffix, _, _ in _NAMED.get(schema, ()) for operation in _NEXT]
+    return {name: {"$ref": f"#/components/links/{name}"} for name in names}
+
+
+def _operation(
+    id_: str,
+    tag: str,
+    summary: str,
+    answer: Json,
+    failures: Iterable[str],
+    parameters: Iterable[str] = (),
+    body: str = "",
+) -> Json:
+    """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
+    name = answer.get("$ref", "").rpartition("/")[2]
+    example = {"example": ANSWERS[name]} if name in ANSWERS else {}
+    done: Json = {
+        "description": "Done.",
+        "headers": _TRACED,
+        "content": {"application/json": {"schema": answer, **example}},
+    }
+    if links := _links(name):
+        done["links"] = links
+    operation: Json = {
+        "operationId": id_,
+        "tags": [tag],
+        "summary": summary,
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
+        "responses": {"200": done, **_failures(failures)},
+    }
+    if body:
+        # A browser sends text/plain without asking first, so the official clients do; the text is the same JSON.
+        as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(body)}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _schema(body), "examples": REQUESTS[body]},
+                "text/plain": {"schema": as_text, "examples": _as_text(REQUESTS[body])},
+            },
+        }
+    return operation
+
+
+def _as_text(examples: Mapping[str, Json]) -> Json:
+    return {name: {**example, "value": json.dumps(example["value"])} for name, example in examples.items()}
+
+
+def _cross_origin(id_: str) -> Json:
+    return {
+        "operationId": id_,
+        "tags": ["service"],
+        "summary": "Answer a browser that asks what it may send from another site",
+        "responses": {"204": {"$ref": "#/components/responses/CrossOrigin"}},
+    }
+
+
+def _write(id_: str, summary: str) -> Json:
+    answer = _schema("profile-response")
+    return _operation(id_, "profiles", summary, answer, _WRITING, ("locale", "type", "forceIp"), "profile-request")
+
+
+def _batch(id_: str, summary: str, answer: str) -> Json:
+    return _operation(id_, "batches", summary, _schema(answer), _WRITING, ("locale",), "batch-request")
+
+
+def _read(id_: str, summary: str, answer: Json, *parameters: str) -> Json:
+    return _operation(id_, "profiles", summary, answer, _READING, parameters)
+
+
+def _api_paths(explain: bool) -> Json:
+    one, one_answer, empty = "/profiles/{idOrAlias}", _schema("profile-response"), _schema("empty-response")
+    routes: dict[str, Json] = {
+        "/profiles": {"post": _write("createProfile", "Create a profile")},
+        one: {
+            "post": _write("updateProfile", "Update a profile, or create it under this id"),
+            "get": _read("getProfile", "Get a profile, evaluated now", one_answer, "locale"),
+            "delete": _operation("deleteProfile", "profiles", "Delete a profile and all its aliases", empty, _READING),
+        },
+        "/events": {"post": _batch("upsertProfiles", "Create or update many profiles", "batch-response")},
+        "/import/events": {
+            "post": _batch("importEvents", "Accept a batch, to be processed after the answer", "empty-response")
+        },
+    }
+    if explain:
+        reasons = _schema("explain-response")
+        routes[one + "/explain"] = {"get": _read("explainProfile", "Say why a profile gets what it gets", reasons)}
+    for route, item in routes.items():
+        item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION))
+        names = ["organizationId", "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else []), "traceparent"]
+        item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+    return {PREFIX + route: item for route, item in routes.items()}
+
+
+_NO_PUNCTUATION = str.maketrans("", "", "/{}")
+
+
+def _own_paths() -> Json:
+    """The routes of the service itself, which stand outside every organization."""
+    state = _schema("empty-response")
+    whole = {"type": "object", "description": "An OpenAPI 3.1 document."}
+    return {
+        "/health/live": {
+            "get": _operation("live", "service", "Say that the process runs", state, ("MethodNotAllowed",)),
+        },
+        "/health/ready": {
+            "get": _operation(
+                "ready", "service", "Say whether requests can be served", state, ("MethodNotAllowed", "Unavailable")
+            ),
+        },
+        "/openapi.json": {
+            "get": _operation("openapi", "service", "Get this document", whole, ("MethodNotAllowed",)),
+        },
+    }
+
+
+def _references(node: object) -> Iterator[str]:
+    """The schema names that a part of the document points at."""
+    if isinstance(node, Mapping):
+        target = node.get("$ref")
+        if isinstance(target, str) and target.startswith("#/components/schemas/"):
+            yield target.split("/")[3]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _references(child)
+
+
+def _reachable(documents: Mapping[str, Json], names: Iterable[str]) -> set[str]:
+    """The names and, by their references, every schema that they need."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= set(_references(_embedded(name, documents[name]))) - found
+    return found
+
+
+def _embedded(name: str, node: Any) -> Any:
+    """A schema as a component: without the members that make it a file, its references inside this document.
+
+    ``$id`` has to go, since references would be looked up relative to it.
+    """
+    if isinstance(node, list):
+        return [_embedded(name, child) for child in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: _moved(name, child) if key == "$ref" and isinstance(child, str) else _embedded(name, child)
+        for key, child in node.items()
+        if not (key in ("$id", "$schema") and isinstance(child, str))
+    }
+
+
+def _moved(name: str, reference: str) -> str:
+    """``page.schema.json#/properties/url`` becomes ``#/components/schemas/page/properties/url``."""
+    file, _, pointer = reference.partition("#")
+    target = file.rpartition("/")[2].removesuffix(_SUFFIX) or name
+    return f"#/components/schemas/{target}{pointer}"

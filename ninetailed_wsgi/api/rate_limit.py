@@ -1,0 +1,46 @@
+"""How many requests a client address may make: Falcon middleware, there when the option `rate_limit` is set."""
+
+from __future__ import annotations
+
+import math
+import time
+from ipaddress import IPv6Network
+
+import falcon
+from limits import parse_many
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+from ninetailed_wsgi.errors import RateLimited
+
+WATCHED = ("/health/", "/metrics")
+"""Whoever watches the service is never refused."""
+
+
+class RateLimit:
+    """Counts the requests of each address in the memory of this process, and refuses those over the limit.
+
+    A request whose address is not known (a Unix socket that is no trusted proxy) is not counted.
+
+    Args:
+        rates: such as ``100/second;2000/minute``, as the option takes it.
+        address: finds the address.
+    """
+
+    def __init__(self, rates: str, address: ClientAddress) -> None:
+        self._rates = parse_many(rates)
+        self._address = address
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if not req.path.startswith(WATCHED) and (sender := self._address.sender(req.env)) is not None:
+            self._check(sender)
+
+    def _check(self, address: str) -> None:
+        # A customer of an access provider has a /64 of IPv6 addresses or more.
+        client = str(IPv6Network((address, 64), strict=False)) if ":" in address else address
+        for rate in self._rates:
+            if not self._limiter.hit(rate, client):
+                wait = self._limiter.get_window_stats(rate, client).reset_time - time.time()
+                raise RateLimited(f"one address sent more requests than {rate}", max(1, math.ceil(wait)))

@@ -1,0 +1,1 @@
+"""What may enter: JSON bodies held against the JSON Schema files."""

@@ -1,0 +1,281 @@
+"""Moves all that is stored from one store to another, of any kind, while servers serve from the first one.
+
+Nothing is remembered besides the two stores, so a migration cut off anywhere goes on with the same command: each pass
+compares the documents of both and copies those that differ. A document changes with every event of its profile, so its
+history is read only when it is copied. What is at the target and not at the source is removed. Until the last pass has
+ended, and all that both hold was found to be the same, the target is marked, and nobody else can open it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import orjson
+
+from ninetailed_wsgi.commands.bulk import BulkError, Console
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store.keys import digest_of, name_of
+from ninetailed_wsgi.store.opening import open_store
+from ninetailed_wsgi.store.protocol import KeptStore, Queue, Stored, Write
+
+_AT_ONCE = 100
+"""Documents with their histories in memory at a time: some hundred kilobytes as a rule, 50 MB when all are full."""
+
+_BATCHES_AT_ONCE = 10
+_NEARLY_NOTHING = 100
+_SHOWN = 10
+
+
+_Item = TypeVar("_Item")
+
+
+class Place(NamedTuple):
+    """A store with its import queue, and what a person calls it."""
+
+    name: str
+    store: KeptStore
+    queue: Queue
+
+
+def open_place(settings: Settings, *, filling: bool = False) -> Place:
+    """The store that these settings name, which drops nothing of a history that it gets; ``filling``: as the target."""
+    name = str(settings.store or settings.data_dir.resolve())
+    # The servers' own bounds hold from the next event of a profile on.
+    whole = replace(settings, history_events=1_000_000, history_days=36_500)
+    return Place(name, *open_store(whole, filling=filling))
+
+
+def migrate(source: Place, target: Place, console: Console, *, final: bool) -> bool:
+    """Copy what differs, pass after pass, until nearly nothing does; with ``final`` once, and compare all of both.
+
+    Returns False when both do not hold the same in the end, as others write meanwhile.
+
+    Raises:
+        BulkError: the source holds nothing, or the target holds something that this migration did not put there.
+    """
+    _begin(source, target)
+    changes = _pass(source, target, console)
+    if final:
+        return _finish(source, target, console)
+    before = changes + changes
+    while _NEARLY_NOTHING < changes < before * 0.8:  # each pass is shorter, until it copies what its time brings
+        before, changes = changes, _pass(source, target, console)
+    console.out.write(f"next: stop the servers of {source.name}, then run the same command with --final\n")
+    return True
+
+
+def _begin(source: Place, target: Place) -> None:
+    if source.name == target.name:
+        raise BulkError(f"--from and --to are both {source.name}")
+    if _empty(source):
+        raise BulkError(f"no profiles are stored in {source.name} (--from)")
+    filled_from = target.store.filled_from()
+    if filled_from is None and not _empty(target):
+        raise BulkError(
+            f"{target.name} (--to) holds profiles, and no migration into it is going on: expected an empty store"
+        )
+    if filled_from not in (None, source.name):
+        raise BulkError(f"{target.name} (--to) is being filled from {filled_from}: go on with that, or empty it")
+    target.store.fill_from(source.name)
+
+
+def _empty(place: Place) -> bool:
+    state = place.queue.state()
+    return not (state.waiting or state.aside or place.store.count())
+
+
+# Copying
+
+
+def _pass(source: Place, target: Place, console: Console) -> int:
+    """Copy what differs and remove what the source does not have; the number of changes."""
+    compared, copied, present = _copy_documents(source.store, target.store, console)
+    # What was compared and is there: more means documents that are gone from the source.
+    removed = _remove_gone(source.store, target.store, console) if target.store.count() > present else 0
+    batches = _copy_queue(source.queue, target.queue, console)
+    console.out.write(
+        f"{compared:,} documents compared: {copied:,} copied, {removed:,} removed; "
+        f"{batches:,} batches of imports copied\n"
+    )
+    console.out.flush()
+    return copied + removed
+
+
+def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> tuple[int, int, int]:
+    """How many documents were compared, how many copied, and how many of all are at the target then."""
+    compared = copied = present = 0
+    total = max(source.count(), 1)
+    with console.progress("documents compared") as progress:
+        for page in source.states():
+            there = target.states_of(list(page))
+            differing = [digest for digest, state in page.items() if there.get(digest) != state]
+            present += len(page) - len(differing)
+            for some in _batched(differing, _AT_ONCE):
+                found = source.fetch(some)  # fewer when some were deleted meanwhile
+                console.patiently(partial(target.load, found))
+                copied += len(found)
+                present += len(found)
+            compared += len(page)
+            progress.at(compared, compared / total)
+    return compared, copied, present
+
+
+def _remove_gone(source: KeptStore, target: KeptStore, console: Console) -> int:
+    removed = compared = 0
+    total = max(target.count(), 1)
+    with console.progress("documents looked for") as progress:
+        for page in target.states():
+            gone = page.keys() - source.states_of(list(page)).keys()
+            for some in _batched(gone, _AT_ONCE):
+                keys = [stored.key for stored in target.fetch(some)]
+                if keys:
+                    console.patiently(partial(target.update, keys, lambda *_: Write(None)))
+                removed += len(keys)
+            compared += len(page)
+            progress.at(compared, compared / total)
+    return removed
+
+
+def _copy_queue(source: Queue, target: Queue, console: Console) -> int:
+    """Let the same batches wait at the target, under the same numbers: profiles remember these."""
+    copied = 0
+    for aside in (False, True):
+        here, there = (list(_batch_digests(queue, aside)) for queue in (source, target))
+        if here == there:
+            continue
+        if here[: len(there)] != there:
+            console.patiently(partial(target.clear, aside=aside))
+            there = []
+        known = {number for number, _ in there}
+        new = (queued for queued in source.dump() if queued.aside == aside and queued.number not in known)
+        for some in _batched(new, _BATCHES_AT_ONCE):
+            console.patiently(partial(target.load, some, 0))
+            copied += len(some)
+    console.patiently(partial(target.load, [], source.last()))
+    return copied
+
+
+def _batch_digests(queue: Queue, aside: bool) -> Iterator[tuple[int, bytes]]:
+    for number, value, is_aside in queue.dump():
+        if is_aside == aside:
+            yield number, hashlib.blake2b(value, digest_size=16).digest()
+
+
+def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+# Verifying
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What a store and its queue hold; the sum is the same in whatever order they hold it."""
+
+    documents: int = 0
+    profiles: int = 0
+    aliases: int = 0
+    events: int = 0
+    waiting: int = 0
+    aside: int = 0
+    last: int = 0
+    checksum: int = 0
+
+    def add(self, parts: Iterable[bytes]) -> None:
+        summed = hashlib.blake2b(digest_size=16)
+        for part in parts:
+            summed.update(b"%d:" % len(part))
+            summed.update(part)
+        self.checksum = (self.checksum + int.from_bytes(summed.digest(), "big")) % 2**128
+
+    def __str__(self) -> str:
+        return (
+            f"{self.documents:,} documents, {self.profiles:,} profiles, {self.aliases:,} aliases, "
+            f"{self.events:,} events, {self.waiting:,} batches waiting, {self.aside:,} put aside, "
+            f"checksum {self.checksum:032x}"
+        )
+
+
+def _finish(source: Place, target: Place, console: Console) -> bool:
+    here, there = (_totals(place, console) for place in (source, target))
+    console.out.write(f"{source.name}: {here}\n{target.name}: {there}\n")
+    if here == there:
+        target.store.fill_from(None)
+        console.out.write(f"verified, both hold the same: {target.name} can be served from\n")
+        return True
+    for difference in _repair(source.store, target.store, console):
+        console.out.write(f"  {difference}\n")
+    console.out.write(
+        f"both do not hold the same: stop every server of {source.name} and {target.name}, "
+        "and run the same command again\n"
+    )
+    return False
+
+
+def _totals(place: Place, console: Console) -> _Totals:
+    sums = _Totals(last=place.queue.last())
+    total = max(place.store.count(), 1)
+    with console.progress(f"documents read again of {place.name}") as progress:
+        for stored in place.store.dump():
+            sums.documents += 1
+            sums.events += len(stored.history)
+            if not stored.document.keys() & {"to", "into"}:
+                sums.profiles += 1
+                sums.aliases += len(stored.document["aliases"])
+            sums.add(_parts(stored))
+            progress.at(sums.documents, sums.documents / total)
+    for number, value, aside in place.queue.dump():
+        sums.waiting += not aside
+        sums.aside += aside
+        sums.add((b"%d %d" % (number, aside), value))
+    return sums
+
+
+def _parts(stored: Stored) -> Iterator[bytes]:
+    yield name_of(stored.key)
+    yield b"%d" % stored.next_ordinal
+    yield orjson.dumps(stored.document)
+    for event in stored.history:
+        yield b"%d %b" % event
+
+
+def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[str]:
+    """Compare everything, histories too, and copy what differs; says of some documents, and of how many more, how."""
+    found = 0
+    with console.progress("documents compared as a whole") as progress:
+        compared, total = 0, max(source.count(), 1)
+        for page in source.states():
+            for some in _batched(page, _AT_ONCE):
+                differences = _differences(source.fetch(some), target.fetch(some))
+                console.patiently(partial(target.load, [stored for stored, _ in differences]))
+                for stored, how in differences:
+                    found += 1
+                    if found <= _SHOWN:
+                        yield f"{'/'.join(stored.key[:2])} {stored.key.name!r}: {how}"
+            compared += len(page)
+            progress.at(compared, compared / total)
+    if found > _SHOWN:
+        yield f"and {found - _SHOWN:,} documents more"
+    if removed := _remove_gone(source, target, console):
+        yield f"{removed:,} documents that the source does not have"
+
+
+def _differences(here: Sequence[Stored], there: Sequence[Stored]) -> list[tuple[Stored, str]]:
+    known = {digest_of(stored.key): stored for stored in there}
+    found = []
+    for stored in here:
+        other = known.get(digest_of(stored.key))
+        if other is None:
+            found.append((stored, "was missing"))
+        elif (stored.document, stored.next_ordinal) != (other.document, other.next_ordinal):
+            found.append((stored, "the document differed"))
+        elif list(_parts(stored)) != list(_parts(other)):
+            found.append((stored, "the events differed"))
+    return found

@@ -1,0 +1,252 @@
+"""Makes one immutable `Catalog` of what was read: links followed, ids unique, rules and configs compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+from typing import TypeVar
+
+from ninetailed_wsgi.content.entries import (
+    AudienceEntry,
+    BaselineEntry,
+    Content,
+    ExperienceEntry,
+    MergeTagEntry,
+    Problem,
+    Reference,
+    Severity,
+)
+from ninetailed_wsgi.core.audiences import Audience, AudienceSet, compile_audience
+from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_experience
+from ninetailed_wsgi.core.problems import ContentError
+
+# Far above what the authoring tool writes, and below what compiling or answering it would trip over.
+_DEEPEST = 200
+_UNKNOWN = "is not there: missing, not published, or of another content type"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeTag:
+    """A published merge tag: ``id`` is a path into the profile, ``fallback`` what to show where that leads nowhere."""
+
+    id: str
+    name: str
+    fallback: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAudience:
+    """An audience as ``ninetailed-wsgi check`` lists it."""
+
+    id: str
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedExperience:
+    """An experience as ``ninetailed-wsgi check`` lists it; ``audience`` is the audience's id, None for everyone."""
+
+    id: str
+    name: str
+    type: str
+    audience: str | None
+    traffic: float
+    distribution: tuple[float, ...]
+    sticky: bool
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The published content of one environment, compiled; it never changes (spec sections 5 to 8).
+
+    Attributes:
+        audiences, experiences: compiled, ready to decide.
+        merge_tags: by their ``nt_mergetag_id``.
+        entry_experiences: baseline entry id to experience ids, the most important first.
+        audience_list, experience_list: the same for reading, in the order of the files.
+        problems: what a person should know of the content.
+        version: a digest of the served content; equal content has an equal version, whatever its form and files.
+    """
+
+    audiences: AudienceSet
+    experiences: ExperienceSet
+    merge_tags: Mapping[str, MergeTag]
+    entry_experiences: Mapping[str, tuple[str, ...]]
+    audience_list: tuple[ListedAudience, ...]
+    experience_list: tuple[ListedExperience, ...]
+    problems: tuple[Problem, ...]
+    version: str
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems for which the content is refused."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+def compile_content(content: Content, *, history_events: int = 500, history_days: int = 365) -> Catalog:
+    """Compile everything that is usable and report everything else; raises nothing for faulty content.
+
+    Args:
+        content: of all files of the environment together.
+        history_events: how many of a profile's last events count for audiences.
+        history_days: and of how many days.
+    """
+    return _Compilation(content).catalog(history_events, history_days)
+
+
+_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry)
+
+
+class _Compilation:
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._absent = dict(content.absent)
+        self._problems = list(content.problems)
+        self._digests: list[str] = []
+        self._audience_ids: dict[Reference, str] = {}
+        self._experience_ids: dict[Reference, str] = {}
+
+    def catalog(self, history_events: int, history_days: int) -> Catalog:
+        audiences = [compiled for entry in self._unique(self._content.audiences) for compiled in self._audience(entry)]
+        experiences = [
+            compiled for entry in self._unique(self._content.experiences) for compiled in self._experience(entry)
+        ]
+        merge_tags = {
+            entry.id: MergeTag(entry.id, entry.name, entry.fallback) for entry in self._unique(self._content.merge_tags)
+        }
+        entry_experiences = self._priorities(self._content.baselines)
+        self._digests += [_digest("merge tag", tag.id, tag.name, tag.fallback) for tag in merge_tags.values()]
+        self._digests += [_digest("entry", id, listed) for id, listed in entry_experiences.items()]
+        return Catalog(
+            audiences=AudienceSet(
+                [audience for audience, _ in audiences], history_events=history_events, history_days=history_days
+            ),
+            experiences=ExperienceSet([experience for experience, _ in experiences]),
+            merge_tags=MappingProxyType(merge_tags),
+            entry_experiences=MappingProxyType(entry_experiences),
+            audience_list=tuple(listed for _, listed in audiences),
+            experience_list=tuple(listed for _, listed in experiences),
+            problems=tuple(dict.fromkeys(self._problems)),
+            version=hashlib.sha256("".join(sorted(self._digests)).encode()).hexdigest()[:16],
+        )
+
+    def _report(
+        self, severity: Severity, entry: AudienceEntry | ExperienceEntry | MergeTagEntry | BaselineEntry, message: str
+    ) -> None:
+        self._problems.append(Problem(severity, entry.file, entry.entry, message))
+        if severity == "error":
+            self._absent[entry.entry] = "has errors"
+
+    def _unique(self, entries: Iterable[_Entry]) -> list[_Entry]:
+        """Leave out what is there twice: silently where it is the same, as an error where it is not."""
+        by_entry: dict[str, _Entry] = {}
+        by_id: dict[str, _Entry] = {}
+        for entry in entries:
+            same = by_entry.setdefault(entry.entry, entry)
+            if same is not entry:
+                if same != entry:
+                    self._report("error", entry, f"is there twice and not the same, the other one in {same.file}")
+                continue
+            first = by_id.setdefault(entry.id, entry)
+            if first is not entry:
+                message = f'has the id "{entry.id}" of entry {first.entry} in {first.file}, expected an id of its own'
+                self._report("error", entry, message)
+        return list(by_id.values())
+
+    def _audience(self, entry: AudienceEntry) -> Iterator[tuple[Audience, ListedAudience]]:
+        try:
+            _check_depth(entry.rules)
+            audience = compile_audience(entry.id, entry.name, entry.rules)
+        except ContentError as error:
+            self._report_each(entry, error)
+            return
+        if not entry.rules:
+            self._report("note", entry, f"{entry.member} is empty: nobody belongs to this audience")
+        self._digests.append(_digest("audience", entry.id, entry.name, entry.rules))
+        self._audience_ids[Reference("entry", entry.entry)] = self._audience_ids[Reference("id", entry.id)] = entry.id
+        yield audience, ListedAudience(entry.id, entry.name, entry.file)
+
+    def _experience(self, entry: ExperienceEntry) -> Iterator[tuple[Experience, ListedExperience]]:
+        audience = None if entry.audience is None else self._audience_ids.get(entry.audience)
+        try:
+            _check_depth(entry.config)
+            experience = compile_experience(entry.id, entry.name, entry.type, audience, entry.config)
+        except ContentError as error:
+            self._report_each(entry, error)
+            return
+        if entry.audience is not None and audience is None:
+            reason = self._absent.get(entry.audience.target, _UNKNOWN)
+            self._absent[entry.entry] = "is ignored, as its audience is"
+            self._report(
+                "ignored", entry, f"this experience is shown to nobody: its audience {entry.audience.target} {reason}"
+            )
+            return
+        self._digests.append(_digest("experience", entry.id, entry.name, entry.type, audience, entry.config))
+        self._experience_ids[Reference("entry", entry.entry)] = self._experience_ids[Reference("id", entry.id)] = (
+            entry.id
+        )
+        yield (
+            experience,
+            ListedExperience(
+                entry.id,
+                entry.name,
+                entry.type,
+                audience,
+                experience.traffic,
+                tuple(round(end - start, 9) for start, end in pairwise((0, *experience.ends))),
+                experience.sticky,
+                entry.file,
+            ),
+        )
+
+    def _report_each(self, entry: AudienceEntry | ExperienceEntry, error: ContentError) -> None:
+        for path, message in error.problems:
+            self._report("error", entry, f"{_place(entry, path)}: {message}")
+
+    def _priorities(self, entries: Iterable[BaselineEntry]) -> dict[str, tuple[str, ...]]:
+        by_entry: dict[str, BaselineEntry] = {}
+        for entry in entries:
+            if (same := by_entry.setdefault(entry.entry, entry)) != entry:
+                self._report("error", entry, f"is there twice and not the same, the other one in {same.file}")
+        listed = {id: tuple(dict.fromkeys(self._followed(entry))) for id, entry in by_entry.items()}
+        return {id: experiences for id, experiences in listed.items() if experiences}
+
+    def _followed(self, entry: BaselineEntry) -> Iterable[str]:
+        for index, reference in enumerate(entry.experiences):
+            if (id := self._experience_ids.get(reference)) is not None:
+                yield id
+            else:
+                reason = self._absent.get(reference.target, _UNKNOWN)
+                self._report("ignored", entry, f"nt_experiences[{index}]: the experience {reference.target} {reason}")
+
+
+def _place(entry: AudienceEntry | ExperienceEntry, path: str) -> str:
+    """Name a place as the author sees it; to the core all rules are ``rules`` and a whole config is ``config``."""
+    if isinstance(entry, ExperienceEntry) and path == "type":
+        return entry.member.replace("config", "type")
+    whole = "rules" if isinstance(entry, AudienceEntry) else "config"
+    inner = path.removeprefix(whole).removeprefix(".")
+    return f"{entry.member}.{inner}" if inner else entry.member
+
+
+def _check_depth(document: object) -> None:
+    level, depth = [document], 0
+    while level:
+        if (depth := depth + 1) > _DEEPEST:
+            raise ContentError([("", f"is nested deeper than {_DEEPEST} levels")])
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+
+
+def _digest(*content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

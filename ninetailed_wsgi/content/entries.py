@@ -1,0 +1,127 @@
+"""What content files say, whatever their form: audiences, experiences, merge tags and baselines, not yet compiled.
+
+The readers (`contentful`, `generic`) write into this shape; `compiling` makes a `Catalog` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ninetailed_wsgi.core.problems import shown
+
+Severity = Literal["error", "ignored", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing in the content that a person should know (spec section 7).
+
+    Attributes:
+        severity: ``error``: the content is refused as a whole until it is mended; ``ignored``: this part is not
+            served, which may be meant (a draft); ``note``: served, but perhaps not as its author thinks.
+        file: the file's path.
+        entry: the id of the entry, empty when the file as a whole is meant.
+        message: what is wrong, where in the entry, and what was expected.
+    """
+
+    severity: Severity
+    file: str
+    entry: str
+    message: str
+
+    def __str__(self) -> str:
+        """Give one line: ``shop.json: entry a1: nt_rules.any[0]: found ..., expected ...``."""
+        return f"{self.file}: entry {self.entry}: {self.message}" if self.entry else f"{self.file}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How one entry names another: by the entry's own id (``entry``) or by the public id (``id``)."""
+
+    by: Literal["entry", "id"]
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudienceEntry:
+    """A published audience; ``member`` is the name of the member that holds the rules, for messages."""
+
+    entry: str
+    id: str
+    name: str
+    rules: object
+    member: str
+    file: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperienceEntry:
+    """A published experience; ``audience`` None means everyone; ``member`` names the member of the config."""
+
+    entry: str
+    id: str
+    name: str
+    type: str
+    audience: Reference | None
+    config: object
+    member: str
+    file: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeTagEntry:
+    """A published merge tag; its id is a path into the profile (spec section 8)."""
+
+    entry: str
+    id: str
+    name: str
+    fallback: str | None
+    file: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineEntry:
+    """An entry that lists its experiences, the most important first."""
+
+    entry: str
+    experiences: tuple[Reference, ...]
+    file: str = field(compare=False)
+
+
+@dataclass(slots=True)
+class Content:
+    """Everything that was read, of one file or of several together.
+
+    Attributes:
+        absent: why a known entry is not there, by the entry's id: ``is not published``.
+    """
+
+    audiences: list[AudienceEntry] = field(default_factory=list)
+    experiences: list[ExperienceEntry] = field(default_factory=list)
+    merge_tags: list[MergeTagEntry] = field(default_factory=list)
+    baselines: list[BaselineEntry] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, other: Content) -> None:
+        """Take in what another file says."""
+        self.audiences += other.audiences
+        self.experiences += other.experiences
+        self.merge_tags += other.merge_tags
+        self.baselines += other.baselines
+        self.absent.update(other.absent)
+        self.problems += other.problems
+
+
+class Faulty(Exception):
+    """An entry cannot be used; the text says where in it, what was found and what was expected."""
+
+
+def text_of(fields: Mapping[str, object], name: str) -> str | None:
+    """Give a member's text, None when it is missing, null or empty; raises `Faulty` when it is no text."""
+    value = fields.get(name)
+    if value is None or isinstance(value, str):
+        return value or None
+    raise Faulty(f"{name}: found {shown(value)}, expected a text")

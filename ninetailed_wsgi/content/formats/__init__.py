@@ -1,0 +1,1 @@
+"""The forms that content is published in, each read by one module."""

@@ -1,0 +1,289 @@
+"""Reads what Contentful gives out: a space export, or answers of its Delivery API.
+
+An export keeps each field's values by locale and says of each entry whether it is published. A Delivery answer holds
+plain fields of published entries, with links as they are or resolved in place; asked for ``locale=*`` it keeps values
+by locale too. Source: spec section 7.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ninetailed_wsgi.content.entries import (
+    AudienceEntry,
+    BaselineEntry,
+    Content,
+    ExperienceEntry,
+    Faulty,
+    MergeTagEntry,
+    Problem,
+    Reference,
+    Severity,
+    text_of,
+)
+from ninetailed_wsgi.core.problems import shown
+
+_KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag"}
+_LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_USUAL_LOCALE = "en-US"
+# An author's own documents: what looks like an entry in there is none.
+_AUTHORED = frozenset({"nt_rules", "nt_config"})
+
+
+def read_export(document: Mapping[str, object], file: str, locale: str | None) -> Content:
+    """Read a space export (``entries``, perhaps ``locales``).
+
+    Args:
+        document: the parsed file.
+        file: its path, for messages.
+        locale: the wanted locale; None: the export's default one. A field without it falls back to the default.
+    """
+    entries = document.get("entries")
+    if not isinstance(entries, list):
+        return _refused(file, f"entries: found {shown(entries)}, expected a list of entries")
+    return _read(entries, document.get("locales"), file, locale, export=True)
+
+
+def read_delivery(document: Mapping[str, object], file: str, locale: str | None) -> Content:
+    """Read an answer of the Delivery API (``items``, ``includes.Entry``); arguments as for `read_export`.
+
+    Every entry in it counts as published, unless it carries the version numbers of the management API.
+    """
+    items, includes = document.get("items"), document.get("includes")
+    if not isinstance(items, list):
+        return _refused(file, f"items: found {shown(items)}, expected a list of entries")
+    included = includes.get("Entry") if isinstance(includes, dict) else None
+    content = _read([*items, *(included if isinstance(included, list) else ())], None, file, locale, export=False)
+    total, skip = document.get("total"), document.get("skip")
+    if isinstance(total, int) and (total > len(items) or skip):
+        message = f"holds {len(items)} of {total} items: the other pages must be in further files"
+        content.problems.append(Problem("note", file, "", message))
+    return content
+
+
+def _refused(file: str, message: str) -> Content:
+    return Content(problems=[Problem("error", file, "", message)])
+
+
+def _read(entries: Sequence[object], locales: object, file: str, wanted: str | None, *, export: bool) -> Content:
+    every = list(_with_resolved(entries))
+    used = _used_locales(every, export=export)
+    try:
+        order = _locale_order(locales, used, wanted)
+    except Faulty as fault:
+        return _refused(file, str(fault))
+    content = _Reader(file, order, export=export).read(every)
+    if wanted is not None and used and wanted not in used:
+        message = f"no entry has a value in the wanted locale {wanted}: those of {order[-1]} are served"
+        content.problems.append(Problem("note", file, "", message))
+    return content
+
+
+class _Reader:
+    """Puts the entries of one file where they belong by their content type."""
+
+    def __init__(self, file: str, locales: Sequence[str], *, export: bool) -> None:
+        self._file = file
+        self._locales = locales
+        self._export = export
+        self._content = Content()
+
+    def read(self, entries: Iterable[object]) -> Content:
+        for position, entry in enumerate(entries, 1):
+            sys = entry.get("sys") if isinstance(entry, dict) else None
+            id = sys.get("id") if isinstance(sys, dict) else None
+            if not isinstance(entry, dict) or not isinstance(sys, dict) or not isinstance(id, str) or not id:
+                self._report(
+                    "error", "", f"entry number {position}: found no sys.id, expected an entry with sys and fields"
+                )
+            elif sys.get("type", "Entry") == "Entry":  # not an asset, nor what the synchronization API calls deleted
+                try:
+                    self._read_entry(id, sys, entry.get("fields", {}))
+                except Faulty as fault:
+                    self._content.absent[id] = "has errors"
+                    self._report("error", id, str(fault))
+        return self._content
+
+    def _read_entry(self, id: str, sys: Mapping[str, object], fields: object) -> None:
+        kind = _content_type(sys)
+        if not isinstance(fields, dict):
+            raise Faulty(f"fields: found {shown(fields)}, expected an object")
+        if kind not in _KINDS and not _says_something(fields.get("nt_experiences")):
+            return
+        if (reason := self._not_published(id, sys)) is not None:
+            self._content.absent[id] = reason
+            self._report("ignored", id, f"this {_KINDS.get(kind, 'baseline')} {reason}")
+            return
+        plain = self._plain(sys, fields)
+        match kind:
+            case "nt_audience":
+                self._content.audiences.append(self._audience(id, plain))
+            case "nt_experience":
+                self._content.experiences.append(self._experience(id, plain))
+            case "nt_mergetag":
+                self._content.merge_tags.append(self._merge_tag(id, plain))
+            case _:
+                self._content.baselines.append(self._baseline(id, plain))
+
+    def _not_published(self, id: str, sys: Mapping[str, object]) -> str | None:
+        if sys.get("archivedVersion") is not None or sys.get("archivedAt") is not None:
+            return "is archived"
+        version, published = sys.get("version"), sys.get("publishedVersion")
+        # Answers of the management API hold drafts in the same "items"; it alone counts versions.
+        if not self._export and version is None:
+            return None
+        if published is None and sys.get("publishedAt") is None:
+            return "is not published"
+        # Publishing counts as a version itself, so that a published entry is one ahead of what was published.
+        if isinstance(version, int) and isinstance(published, int) and version > published + 1:
+            self._report(
+                "note", id, "was changed after it was published: the changed fields, which the file holds, are served"
+            )
+        return None
+
+    def _plain(self, sys: Mapping[str, object], fields: Mapping[str, object]) -> Mapping[str, object]:
+        if not self._export and not _is_by_locale(sys, fields):
+            return fields
+        plain: dict[str, object] = {}
+        for name, values in fields.items():
+            if isinstance(values, dict):
+                plain[name] = next((values[code] for code in self._locales if values.get(code) is not None), None)
+            elif values is not None:
+                raise Faulty(f'{name}: found {shown(values)}, expected values by locale such as {{"en-US": ...}}')
+        return plain
+
+    def _report(self, severity: Severity, entry: str, message: str) -> None:
+        self._content.problems.append(Problem(severity, self._file, entry, message))
+
+    def _audience(self, id: str, fields: Mapping[str, object]) -> AudienceEntry:
+        public = self._public_id(id, fields, "nt_audience_id")
+        name, rules = text_of(fields, "nt_name") or public, fields.get("nt_rules")
+        return AudienceEntry(entry=id, id=public, name=name, rules=rules, member="nt_rules", file=self._file)
+
+    def _experience(self, id: str, fields: Mapping[str, object]) -> ExperienceEntry:
+        public = self._public_id(id, fields, "nt_experience_id")
+        audience = fields.get("nt_audience")
+        return ExperienceEntry(
+            entry=id,
+            id=public,
+            name=text_of(fields, "nt_name") or public,
+            type=text_of(fields, "nt_type") or "",
+            audience=None if audience is None else _link(audience, "nt_audience"),
+            config=fields.get("nt_config"),
+            member="nt_config",
+            file=self._file,
+        )
+
+    def _merge_tag(self, id: str, fields: Mapping[str, object]) -> MergeTagEntry:
+        public = text_of(fields, "nt_mergetag_id")
+        if public is None:
+            raise Faulty("nt_mergetag_id: found nothing, expected a path into the profile such as traits.firstname")
+        name, fallback = text_of(fields, "nt_name") or public, text_of(fields, "nt_fallback")
+        return MergeTagEntry(entry=id, id=public, name=name, fallback=fallback, file=self._file)
+
+    def _baseline(self, id: str, fields: Mapping[str, object]) -> BaselineEntry:
+        links = fields.get("nt_experiences") or []
+        if not isinstance(links, list):
+            raise Faulty(f"nt_experiences: found {shown(links)}, expected a list of links to experiences")
+        experiences = tuple(_link(link, f"nt_experiences[{index}]") for index, link in enumerate(links))
+        return BaselineEntry(entry=id, experiences=experiences, file=self._file)
+
+    def _public_id(self, id: str, fields: Mapping[str, object], name: str) -> str:
+        public = text_of(fields, name)
+        if public is None:
+            self._report("note", id, f"{name} is missing: the entry's own id is used instead, as older spaces have it")
+        return public or id
+
+
+def _content_type(sys: Mapping[str, object]) -> str:
+    link = sys.get("contentType")
+    target = link.get("sys") if isinstance(link, dict) else None
+    kind = target.get("id") if isinstance(target, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _link(value: object, where: str) -> Reference:
+    """Read a link to an entry, resolved or not: both carry the entry's id at the same place."""
+    sys = value.get("sys") if isinstance(value, dict) else None
+    id = sys.get("id") if isinstance(sys, dict) else None
+    if not isinstance(id, str) or not id:
+        raise Faulty(f"{where}: found {shown(value)} without sys.id, expected a link to an entry")
+    return Reference("entry", id)
+
+
+def _says_something(value: object) -> bool:
+    """Tell whether a field holds anything, by locale or plain: most entries have an empty list of experiences."""
+    return any(value.values()) if isinstance(value, dict) else bool(value)
+
+
+def _with_resolved(entries: Iterable[object]) -> Iterator[object]:
+    """Give the entries and every entry that is resolved inside them, each once where equal."""
+    seen: dict[str, object] = {}
+    waiting = [*entries][::-1]
+    while waiting:
+        entry = waiting.pop()
+        sys, fields = (entry.get("sys"), entry.get("fields")) if isinstance(entry, dict) else (None, None)
+        id = sys.get("id") if isinstance(sys, dict) else None
+        if isinstance(id, str):
+            if id in seen and seen[id] == entry:
+                continue
+            seen[id] = entry
+        yield entry
+        if isinstance(fields, dict):
+            waiting += _resolved_in(fields)
+
+
+def _resolved_in(fields: Mapping[str, object]) -> list[object]:
+    resolved: list[object] = []
+    waiting = [value for name, value in fields.items() if name not in _AUTHORED]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            sys = value.get("sys")
+            if isinstance(sys, dict) and sys.get("type") == "Entry":
+                resolved.append(value)
+            else:
+                waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return resolved
+
+
+def _is_by_locale(sys: Mapping[str, object], fields: Mapping[str, object]) -> bool:
+    """Tell an answer for ``locale=*``: it names no locale, and each field is an object with locales as its names."""
+    return "locale" not in sys and all(
+        isinstance(values, dict) and values and all(map(_LOCALE.fullmatch, values)) for values in fields.values()
+    )
+
+
+def _used_locales(entries: Iterable[object], *, export: bool) -> set[str]:
+    """Collect the locales that the fields of audiences, experiences and merge tags have values in."""
+    used: set[str] = set()
+    for entry in entries:
+        sys, fields = (entry.get("sys"), entry.get("fields")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(sys, dict) or not isinstance(fields, dict) or _content_type(sys) not in _KINDS:
+            continue
+        if export or _is_by_locale(sys, fields):
+            used.update(code for values in fields.values() if isinstance(values, dict) for code in values)
+    return used
+
+
+def _locale_order(locales: object, used: set[str], wanted: str | None) -> tuple[str, ...]:
+    """Give the locales to try for each field, best first: the wanted one, its fallbacks, the default one."""
+    listed = locales if isinstance(locales, list) else ()
+    known = [one for one in listed if isinstance(one, dict) and isinstance(one.get("code"), str)]
+    fallback = {one["code"]: one.get("fallbackCode") for one in known}
+    default = next((one["code"] for one in known if one.get("default") is True), None)
+    if default is None and (_USUAL_LOCALE in used or len(used) == 1):
+        default = _USUAL_LOCALE if _USUAL_LOCALE in used else min(used)
+    order: list[str] = []
+    code = wanted
+    while isinstance(code, str) and code not in order:
+        order.append(code)
+        code = fallback.get(code)
+    if default is not None and default not in order:
+        order.append(default)
+    if not order and used:
+        raise Faulty(f"found values in the locales {', '.join(sorted(used))} and no default one: set content_locale")
+    return tuple(order)

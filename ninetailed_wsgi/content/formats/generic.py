@@ -1,0 +1,126 @@
+"""Reads the generic form, that of the official SDK's mappers: plain audiences and experiences, of any content system.
+
+``{"audiences": [{id, name, rules}], "experiences": [{id, name, type, config, audience, variants}], "mergeTags": [{id,
+name, fallback}], "entries": [{id, nt_experiences: [experience ids]}]}``; every list may be missing, and a bare list
+holds audiences (those with ``rules``) and experiences. Everything in it counts as published. Source: spec section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ninetailed_wsgi.content.entries import (
+    AudienceEntry,
+    BaselineEntry,
+    Content,
+    ExperienceEntry,
+    Faulty,
+    MergeTagEntry,
+    Problem,
+    Reference,
+    text_of,
+)
+from ninetailed_wsgi.core.problems import shown
+
+MEMBERS = ("audiences", "experiences", "mergeTags", "entries")
+
+
+def read_generic(document: Mapping[str, object], file: str) -> Content:
+    """Read the generic form; ``file`` is its path, for messages."""
+    return _Reader(file).read(document)
+
+
+def read_list(items: Sequence[object], file: str) -> Content:
+    """Read a bare list of audiences and experiences: what has ``rules`` is an audience."""
+    audiences = [item for item in items if isinstance(item, dict) and "rules" in item]
+    experiences = [item for item in items if not (isinstance(item, dict) and "rules" in item)]
+    return _Reader(file).read({"audiences": audiences, "experiences": experiences})
+
+
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._content = Content()
+
+    def read(self, document: Mapping[str, object]) -> Content:
+        self._each(document, "audiences", self._audience)
+        self._each(document, "experiences", self._experience)
+        self._each(document, "mergeTags", self._merge_tag)
+        self._each(document, "entries", self._baseline)
+        return self._content
+
+    def _each(
+        self, document: Mapping[str, object], member: str, take: Callable[[str, Mapping[str, object]], None]
+    ) -> None:
+        items = document.get(member)
+        if items is None:
+            return
+        if not isinstance(items, list):
+            self._report("", f"{member}: found {shown(items)}, expected a list")
+            return
+        for index, item in enumerate(items):
+            if not isinstance(item, dict):
+                self._report("", f"{member}[{index}]: found {shown(item)}, expected an object")
+                continue
+            id = item.get("id")
+            if not isinstance(id, str) or not id:
+                self._report("", f"{member}[{index}].id: found {shown(id)}, expected a text that is not empty")
+                continue
+            try:
+                take(id, item)
+            except Faulty as fault:
+                self._content.absent[id] = "has errors"
+                self._report(id, str(fault))
+
+    def _report(self, entry: str, message: str) -> None:
+        self._content.problems.append(Problem("error", self._file, entry, message))
+
+    def _audience(self, id: str, item: Mapping[str, object]) -> None:
+        name = text_of(item, "name") or id
+        self._content.audiences.append(
+            AudienceEntry(entry=id, id=id, name=name, rules=item.get("rules"), member="rules", file=self._file)
+        )
+
+    def _experience(self, id: str, item: Mapping[str, object]) -> None:
+        for member in ("trafficAllocation", "distribution", "components"):
+            if member in item:
+                raise Faulty(f'{member}: found what the mapper puts out, expected what it takes in, a "config"')
+        self._content.experiences.append(
+            ExperienceEntry(
+                entry=id,
+                id=id,
+                name=text_of(item, "name") or id,
+                type=text_of(item, "type") or "",
+                audience=self._audience_of(item.get("audience")),
+                config=item.get("config"),
+                member="config",
+                file=self._file,
+            )
+        )
+
+    def _audience_of(self, audience: object) -> Reference | None:
+        """Read the audience's id, given plainly or in an object; an object with rules is the audience itself."""
+        if audience is None:
+            return None
+        id = audience.get("id") if isinstance(audience, dict) else audience
+        if not isinstance(id, str) or not id:
+            raise Faulty(f"audience: found {shown(audience)} without an id, expected an object with an id, or null")
+        if isinstance(audience, dict) and audience.get("rules") is not None:
+            self._audience(id, audience)
+        return Reference("id", id)
+
+    def _merge_tag(self, id: str, item: Mapping[str, object]) -> None:
+        name, fallback = text_of(item, "name") or id, text_of(item, "fallback")
+        self._content.merge_tags.append(MergeTagEntry(entry=id, id=id, name=name, fallback=fallback, file=self._file))
+
+    def _baseline(self, id: str, item: Mapping[str, object]) -> None:
+        listed = item.get("nt_experiences") or []
+        if not isinstance(listed, list):
+            raise Faulty(f"nt_experiences: found {shown(listed)}, expected a list of ids of experiences")
+        experiences = []
+        for index, one in enumerate(listed):
+            target = one.get("id") if isinstance(one, dict) else one
+            if not isinstance(target, str) or not target:
+                raise Faulty(f"nt_experiences[{index}]: found {shown(one)}, expected the id of an experience")
+            experiences.append(Reference("id", target))
+        self._content.baselines.append(BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file))

@@ -1,0 +1,47 @@
+"""Words what a content source holds, for ``ninetailed-wsgi check``."""
+
+from __future__ import annotations
+
+from ninetailed_wsgi.content.compiling import Catalog, ListedExperience
+from ninetailed_wsgi.content.folder import ContentSource
+
+
+def report(source: ContentSource) -> list[str]:
+    """List the audiences, experiences and merge tags of each environment, then every problem with its reason.
+
+    Works after a `ContentSource.load` that raised, too: then it shows what is sound beside the errors.
+    """
+    lines: list[str] = []
+    catalogs = source.catalogs()
+    for environment, catalog in catalogs.items():
+        every = environment == "*/*"
+        if every and len(catalogs) > 1 and not _listed(catalog):
+            continue
+        lines += [f"content of {'every environment' if every else environment} (version {catalog.version})"]
+        lines += _listed(catalog) or ["  no audience, experience or merge tag"]
+    lines += [f"{problem.severity}: {problem}" for problem in source.problems()]
+    return lines
+
+
+def _listed(catalog: Catalog) -> list[str]:
+    names = {audience.id: audience.name for audience in catalog.audience_list}
+    lines = [f"  audience {audience.id}: {audience.name}" for audience in catalog.audience_list]
+    lines += [f"  experience {_experience(experience, names)}" for experience in catalog.experience_list]
+    for tag in catalog.merge_tags.values():
+        lines.append(f"  merge tag {tag.id}: {tag.name}" + (f', otherwise "{tag.fallback}"' if tag.fallback else ""))
+    lines += [f"  entry {id}: {', '.join(listed)}" for id, listed in catalog.entry_experiences.items()]
+    return lines
+
+
+def _experience(experience: ListedExperience, names: dict[str, str]) -> str:
+    if experience.audience is None:
+        audience = "everyone"
+    else:
+        audience = f"audience {experience.audience} ({names.get(experience.audience, '')})"
+    shares = " / ".join(f"{share * 100:g} %" for share in experience.distribution)
+    sticky = ", sticky" if experience.sticky else ""
+    kind = experience.type.removeprefix("nt_")
+    return (
+        f"{experience.id}: {experience.name}, {kind} for {audience}, "
+        f"traffic {experience.traffic * 100:g} %, distribution {shares}{sticky}"
+    )

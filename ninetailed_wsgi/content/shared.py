@@ -1,0 +1,292 @@
+"""Keeps the catalogues up to date with one document that all servers read, on a web server or in Redis.
+
+A thread of each process fetches it, so no request ever waits for the network. The document is swapped as a whole or not
+at all; its last sound version is kept in the data folder, for a start while it cannot be had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from ninetailed_wsgi.content.compiling import Catalog
+from ninetailed_wsgi.content.entries import Content, Faulty, Problem
+from ninetailed_wsgi.content.files import EVERY, Environment, decoded, recognised, refused
+from ninetailed_wsgi.content.folder import ContentSource
+from ninetailed_wsgi.content.remote import Remote, Unfetched, opened
+from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.settings import masked
+
+COPY = ".shared-content"
+"""The file of the data folder that keeps the last sound version: a line that describes it, then the document.
+
+Its name begins with a dot, so that a folder with nothing else can still become a store.
+"""
+
+_log = logging.getLogger("ninetailed_wsgi.content")
+
+
+class SharedContent(ContentSource):
+    """The catalogues of a document that all servers share, by environment.
+
+    Args:
+        address: as `settings` accepts it: ``https://...`` or ``redis://...?key=NAME``.
+        folder: the data folder, which gets a copy of the last sound version; None: nothing is kept.
+        check_every: seconds between two looks for a changed document.
+
+    The other arguments and the attributes are those of `ContentSource`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        folder: Path | None = None,
+        locale: str | None = None,
+        history_events: int = 500,
+        history_days: int = 365,
+        check_every: float = 1.0,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(
+            None,
+            locale=locale,
+            history_events=history_events,
+            history_days=history_days,
+            check_every=check_every,
+            wall_clock=wall_clock,
+        )
+        self.name = masked(address)
+        self._address = address
+        self._copy = None if folder is None else folder / COPY
+        self._unkept: bytes | None = None
+        self._complained = False
+        self._broken: tuple[Problem, ...] = ()
+        self._begin()
+        self._remote: Remote | None = opened(address)
+        _sources.add(self)
+
+    def _begin(self) -> None:
+        """Begin anew, as after a fork: connections, locks and the thread are the parent's, cut off anywhere."""
+        self._remote = None
+        self._looking = threading.Lock()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._fetched: _Seen | None = None
+
+    def load(self) -> None:
+        """Fetch the content for the first time; where that fails, take the copy that was kept.
+
+        Raises:
+            SettingsError: there is no copy, and the document cannot be had, is not recognised or has errors.
+        """
+        with self._looking:
+            if not (problems := self._fetch()):
+                return
+            self._troubles = problems
+            if (copy := self._kept()) and not self._take(copy.document):
+                kept = datetime.fromtimestamp(copy.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+                for problem in problems:
+                    _log.warning("%s; the copy of %s is served", problem, kept)
+                return
+        raise SettingsError([f"content: {problem}" for problem in problems])
+
+    def follow(self) -> None:
+        """Let the thread that looks for changes run in this process."""
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(
+                    target=_run, args=(weakref.ref(self), self._check_every), name="ninetailed-content", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:  # at the end of the process, or where there are too many threads
+                    return
+                self._thread = thread
+
+    def catalog(self, organization: str, environment: str) -> Catalog:
+        """Give an environment's catalogue: a look-up; raises nothing."""
+        if self._thread is None:
+            self.follow()
+        return self._found(organization, environment)
+
+    def look(self) -> None:
+        """Look for a changed document now, serve it and keep a copy; the thread does so again and again."""
+        with self._looking:
+            problems = self._fetch()
+            if self._troubles and not problems:
+                _log.info("%s: can be served again", self.name)
+            self._trouble(problems)
+            self._keep()
+
+    def origin(self) -> str:
+        """Say which version the origin gives out, as it is served, or which one it was before."""
+        if (seen := self._fetched) is None:
+            return "not seen"
+        parts = [f"document {seen.digest[:16]}"]
+        parts += [seen.validator] if seen.validator else []
+        parts += [f"{_age(self._wall_clock() - seen.changed)} old"] if seen.changed is not None else []
+        return ", ".join(parts)
+
+    def _fetch(self) -> tuple[Problem, ...]:
+        """Fetch and serve what is new; give what is wrong, again while it stays so."""
+        seen = self._fetched
+        self._remote = self._remote or opened(self._address)
+        try:
+            fetched = self._remote.fetch(seen.validator if seen else None)
+        except Unfetched as error:
+            return (Problem("error", self.name, "", str(error)),)
+        self.seen_at = self._wall_clock()
+        if fetched is not None:
+            digest = hashlib.sha256(fetched.document).hexdigest()
+            if seen is None or digest != seen.digest:
+                self._broken = self._take(fetched.document)
+                self._unkept = None if self._broken or self._copy is None else fetched.document
+            self._fetched = _Seen(digest, fetched.validator, fetched.changed)
+        return self._broken
+
+    def _take(self, document: bytes) -> tuple[Problem, ...]:
+        """Serve a document, or give the errors for which it is not served."""
+        catalogs = {one: self._compiled(content) for one, content in self._contents(document).items()}
+        self._latest = catalogs
+        errors = tuple(dict.fromkeys(error for catalog in catalogs.values() for error in catalog.errors))
+        if not errors:
+            self._serve_only(catalogs)
+        return errors
+
+    def _contents(self, raw: bytes) -> dict[Environment, Content]:
+        try:
+            document = decoded(raw)
+        except Faulty as fault:
+            return {EVERY: refused(self.name, str(fault))}
+        if not isinstance(document, dict) or "environments" not in document:
+            return {EVERY: recognised(document, self.name, self._locale)}
+        environments = document["environments"]
+        if not isinstance(environments, dict) or not environments:
+            expected = "expected an object with the content of each organization/environment"
+            return {EVERY: refused(self.name, f"environments: found {shown(environments)}, {expected}")}
+        return self._by_environment(environments)
+
+    def _by_environment(self, environments: Mapping[str, object]) -> dict[Environment, Content]:
+        read: dict[Environment, Content] = {}
+        for name, document in environments.items():
+            organization, slash, environment = name.partition("/")
+            if not (slash and organization and environment) or "/" in environment:
+                message = f"environments: found {shown(name)}, expected organization/environment, or */* for all"
+                return {EVERY: refused(self.name, message)}
+            read[organization, environment] = recognised(document, f"{self.name}: {name}", self._locale)
+        every = read.get(EVERY, Content())
+        for environment_, content in read.items():
+            if environment_ != EVERY:
+                content.add(every)
+        return read
+
+    def _keep(self) -> None:
+        """Write the copy where there is a new sound version; a folder that cannot be written is said once."""
+        document, file = self._unkept, self._copy
+        if document is None or file is None:
+            return
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(file, _Copy(self._of(), self._wall_clock(), document))
+        except OSError as error:
+            if not self._complained:
+                _log.warning("%s: no copy of the shared content can be kept: %s", file, error.strerror)
+            self._complained = True
+        else:
+            self._unkept, self._complained = None, False
+
+    def _kept(self) -> _Copy | None:
+        copy = None if self._copy is None else _read(self._copy)
+        return copy if copy and copy.of == self._of() else None
+
+    def _of(self) -> str:
+        """Tell addresses apart without their login, which may change."""
+        scheme, _, rest = self._address.partition("://")
+        host, slash, path = rest.partition("/")
+        return hashlib.sha256(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".encode()).hexdigest()
+
+
+class _Seen(NamedTuple):
+    """What the origin gave out last, whether it is served or not."""
+
+    digest: str
+    validator: str | None
+    changed: float | None
+
+
+class _Copy(NamedTuple):
+    """A sound version: the address it is of, as `SharedContent._of` gives it, when it was kept, and the document."""
+
+    of: str
+    at: float
+    document: bytes
+
+
+def _write(file: Path, copy: _Copy) -> None:
+    described = {"of": copy.of, "at": copy.at, "sha256": hashlib.sha256(copy.document).hexdigest()}
+    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
+    try:
+        with open(handle, "wb") as output:
+            output.write(orjson.dumps(described) + b"\n" + copy.document)
+            output.flush()
+            os.fsync(output.fileno())
+        os.replace(new, file)
+    except OSError:
+        os.unlink(new)
+        raise
+
+
+def _read(file: Path) -> _Copy | None:
+    """Give the copy, None where there is none or it is damaged."""
+    try:
+        first, _, document = file.read_bytes().partition(b"\n")
+        described = orjson.loads(first)
+        if described["sha256"] == hashlib.sha256(document).hexdigest():
+            return _Copy(str(described["of"]), float(described["at"]), document)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} seconds"
+
+
+def _run(source: weakref.ref[SharedContent], every: float) -> None:
+    while True:
+        time.sleep(every)
+        found = source()
+        if found is None:
+            return
+        try:
+            found.look()
+        except Exception:  # a bug, or no memory: the thread must not end without anybody noticing
+            _log.exception("%s could not be looked at; the content read before stays", found.name)
+        del found
+
+
+_sources: weakref.WeakSet[SharedContent] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for source in list(_sources):
+        source._begin()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

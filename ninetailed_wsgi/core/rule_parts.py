@@ -1,0 +1,128 @@
+"""Reading the parts of a rule as an author's tool stored them: operators, values, counts and conditions.
+
+Source: spec section 5. Whatever is wrong is noted with its place; reading goes on, so that all of it is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.operators import OPERATORS, Number, PatternError, Test, compile_test, number_of, text_of
+from ninetailed_wsgi.core.problems import Problems, shown
+
+# Far above any history; keeps what is computed from a count small.
+LARGEST_COUNT = 1e9
+
+
+class Comparison(NamedTuple):
+    """An operator and its value: compiled, in words, and as the texts that identify it."""
+
+    test: Test
+    words: str
+    identity: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A JSON object within an audience's rules, with its place and the list of problems.
+
+    Attributes:
+        path: such as ``any[0].all[1].conditions[0]``.
+        problems: receives whatever is found wrong.
+    """
+
+    body: Mapping[str, Any]
+    path: str
+    problems: Problems
+
+    def operator(self, default: str) -> str:
+        """The operator under its one name; the default where it is missing or wrong, the latter a problem."""
+        given = self.body.get("operator")
+        if given is None or given == "":
+            return default
+        name = OPERATORS.get(given) if isinstance(given, str) else None
+        if name is None:
+            self.problems.add_choice(f"{self.path}.operator", given, OPERATORS)
+        return name or default
+
+    def comparison(self, *, blank_is_missing: bool = False) -> Comparison | None:
+        """The operator (``equal`` where it is missing) with the value; ``None`` after a problem."""
+        name = self.operator("equal")
+        if name in ("exists", "notExists"):
+            return Comparison(compile_test(name, "", blank_is_missing=blank_is_missing), name, (name, ""))
+        wanted = text_of(self.body.get("value"))
+        if wanted is None:
+            self.problems.add(f"{self.path}.value", self.body.get("value"), "text, a number, true or false")
+            return None
+        try:
+            test = compile_test(name, wanted, blank_is_missing=blank_is_missing)
+        except PatternError as error:
+            self.problems.add(f"{self.path}.value", wanted, f"a regular expression that RE2 can run, but {error}")
+            return None
+        return Comparison(test, f"{name} {shown(wanted)}", (name, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Condition(Part):
+    """One condition of a rule: its ``key.key``, and its ``key.value``, the name of a parameter or property."""
+
+    key: str
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Part):
+    """One rule as stored, with the conditions that could be read."""
+
+    conditions: tuple[Condition, ...]
+
+    def count(self) -> Number:
+        """The number of events to compare with; 1 where it is missing."""
+        given = self.body.get("count")
+        if given is None or given == "":
+            return 1
+        count = number_of(given)
+        if count is None or abs(count) > LARGEST_COUNT:
+            self.problems.add(f"{self.path}.count", given, "a number of events")
+            return 1
+        return count
+
+    def refuse_conditions(self) -> None:
+        """Note every condition as a problem, in a rule that knows none."""
+        for condition in self.conditions:
+            self.problems.add(f"{condition.path}.key.key", condition.key, f"no condition here ({self.body['type']})")
+
+    def comparisons(self, key: str) -> list[Comparison]:
+        """The conditions as comparisons of the one thing ``key``; any other key is a problem."""
+        comparisons = []
+        for condition in self.conditions:
+            if condition.key != key:
+                self.problems.add(f"{condition.path}.key.key", condition.key, key)
+            elif (comparison := condition.comparison()) is not None:
+                comparisons.append(comparison)
+        return comparisons
+
+
+def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
+    """Take a rule apart; a condition that cannot be read is noted and left out."""
+    listed = body.get("conditions")
+    if listed is not None and not isinstance(listed, list):
+        problems.add(f"{path}.conditions", listed, "a list")
+        listed = None
+    conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(listed or ())]
+    return Draft(body, path, problems, tuple(condition for condition in conditions if condition is not None))
+
+
+def _condition(item: object, path: str, problems: Problems) -> Condition | None:
+    if not isinstance(item, dict):
+        problems.add(path, item, "an object")
+        return None
+    key = item.get("key")
+    named = key if isinstance(key, dict) else {"key": key}
+    name = named.get("key")
+    if not isinstance(name, str):
+        problems.add(f"{path}.key.key", name, "the name of a condition")
+        return None
+    return Condition(item, path, problems, name, text_of(named.get("value")) or "")

@@ -1,0 +1,1 @@
+"""What operators see and set besides options: metrics, logs, addresses of Redis."""

@@ -1,0 +1,1 @@
+"""The standalone server: the app under gunicorn."""

@@ -1,0 +1,251 @@
+"""Looks at everything that a start depends on, and says what it found in a line each."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ninetailed_wsgi.errors import NinetailedError, SettingsError
+from ninetailed_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.store.protocol import QueueState
+
+# The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
+
+DEMO_TYPE = "Demo-City"  # the made-up places of fixtures/geo do not move
+OLD_AFTER_DAYS = 30  # MaxMind publishes new City databases twice a week; after a month addresses have moved
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one thing.
+
+    Attributes:
+        status: ``fail`` stops a start, ``warn`` does not.
+        subject: the thing, such as ``data folder``.
+        text: what was found; for a failure also what would be right.
+        details: more lines, for who asks with ``ninetailed-wsgi check``.
+    """
+
+    status: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = f"{self.status:<5} {self.subject:<12}  {self.text}"
+        return "\n".join([first, *(f"{'':<20}{line}" for line in self.details)])
+
+
+def check_all(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
+    """Look at everything without changing anything; for ``ninetailed-wsgi check``.
+
+    Args:
+        now: the time that ages are counted to, aware; default: the present.
+    """
+    return [
+        check_store(settings),
+        *([] if settings.store else [check_files(settings)]),
+        check_environments(settings),
+        check_location(settings, now=now),
+        check_schemas(),
+        check_content(settings),
+        check_imports(settings),
+    ]
+
+
+def check_start(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
+    """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
+    store = _started_store(settings)
+    findings = [store, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+    if settings.store is None and store.status != "fail":
+        files = check_files(settings, rows=False)
+        if files.status == "fail":
+            findings.insert(1, replace(files, status="warn"))  # what lies in the other files is served
+    return findings
+
+
+def _started_store(settings: Settings) -> Finding:
+    from ninetailed_wsgi.store.disk.store import DiskStore
+
+    if settings.store is not None:
+        return check_store(settings)
+    try:
+        DiskStore(settings.data_dir, shards=settings.store_shards)
+    except SettingsError as error:
+        return _failed("data folder", error, "data_dir")
+    return check_data_folder(settings)
+
+
+def failures(findings: Sequence[Finding]) -> list[Finding]:
+    """Those that stop a start."""
+    return [finding for finding in findings if finding.status == "fail"]
+
+
+def check_store(settings: Settings) -> Finding:
+    """Where profiles are kept, and whether they can be."""
+    if settings.store is None:
+        return check_data_folder(settings)
+    try:
+        from ninetailed_wsgi.store.redis.server import RedisServer
+
+        found = RedisServer(settings.store, timeout=settings.store_timeout).condition(look_only=True)
+    except NinetailedError as error:
+        return _failed("store", error, "store")
+    text = f"{settings.store} ({found.version}, {found.persistence})"
+    if found.warnings:
+        return Finding("warn", "store", f"{text}: {'; '.join(found.warnings)}")
+    return Finding("ok", "store", text)
+
+
+def check_data_folder(settings: Settings) -> Finding:
+    """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
+    from ninetailed_wsgi.store.disk.folder import FORMAT, examine, refuse_filling
+
+    folder = settings.data_dir.absolute()
+    try:
+        refuse_filling(folder)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+        shards = examine(folder)
+    except FileNotFoundError:
+        return _missing_data_folder(folder)
+    except SettingsError as error:
+        return _failed("data folder", error, "data_dir")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Finding("fail", "data folder", f"{folder} cannot be written: {reason} (--data-dir)")
+    if mode & 0o077:
+        text = f"{folder} (writable; its mode {mode:04o} lets others in, a start makes it 0700)"
+        return Finding("warn", "data folder", text)
+    if shards is None:
+        return Finding("ok", "data folder", f"{folder} (writable, empty)")
+    return Finding("ok", "data folder", f"{folder} (writable, mode 0700, store format {FORMAT})")
+
+
+def _missing_data_folder(folder: Path) -> Finding:
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
+        return Finding("ok", "data folder", f"{folder} (not there yet, can be made)")
+    return Finding("fail", "data folder", f"{folder} cannot be made: {parent} is not writable (--data-dir)")
+
+
+def check_files(settings: Settings, *, rows: bool = True) -> Finding:
+    """Whether every database file that was made is there and whole; what lies in one that is not is answered 503.
+
+    Args:
+        rows: look at all that is in the files, which takes a second for some hundred MB; else only at their headers.
+    """
+    from ninetailed_wsgi.store.disk.folder import made_files
+    from ninetailed_wsgi.store.disk.upkeep import verify
+
+    broken = []
+    try:
+        files = made_files(settings.data_dir.absolute())
+    except OSError as error:
+        return Finding("fail", "store files", f"they cannot be looked for: {error.strerror}")
+    for file in files:
+        try:
+            verify(file, settings.store_timeout, rows=rows)
+        except NinetailedError as error:
+            broken.append(str(error))
+    if broken:
+        return Finding("fail", "store files", f"{len(broken)} of {len(files)} cannot be served:", tuple(broken))
+    return Finding("ok", "store files", f"{len(files)}, all of them whole" if files else "none yet")
+
+
+def check_environments(settings: Settings) -> Finding:
+    """Which environments are served."""
+    served = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
+    return Finding("ok", "environments", served)
+
+
+def check_location(settings: Settings, *, now: datetime | None = None) -> Finding:
+    """The location database's type, build date and age."""
+    if settings.geoip_database is None:
+        return Finding("warn", "location", "no database: visitors get no location (set one with --geoip-database)")
+    from ninetailed_wsgi.enrichment.geoip import HAS_C_EXTENSION, LocationDatabase
+
+    try:
+        database = LocationDatabase(settings.geoip_database)
+    except NinetailedError as error:
+        return _failed("location", error, "geoip_database")
+    age = max(0, ((now or datetime.now(UTC)) - database.built).days)
+    text = f"{database.database_type}, built {database.built:%Y-%m-%d}, {age} {'day' if age == 1 else 'days'} old"
+    if age > OLD_AFTER_DAYS and not database.database_type.endswith(DEMO_TYPE):
+        return Finding("warn", "location", f"{text}: addresses move, a newer one is more exact")
+    if not HAS_C_EXTENSION:
+        return Finding("warn", "location", f"{text}; maxminddb lacks its C extension: look-ups take ten times as long")
+    return Finding("ok", "location", text)
+
+
+def check_schemas() -> Finding:
+    """Whether every JSON Schema of the package compiles."""
+    from ninetailed_wsgi.api.validation.schemas import schemas
+
+    try:
+        count = len(schemas().documents)
+    except Exception as error:  # whatever is wrong with an installation is to be said in its line, not as a traceback
+        return Finding("fail", "schemas", f"{type(error).__name__}: {error}")
+    if not count:
+        return Finding("fail", "schemas", "none found: the installation is incomplete")
+    return Finding("ok", "schemas", f"{count} compiled")
+
+
+def check_content(settings: Settings) -> Finding:
+    """Where experiences and audiences come from, and what there is of them."""
+    if settings.content is None:
+        return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
+    from ninetailed_wsgi.content import content_source, report
+
+    try:
+        source = content_source(settings)
+    except SettingsError as error:
+        return _failed("content", error, "content")
+    try:
+        source.load()
+    except SettingsError:
+        text = f"{source.name} cannot be served, it has errors (--content):"
+        return Finding("fail", "content", text, tuple(report(source)))
+    text = f"{source.name} ({source.origin()})" if source.origin() else source.name
+    if any(problem.severity == "error" for problem in source.problems()):
+        text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
+        return Finding("warn", "content", text, tuple(report(source)))
+    return Finding("ok", "content", text, tuple(report(source)))
+
+
+def check_imports(settings: Settings) -> Finding:
+    """How many accepted batches wait to be applied, and how many could not be."""
+    from ninetailed_wsgi.store.disk.queue import ImportQueue
+
+    try:
+        state = _redis_queue(settings) if settings.store else ImportQueue(settings.data_dir).state()
+    except NinetailedError as error:
+        return Finding("warn", "imports", str(error))
+    text = f"{state.waiting} of at most {settings.import_queue} waiting"
+    if state.waiting:
+        text += f", the oldest for {state.oldest:.0f} s"
+    return Finding("warn" if state.aside else "ok", "imports", f"{text}, {state.aside} put aside")
+
+
+def _redis_queue(settings: Settings) -> QueueState:
+    from ninetailed_wsgi.store.redis.queue import RedisQueue
+    from ninetailed_wsgi.store.redis.server import RedisServer
+
+    assert settings.store is not None
+    server = RedisServer(settings.store, timeout=settings.store_timeout)
+    server.condition(look_only=True)
+    return RedisQueue(server).state()
+
+
+def _failed(subject: str, error: NinetailedError, option: str) -> Finding:
+    text = str(error).removeprefix(f"{option}: ")
+    return Finding("fail", subject, f"{text} (--{option.replace('_', '-')})")

@@ -1,0 +1,65 @@
+"""What ``explain`` answers, as text for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MARK = {True: "yes", False: "no "}
+
+
+def text(explained: Mapping[str, Any]) -> str:
+    """The answer of `ExperienceService.explain`, a line for each thing that decided."""
+    profile = explained["profile"]
+    session = profile["session"]
+    lines = [f"profile {profile['id']}: session {session['count']}, location {_shown(profile['location'])}"]
+    lines.append("audiences" if explained["audiences"] else "audiences: none are published")
+    for audience in explained["audiences"]:
+        lines += _audience(audience)
+    lines.append("experiences" if explained["experiences"] else "experiences: none are published")
+    for experience in explained["experiences"]:
+        lines += _experience(experience)
+    return "\n".join(lines)
+
+
+def _audience(audience: Mapping[str, Any]) -> Iterator[str]:
+    yield f"  {_MARK[audience['matched']]} {audience['id']} ({audience['name']})"
+    for index, group in enumerate(audience["groups"]):
+        if len(audience["groups"]) > 1:
+            yield f"        {_MARK[group['held']]} {'either' if index == 0 else 'or'}"
+        yield from _rules(group["rules"], "        ")
+
+
+def _rules(rules: list[Mapping[str, Any]], margin: str) -> Iterator[str]:
+    for rule in rules:
+        mark = f"{margin}{_MARK[rule['held']]}"
+        if "kind" in rule:
+            yield f"{mark} {rule['kind']} of"
+            yield from _rules(rule["rules"], margin + "    ")
+        else:
+            least = "at least " if rule.get("at_least") else ""
+            yield f"{mark} {rule['wanted']}; found {least}{_shown(rule['found'])}"
+
+
+def _experience(experience: Mapping[str, Any]) -> Iterator[str]:
+    shown = experience["variantIndex"]
+    result = "not shown" if shown is None else f"variant {shown}, by {experience['decided_by']}"
+    yield f"  {_MARK[shown is not None]} {experience['id']} ({experience['name']}): {result}"
+    if experience["audience"] is not None:
+        yield f"        {_MARK[experience['audience_matched']]} audience {experience['audience']}"
+    yield (
+        f"        {_MARK[experience['in_traffic']]} traffic {experience['traffic']:g}"
+        f" is above the visitor's {experience['traffic_hash']:.6f}"
+    )
+    ranges = ", ".join(f"{index}: {start:g} to {end:g}" for index, (start, end) in enumerate(experience["ranges"]))
+    drawn, index = experience["distribution_hash"], experience["distribution_index"]
+    yield f"            distribution {drawn:.6f} falls on variant {index} (of {ranges})"
+    if experience["sticky"]:
+        kept = experience["sticky_index"]
+        yield f"            sticky: {'nothing seen yet' if kept is None else f'variant {kept} was seen and is kept'}"
+
+
+def _shown(value: object) -> str:
+    shown = json.dumps(value, ensure_ascii=False)
+    return shown if len(shown) <= 100 else shown[:97] + "..."

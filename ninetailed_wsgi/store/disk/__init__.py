@@ -1,0 +1,1 @@
+"""The store and the import queue in a folder of SQLite files."""

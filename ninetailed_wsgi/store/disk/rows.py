@@ -1,0 +1,232 @@
+"""One SQLite file of the data folder, as a diskcache folder that holds nothing but bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import diskcache
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.folder import check_file, note_file
+
+_ROWS_AT_ONCE = 100
+_READ = "SELECT access_count, mode, value FROM Cache WHERE key = ? AND raw = 1"
+_PUT = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
+    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
+    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
+)
+_DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
+# The version of a row stands where diskcache would count accesses; it begins at the time, so that no row has it twice.
+_SWAP = (
+    "UPDATE Cache SET store_time = ?, access_count = access_count + 1, value = ?"
+    " WHERE key = ? AND raw = 1 AND access_count = ?"
+)
+_SWAP_IN = (
+    "INSERT INTO Cache (key, raw, store_time, access_time, access_count, mode, value)"
+    f" VALUES (?, 1, ?, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
+)
+_SWAP_OUT = "DELETE FROM Cache WHERE key = ? AND raw = 1 AND access_count = ?"
+_NEXT_ROWS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+
+_NEVER_WRITTEN = "the store holds a value that this software never writes"
+
+# What diskcache makes for its own evicting, expiring and counting, of which there is none here. Keeping it up to date
+# took a fifth of a write's time.
+_UNUSED = re.compile("CREATE TRIGGER|CREATE INDEX IF NOT EXISTS Cache_expire_time")
+
+
+class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
+    """Keys and values are bytes in SQLite rows; a row that would have to be unpickled is refused (CVE-2025-69872)."""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+
+    def get(self, key: Any, raw: bool) -> Any:
+        if not raw:
+            raise StoreUnavailable("the store holds a pickled key, which this software never writes")
+        return super().get(key, raw)
+
+    def fetch(self, mode: int, filename: str, value: Any, read: bool) -> Any:
+        if mode != diskcache.core.MODE_RAW:
+            raise StoreUnavailable(_NEVER_WRITTEN)
+        return super().fetch(mode, filename, value, read)
+
+
+class Turn:
+    """Lets one thread at a time use the connection, for as long as the block; StoreUnavailable after ``timeout`` s."""
+
+    def __init__(self, timeout: float) -> None:
+        self._lock = threading.RLock()
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=self._timeout):
+            raise StoreUnavailable("the store cannot serve now: other requests have been waiting for it too long")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class Rows(diskcache.Cache):  # type: ignore[misc]
+    """diskcache's Cache with statements of ours, straight on its table: diskcache makes the file.
+
+    For all threads of one process, by turns; a process that forks opens its own. All threads share one connection, as
+    each connection forgets its pages whenever another one has written: with four, a request took half as long again.
+
+    Attributes:
+        turn: to be entered around whatever must not be mixed with another thread's; each method does it for itself.
+    """
+
+    def __init__(self, directory: str, *, timeout: float, synchronous: int) -> None:
+        self.turn = Turn(timeout)
+        self._shared: sqlite3.Connection | None = None
+        self._pragmas = {
+            "sqlite_synchronous": synchronous,
+            # Without a memory map a file cut short is an error, not the death of the process.
+            "sqlite_mmap_size": 0,
+            # 1 MiB for each file: more was no faster with a million profiles.
+            "sqlite_cache_size": -1024,
+            # Freed bytes are not overwritten at once, as some builds of SQLite do; that is the work of `compact`.
+            "sqlite_secure_delete": 0,
+        }
+        super().__init__(
+            directory,
+            timeout=timeout / 3,  # a write is tried three times
+            disk=_BytesOnly,
+            eviction_policy="none",
+            cull_limit=0,
+            # Rows grow and shrink at every write; giving back their pages each time costs more than it saves (compact).
+            sqlite_auto_vacuum=0,
+            **self._pragmas,
+        )
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._shared is None:
+            self._shared = sqlite3.connect(
+                Path(self.directory, diskcache.core.DBNAME),
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            # Not as the file's settings say: whoever opened it last may want less durability.
+            for name, value in self._pragmas.items():
+                self._shared.execute(f"PRAGMA {name.removeprefix('sqlite_')} = {value}")
+        return self._shared
+
+    def close(self) -> None:
+        """Close the connection; the next statement opens another one."""
+        with self.turn:
+            opened, self._shared = self._shared, None
+            if opened is not None:
+                opened.close()
+
+    @property
+    def _sql_retry(self) -> Callable[..., Any]:
+        run = super()._sql_retry
+        return lambda statement, *values: None if _UNUSED.match(statement) else run(statement, *values)
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement that changes rows; how many it changed."""
+        with self.turn:
+            return self._con.execute(statement, values).rowcount
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a statement finds."""
+        with self.turn:
+            return self._con.execute(statement, values).fetchall()
+
+    def fetch(self, key: bytes | int) -> bytes | None:
+        """The value of a row."""
+        return self.read(key)[1]
+
+    def read(self, key: bytes | int) -> tuple[int | None, bytes | None]:
+        """The version and the value of a row; None twice where there is none."""
+        for version, mode, value in self.rows(_READ, (key,)):
+            return version, self.value(mode, value)
+        return None, None
+
+    def swap(self, key: bytes, version: int | None, value: bytes | None) -> bool:
+        """Write a row, or remove it (None), if it still has the version that `read` gave; whether it had."""
+        if value is None:
+            return self.run(_SWAP_OUT, (key, version)) == 1
+        if version is None:
+            return self.run(_SWAP_IN, (key, now := time.time(), now, time.time_ns(), value)) == 1
+        return self.run(_SWAP, (time.time(), value, key, version)) == 1
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a row, whether it is there or not."""
+        self.run(_PUT, (key, now := time.time(), now, value))
+
+    def drop(self, key: bytes | int) -> None:
+        """Remove a row, if it is there."""
+        self.run(_DELETE, (key,))
+
+    def value(self, mode: int, value: bytes) -> bytes:
+        """The value of a row that a statement found; StoreUnavailable where it would have to be unpickled."""
+        if mode != diskcache.core.MODE_RAW:
+            raise StoreUnavailable(_NEVER_WRITTEN)
+        return value
+
+    def between(self, after: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
+        """The next rows by key, at most a hundred; diskcache reads its index from the beginning for each hundred."""
+        found = self.rows(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE))
+        return [(bytes(key), self.value(mode, value)) for key, mode, value in found]
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction, undone where the block fails; sqlite3.OperationalError where the file stays locked."""
+        with self.turn:
+            self.run("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.run("ROLLBACK")
+                raise
+            self.run("COMMIT")
+
+
+def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
+    """Open one SQLite file of a diskcache folder, made when there never was one; all files are opened here.
+
+    Raises:
+        StoreUnavailable: there was one, as `check_file` says.
+        sqlite3.Error, OSError: it cannot be opened now, or is damaged.
+    """
+    known = check_file(file)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    with _unlocked(file, timeout, known):
+        rows = Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
+        note_file(file)
+        return rows
+
+
+@contextlib.contextmanager
+def _unlocked(file: Path, timeout: float, known: bool) -> Iterator[None]:
+    """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
+
+    The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
+    """
+    with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
+        if known:
+            connection.execute("SELECT 1 FROM Cache LIMIT 1")  # diskcache would make the table
+        with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+        yield
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
+    while isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__
+    return error

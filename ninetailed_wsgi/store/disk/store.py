@@ -1,0 +1,559 @@
+"""The diskcache store: documents and histories in SQLite files of one folder, shared by processes and threads.
+
+The folder holds ``store.json`` (format and number of shards) and one diskcache folder per shard. All rows of a key lie
+in the same shard, chosen by a hash of the key, so one transaction covers them.
+
+A key has one row of JSON lines: ``[organization, environment, name]``, ``[first, next, in_first, newest]``, the
+document, and its newest events, each as ``[time, event]``. When these take too much room they become a history row of
+their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that
+of the one to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time
+among them.
+
+An update reads the row, folds, and writes it if it has still the version that was read; otherwise it does so again
+inside a transaction, where nobody else writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import diskcache
+import orjson
+
+from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.store.disk import upkeep
+from ninetailed_wsgi.store.disk.folder import (
+    Watch,
+    check_file,
+    file_identity,
+    filled_from,
+    made_files,
+    note_source,
+    prepare,
+)
+from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
+from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Stored
+
+DAY = 24 * 60 * 60 * 1000
+_DOCUMENT, _HISTORY = b"d", b"h"
+_EVENTS_IN_ROW = 2800
+"""Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
+_COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
+_HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
+
+
+class _Shard(NamedTuple):
+    """An open shard, and which file that is: writes to a file that was removed or replaced would be lost unnoticed."""
+
+    rows: Rows
+    file: str
+    identity: tuple[int, int] | None
+
+
+class _Kept(NamedTuple):
+    """Which part of a history is kept: the numbers of the module's docstring, and the events in the row itself."""
+
+    first: int
+    next: int
+    in_first: int
+    newest: int
+    recent: list[bytes]
+
+
+_NOTHING_KEPT = _Kept(0, 0, 0, 0, [])
+
+
+class _Writes:
+    """The history rows that an update is going to write, as if they were written already."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.pending: dict[bytes, bytes | None] = {}
+
+    def fetch(self, key: bytes) -> bytes | None:
+        return self.pending[key] if key in self.pending else self._rows.fetch(key)
+
+
+class _Update(NamedTuple):
+    """What an update writes: a row, if it still has the version that was read, and history rows (None: removed)."""
+
+    row_key: bytes
+    version: int | None
+    value: bytes | None
+    history: dict[bytes, bytes | None]
+
+
+class _Changed(Exception):
+    """Somebody else wrote what an update has read."""
+
+
+class DiskStore:
+    """Profiles on the local disk, for any number of processes and threads of one machine.
+
+    Args:
+        folder: where the data lie; made with mode 0700. A folder that holds something else is refused.
+        shards: number of SQLite files of a new store; an existing one keeps its own.
+        synchronous: ``NORMAL`` survives the death of every process, ``FULL`` a power loss too, at a sync per write.
+        timeout: seconds a writer waits for a lock.
+        history_events, history_days: how much of a profile's history is kept.
+        clock: now, in milliseconds since the epoch.
+
+    Raises:
+        SettingsError: the folder cannot be used, or was written by another version of this software.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        shards: int = 32,
+        synchronous: str = "NORMAL",
+        timeout: float = 5.0,
+        history_events: int = 500,
+        history_days: int = 365,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._folder = Path(folder)
+        self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
+        self._timeout = timeout
+        self._history_events = history_events
+        self._history_days = history_days
+        self._clock = clock
+        self._open_lock = threading.Lock()
+        self._damaged: set[int] = set()  # met by this process, and maybe mended since
+        self._shards: list[_Shard | None] = [None] * prepare(self._folder, shards)
+        self._watch = Watch(self._folder, len(self._shards))
+        self._pid = os.getpid()
+        self._inherited: list[Any] = []
+
+    # What the protocol of base.py asks for; its docstrings say what each does.
+
+    def read(self, key: Key) -> Entry:
+        digest = digest_of(key)
+        with self._serving(digest[0]) as rows:
+            document, kept = _read_row(rows.fetch(_DOCUMENT + digest))
+        return Entry(document, kept.next, lambda: self._read_history(digest))
+
+    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+        by_shard: dict[int, list[tuple[Key, bytes]]] = {}
+        for key in keys:
+            digest = digest_of(key)
+            by_shard.setdefault(digest[0] % len(self._shards), []).append((key, digest))
+        for shard, group in by_shard.items():
+            self._update_shard(shard, group, fold)
+
+    def documents(
+        self, organization: str | None = None, environment: str | None = None
+    ) -> Iterator[tuple[Key, Document]]:
+        for shard in range(len(self._shards)):
+            for _, value in self._stored_documents(shard):
+                key = _key_of(value)
+                document, _ = _read_row(value)
+                if (
+                    document is not None
+                    and organization in (None, key.organization)
+                    and environment in (None, key.environment)
+                ):
+                    yield key, document
+
+    def check(self) -> None:
+        for shard in range(len(self._shards)):
+            with self._serving(shard) as rows:
+                rows.fetch(_DOCUMENT)
+        for shard in list(self._damaged):
+            upkeep.verify(self._file(shard), self._timeout, rows=True)
+            self._damaged.discard(shard)
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise StoreUnavailable(f"the data folder {self._folder} is not writable")
+
+    def close(self) -> None:
+        with self._open_lock:
+            for opened in self._shards:
+                if opened is not None:
+                    opened.rows.close()
+            self._shards = [None] * len(self._shards)
+
+    # What the commands need of all of it.
+
+    def count(self) -> int:
+        """How many documents there are, pointers included."""
+        found = 0
+        for shard in range(len(self._shards)):
+            with self._serving(shard) as rows:
+                found += rows.rows(_COUNT, (_DOCUMENT, _HISTORY))[0][0]
+        return found
+
+    def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
+        """Every document, with the number of events kept of it and the bytes of both, in no order."""
+        for shard in range(len(self._shards)):
+            for row_key, value in self._stored_documents(shard):
+                first = _HISTORY + row_key[len(_DOCUMENT) :]
+                with self._serving(shard) as rows:
+                    [(history,)] = rows.rows(_HISTORY_BYTES, (first, first + b"\xff" * 9))
+                document, kept = _read_row(value)
+                yield (
+                    _key_of(value),
+                    document or {},
+                    min(kept.next - kept.first, self._history_events),
+                    len(value) + history,
+                )
+
+    def footprint(self) -> str:
+        """How much room the store takes, and where, in a few words."""
+        return f"{sum(self.disk_usage()):,} bytes on disk"
+
+    def dump(self) -> Iterator[Stored]:
+        """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
+        for shard in range(len(self._shards)):
+            after = _DOCUMENT
+            while page := self._next_documents(shard, after):
+                yield from self.fetch([row_key[len(_DOCUMENT) :] for row_key, _ in page])
+                after = page[-1][0]
+
+    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+        """As `dump`, what is stored for some keys, named by their digests (see keys.py), in no order."""
+        found = []
+        for shard, group in self._by_shard(digests).items():
+            with self._serving(shard) as rows, rows.turn:
+                rows.run("BEGIN")  # what is read until the end is of one moment
+                try:
+                    for digest in group:
+                        if (row := rows.fetch(_DOCUMENT + digest)) is not None:
+                            document, kept = _read_row(row)
+                            history = self._kept_events(rows, digest, kept)
+                            found.append(Stored(_key_of(row), document or {}, kept.next, history))
+                finally:
+                    rows.run("ROLLBACK")
+        return found
+
+    def load(self, stored: Sequence[Stored]) -> None:
+        """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
+        given = {digest_of(each.key): each for each in stored}
+        for shard, group in self._by_shard(given).items():
+            with self._serving(shard) as rows, rows.transaction():
+                for digest in group:
+                    key, document, next_ordinal, history = given[digest]
+                    version, row = rows.read(_DOCUMENT + digest)
+                    writes, first = _Writes(rows), next_ordinal - len(history)
+                    self._drop_history(writes, digest, _read_row(row)[1])
+                    kept = self._append(writes, digest, _Kept(first, first, 0, 0, []), history)
+                    value = _row(key, row, document, kept)
+                    self._write(rows, _Update(_DOCUMENT + digest, version, value, writes.pending))
+
+    def states(self) -> Iterator[dict[bytes, bytes]]:
+        """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
+        for shard in range(len(self._shards)):
+            after = _DOCUMENT
+            while page := self._next_documents(shard, after):
+                yield {row_key[len(_DOCUMENT) :]: _state(value) for row_key, value in page}
+                after = page[-1][0]
+
+    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """As `states`, of those of some keys that are there."""
+        found = {}
+        for shard, group in self._by_shard(digests).items():
+            with self._serving(shard) as rows:
+                for digest in group:
+                    if (row := rows.fetch(_DOCUMENT + digest)) is not None:
+                        found[digest] = _state(row)
+        return found
+
+    def filled_from(self) -> str | None:
+        """Where a migration into this store comes from that has not ended; None: there is none."""
+        return filled_from(self._folder)
+
+    def fill_from(self, source: str | None) -> None:
+        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
+        note_source(self._folder, source)
+
+    def _by_shard(self, digests: Iterable[bytes]) -> dict[int, list[bytes]]:
+        grouped: dict[int, list[bytes]] = {}
+        for digest in digests:
+            grouped.setdefault(digest[0] % len(self._shards), []).append(digest)
+        return grouped
+
+    def _kept_events(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEvent]:
+        events: list[Any] = []
+        while len(events) < kept.next - len(kept.recent) - kept.first:
+            row = _load(rows.fetch(_row_key(digest, kept.first + len(events))))
+            if not row:
+                raise StoreUnavailable("the store holds a profile whose history is damaged")
+            events += row
+        recent = [(_time_of(line), line[line.index(b",") + 1 : -1]) for line in kept.recent]
+        return [(at, orjson.dumps(event)) for at, event in events] + recent
+
+    def compact(self) -> Iterator[tuple[int, int]]:
+        """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
+        for file in self._all_files():
+            check_file(file)
+            yield upkeep.compact(file, self._timeout)
+
+    def disk_usage(self) -> Iterator[int]:
+        """The bytes that each SQLite file of the folder takes."""
+        return map(upkeep.bytes_on_disk, self._all_files())
+
+    def _all_files(self) -> list[Path]:
+        return made_files(self._folder)  # imports that wait lie here too
+
+    # One key
+
+    def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
+        rows = self._shard(shard)
+        try:
+            if len(keys) > 1 or not self._update_unlocked(rows, *keys[0], fold):
+                self._update_locked(rows, keys, fold)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(shard, rows, error) from error
+
+    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> bool:
+        """Update one key if nobody else does at the same time; whether it is done."""
+        try:
+            update = self._folded(rows, key, digest, fold)
+            if update is None:
+                return True
+            if not update.history:
+                return rows.swap(*update[:3])
+            with rows.transaction():
+                self._write(rows, update)
+        except _Changed:
+            return False
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return False
+        return True
+
+    def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
+        with self._transaction(rows, keys[0][1]):
+            self._watch.check()  # it may have waited
+            for key, digest in keys:
+                if update := self._folded(rows, key, digest, fold):
+                    self._write(rows, update)
+
+    def _folded(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> _Update | None:
+        row_key = _DOCUMENT + digest
+        version, value = rows.read(row_key)
+        document, kept = _read_row(value)
+
+        def history() -> list[HistoryEntry]:
+            if (entries := self._history(rows, digest, kept)) is None:
+                raise _Changed
+            return entries
+
+        write = fold(key, Entry(document, kept.next, history))
+        if write is None or (value is None and write.document is None):
+            return None
+        writes = _Writes(rows)
+        if write.document is None or write.replace_history:
+            kept = self._drop_history(writes, digest, kept)
+        if write.document is None:
+            return _Update(row_key, version, None, writes.pending)
+        if write.events:
+            kept = self._append(writes, digest, kept, write.events)
+        return _Update(row_key, version, _row(key, value, write.document, kept), writes.pending)
+
+    def _write(self, rows: Rows, update: _Update) -> None:
+        if not rows.swap(*update[:3]):
+            raise _Changed
+        for row_key, value in update.history.items():
+            if value is None:
+                rows.drop(row_key)
+            else:
+                rows.put(row_key, value)
+
+    def _stored_documents(self, shard: int) -> Iterator[tuple[bytes, bytes]]:
+        after = _DOCUMENT
+        while found := self._next_documents(shard, after):
+            yield from found
+            after = found[-1][0]
+
+    def _next_documents(self, shard: int, after: bytes) -> list[tuple[bytes, bytes]]:
+        with self._serving(shard) as rows:
+            return rows.between(after, _HISTORY)
+
+    # History
+
+    def _read_history(self, digest: bytes) -> list[HistoryEntry]:
+        with self._serving(digest[0]) as rows:
+            # Rows may be trimmed between the two reads: then the document says anew where the history begins.
+            for _ in range(10):
+                _, kept = _read_row(rows.fetch(_DOCUMENT + digest))
+                if (entries := self._history(rows, digest, kept)) is not None:
+                    return entries
+        raise StoreUnavailable("the history of a profile is being rewritten faster than it can be read")
+
+    def _history(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEntry] | None:
+        first, since = kept.next - self._history_events, self._since()
+        ordinal, recent = kept.first, kept.next - len(kept.recent)
+        events: list[Any] = []
+        while ordinal < recent:
+            row = _load(rows.fetch(_row_key(digest, ordinal)))
+            if row is None:
+                return None
+            events += row
+            ordinal += len(row)
+        events += map(_load, kept.recent)
+        return [(o, at, event) for o, (at, event) in enumerate(events, kept.first) if o >= first and at >= since]
+
+    def _append(self, writes: _Writes, digest: bytes, kept: _Kept, events: Sequence[HistoryEvent]) -> _Kept:
+        if (surplus := len(events) - self._history_events) > 0:
+            emptied = self._drop_history(writes, digest, kept)
+            kept = _Kept(emptied.first + surplus, emptied.next + surplus, 0, 0, [])
+            events = events[surplus:]
+        first, end, in_first, newest, recent = kept
+        begin = end - len(recent)  # the ordinal of the first event in the row of the document
+        recent = [*recent, *(b"[%d,%b]" % event for event in events)]
+        end += len(events)
+        if sum(map(len, recent)) > _EVENTS_IN_ROW:
+            writes.pending[_row_key(digest, begin)] = b"[" + b",".join(recent) + b"]"
+            if first == begin:
+                in_first, newest = len(recent), max(map(_time_of, recent))
+            begin, recent = end, []
+        since = self._since()
+        while first < begin and (end - first - in_first >= self._history_events or newest < since):
+            writes.pending[_row_key(digest, first)] = None
+            first += in_first
+            row = _load(writes.fetch(_row_key(digest, first))) or []
+            # A row that is not there, which only damage explains, is passed over.
+            in_first, newest = len(row) or 1, max((at for at, _ in row), default=0)
+        while first == begin < end and _time_of(recent[0]) < since:
+            first = begin = begin + 1
+            recent = recent[1:]
+        return _Kept(first, end, in_first, newest, recent)
+
+    def _since(self) -> int:
+        return self._clock() - self._history_days * DAY
+
+    def _drop_history(self, writes: _Writes, digest: bytes, kept: _Kept) -> _Kept:
+        ordinal, recent = kept.first, kept.next - len(kept.recent)
+        while ordinal < recent:
+            row_key = _row_key(digest, ordinal)
+            ordinal += len(_load(writes.fetch(row_key)) or [0])
+            writes.pending[row_key] = None
+        return _Kept(kept.next, kept.next, 0, 0, [])
+
+    # Shards
+
+    @contextlib.contextmanager
+    def _serving(self, shard: int) -> Iterator[Rows]:
+        """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
+        shard %= len(self._shards)
+        rows = self._shard(shard)
+        try:
+            yield rows
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(shard, rows, error) from error
+
+    def _unavailable(self, shard: int, rows: Rows, error: BaseException) -> StoreUnavailable:
+        # A connection that failed may be left inside a transaction.
+        with contextlib.suppress(sqlite3.Error):
+            rows.close()
+        cause = first_cause(error)
+        if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
+            self._damaged.add(shard)
+            return StoreUnavailable(f"the store file {self._file(shard)} is damaged: {cause}")
+        return StoreUnavailable(f"the store cannot serve now: {cause}")
+
+    @contextlib.contextmanager
+    def _transaction(self, rows: Rows, digest: bytes) -> Iterator[None]:
+        """A transaction that waits twice for others; ProfileOverload when they wrote this very profile meanwhile."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(rows.transaction())
+            except sqlite3.OperationalError:
+                before = rows.fetch(_DOCUMENT + digest)
+                try:
+                    stack.enter_context(rows.transaction())
+                except sqlite3.OperationalError as error:
+                    if rows.fetch(_DOCUMENT + digest) != before:
+                        raise ProfileOverload("too many requests write this profile at the same time") from None
+                    raise StoreUnavailable(f"the store cannot be written now: {error}") from None
+            yield
+
+    def _shard(self, shard: int) -> Rows:
+        if self._pid != os.getpid():
+            self._after_fork()
+        self._watch.glance()
+        opened = self._shards[shard]
+        if opened is None or file_identity(opened.file) != opened.identity:
+            opened = self._open(shard)
+        return opened.rows
+
+    def _file(self, shard: int) -> Path:
+        return Path(self._folder, f"{shard:03d}", diskcache.core.DBNAME)
+
+    def _open(self, shard: int) -> _Shard:
+        file = self._file(shard)
+        with self._open_lock:
+            opened = self._shards[shard]
+            if opened is not None and file_identity(opened.file) == opened.identity:
+                return opened
+            self._watch.check()
+            try:
+                rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
+            except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+                raise StoreUnavailable(f"the store file {file} cannot be opened: {first_cause(error)}") from error
+            opened = self._shards[shard] = _Shard(rows, str(file), file_identity(file))
+            return opened
+
+    def _after_fork(self) -> None:
+        # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
+        self._inherited.append(self._shards)
+        self._shards = [None] * len(self._shards)
+        self._open_lock = threading.Lock()  # some thread of the parent may have held the old one
+        self._pid = os.getpid()
+
+
+def _key_of(row: bytes) -> Key:
+    try:
+        return key_of(row[: row.find(b"\n")])
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _row_key(digest: bytes, ordinal: int) -> bytes:
+    return _HISTORY + digest + ordinal.to_bytes(8, "big")
+
+
+def _row(key: Key, before: bytes | None, document: Document, kept: _Kept) -> bytes:
+    name = name_of(key) if before is None else before[: before.find(b"\n")]
+    return b"\n".join((name, b"[%d,%d,%d,%d]" % kept[:4], orjson.dumps(document), *kept.recent))
+
+
+def _read_row(row: bytes | None) -> tuple[Document | None, _Kept]:
+    if row is None:
+        return None, _NOTHING_KEPT
+    try:
+        _, numbers, document, *recent = row.split(b"\n")
+        first, end, in_first, newest = orjson.loads(numbers)
+        return orjson.loads(document), _Kept(first, end, in_first, newest, recent)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _state(row: bytes) -> bytes:
+    """The next ordinal and the document, as they stand in the row."""
+    try:
+        _, numbers, document, *_ = row.split(b"\n", 3)
+        return b"%b %b" % (numbers.split(b",", 2)[1], document)
+    except (ValueError, IndexError) as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _load(value: bytes | None) -> Any:
+    try:
+        return None if value is None else orjson.loads(value)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _time_of(line: bytes) -> int:
+    return int(line[1 : line.index(b",")])

@@ -1,0 +1,82 @@
+"""Looks after the SQLite files of a data folder: finds damage, gives back pages that nothing is stored in any more."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.folder import check_file
+
+_TRIES = 10
+
+
+def verify(file: Path, timeout: float, *, rows: bool) -> None:
+    """Raise StoreUnavailable, which names the file, unless a database file is whole.
+
+    Args:
+        rows: look at all that is in it, else only at its header.
+        timeout: seconds to wait for others who have it locked.
+    """
+    check_file(file)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=timeout)) as connection:
+            connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+            if rows and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise StoreUnavailable(f"the store file {file} is damaged: {found[0]}")
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the store file {file} cannot be opened: {error}") from error
+
+
+def compact(file: Path, timeout: float) -> tuple[int, int]:
+    """Rewrite one SQLite file without what was deleted from it; the bytes it took before and after, its log included.
+
+    Others may read and write the file meanwhile; writers wait while it is rewritten. Nothing that was deleted before
+    can be read in the file or its log afterwards.
+
+    Args:
+        file: the database.
+        timeout: seconds that each step waits for others to be out of the way; a step is tried ten times.
+
+    Raises:
+        StoreUnavailable: others kept the file busy all the time, or it cannot be rewritten. It holds what it held.
+    """
+    before = bytes_on_disk(file)
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA mmap_size = 0")
+            _vacuum(connection)
+            _empty_log(connection, file)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"{file} cannot be compacted now: {error}") from error
+    return before, bytes_on_disk(file)
+
+
+def bytes_on_disk(file: Path) -> int:
+    """What a SQLite file takes, with its write-ahead log."""
+    sizes = 0
+    for part in (file, file.with_name(file.name + "-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            sizes += part.stat().st_size
+    return sizes
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    for attempt in range(_TRIES):
+        try:
+            connection.execute("VACUUM")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == _TRIES - 1:
+                raise
+
+
+def _empty_log(connection: sqlite3.Connection, file: Path) -> None:
+    """Write the log back into the file and cut it to nothing: until then both hold what was there before."""
+    for _ in range(_TRIES):
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            return
+    raise StoreUnavailable(f"{file} was read without a pause, so that its log could not be emptied; run this again")

@@ -1,0 +1,1 @@
+"""The store and the import queue on Redis or Valkey."""

@@ -1,0 +1,462 @@
+"""The import queue on Redis: a stream with a consumer group, in which one batch at a time is given to one consumer.
+
+All keys are under ``nt:{imports}``, in one slot: ``queue`` is the stream, whose entries have the batches' numbers as
+ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` those of the head; ``aside`` why a
+batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``changes`` what it is about to
+replace. Entries of a stream cannot be changed, and what is taken out of one stays in its memory for a while: so no
+event is in the stream.
+
+Whoever has the one pending entry of the group is at work; the others wait. A consumer that says nothing for ``lease``
+seconds counts as dead: its entry is claimed by the next one. It is to begin no update in the last part of its lease. If
+it does all the same, two are at the same batch, or the slow one is even at one that was done long ago. Neither doubles
+nor loses an event: every write compares and sets, so both see what the other has written; a profile remembers which
+events of its last batch it has had, and takes none of a batch before that one (``core/profile.py``), for a batch is
+begun only when the one before it is done or set aside. And what the slow one says of its batch at last, that it is done
+or failed, changes nothing when the batch is another's by then, or not in the stream any more.
+
+A deletion takes the turn, so that no consumer begins, and waits for the one that is at work. Every change that it makes
+here asks first whether the turn is still its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.queue import DEATHS_APART
+from ninetailed_wsgi.store.protocol import Head, Queued, QueueState
+from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
+
+_QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES = (
+    "nt:{imports}:" + name for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes")
+)
+_AT_ONCE = 20  # batches that are read together: each may have some hundred kilobytes
+_LOOK_AGAIN = 0.01  # seconds
+
+# again, limit, least number, batch
+_PUT = Script("""
+if ARGV[1] == 'again' then
+  return redis.error_reply('LOST the answer to a batch')
+end
+local waiting = redis.call('XLEN', KEYS[1])
+if waiting >= tonumber(ARGV[2]) then
+  return waiting
+end
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+local number = string.format('%.0f', math.max(last + 1, tonumber(ARGV[3])))
+redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #ARGV[4])
+redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
+redis.call('HSET', KEYS[2], number, ARGV[4])
+redis.call('SET', KEYS[3], number)
+return -1
+""")
+
+_HEAD = Script(
+    """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then
+  return {}
+end
+local number = string.match(first[1], '%d+')
+return {number, redis.call('HGET', KEYS[2], number), redis.call('GET', KEYS[3])}
+""",
+    writes=False,
+)
+
+# again, consumer, milliseconds after which a consumer counts as dead
+_TAKE = Script("""
+local turn = redis.call('GET', KEYS[2])
+if turn and turn ~= ARGV[2] then
+  return 0
+end
+if redis.call('XLEN', KEYS[1]) == 0 then
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
+if #mine > 0 then
+  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'JUSTID')
+  return 1
+end
+local claimed = redis.call('XAUTOCLAIM', KEYS[1], 'importers', ARGV[2], ARGV[3], '0-0', 'COUNT', 1, 'JUSTID')
+if #claimed[2] > 0 then
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'importers')) do
+    if consumer[2] ~= ARGV[2] and consumer[4] == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', consumer[2])
+    end
+  end
+  return 1
+end
+if redis.call('XPENDING', KEYS[1], 'importers')[1] > 0 then
+  return 0
+end
+redis.call('XREADGROUP', 'GROUP', 'importers', ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+return 1
+""")
+
+# again, deletion, milliseconds after which a consumer or a deletion counts as dead
+_TAKE_TURN = Script("""
+local turn = redis.call('GET', KEYS[2])
+if turn and turn ~= ARGV[2] then
+  return 0
+end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if redis.call('XLEN', KEYS[1]) == 0 then
+  return 1
+end
+local pending = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1)[1]
+if not pending or pending[2] == ARGV[2] then
+  return 1
+end
+if pending[3] < tonumber(ARGV[3]) then
+  return 0
+end
+redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, pending[1], 'IDLE', ARGV[3], 'JUSTID')
+return 1
+""")
+
+# again, consumer or deletion, milliseconds after which a consumer counts as dead
+_LEAVE = Script("""
+if redis.call('GET', KEYS[2]) == ARGV[2] then
+  redis.call('DEL', KEYS[2])
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 1
+end
+local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
+if #mine > 0 then
+  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'IDLE', ARGV[3], 'JUSTID')
+else
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', ARGV[2])
+end
+return 1
+""")
+
+_WAITS = """
+local function waits_for(consumer, number)
+  if #redis.call('XRANGE', KEYS[1], number, number) == 0 then
+    return false
+  end
+  local pending = redis.call('XPENDING', KEYS[1], 'importers', number, number, 1)[1]
+  return not pending or pending[2] == consumer
+end
+"""
+
+# again, consumer, number, tries
+_COUNT = Script(
+    _WAITS
+    + """
+if waits_for(ARGV[2], ARGV[3]) then
+  redis.call('SET', KEYS[2], ARGV[4])
+end
+return 1
+"""
+)
+
+# again, consumer, number, why it is set aside, if it is
+_DONE = Script(
+    _WAITS
+    + """
+if waits_for(ARGV[2], ARGV[3]) then
+  if ARGV[4] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[3])
+  else
+    redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+  end
+  redis.call('XACK', KEYS[1], 'importers', ARGV[3])
+  redis.call('XDEL', KEYS[1], ARGV[3])
+end
+return 1
+"""
+)
+
+_STATE = Script(
+    """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call('HLEN', KEYS[2])}
+""",
+    writes=False,
+)
+
+# again, last number; of each batch its number, itself, and why it was put aside, if it was
+_LOAD = Script("""
+if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
+  redis.call('SET', KEYS[3], ARGV[2])
+end
+for place = 3, #ARGV, 3 do
+  local number, batch, why = ARGV[place], ARGV[place + 1], ARGV[place + 2]
+  if redis.call('HSETNX', KEYS[2], number, batch) == 1 then
+    if why == '' then
+      redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #batch)
+      redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
+    else
+      redis.call('HSET', KEYS[4], number, why)
+    end
+  end
+end
+return 1
+""")
+
+# again, whether those put aside
+_CLEAR = Script("""
+for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if redis.call('HEXISTS', KEYS[4], number) == tonumber(ARGV[2]) then
+    redis.call('HDEL', KEYS[2], number)
+  end
+end
+if ARGV[2] == '1' then
+  redis.call('UNLINK', KEYS[4])
+else
+  redis.call('UNLINK', KEYS[1], KEYS[3])
+end
+return 1
+""")
+
+_OWN_TURN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  return redis.error_reply('LOST the place of the imports, as it was held for too long')
+end
+"""
+
+# again, deletion, milliseconds that turn and changes are kept, number and new batch, if any (empty: none is left)
+_CHANGE = Script(
+    _OWN_TURN
+    + """
+if ARGV[4] then
+  redis.call('HSET', KEYS[2], ARGV[4], ARGV[5])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+)
+
+# again, deletion, number of changes
+_COMMIT = Script(
+    _OWN_TURN
+    + """
+local numbers = redis.call('HKEYS', KEYS[2])
+if ARGV[1] == 'again' and #numbers == 0 then
+  return 1
+end
+if #numbers ~= tonumber(ARGV[3]) then
+  return redis.error_reply('LOST changes of the imports')
+end
+for _, number in ipairs(numbers) do
+  local batch, kept = redis.call('HGET', KEYS[2], number), redis.call('HGET', KEYS[5], number)
+  if batch == '' then
+    redis.call('HDEL', KEYS[4], number)
+    redis.call('HDEL', KEYS[5], number)
+    redis.call('XACK', KEYS[3], 'importers', number)
+    redis.call('XDEL', KEYS[3], number)
+  elseif redis.call('HEXISTS', KEYS[4], number) == 1 then
+    redis.call('HSET', KEYS[4], number, batch)
+    if kept then
+      kept = cjson.decode(kept)
+      kept.reason = string.match(kept.reason, '^[^:]*')
+      redis.call('HSET', KEYS[5], number, cjson.encode(kept))
+    end
+  end
+end
+redis.call('DEL', KEYS[2])
+return 1
+"""
+)
+
+
+class RedisQueue:
+    """Batches on Redis, for any number of servers; see :class:`~ninetailed_wsgi.store.protocol.Queue`.
+
+    Args:
+        server: where they wait.
+        limit: batches that may wait.
+        timeout: seconds that a deletion waits for the consumer.
+        lease: seconds after which a consumer or a deletion that says nothing counts as dead; more than an update takes.
+        clock: now, in milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        server: RedisServer,
+        *,
+        limit: int = 10_000,
+        timeout: float = 5.0,
+        lease: float = 10.0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._server = server
+        self._limit = limit
+        self._timeout = timeout
+        self._lease = int(lease * 1000)
+        self._clock = clock
+        self._pid = 0
+        self._name = ""
+        self._turn = threading.local()
+        self.locked: set[int] = set()
+
+    def put(self, batch: bytes) -> None:
+        least = self._clock() * 1000
+        waiting = self._server.ask(_PUT.call([_QUEUE, _BATCHES, _LAST], self._limit, least, batch))
+        if waiting >= 0:
+            raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
+
+    def empty(self) -> bool:
+        return not self._server.ask(Command(_QUEUE, ("XLEN", _QUEUE)))
+
+    def head(self) -> Head | None:
+        found = self._server.ask(_HEAD.call([_QUEUE, _BATCHES, _TRIES]))
+        if not found:
+            return None
+        number, batch, counted = int(found[0]), found[1], found[2]
+        of, tries, tried = orjson.loads(counted or b"[0,0,0]")
+        return Head(number, batch or b"", *((tries, tried) if of == number else (0, 0)))
+
+    def begin(self, head: Head) -> None:
+        now = self._clock()
+        if abs(now - head.tried) >= DEATHS_APART:
+            self._count(head.number, head.tries + 1, now)
+
+    def failed(self, head: Head) -> None:
+        self._count(head.number, head.tries + 1, self._clock())
+
+    def again(self, head: Head) -> None:
+        self._count(head.number, head.tries, head.tried)
+
+    def done(self, number: int) -> None:
+        self._finish(number, b"")
+
+    def set_aside(self, head: Head, reason: str) -> None:
+        self._finish(head.number, orjson.dumps({"reason": reason, "tries": head.tries}))
+
+    def aside(self) -> dict[int, dict[str, Any]]:
+        found = iter(self._server.ask(Command(_ASIDE, ("HGETALL", _ASIDE))))
+        kept = dict(sorted((int(number), orjson.loads(why)) for number, why in zip(found, found, strict=True)))
+        return {number: {**kept[number], "batch": batch.decode()} for number, batch in self._read(list(kept))}
+
+    def state(self) -> QueueState:
+        waiting, first, aside = self._server.ask(_STATE.call([_QUEUE, _ASIDE]))
+        oldest = max(0.0, (self._clock() - _number(first) // 1000) / 1000) if first else 0.0
+        return QueueState(waiting, oldest, aside)
+
+    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
+        for _, batch in self._read(self._numbers(aside=aside)):
+            yield batch
+
+    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+        self._server.ask(Command(_CHANGES, ("DEL", _CHANGES)))  # of a deletion that died
+        changes = 0
+        for number, batch in self._read(self._numbers(aside=True)):
+            if (new := change(batch)) != batch:
+                self._keep_turn(number, new or b"")
+                changes += 1
+        if changes:  # all of them, or none
+            keys = [_TURN, _CHANGES, _QUEUE, _BATCHES, _ASIDE]
+            self._server.ask(_COMMIT.call(keys, self._turn.name, changes))
+
+    @contextlib.contextmanager
+    def alone(self, *, wait: bool = False) -> Iterator[bool]:
+        if wait:
+            name, begun = f"{self._consumer()}-{secrets.token_hex(8)}", time.monotonic()
+            alone = False
+            try:
+                alone = self._take_turn(name)
+                self._turn.name, self._turn.kept = name, begun
+                yield alone
+            finally:
+                self._turn.name = ""
+                self._leave(name)
+            return
+        name, end = self._consumer(), time.monotonic() + self._lease / 1000
+        alone = bool(self._server.ask(_TAKE.call([_QUEUE, _TURN], name, self._lease)))
+        try:
+            with self._server.updates_until(end):
+                yield alone
+        finally:
+            if alone:
+                self._leave(name)
+
+    def last(self) -> int:
+        return int(self._server.ask(Command(_LAST, ("GET", _LAST))) or 0)
+
+    def dump(self) -> Iterator[Queued]:
+        for number, batch in self._read(self._numbers(aside=False)):
+            yield Queued(number, batch, False)
+        for number, kept in self.aside().items():
+            yield Queued(number, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), True)
+
+    def load(self, queued: Sequence[Queued], last: int) -> None:
+        parts: list[Any] = []
+        for number, value, aside in queued:
+            why = orjson.loads(value) if aside else {}
+            batch = why.pop("batch", value)
+            parts += number, batch, orjson.dumps(why) if aside else b""
+        self._server.ask(_LOAD.call([_QUEUE, _BATCHES, _LAST, _ASIDE], last, *parts))
+
+    def clear(self, *, aside: bool) -> None:
+        self._server.ask(_CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE], int(aside)))
+
+    def close(self) -> None:
+        """The connections are the store's."""
+
+    def _take_turn(self, name: str) -> bool:
+        end = time.monotonic() + self._timeout
+        while not self._server.ask(_TAKE_TURN.call([_QUEUE, _TURN], name, self._lease)):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_LOOK_AGAIN)
+        return True
+
+    def _leave(self, name: str) -> None:
+        # In a child of a fork the place is still the parent's. An outage leaves it to the end of the lease.
+        if self._pid == os.getpid():
+            with contextlib.suppress(StoreUnavailable):
+                self._server.ask(_LEAVE.call([_QUEUE, _TURN], name, self._lease))
+
+    def _keep_turn(self, *changed: Any) -> None:
+        """Stay in the place of the consumer for another lease, and remember what is to be changed."""
+        self._server.ask(_CHANGE.call([_TURN, _CHANGES], getattr(self._turn, "name", ""), self._lease, *changed))
+        self._turn.kept = time.monotonic()
+
+    def _numbers(self, *, aside: bool) -> list[int]:
+        numbers: list[int] = []
+        first = b"-"
+        while entries := self._server.ask(Command(_QUEUE, ("XRANGE", _QUEUE, first, "+", "COUNT", 1000))):
+            numbers += [_number(entry_id) for entry_id, _ in entries]
+            first = b"(" + entries[-1][0]
+        if aside:
+            numbers += sorted(map(int, self._server.ask(Command(_ASIDE, ("HKEYS", _ASIDE)))))
+        return numbers
+
+    def _read(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
+        """The batches of these numbers that are there."""
+        for first in range(0, len(numbers), _AT_ONCE):
+            some = numbers[first : first + _AT_ONCE]
+            if getattr(self._turn, "name", "") and time.monotonic() > self._turn.kept + self._lease / 4000:
+                self._keep_turn()
+            found = self._server.ask(Command(_BATCHES, ("HMGET", _BATCHES, *some)))
+            yield from ((number, batch) for number, batch in zip(some, found, strict=True) if batch is not None)
+
+    def _finish(self, number: int, why: bytes) -> None:
+        self._server.ask(_DONE.call([_QUEUE, _BATCHES, _ASIDE], self._consumer(), number, why))
+
+    def _count(self, number: int, tries: int, since: int) -> None:
+        counted = orjson.dumps([number, tries, since])
+        self._server.ask(_COUNT.call([_QUEUE, _TRIES], self._consumer(), number, counted))
+
+    def _consumer(self) -> str:
+        """The name of this process in the group."""
+        if self._pid != os.getpid():
+            self._pid, self._name = os.getpid(), f"{os.getpid()}-{secrets.token_hex(8)}"
+        return self._name
+
+
+def _number(entry_id: bytes) -> int:
+    return int(entry_id.split(b"-")[0])
