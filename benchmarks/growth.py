@@ -27,8 +27,9 @@ from servers import FIXTURES
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.core.events import event_time
-from ninetailed_wsgi.service.service import Environment, ExperienceService
-from ninetailed_wsgi.store.protocol import Entry, Key, Write
+from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store.protocol import Entry, Write
 
 ENVIRONMENT = Environment("bench", "main")
 AT_ONCE = 20_000  # profiles that are written in one transaction of each shard

@@ -106,8 +106,9 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     from ninetailed_wsgi.api.app import api
     from ninetailed_wsgi.content import ContentSource
     from ninetailed_wsgi.core import profile
+    from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.enrichment.geoip import LocationDatabase
-    from ninetailed_wsgi.service.service import Environment, ExperienceService
+    from ninetailed_wsgi.service.service import ExperienceService
     from ninetailed_wsgi.store.disk.store import DiskStore
 
     folder.mkdir()

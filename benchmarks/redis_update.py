@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from redis_servers import Redis, running  # noqa: E402
 from support import NOWHERE, Server, page, profile_path  # noqa: E402
 
-from ninetailed_wsgi.store.protocol import Entry, Key, Write  # noqa: E402
+from ninetailed_wsgi.core.names import Key  # noqa: E402
+from ninetailed_wsgi.store.protocol import Entry, Write  # noqa: E402
 from ninetailed_wsgi.store.redis.server import RedisServer  # noqa: E402
 from ninetailed_wsgi.store.redis.store import RedisStore  # noqa: E402
 

@@ -36,8 +36,9 @@ from servers import FIXTURES, HERE, Server, service, serving
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.content import content_source
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import _WRITE, RedisStore
 

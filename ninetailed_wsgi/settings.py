@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.redis_url import RedisUrl
 
@@ -220,10 +221,10 @@ def _network(item: str) -> str:
 
 
 def _environment(item: str) -> str:
-    organization, slash, environment = item.partition("/")
-    if not (slash and organization and environment) or "/" in environment:
-        raise ValueError(f"items of the form organization/environment, which {item!r} is not")
-    return item
+    try:
+        return str(Environment.parse(item))
+    except ValueError:
+        raise ValueError(f"items of the form organization/environment, which {item!r} is not") from None
 
 
 def _origin(item: str) -> str:

@@ -18,9 +18,10 @@ from falcon.testing import Result, TestClient
 from ninetailed_wsgi.api.app import api
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.operations.metrics import process_metrics
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
@@ -99,7 +100,7 @@ class Server:
             store=self.store,
             content=contents,
             location=LocationDatabase(geo) if geo else None,
-            environments=[Environment(*pair.split("/", 1)) for pair in environments],
+            environments=[Environment.parse(pair) for pair in environments],
             max_traits_bytes=settings.get("max_traits_bytes", 65_536),
             metrics=process_metrics() if options.metrics else None,
             turns=Turns(options.profile_concurrency, options.store_timeout),

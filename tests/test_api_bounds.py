@@ -11,8 +11,9 @@ import pytest
 from support import Api, Clock, Server, component, identify, of, page, refusal, track
 
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.imports import Consumer
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore

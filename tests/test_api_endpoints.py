@@ -28,9 +28,10 @@ from support import (
 
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
-from ninetailed_wsgi.service.service import Environment, ExperienceService
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Key
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold
 
 MakeServer = Callable[..., Server]
 

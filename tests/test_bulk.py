@@ -19,13 +19,14 @@ import support
 from ninetailed_wsgi.commands import bulk
 from ninetailed_wsgi.commands.console import Progress, duration
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk.queue import QueueState
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.store.protocol import Write
 
 EMAIL = "anna.unforgettable@example.com"
 WHERE = "acme/main"

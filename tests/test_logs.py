@@ -13,13 +13,14 @@ import orjson
 import pytest
 from support import BERLIN, Api, Server, data, error, identify, of, page, profile_path
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import InvalidData, StoreUnavailable
 from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry, Fold, Key
+from ninetailed_wsgi.store.protocol import Entry, Fold
 
 MakeServer = Callable[..., Server]
 

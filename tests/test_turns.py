@@ -11,10 +11,11 @@ import pytest
 from serving import wait_until
 from support import Api, Server, data, error, of, page
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Key, Store
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Store
 
 MakeServer = Callable[..., Server]
 BROWSER = 6  # connections that a browser opens to one host

@@ -10,10 +10,11 @@ import orjson
 from falcon import Request, Response
 
 from ninetailed_wsgi.api.validation.schemas import Schemas, read_json
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, RouteNotFound
 from ninetailed_wsgi.operations.metrics import Metrics
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 
 _EXPLAIN = "/explain"
 

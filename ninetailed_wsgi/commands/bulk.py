@@ -18,12 +18,13 @@ import orjson
 
 from ninetailed_wsgi.api.validation.schemas import read_json, schemas
 from ninetailed_wsgi.commands.console import Progress
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, ProfileNotFound, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.incoming import MAX_BATCH_PROFILES
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.store import DAY, DiskStore
-from ninetailed_wsgi.store.protocol import Document, KeptStore, Key
+from ninetailed_wsgi.store.protocol import Document, KeptStore
 
 BATCH_EVENTS, BATCH_IDENTIFIES = 200, 50
 """Events, and identify events among them, of one batch (spec section 1)."""

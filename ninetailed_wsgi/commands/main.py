@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.contract.flags import add_arguments
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import NinetailedError, ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.server.checks import check_all, check_start, failures
 from ninetailed_wsgi.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.commands.bulk import Console
-    from ninetailed_wsgi.service.service import Environment, ExperienceService
+    from ninetailed_wsgi.service.service import ExperienceService
     from ninetailed_wsgi.store.protocol import KeptStore
 
 WRONG_USAGE = 2  # as argparse ends for a flag that it does not know
@@ -99,17 +100,15 @@ def _check(given: argparse.Namespace) -> int:
 
 
 def _explain(given: argparse.Namespace) -> int:
-    organization, slash, environment = given.where.partition("/")
     try:
         settings = _settings(given)
-        if not (organization and slash and environment):
-            raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
+        where = _where(given)
         from ninetailed_wsgi.service import explanation  # only this command needs the service
         from ninetailed_wsgi.service.service import ExperienceService
 
         _refuse_nothing_stored(settings)
         service = ExperienceService.from_settings(settings)
-        explained = service.explain(service.environment(organization, environment), given.profile)
+        explained = service.explain(service.environment(*where), given.profile)
     except SettingsError as error:
         return _refuse(error.problems)
     except NinetailedError as error:
@@ -192,10 +191,15 @@ class _Bulk:
 
     def where(self, given: argparse.Namespace) -> Environment:
         """The environment that was typed."""
-        organization, slash, environment = given.where.partition("/")
-        if not (organization and slash and environment):
-            raise SettingsError([f"ORG/ENV: found {given.where!r}, expected an organization, a slash, an environment"])
-        return self.service.environment(organization, environment)
+        return self.service.environment(*_where(given))
+
+
+def _where(given: argparse.Namespace) -> Environment:
+    try:
+        return Environment.parse(given.where)
+    except ValueError:
+        expected = "expected an organization, a slash, an environment"
+        raise SettingsError([f"ORG/ENV: found {given.where!r}, {expected}"]) from None
 
 
 def _bulk(

@@ -258,7 +258,7 @@ def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[
                 for stored, how in differences:
                     found += 1
                     if found <= _SHOWN:
-                        yield f"{'/'.join(stored.key[:2])} {stored.key.name!r}: {how}"
+                        yield f"{stored.key.organization}/{stored.key.environment} {stored.key.name!r}: {how}"
             compared += len(page)
             progress.at(compared, compared / total)
     if found > _SHOWN:

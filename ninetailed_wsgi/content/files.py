@@ -13,12 +13,12 @@ import orjson
 from ninetailed_wsgi.content.entries import Content, Faulty, Problem
 from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
 from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shown
 
-EVERY = ("*", "*")
+EVERY = Environment("*", "*")
 """Stands for every environment that has no files of its own."""
 
-Environment = tuple[str, str]
 Signature = tuple[int, int, int]
 
 # A file may change twice within one tick of its file system's clock: 4 ms on Linux, up to 2 s elsewhere.
@@ -64,10 +64,10 @@ def find_files(path: Path, now: float) -> dict[Environment, tuple[Found, ...]]:
     own: dict[Environment, list[Found]] = {}
     for organization in _folders(path):
         for file in _json_files(organization, now):
-            own.setdefault((organization.name, file.path.name.removesuffix(".json")), []).append(file)
+            own.setdefault(Environment(organization.name, file.path.name.removesuffix(".json")), []).append(file)
         for environment in _folders(organization):
             if files := _json_files(environment, now):
-                own.setdefault((organization.name, environment.name), []).extend(files)
+                own.setdefault(Environment(organization.name, environment.name), []).extend(files)
     every = {EVERY: tuple(shared)} if shared else {}
     return every | {environment: (*shared, *files) for environment, files in own.items()}
 

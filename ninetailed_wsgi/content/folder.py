@@ -17,7 +17,8 @@ from types import MappingProxyType
 
 from ninetailed_wsgi.content.compiling import Catalog, compile_content
 from ninetailed_wsgi.content.entries import Content, Problem
-from ninetailed_wsgi.content.files import EVERY, Environment, Found, find_files, read_file
+from ninetailed_wsgi.content.files import EVERY, Found, find_files, read_file
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 
 _log = logging.getLogger("ninetailed_wsgi.content")
@@ -95,7 +96,7 @@ class ContentSource:
 
     def loaded_at(self) -> dict[str, float]:
         """Give when what is served was read, in seconds since the epoch, by environment as `catalogs` names them."""
-        return {"/".join(environment): at for environment, at in self._served_since.items()}
+        return {str(environment): at for environment, at in self._served_since.items()}
 
     def origin(self) -> str:
         """Say in a few words what the origin gives out now, for ``ninetailed-wsgi check``; empty for files."""
@@ -119,13 +120,13 @@ class ContentSource:
 
     def _found(self, organization: str, environment: str) -> Catalog:
         served = self._served
-        return served.catalogs.get((organization, environment), served.default)
+        return served.catalogs.get(Environment(organization, environment), served.default)
 
     def catalogs(self) -> Mapping[str, Catalog]:
         """Give what is served, by ``organization/environment``; ``*/*`` is for every other environment."""
         served = self._served
-        every = {"/".join(environment): catalog for environment, catalog in sorted(served.catalogs.items())}
-        return MappingProxyType({"/".join(EVERY): served.default} | every)
+        every = {str(environment): catalog for environment, catalog in sorted(served.catalogs.items())}
+        return MappingProxyType({str(EVERY): served.default} | every)
 
     def state(self) -> tuple[list[tuple[str, str, float | None]], int]:
         """Give name, version and time of reading (seconds since the epoch) of what is served; and the errors now."""

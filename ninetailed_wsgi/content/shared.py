@@ -22,9 +22,10 @@ import orjson
 
 from ninetailed_wsgi.content.compiling import Catalog
 from ninetailed_wsgi.content.entries import Content, Faulty, Problem
-from ninetailed_wsgi.content.files import EVERY, Environment, decoded, recognised, refused
+from ninetailed_wsgi.content.files import EVERY, decoded, recognised, refused
 from ninetailed_wsgi.content.folder import ContentSource
 from ninetailed_wsgi.content.remote import Remote, Unfetched, opened
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shown
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import masked
@@ -182,14 +183,15 @@ class SharedContent(ContentSource):
     def _by_environment(self, environments: Mapping[str, object]) -> dict[Environment, Content]:
         read: dict[Environment, Content] = {}
         for name, document in environments.items():
-            organization, slash, environment = name.partition("/")
-            if not (slash and organization and environment) or "/" in environment:
+            try:
+                environment = Environment.parse(name)
+            except ValueError:
                 message = f"environments: found {shown(name)}, expected organization/environment, or */* for all"
                 return {EVERY: refused(self.name, message)}
-            read[organization, environment] = recognised(document, f"{self.name}: {name}", self._locale)
+            read[environment] = recognised(document, f"{self.name}: {name}", self._locale)
         every = read.get(EVERY, Content())
-        for environment_, content in read.items():
-            if environment_ != EVERY:
+        for environment, content in read.items():
+            if environment != EVERY:
                 content.add(every)
         return read
 

@@ -24,6 +24,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers import gthread
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.server.checks import Finding
@@ -226,7 +227,7 @@ def announcement(settings: Settings, findings: Sequence[Finding], host: str, por
 def curl_line(settings: Settings, host: str, port: int) -> str:
     """One shell command that creates a profile with a page event and shows its location."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "every address" is none that can be called
-    organization, _, environment = (settings.environments or ("default/main",))[0].partition("/")
+    organization, environment = Environment.parse((settings.environments or ("default/main",))[0])
     path = f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}/profiles"
     page = {"path": "/", "query": {}, "referrer": "", "search": "", "url": "https://www.example.com/"}
     event = {

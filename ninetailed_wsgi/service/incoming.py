@@ -9,9 +9,9 @@ import orjson
 
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.store.protocol import Key
 
 MAX_BATCH_PROFILES = 50
 """Distinct ``anonymousId`` of one batch (spec section 1)."""

@@ -17,6 +17,7 @@ from ninetailed_wsgi.content import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over, wants_lookup
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
@@ -29,21 +30,9 @@ from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import erasure, identity
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.overlay import Overlay
-from ninetailed_wsgi.store.protocol import Document, Entry, Key, Queue, QueueState, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Queue, QueueState, Store, Write
 
 Step = tuple[Key, Event]
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Whose visitors a request is about: the two names of its path."""
-
-    organization: str
-    environment: str
-
-    def key(self, name: str) -> Key:
-        """The store's key of an id or alias in this environment."""
-        return Key(self.organization, self.environment, name)
 
 
 class Sources(NamedTuple):
@@ -149,7 +138,7 @@ class ExperienceService:
             content=content,
             location=location,
             queue=queue,
-            environments=[Environment(*pair.split("/", 1)) for pair in settings.environments],
+            environments=[Environment.parse(pair) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
@@ -478,7 +467,7 @@ class ExperienceService:
             if key not in moved:
                 applied = request.applied[key]
                 # Clients can name any environment; only those of the options are as many as the operator wants.
-                environment = f"{key.organization}/{key.environment}" if self._environments else ""
+                environment = str(Environment(*key[:2])) if self._environments else ""
                 metrics.stored([event.body["type"] for event in applied], environment, len(events) - len(applied))
 
     def _fold_one(

@@ -11,8 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Collection
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
-from ninetailed_wsgi.store.protocol import Key
 
 
 class Turns:

@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Key, Queue, Store
+from ninetailed_wsgi.store.protocol import Queue, Store
 
 
 def erase(store: Store, queue: Queue | None, keys: Sequence[Key], known: set[str]) -> None:

@@ -26,7 +26,8 @@ from typing import NamedTuple, TypeGuard
 import orjson
 
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Key, Store, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Store, Write
 
 
 class Found(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 
 import orjson
 
-from ninetailed_wsgi.store.protocol import Key
+from ninetailed_wsgi.core.names import Key
 
 
 def digest_of(key: Key) -> bytes:

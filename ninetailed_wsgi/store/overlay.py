@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Key, Store, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Store, Write
 
 
 class Overlay:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from ninetailed_wsgi.core.names import Key
+
 Document = dict[str, Any]
 """A profile record, or a pointer from an alias to its profile (see identity.py). Any JSON object."""
 
@@ -14,14 +16,6 @@ HistoryEvent = tuple[int, bytes]
 
 HistoryEntry = tuple[int, int, dict[str, Any]]
 """An event as a history gives it back: its ordinal in the profile, its time (ms), the event."""
-
-
-class Key(NamedTuple):
-    """A name within an environment. The three parts are any text; different keys never meet."""
-
-    organization: str
-    environment: str
-    name: str
 
 
 class Entry(NamedTuple):

@@ -13,9 +13,10 @@ from wsgiref.types import WSGIApplication
 
 from ninetailed_wsgi.api.app import App, api
 from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.service import explanation
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.store import DiskStore
@@ -103,14 +104,14 @@ class Harness:
             own = {"environments": [f"{organization}/{environment}"], "explain": True, "store_shards": SHARDS}
             path = Path(content) if isinstance(content, str | Path) else None
             self.settings = Settings(data_dir=folder / "data", content=path, **{**own, **settings})
-            self._content = PublishedContent(content, folder, self.settings, (organization, environment))
+            self._content = PublishedContent(content, folder, self.settings, Environment(organization, environment))
             self._store = RecordingStore(self._new_store())
             self.service = ExperienceService(
                 store=self._store,
                 # The service asks of a content source nothing but its catalogue.
                 content=cast(ContentSource, self._content),
                 location=_location(location, self.settings),
-                environments=[Environment(*pair.split("/", 1)) for pair in self.settings.environments],
+                environments=[Environment.parse(pair) for pair in self.settings.environments],
                 max_traits_bytes=self.settings.max_traits_bytes,
                 clock=self.clock,
                 new_id=self.ids.profile,

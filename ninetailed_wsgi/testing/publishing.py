@@ -17,6 +17,7 @@ from ninetailed_wsgi.content.compiling import compile_content
 from ninetailed_wsgi.content.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
 from ninetailed_wsgi.content.files import EVERY, find_files, read_file
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
 
@@ -43,7 +44,7 @@ class PublishedContent:
         SettingsError: the content has errors: all of them are listed.
     """
 
-    def __init__(self, content: GivenContent, folder: Path, settings: Settings, own: tuple[str, str]) -> None:
+    def __init__(self, content: GivenContent, folder: Path, settings: Settings, own: Environment) -> None:
         self._folder = folder
         self._settings = settings
         self._forced: dict[str, int] = {}
@@ -119,7 +120,7 @@ class PublishedContent:
         self._catalog = replace(catalog, experiences=ExperienceSet(experiences))
         self._content, self._forced = content, dict(forced)
 
-    def _given(self, content: GivenContent, own: tuple[str, str]) -> Content:
+    def _given(self, content: GivenContent, own: Environment) -> Content:
         path = self._settings.content
         if not isinstance(path, Path):
             return Content() if content is None else self._read(content)
@@ -127,7 +128,7 @@ class PublishedContent:
         environments = find_files(path, time.time())
         files = environments.get(own) or environments.get(EVERY)
         if not files:
-            raise SettingsError([f"content: {path} holds no content file for {'/'.join(own)}"])
+            raise SettingsError([f"content: {path} holds no content file for {own}"])
         for file in files:
             read.add(read_file(file.path, self._settings.content_locale))
         return read

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Key, Store, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Store, Write
 from ninetailed_wsgi.testing.clock import moment
 
 

@@ -14,10 +14,9 @@ import support
 from support import DAY, HOUR, START, Api, milliseconds, page
 
 from ninetailed_wsgi.commands import bulk
-from ninetailed_wsgi.service.service import Environment
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Key
 from tests.serving import GEO, PREFIX, PROFILES, call, running, track, wait_until
 
 YEAR = 365 * DAY

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving, wait_until
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.server.serve import configuration
 from ninetailed_wsgi.settings import OPTIONS, Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Key
 
 UNIT = ROOT / "examples" / "deploy" / "ninetailed-wsgi.service"
 NGINX = ROOT / "examples" / "deploy" / "nginx.conf"

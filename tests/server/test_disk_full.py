@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Key
 from tests.serving import PREFIX, PROFILES, Answer, Server, serving, track, wait_until
 
 IMPORT = PREFIX + "/import/events"

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry, Key
+from ninetailed_wsgi.store.protocol import Entry
 from tests.serving import PREFIX, PROFILES, ROOT, Answer, Server, call, page, serving, track, wait_until
 
 THREADS = 8

@@ -21,11 +21,12 @@ from support import identify, of, page, track
 from ninetailed_wsgi.commands import migrate
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.service.imports import Consumer
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.store.protocol import Write
 from tests.serving import PREFIX, PROFILES, call, serving, wait_until
 
 WHERE = Environment("acme", "main")

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 from support import START, milliseconds
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Store, Write
 
 
 def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:

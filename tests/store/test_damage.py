@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support import Api, Clock, Server, error, of, page, profile_path, track
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.server.checks import check_all, check_start
 from ninetailed_wsgi.settings import Settings
@@ -24,7 +25,6 @@ from ninetailed_wsgi.store.disk import folder
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Key
 
 NAMES = [f"visitor-{number}" for number in range(24)]
 IN_FIRST = [name for name in NAMES if digest_of(Key("org", "main", name))[0] % 2 == 0]

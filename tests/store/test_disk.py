@@ -25,10 +25,11 @@ import pytest
 from parties import append, contents, happened, key, numbers, put
 
 import ninetailed_wsgi
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Entry, Key, Write
+from ninetailed_wsgi.store.protocol import Entry, Write
 
 MakeDisk = Callable[..., DiskStore]
 PACKAGE = Path(ninetailed_wsgi.__file__).parent.parent
@@ -440,7 +441,8 @@ import os, sys
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Write
 folder = sys.argv[1]
 store = DiskStore(folder, shards=1, timeout=0.1)
 store.update([Key("o", "e", "n")], lambda key, entry: Write({}))
@@ -509,7 +511,8 @@ import resource, signal, sys
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = DiskStore(sys.argv[1], shards=1, timeout=0.1, clock=lambda: 0)
 acknowledged = 0
@@ -646,7 +649,8 @@ WRITER = """
 import os, sys
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Write
 store, first = DiskStore(sys.argv[1], shards=2, history_events=100_000), int(sys.argv[2])
 def fold(key, entry):
     count = (entry.document or {"count": 0})["count"] + 1

@@ -18,9 +18,10 @@ from support import Clock, identify, of, page, track
 
 from ninetailed_wsgi.commands.bulk import Console, compact
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.service.imports import Consumer
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore

@@ -16,11 +16,12 @@ from support import START, Clock, identify, milliseconds, of, page, track
 
 from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.overlay import Overlay
-from ninetailed_wsgi.store.protocol import Document, Entry, KeptStore, Key, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, KeptStore, Store, Write
 
 MakeStore = Callable[..., KeptStore]
 WHERE = Environment("org", "main")

@@ -21,10 +21,11 @@ from parties import CutAt, CutOff, Wrapped
 from support import Clock, identify, of, page, track
 
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.server.checks import check_imports
 from ninetailed_wsgi.service.imports import MAX_DEATHS, MAX_TRIES, Consumer
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import DEATHS_APART, ImportQueue

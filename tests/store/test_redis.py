@@ -23,10 +23,11 @@ from redis_servers import Redis
 from support import Clock, of, track
 
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.redis_url import RedisUrl
-from ninetailed_wsgi.service.service import Environment, ExperienceService
-from ninetailed_wsgi.store.protocol import Document, Entry, Key, Write
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store.protocol import Document, Entry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
@@ -411,7 +412,8 @@ def test_eight_threads_on_one_hot_key_and_many_cold_ones_lose_nothing(make_redis
 WRITER = """
 import os, sys
 from ninetailed_wsgi.operations.redis_url import RedisUrl
-from ninetailed_wsgi.store.protocol import Key, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Write
 from ninetailed_wsgi.store.redis.store import RedisStore
 from ninetailed_wsgi.store.redis.server import RedisServer
 

@@ -24,12 +24,13 @@ from test_redis import opened, unavailable
 from ninetailed_wsgi.commands import migrate
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.redis_url import RedisUrl
-from ninetailed_wsgi.service.service import Environment, ExperienceService
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Key, Write
+from ninetailed_wsgi.store.protocol import Entry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from parties import NOW, append, happened, history, key, numbers, put
 from support import Clock
 
-from ninetailed_wsgi.store.protocol import Document, Entry, Key, Store, Write
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.store.protocol import Document, Entry, Store, Write
 
 DAY = 86_400_000
 MakeStore = Callable[..., Any]

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import diskcache
 import orjson
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.disk import upkeep
 from ninetailed_wsgi.store.disk.folder import (
@@ -40,7 +41,7 @@ from ninetailed_wsgi.store.disk.folder import (
 )
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Key, Stored
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Stored
 
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import orjson
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.disk.store import DAY
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Key, Stored, Write
+from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Stored, Write
 from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
 
 _VERSION = 16  # characters
