@@ -19,7 +19,8 @@ from support import Api, Server, data, error, identify, of, page, profile_path, 
 import ninetailed_wsgi
 from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.api.app import _Headers
-from ninetailed_wsgi.api.validation.schemas import read_json, schemas
+from ninetailed_wsgi.api.validation.json_body import read_json
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.content import ContentSource
 from ninetailed_wsgi.core.events import EventTimeError, event_time, is_before_3_14
 from ninetailed_wsgi.core.operators import compile_test

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
+import random
+import shutil
+import struct
+import subprocess
 from typing import Any
 
 import pytest
+from conformance.cases import load_cases
 
+from ninetailed_wsgi.core.javascript import json_text, number_text
 from ninetailed_wsgi.core.merge_tags import candidates, fill, render, resolve, text
 
 PROFILE: dict[str, Any] = {
@@ -69,23 +77,40 @@ def test_names_that_javascript_keeps_for_itself_lead_nowhere(path: str, profile:
     assert resolve(profile, path) is None
 
 
+@pytest.mark.parametrize("case", load_cases("merge-tags"), ids=lambda case: case["id"])
+def test_a_value_stands_in_a_page_as_javascript_prints_it(case: dict[str, Any]) -> None:
+    assert text(case["value"]) == case["text"], case["name"]
+
+
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "number", "json"),
     [
-        (None, ""),
-        (True, "true"),
-        (False, "false"),
-        (3, "3"),
-        (3.0, "3"),
-        (3.5, "3.5"),
-        ("a", "a"),
-        ([], ""),
-        (["a", 1.0, True, None], "a, 1, true, "),
-        ([["a", "b"], "c"], "a, b, c"),
+        (float("nan"), "NaN", "null"),
+        (float("inf"), "Infinity", "null"),
+        (-(10**400), "-Infinity", "null"),
+        (True, "1", "true"),
     ],
 )
-def test_values_stand_in_a_page_as_javascript_writes_them(value: object, shown: str) -> None:
-    assert text(value) == shown
+def test_numbers_that_json_does_not_have_are_printed_too(value: float, number: str, json: str) -> None:
+    assert (number_text(value), json_text(value)) == (number, json)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_node_prints_numbers_the_same() -> None:
+    drawn = random.Random(8)
+    doubles = (struct.unpack("<d", drawn.randbytes(8))[0] for _ in range(20_000))
+    numbers: list[float] = [number for number in doubles if number == number and abs(number) != math.inf]
+    for exponent in range(-30, 31):
+        near = 10.0**exponent
+        numbers += [near, -near, math.nextafter(near, 0), math.nextafter(near, math.inf), drawn.random() * near]
+    numbers += [round(drawn.random() * 10**size, places) for size in range(-3, 12) for places in range(12)]
+    numbers += [drawn.randrange(-(10**size), 10**size) for size in range(1, 40)]
+    program = "process.stdout.write(JSON.stringify(JSON.parse(require('fs').readFileSync(0)).map(String)))"
+    printed = subprocess.run(
+        ["node", "-e", program], input=json.dumps(numbers), capture_output=True, text=True, check=True
+    )
+    for number, expected in zip(numbers, json.loads(printed.stdout), strict=True):
+        assert number_text(number) == expected, number
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from referencing import Registry, Resource
 
 from ninetailed_wsgi import errors
 from ninetailed_wsgi.api.validation import schemas
-from ninetailed_wsgi.api.validation.schemas import Schemas, read_json
+from ninetailed_wsgi.api.validation.json_body import read_json
+from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.api.validation.wording import MAX_PROBLEMS, path_text
 from ninetailed_wsgi.errors import InvalidData
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -202,7 +204,7 @@ def test_both_engines_agree_about_valid_documents_with_a_member_replaced_or_remo
     name, document = mutation
     found = problems(name, document)
     assert (found == []) == REFERENCE[name].is_valid(document)
-    assert len(found) == len(set(found)) <= schemas.MAX_PROBLEMS + 1
+    assert len(found) == len(set(found)) <= MAX_PROBLEMS + 1
     assert all(len(line) < 1000 for line in found)
 
 
@@ -325,9 +327,9 @@ def test_a_control_character_in_a_value_is_escaped() -> None:
 
 
 def test_a_member_whose_name_is_no_word_is_quoted_in_the_path() -> None:
-    assert schemas._path_text(("events", 3, "traits", "a b")) == 'events[3].traits["a b"]'
-    assert schemas._path_text(()) == "body"
-    assert schemas._path_text((0, "x")) == "body[0].x"
+    assert path_text(("events", 3, "traits", "a b")) == 'events[3].traits["a b"]'
+    assert path_text(()) == "body"
+    assert path_text((0, "x")) == "body[0].x"
 
 
 # Wording of what the API's own schemas do not use, but those of content files may

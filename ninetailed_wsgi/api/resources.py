@@ -9,7 +9,8 @@ import falcon
 import orjson
 from falcon import Request, Response
 
-from ninetailed_wsgi.api.validation.schemas import Schemas, read_json
+from ninetailed_wsgi.api.validation.json_body import read_json
+from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, RouteNotFound

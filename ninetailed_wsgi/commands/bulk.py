@@ -16,7 +16,8 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 
-from ninetailed_wsgi.api.validation.schemas import read_json, schemas
+from ninetailed_wsgi.api.validation.json_body import read_json
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.commands.console import Progress
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, ProfileNotFound, ProfileOverload, StoreUnavailable

@@ -1,17 +1,18 @@
-"""Merge tags: a path into the profile, looked up as the SDK does (spec section 8)."""
+"""Looks up merge tags, which are paths into a profile, and fills them in as the SDK does (spec section 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ninetailed_wsgi.core.javascript import json_text
 from ninetailed_wsgi.core.variants import members_of
 
 _LIKE_PROTOTYPES = frozenset(("__proto__", "prototype", "constructor"))  # names that the SDK never follows
 
 
 def candidates(path: str) -> Iterator[str]:
-    """The paths that a merge tag's id may mean: itself, then with its underscores turned into dots one by one."""
+    """Yield the paths that a merge tag's id may mean: itself, then with its underscores turned into dots one by one."""
     yield path
     while "_" in path:
         path = path.replace("_", ".", 1)
@@ -19,7 +20,7 @@ def candidates(path: str) -> Iterator[str]:
 
 
 def resolve(profile: Mapping[str, Any], path: str) -> Any:
-    """The first truthy value that one of the candidates leads to in a profile as the API answers it, else None."""
+    """Return the first truthy value that a candidate leads to in a profile as the API answers it, else None."""
     for candidate in candidates(path.strip()):
         value = _value(profile, candidate)
         # Truthy as in JavaScript, where an empty list or object is.
@@ -29,31 +30,28 @@ def resolve(profile: Mapping[str, Any], path: str) -> Any:
 
 
 def _value(profile: Mapping[str, Any], path: str) -> Any:
-    found: Any = profile
+    value: Any = profile
     for segment in path.split("."):
-        if isinstance(found, list):
-            found = {str(index): item for index, item in enumerate(found)}
-        if not isinstance(found, Mapping) or segment in _LIKE_PROTOTYPES or segment not in found:
+        if isinstance(value, list):
+            value = {str(index): item for index, item in enumerate(value)}
+        if not isinstance(value, Mapping) or segment in _LIKE_PROTOTYPES or segment not in value:
             return None
-        found = found[segment]
-    return found
+        value = value[segment]
+    return value
 
 
 def text(value: object) -> str:
-    """A merge tag's value as it stands in a page: numbers and booleans as JavaScript writes them, lists with commas."""
+    """Return a merge tag's value as it stands in a page: text as it is, all else as JavaScript prints it.
+
+    Objects and lists print as JSON, and nothing prints as nothing.
+    """
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, list):
-        return ", ".join(map(text, value))
-    return str(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def fill(template: str, lookup: Callable[[str], str]) -> str:
-    """A text with each ``{{ path }}`` replaced by what ``lookup`` says; braces that do not close stay as they are."""
+    """Return a text with each ``{{ path }}`` replaced by ``lookup(path)``; unclosed braces stay as they are."""
     parts: list[str] = []
     rest = template
     while (start := rest.find("{{")) >= 0 and (end := rest.find("}}", start)) >= 0:
@@ -63,9 +61,11 @@ def fill(template: str, lookup: Callable[[str], str]) -> str:
 
 
 def render(content: Any, lookup: Callable[[str, str | None], str]) -> Any:
-    """Text with ``{{ path }}``, or a rich text document with embedded merge tags, filled in; the rest as it is.
+    """Return content with its merge tags filled in: text with ``{{ path }}``, or a rich text document that embeds them.
 
-    ``lookup`` gets a path and the fallback that the merge tag itself has, or None.
+    Args:
+        content: anything else stays as it is.
+        lookup: gets a path and the fallback of the merge tag itself, or None.
     """
     if isinstance(content, str):
         return fill(content, lambda path: lookup(path, None))
@@ -78,8 +78,8 @@ def _rendered(node: Any, lookup: Callable[[str, str | None], str]) -> Any:
     if not isinstance(node, Mapping):
         return node
     if (tag := _embedded(node)) is not None:
-        found = lookup(str(tag["nt_mergetag_id"]), tag.get("nt_fallback"))
-        filled = {"nodeType": "text", "value": found, "marks": [], "data": {}}
+        replacement = lookup(str(tag["nt_mergetag_id"]), tag.get("nt_fallback"))
+        filled = {"nodeType": "text", "value": replacement, "marks": [], "data": {}}
         if node["nodeType"] == "embedded-entry-inline":
             return filled
         return {"nodeType": "paragraph", "content": [filled], "data": {}}

@@ -22,7 +22,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
 
-from ninetailed_wsgi.api.validation.schemas import read_json
+from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.errors import InvalidData, NinetailedError
 from ninetailed_wsgi.testing.harness import Harness
 

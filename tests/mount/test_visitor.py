@@ -331,7 +331,7 @@ TRAITS = {
         ("session.count", "1"),
         ("traits.many", "3"),
         ("traits.yes", "true"),
-        ("traits.list", "a, 2"),
+        ("traits.list", '["a",2]'),
         ("traits.list.0", "a"),
         ("location_city", "Berlin"),
         ("traits.empty", "fallback"),

@@ -1,1 +1,1 @@
-"""What may enter: JSON bodies held against the JSON Schema files."""
+"""What may enter: reads JSON bodies, checks them against the JSON Schema files, words each refusal."""

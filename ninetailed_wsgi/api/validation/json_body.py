@@ -1,0 +1,77 @@
+"""Reads a request body: strict JSON in UTF-8 of a bounded depth."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import orjson
+
+from ninetailed_wsgi.errors import InvalidData
+
+MAX_DEPTH = 100
+
+
+def read_json(raw: bytes) -> object:
+    """Parse a request body: strict JSON in UTF-8, at most `MAX_DEPTH` levels of lists and objects.
+
+    Raises:
+        InvalidData: one problem that says where the body stops being JSON; lines, columns and bytes count from 1.
+    """
+    if not raw or raw.isspace():
+        raise InvalidData("body: found nothing, expected a JSON object")
+    try:
+        document: object = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidData(_why_not_json(raw, error)) from None
+    # PERF: counting brackets settles nearly every body, striking out pairs of them nearly every batch; only the rest
+    # is walked, which takes 8 microseconds per event.
+    few = raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+    if not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
+        raise InvalidData(_TOO_DEEP)
+    return document
+
+
+_TOO_DEEP = f"body: nested too deeply, expected at most {MAX_DEPTH} levels"
+_NO_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+
+
+def _plainly_shallow(raw: bytes) -> bool:
+    """Return whether the bare brackets of valid JSON prove that it is at most twenty levels deep."""
+    if b'\\"' in raw:  # an escaped quote hides where a string ends
+        return False
+    # Keep brackets and quotes only: a string without brackets becomes two quotes side by side; other quotes remain.
+    brackets = raw.translate(None, _NO_BRACKETS).replace(b'""', b"")
+    if b'"' in brackets:
+        return False
+    for _ in range(10):  # each round takes off one level, or two
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return not brackets
+
+
+def _deeper_than_allowed(document: object) -> bool:
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        children = (child for node in level for child in (node.values() if isinstance(node, dict) else node))
+        level = [child for child in children if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _why_not_json(raw: bytes, error: json.JSONDecodeError) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"body: not UTF-8 at byte {undecodable.start + 1}"
+    if "depth" in error.msg or "recursion" in error.msg.lower():  # orjson's own limit, which is wider than ours
+        return _TOO_DEEP
+    # orjson points behind the sign of -Infinity.
+    start = error.pos - text.startswith("-", max(error.pos - 1, 0), error.pos)
+    no_number = _NO_NUMBER.match(text, start)
+    reason = f"{no_number[0]} is not a JSON value" if no_number else error.msg
+    column = error.colno - (error.pos - start if no_number else 0)
+    return f"body: not valid JSON at line {error.lineno} column {column}: {reason}"
+
+
+_NO_NUMBER = re.compile(r"-?(NaN|Infinity)")
