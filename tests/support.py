@@ -17,7 +17,7 @@ from falcon.testing import Result, TestClient
 
 from ninetailed_wsgi.api.app import api
 from ninetailed_wsgi.api.validation.schemas import Schemas
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.operations.metrics import process_metrics
@@ -92,7 +92,7 @@ class Server:
         elif content is not None:
             source = folder / "content.json"
             source.write_text(json.dumps(content))
-        contents = ContentSource(source)
+        contents = ContentFolder(source)
         contents.load()
         ids, sessions = itertools.count(1), itertools.count(1)
         options = Settings(environments=tuple(environments), **settings)

@@ -27,7 +27,7 @@ from support import (
 )
 
 from ninetailed_wsgi.api.validation.schemas import Schemas
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
@@ -63,7 +63,7 @@ def test_each_created_profile_is_another_one(api: Api) -> None:
 
 
 def test_a_generated_id_is_64_lowercase_hex_characters_that_nobody_can_guess(make_server: MakeServer) -> None:
-    service = ExperienceService(store=make_server().store, content=ContentSource(None))
+    service = ExperienceService(store=make_server().store, content=ContentFolder(None))
     ids = {service.upsert(Environment("o", "e"), None, {"events": [page()]})["profile"]["id"] for _ in range(20)}
     assert len(ids) == 20
     assert all(len(id) == 64 and set(id) <= set("0123456789abcdef") for id in ids)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ninetailed_wsgi.api.validation.schemas import Schemas
-from ninetailed_wsgi.content import EMPTY, Catalog, ContentSource, report
+from ninetailed_wsgi.content import EMPTY, Catalog, ContentFolder, report
 from ninetailed_wsgi.errors import InvalidData, SettingsError
 
 SPACES = Path(__file__).parent.parent / "fixtures" / "spaces"
@@ -20,7 +20,7 @@ CONFIG = {"traffic": 1, "distribution": [0, 1], "components": [{"baseline": {"id
 
 
 def loaded(path: Path, **options: Any) -> Catalog:
-    source = ContentSource(path, **options)
+    source = ContentFolder(path, **options)
     source.load()
     return source.catalog("acme", "main")
 
@@ -28,7 +28,7 @@ def loaded(path: Path, **options: Any) -> Catalog:
 def refused(path: Path, **options: Any) -> list[str]:
     """The lines with which a start is refused."""
     with pytest.raises(SettingsError) as refusal:
-        ContentSource(path, **options).load()
+        ContentFolder(path, **options).load()
     return list(refusal.value.problems)
 
 
@@ -252,7 +252,7 @@ SOUND = {"good-audience", "good-experience", "good-merge-tag"}
 
 
 def test_every_mistake_in_a_space_is_reported_in_one_run_with_its_entry() -> None:
-    source = ContentSource(SPACES / "mistakes.json")
+    source = ContentFolder(SPACES / "mistakes.json")
     with pytest.raises(SettingsError) as refusal:
         source.load()
     problems = source.problems()
@@ -492,7 +492,7 @@ def test_files_of_one_environment_are_merged_and_link_to_each_other(tmp_path: Pa
     written(tmp_path, delivered(AUDIENCE), "acme/main/audiences.json")
     written(tmp_path, delivered(EXPERIENCE, BASELINE, included=(AUDIENCE,)), "acme/main/experiences.json")
     written(tmp_path, {"mergeTags": [{"id": "traits.name"}]}, "acme/main/tags.json")
-    source = ContentSource(tmp_path)
+    source = ContentFolder(tmp_path)
     source.load()
 
     catalog = source.catalog("acme", "main")
@@ -513,7 +513,7 @@ def test_an_entry_that_two_files_tell_differently_is_refused(tmp_path: Path) -> 
 
 
 def test_one_file_serves_every_environment() -> None:
-    source = ContentSource(SPACES / "shop.json")
+    source = ContentFolder(SPACES / "shop.json")
     source.load()
 
     assert source.catalog("acme", "main") is source.catalog("other", "development")
@@ -523,7 +523,7 @@ def test_a_folder_has_a_file_for_each_environment(tmp_path: Path) -> None:
     written(tmp_path, {"mergeTags": [{"id": "one"}]}, "acme/main.json")
     written(tmp_path, {"mergeTags": [{"id": "two"}]}, "acme/dev.json")
     written(tmp_path, {"mergeTags": [{"id": "three"}]}, "shop/main.json")
-    source = ContentSource(tmp_path)
+    source = ContentFolder(tmp_path)
     source.load()
 
     served = {name: list(catalog.merge_tags) for name, catalog in source.catalogs().items()}
@@ -537,7 +537,7 @@ def test_files_at_the_top_of_a_folder_are_for_every_environment(tmp_path: Path) 
     written(tmp_path, {"mergeTags": [{"id": "shared"}]}, "shared.json")
     written(tmp_path, {"mergeTags": [{"id": "also"}]}, "also.json")
     written(tmp_path, {"mergeTags": [{"id": "own"}]}, "acme/main.json")
-    source = ContentSource(tmp_path)
+    source = ContentFolder(tmp_path)
     source.load()
 
     assert list(source.catalog("any", "other").merge_tags) == ["also", "shared"]
@@ -558,7 +558,7 @@ def test_files_at_the_top_of_a_folder_are_for_every_environment(tmp_path: Path) 
 def test_no_name_in_a_request_leads_out_of_the_folder(tmp_path: Path, organization: str, environment: str) -> None:
     written(tmp_path, {"mergeTags": [{"id": "secret"}]}, "secret.json")
     written(tmp_path, {"mergeTags": [{"id": "own"}]}, "content/acme/main.json")
-    source = ContentSource(tmp_path / "content")
+    source = ContentFolder(tmp_path / "content")
     source.load()
 
     assert not source.catalog(organization, environment).merge_tags
@@ -569,7 +569,7 @@ def test_hidden_and_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> N
     for name in (".main.json.swp", ".hidden.json", "main.json.tmp", "notes.txt"):
         (tmp_path / "acme" / name).write_text("no JSON", encoding="utf-8")
     (tmp_path / ".git").mkdir()
-    source = ContentSource(tmp_path)
+    source = ContentFolder(tmp_path)
     source.load()
 
     assert list(source.catalogs()) == ["*/*", "acme/main"]
@@ -649,7 +649,7 @@ def test_values_nested_without_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_path_every_environment_has_the_empty_catalogue() -> None:
-    source = ContentSource(None)
+    source = ContentFolder(None)
     source.load()
 
     catalog = source.catalog("acme", "main")
@@ -663,7 +663,7 @@ def test_without_a_path_every_environment_has_the_empty_catalogue() -> None:
 
 
 def test_check_lists_everything_that_is_served_and_everything_that_is_not() -> None:
-    source = ContentSource(SPACES / "shop.json")
+    source = ContentFolder(SPACES / "shop.json")
     source.load()
     lines = report(source)
 
@@ -679,7 +679,7 @@ def test_check_lists_everything_that_is_served_and_everything_that_is_not() -> N
 
 
 def test_check_shows_what_is_sound_beside_the_errors() -> None:
-    source = ContentSource(SPACES / "mistakes.json")
+    source = ContentFolder(SPACES / "mistakes.json")
     with pytest.raises(SettingsError) as refusal:
         source.load()
     lines = report(source)
@@ -691,7 +691,7 @@ def test_check_shows_what_is_sound_beside_the_errors() -> None:
 def test_check_names_each_environment_of_a_folder(tmp_path: Path) -> None:
     written(tmp_path, {"mergeTags": [{"id": "one"}]}, "acme/main.json")
     written(tmp_path, {"entries": []}, "acme/dev.json")
-    source = ContentSource(tmp_path)
+    source = ContentFolder(tmp_path)
     source.load()
 
     assert [line.partition(" (version")[0] for line in report(source)] == [

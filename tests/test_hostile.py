@@ -21,7 +21,7 @@ from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.api.app import _Headers
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import schemas
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.events import EventTimeError, event_time, is_before_3_14
 from ninetailed_wsgi.core.operators import compile_test
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
@@ -224,7 +224,7 @@ def test_names_in_a_path_lead_to_no_content_of_others(tmp_path: Path) -> None:
     for file in (tmp_path / "content" / "org" / "main.json", tmp_path / "secret.json"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
-    source = ContentSource(tmp_path / "content")
+    source = ContentFolder(tmp_path / "content")
     source.load()
     assert source.catalog("org", "main").audience_list
     for organization, environment in (("..", "secret"), ("org/..", "../secret"), (".", "org/main"), ("org", "./main")):
@@ -283,4 +283,4 @@ def test_content_with_a_locale_that_is_no_text_is_read_without_it(tmp_path: Path
     for code in ({}, [], None, 5):
         file = tmp_path / "content.json"
         file.write_text(json.dumps({"entries": [], "locales": [{"code": code, "default": True, "fallbackCode": code}]}))
-        ContentSource(file).load()
+        ContentFolder(file).load()

@@ -229,7 +229,7 @@ def test_a_broken_version_is_reported_once_and_the_old_one_stays_until_a_sound_o
 
     (line,) = errors(caplog)
     assert line.startswith(f"{host.url}: ")
-    assert line.endswith("; the content read before stays")
+    assert line.endswith("; the previous version stays live")
     assert {problem.severity for problem in source.problems()} == {"error"}
 
     host.publish(content(3))
@@ -247,7 +247,7 @@ def test_while_the_server_is_down_the_old_content_stays_and_that_is_reported_onc
     for _ in range(3):
         source.look()
         assert served(source) == {"v1"}
-    assert errors(caplog) == [f"{host.url}: cannot be fetched: Connection refused; the content read before stays"]
+    assert errors(caplog) == [f"{host.url}: cannot be fetched: Connection refused; the previous version stays live"]
     assert source.seen_at == seen
 
     host.publish(content(2))
@@ -275,6 +275,8 @@ def test_a_slow_server_never_delays_a_request(host: Host) -> None:
 
 def test_two_sources_agree_after_a_change(host: Host) -> None:
     sources = [started(host.url, check_every=0.01) for _ in range(2)]
+    for source in sources:
+        source.follow()
     host.publish(content(2))
     wait_until(lambda: all(versions(one.catalog("a", "b")) == {"v2"} for one in sources), "both serve the new version")
 
@@ -299,9 +301,9 @@ def test_after_a_fork_the_child_follows_too(host: Host) -> None:
 
 def test_a_source_that_nobody_holds_ends_its_thread(host: Host) -> None:
     source = started(host.url, check_every=0.01)
+    before = set(threading.enumerate())
     source.follow()
-    thread = source._thread
-    assert thread is not None
+    (thread,) = [thread for thread in threading.enumerate() if thread not in before and "content" in thread.name]
     del source
     thread.join(20)
 
@@ -312,7 +314,7 @@ def test_an_error_of_our_own_does_not_end_the_thread(
     host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = started(host.url, check_every=0.01)
-    monkeypatch.setattr("ninetailed_wsgi.content.shared.decoded", lambda raw: 1 // 0)
+    monkeypatch.setattr("ninetailed_wsgi.content.shared.parse", lambda raw: 1 // 0)
     host.publish(content(2))
     source.follow()
     wait_until(lambda: bool(errors(caplog)), "the defect is reported")
@@ -343,7 +345,7 @@ def test_an_environment_that_is_left_out_of_a_new_version_is_gone_with_it(host: 
 
     assert source.catalogs().keys() == {"*/*", "acme/main"}
     assert source.catalogs()["acme/main"] is kept
-    assert versions(source._found("acme", "dev")) == set()
+    assert versions(source.catalog("acme", "dev")) == set()
 
 
 def test_a_broken_environment_is_named_in_the_report(host: Host) -> None:

@@ -1,20 +1,15 @@
-"""Finds the content files of a path, tells whether they changed, and reads one whatever its form."""
+"""Finds the content files of a path, tells whether they changed, and reads one in any format."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
-from ninetailed_wsgi.content.entries import Content, Faulty, Problem
-from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
-from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list
+from ninetailed_wsgi.content.entries import Content, Faulty
+from ninetailed_wsgi.content.formats.recognise import parse, read_document, refusal
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.core.problems import shown
 
 EVERY = Environment("*", "*")
 """Stands for every environment that has no files of its own."""
@@ -97,61 +92,15 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, locale: str | None) -> Content:
-    """Read a content file, recognising its form; what is wrong with it is in the content's problems, never raised.
+    """Read a content file, detecting its format; what is wrong with it is in the content's problems, never raised.
 
     Args:
         path: the file.
         locale: the wanted locale of fields that have several; None: the file's default one.
     """
     try:
-        return recognised(decoded(path.read_bytes()), str(path), locale)
+        return read_document(parse(path.read_bytes()), str(path), locale)
     except OSError as error:
-        return refused(str(path), f"cannot be read: {error.strerror or error}")
+        return refusal(str(path), f"cannot be read: {error.strerror or error}")
     except Faulty as fault:
-        return refused(str(path), str(fault))
-
-
-def decoded(raw: bytes) -> object:
-    """Parse a content file; raises `Faulty` when it is no JSON."""
-    try:
-        return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        raise Faulty(f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON") from error
-
-
-def recognised(document: object, file: str, locale: str | None) -> Content:
-    """Read a parsed content file of any form; ``file`` names it in messages, ``locale`` as for `read_file`."""
-    if isinstance(document, list):
-        if any(isinstance(item, dict) and "sys" in item for item in document):
-            return read_delivery({"items": document}, file, locale)
-        return read_list(document, file)
-    if isinstance(document, dict):
-        if "items" in document:
-            return read_delivery(document, file, locale)
-        if isinstance(document.get("sys"), dict) and "fields" in document:
-            return read_delivery({"items": [document]}, file, locale)
-        if _is_generic(document):
-            return read_generic(document, file)
-        if "entries" in document:
-            return read_export(document, file, locale)
-    members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
-    return refused(
-        file,
-        f"is not recognised: found {shown(document)}{members}, expected a Contentful export (entries), "
-        "Delivery API answer (items) or the generic form (audiences, experiences)",
-    )
-
-
-def _is_generic(document: Mapping[str, object]) -> bool:
-    """Tell the generic form; only ``entries`` is a name that an export has too, and its entries have ``sys``."""
-    if any(member in document for member in MEMBERS if member != "entries"):
-        return True
-    entries = document.get("entries")
-    if not isinstance(entries, list) or not entries:
-        return False
-    return all(isinstance(one, dict) and "nt_experiences" in one for one in entries)
-
-
-def refused(file: str, message: str) -> Content:
-    """Content that is nothing but the reason why it is not served."""
-    return Content(problems=[Problem("error", file, "", message)])
+        return refusal(str(path), str(fault))

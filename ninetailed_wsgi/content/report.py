@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ninetailed_wsgi.content.compiling import Catalog, ListedExperience
-from ninetailed_wsgi.content.folder import ContentSource
+from ninetailed_wsgi.content.live import LiveContent
 
 
-def report(source: ContentSource) -> list[str]:
+def report(source: LiveContent) -> list[str]:
     """List the audiences, experiences and merge tags of each environment, then every problem with its reason.
 
-    Works after a `ContentSource.load` that raised, too: then it shows what is sound beside the errors.
+    Works after a `LiveContent.load` that raised, too: then it shows what is sound beside the errors.
     """
     lines: list[str] = []
     catalogs = source.catalogs()

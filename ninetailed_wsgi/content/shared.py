@@ -1,33 +1,32 @@
-"""Keeps the catalogues up to date with one document that all servers read, on a web server or in Redis.
+"""Follows one document that all servers read, on a web server or in Redis.
 
-A thread of each process fetches it, so no request ever waits for the network. The document is swapped as a whole or not
-at all; its last sound version is kept in the data folder, for a start while it cannot be had.
+The document is swapped as a whole or not at all. Its last valid version is kept in the data folder, for a startup while
+the document cannot be fetched.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
-from ninetailed_wsgi.content.compiling import Catalog
 from ninetailed_wsgi.content.entries import Content, Faulty, Problem
-from ninetailed_wsgi.content.files import EVERY, decoded, recognised, refused
-from ninetailed_wsgi.content.folder import ContentSource
+from ninetailed_wsgi.content.files import EVERY
+from ninetailed_wsgi.content.formats.recognise import parse, read_document, refusal
+from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.remote import Remote, Unfetched, opened
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shown
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import masked
 
 COPY = ".shared-content"
@@ -39,15 +38,33 @@ Its name begins with a dot, so that a folder with nothing else can still become 
 _log = logging.getLogger("ninetailed_wsgi.content")
 
 
-class SharedContent(ContentSource):
-    """The catalogues of a document that all servers share, by environment.
+class _Seen(NamedTuple):
+    """What the origin gave out last, whether it is served or not."""
+
+    digest: str
+    validator: str | None
+    changed: float | None
+
+
+@dataclass(slots=True)
+class _Connection:
+    """How one process reaches the origin, and what it saw there."""
+
+    remote: Remote
+    seen: _Seen | None = None
+
+
+class SharedContent(LiveContent):
+    """The catalogs of a document that all servers share, by environment.
 
     Args:
         address: as `settings` accepts it: ``https://...`` or ``redis://...?key=NAME``.
-        folder: the data folder, which gets a copy of the last sound version; None: nothing is kept.
-        check_every: seconds between two looks for a changed document.
+        folder: the data folder, which gets a copy of the last valid version; None: nothing is kept.
 
-    The other arguments and the attributes are those of `ContentSource`.
+    The other arguments and the attributes are those of `LiveContent`.
+
+    Raises:
+        SettingsError: the address needs a package that is not installed.
     """
 
     def __init__(
@@ -62,38 +79,28 @@ class SharedContent(ContentSource):
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(
-            None,
+            masked(address),
             locale=locale,
             history_events=history_events,
             history_days=history_days,
             check_every=check_every,
             wall_clock=wall_clock,
         )
-        self.name = masked(address)
         self._address = address
         self._copy = None if folder is None else folder / COPY
         self._unkept: bytes | None = None
         self._complained = False
         self._broken: tuple[Problem, ...] = ()
-        self._begin()
-        self._remote: Remote | None = opened(address)
-        _sources.add(self)
-
-    def _begin(self) -> None:
-        """Begin anew, as after a fork: connections, locks and the thread are the parent's, cut off anywhere."""
-        self._remote = None
-        self._looking = threading.Lock()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._fetched: _Seen | None = None
+        self._connection = PerProcess(lambda: _Connection(opened(address)))
+        self._connection()
 
     def load(self) -> None:
-        """Fetch the content for the first time; where that fails, take the copy that was kept.
+        """Fetch the content for the first time; if that fails, serve the copy in the data folder.
 
         Raises:
-            SettingsError: there is no copy, and the document cannot be had, is not recognised or has errors.
+            SettingsError: there is no copy, and the document cannot be fetched, has no known format or has errors.
         """
-        with self._looking:
+        with self._looking():
             if not (problems := self._fetch()):
                 return
             self._troubles = problems
@@ -104,37 +111,16 @@ class SharedContent(ContentSource):
                 return
         raise SettingsError([f"content: {problem}" for problem in problems])
 
-    def follow(self) -> None:
-        """Let the thread that looks for changes run in this process."""
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=_run, args=(weakref.ref(self), self._check_every), name="ninetailed-content", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError:  # at the end of the process, or where there are too many threads
-                    return
-                self._thread = thread
-
-    def catalog(self, organization: str, environment: str) -> Catalog:
-        """Give an environment's catalogue: a look-up; raises nothing."""
-        if self._thread is None:
-            self.follow()
-        return self._found(organization, environment)
-
-    def look(self) -> None:
-        """Look for a changed document now, serve it and keep a copy; the thread does so again and again."""
-        with self._looking:
-            problems = self._fetch()
-            if self._troubles and not problems:
-                _log.info("%s: can be served again", self.name)
-            self._trouble(problems)
-            self._keep()
+    def _look(self) -> None:
+        problems = self._fetch()
+        if self._troubles and not problems:
+            _log.info("%s: can be served again", self.name)
+        self._report(problems)
+        self._keep()
 
     def origin(self) -> str:
-        """Say which version the origin gives out, as it is served, or which one it was before."""
-        if (seen := self._fetched) is None:
+        """Describe the version that the origin gives out, for ``ninetailed-wsgi check``."""
+        if (seen := self._connection().seen) is None:
             return "not seen"
         parts = [f"document {seen.digest[:16]}"]
         parts += [seen.validator] if seen.validator else []
@@ -142,11 +128,11 @@ class SharedContent(ContentSource):
         return ", ".join(parts)
 
     def _fetch(self) -> tuple[Problem, ...]:
-        """Fetch and serve what is new; give what is wrong, again while it stays so."""
-        seen = self._fetched
-        self._remote = self._remote or opened(self._address)
+        """Fetch and serve what is new; return what is wrong, again while it stays so."""
+        connection = self._connection()
+        seen = connection.seen
         try:
-            fetched = self._remote.fetch(seen.validator if seen else None)
+            fetched = connection.remote.fetch(seen.validator if seen else None)
         except Unfetched as error:
             return (Problem("error", self.name, "", str(error)),)
         self.seen_at = self._wall_clock()
@@ -155,11 +141,11 @@ class SharedContent(ContentSource):
             if seen is None or digest != seen.digest:
                 self._broken = self._take(fetched.document)
                 self._unkept = None if self._broken or self._copy is None else fetched.document
-            self._fetched = _Seen(digest, fetched.validator, fetched.changed)
+            connection.seen = _Seen(digest, fetched.validator, fetched.changed)
         return self._broken
 
     def _take(self, document: bytes) -> tuple[Problem, ...]:
-        """Serve a document, or give the errors for which it is not served."""
+        """Serve a document, or return the errors for which it is not served."""
         catalogs = {one: self._compiled(content) for one, content in self._contents(document).items()}
         self._latest = catalogs
         errors = tuple(dict.fromkeys(error for catalog in catalogs.values() for error in catalog.errors))
@@ -169,15 +155,15 @@ class SharedContent(ContentSource):
 
     def _contents(self, raw: bytes) -> dict[Environment, Content]:
         try:
-            document = decoded(raw)
+            document = parse(raw)
         except Faulty as fault:
-            return {EVERY: refused(self.name, str(fault))}
+            return {EVERY: refusal(self.name, str(fault))}
         if not isinstance(document, dict) or "environments" not in document:
-            return {EVERY: recognised(document, self.name, self._locale)}
+            return {EVERY: read_document(document, self.name, self._locale)}
         environments = document["environments"]
         if not isinstance(environments, dict) or not environments:
             expected = "expected an object with the content of each organization/environment"
-            return {EVERY: refused(self.name, f"environments: found {shown(environments)}, {expected}")}
+            return {EVERY: refusal(self.name, f"environments: found {shown(environments)}, {expected}")}
         return self._by_environment(environments)
 
     def _by_environment(self, environments: Mapping[str, object]) -> dict[Environment, Content]:
@@ -187,8 +173,8 @@ class SharedContent(ContentSource):
                 environment = Environment.parse(name)
             except ValueError:
                 message = f"environments: found {shown(name)}, expected organization/environment, or */* for all"
-                return {EVERY: refused(self.name, message)}
-            read[environment] = recognised(document, f"{self.name}: {name}", self._locale)
+                return {EVERY: refusal(self.name, message)}
+            read[environment] = read_document(document, f"{self.name}: {name}", self._locale)
         every = read.get(EVERY, Content())
         for environment, content in read.items():
             if environment != EVERY:
@@ -196,7 +182,7 @@ class SharedContent(ContentSource):
         return read
 
     def _keep(self) -> None:
-        """Write the copy where there is a new sound version; a folder that cannot be written is said once."""
+        """Write the copy where there is a new valid version; a folder that cannot be written is logged once."""
         document, file = self._unkept, self._copy
         if document is None or file is None:
             return
@@ -221,16 +207,8 @@ class SharedContent(ContentSource):
         return hashlib.sha256(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".encode()).hexdigest()
 
 
-class _Seen(NamedTuple):
-    """What the origin gave out last, whether it is served or not."""
-
-    digest: str
-    validator: str | None
-    changed: float | None
-
-
 class _Copy(NamedTuple):
-    """A sound version: the address it is of, as `SharedContent._of` gives it, when it was kept, and the document."""
+    """A valid version: the address it is of, as `SharedContent._of` returns it, when it was kept, and the document."""
 
     of: str
     at: float
@@ -239,20 +217,12 @@ class _Copy(NamedTuple):
 
 def _write(file: Path, copy: _Copy) -> None:
     described = {"of": copy.of, "at": copy.at, "sha256": hashlib.sha256(copy.document).hexdigest()}
-    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
-    try:
-        with open(handle, "wb") as output:
-            output.write(orjson.dumps(described) + b"\n" + copy.document)
-            output.flush()
-            os.fsync(output.fileno())
-        os.replace(new, file)
-    except OSError:
-        os.unlink(new)
-        raise
+    with replacement(file, durable=True) as output:
+        output.write(orjson.dumps(described) + b"\n" + copy.document)
 
 
 def _read(file: Path) -> _Copy | None:
-    """Give the copy, None where there is none or it is damaged."""
+    """Return the copy; None where there is none or it is damaged."""
     try:
         first, _, document = file.read_bytes().partition(b"\n")
         described = orjson.loads(first)
@@ -268,27 +238,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
     return f"{max(0, seconds):.0f} seconds"
-
-
-def _run(source: weakref.ref[SharedContent], every: float) -> None:
-    while True:
-        time.sleep(every)
-        found = source()
-        if found is None:
-            return
-        try:
-            found.look()
-        except Exception:  # a bug, or no memory: the thread must not end without anybody noticing
-            _log.exception("%s could not be looked at; the content read before stays", found.name)
-        del found
-
-
-_sources: weakref.WeakSet[SharedContent] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for source in list(_sources):
-        source._begin()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -21,6 +21,7 @@ from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service.imports import Consumer
@@ -39,7 +40,7 @@ class Sources(NamedTuple):
     """What is read at the start and then followed; may be read before a fork, for all processes that come from it."""
 
     content: ContentSource
-    location: LocationDatabase | None
+    location: LocationSource | None
 
     @classmethod
     def read(cls, settings: Settings) -> Sources:
@@ -100,7 +101,7 @@ class ExperienceService:
         *,
         store: Store,
         content: ContentSource,
-        location: LocationDatabase | None = None,
+        location: LocationSource | None = None,
         queue: Queue | None = None,
         environments: Collection[Environment] = (),
         max_traits_bytes: int = profile.TRAITS_BYTES,

@@ -8,13 +8,16 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 from wsgiref.types import WSGIApplication
 
 from ninetailed_wsgi.api.app import App, api
-from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
+from ninetailed_wsgi.enrichment.source import LocationSource
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.metrics import process_metrics
 from ninetailed_wsgi.service import explanation
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -23,12 +26,24 @@ from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.testing import report
 from ninetailed_wsgi.testing.client import Client
 from ninetailed_wsgi.testing.clock import START, Clock
-from ninetailed_wsgi.testing.locations import Locations
+from ninetailed_wsgi.testing.locations import Locations, Lookup
 from ninetailed_wsgi.testing.publishing import GivenContent, Published, PublishedContent
 from ninetailed_wsgi.testing.recording import Captured, RecordingStore
 from ninetailed_wsgi.testing.visitor import Visitor
 
 GivenLocation: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | LocationDatabase | Locations | None
+
+# Options of Settings that nothing in a harness reads: it has no server, no Redis, no queue and no rivals.
+_UNUSED = (
+    "bind",
+    "workers",
+    "threads",
+    "log_format",
+    "store",
+    "store_wait_replicas",
+    "import_queue",
+    "profile_concurrency",
+)
 
 # Each shard is a database of its own, which takes 6 ms to make; a test has few writers at a time.
 SHARDS = 1
@@ -67,8 +82,8 @@ class Harness:
         now: what the clock shows at first; ISO 8601 text will do.
         seed: another one gives other ids, and so other draws of traffic and distribution.
         location: a dict of places (see `Locations`), the path of a MaxMind database, or an object with its ``lookup``.
-        settings: options of :class:`~ninetailed_wsgi.settings.Settings`; environment variables are not read, and
-            ``/explain`` is served unless ``explain=False`` says otherwise.
+        settings: options of :class:`~ninetailed_wsgi.settings.Settings` that a harness uses; environment variables are
+            not read, and ``/explain`` is served unless ``explain=False``.
 
     Attributes:
         app: the API as a WSGI app, to be called or mounted.
@@ -94,6 +109,7 @@ class Harness:
         location: GivenLocation = None,
         **settings: Any,
     ) -> None:
+        _refuse_unused(settings)
         self.clock = Clock(now)
         self.ids = Ids(seed)
         self._start = self.clock.now
@@ -103,13 +119,15 @@ class Harness:
             folder = Path(self._folder.name)
             own = {"environments": [f"{organization}/{environment}"], "explain": True, "store_shards": SHARDS}
             path = Path(content) if isinstance(content, str | Path) else None
-            self.settings = Settings(data_dir=folder / "data", content=path, **{**own, **settings})
-            self._content = PublishedContent(content, folder, self.settings, Environment(organization, environment))
+            self.settings = Settings.from_env({}, data_dir=folder / "data", content=path, **{**own, **settings})
+            self._content = PublishedContent(
+                content, folder, self.settings, Environment(organization, environment), lambda: self.clock() / 1000
+            )
             self._store = RecordingStore(self._new_store())
             self.service = ExperienceService(
                 store=self._store,
-                # The service asks of a content source nothing but its catalogue.
-                content=cast(ContentSource, self._content),
+                content=self._content,
+                metrics=process_metrics() if self.settings.metrics else None,
                 location=_location(location, self.settings),
                 environments=[Environment.parse(pair) for pair in self.settings.environments],
                 max_traits_bytes=self.settings.max_traits_bytes,
@@ -240,13 +258,19 @@ class Harness:
         )
 
 
-def _location(given: GivenLocation, settings: Settings) -> LocationDatabase | None:
+def _refuse_unused(settings: Mapping[str, Any]) -> None:
+    if unused := [name for name in _UNUSED if name in settings]:
+        raise SettingsError([f"{name}: a Harness does not use this option; leave it out" for name in unused])
+
+
+def _location(given: GivenLocation, settings: Settings) -> LocationSource | None:
     if given is None:
         given = settings.geoip_database
     if isinstance(given, str | Path):
         return LocationDatabase(given)
-    # The service asks of a database nothing but its look-up, which these have.
-    return cast(LocationDatabase | None, Locations(given) if isinstance(given, Mapping) else given)
+    if isinstance(given, Mapping):
+        return Locations(given)
+    return given if given is None or hasattr(given, "state") else Lookup(given)
 
 
 def _id(published: Published | str) -> str:

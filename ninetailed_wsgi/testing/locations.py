@@ -13,6 +13,16 @@ Place: TypeAlias = dict[str, Any]
 _EXPECTED = 'text such as "Berlin, DE" or "DE", or the members of a location'
 
 
+class Lookup:
+    """Makes a `LocationSource` of any object that has a ``lookup``."""
+
+    def __init__(self, places: Any) -> None:
+        self.lookup = places.lookup
+
+    def state(self) -> None:
+        """Return nothing: no database file is known."""
+
+
 class Locations:
     """Answers which place an address belongs to, as :class:`~ninetailed_wsgi.enrichment.geoip.LocationDatabase` does.
 
@@ -42,6 +52,9 @@ class Locations:
         """The place of an address, twice: names have no languages here. Two empty places where nothing is known."""
         place = next(self._holding(ip), {})
         return dict(place), dict(place)
+
+    def state(self) -> None:
+        """Return nothing: no database file is read."""
 
     def _holding(self, ip: str) -> Iterator[Place]:
         try:

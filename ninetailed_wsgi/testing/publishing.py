@@ -1,18 +1,18 @@
-"""The content of a harness: given by a test instead of read from files, compiled by the same code, outcomes forced."""
+"""The content of a harness: set by a test instead of read from files, compiled by the same code, variants forced."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
-from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.content import Catalog, ContentState, ServedVersion
 from ninetailed_wsgi.content.compiling import compile_content
 from ninetailed_wsgi.content.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
 from ninetailed_wsgi.content.files import EVERY, find_files, read_file
@@ -32,29 +32,46 @@ _Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, Baseli
 
 
 class PublishedContent:
-    """The content of a harness, changed by `publish` and `force`; the service looks up catalogues in it.
+    """The content of a harness, changed by `publish` and `force`: a `ContentSource`.
 
     Args:
         content: what is published at first.
         folder: where documents are put to be read as files are; an own temporary one.
         settings: give the path, where ``content`` is one, the locale and the bounds of the history.
         own: organization and environment, whose files are read where ``content`` is a folder.
+        seconds: the time since the epoch, for `state`.
 
     Raises:
         SettingsError: the content has errors: all of them are listed.
     """
 
-    def __init__(self, content: GivenContent, folder: Path, settings: Settings, own: Environment) -> None:
+    def __init__(
+        self,
+        content: GivenContent,
+        folder: Path,
+        settings: Settings,
+        own: Environment,
+        seconds: Callable[[], float] = time.time,
+    ) -> None:
         self._folder = folder
         self._settings = settings
+        self._own = own
+        self._seconds = seconds
         self._forced: dict[str, int] = {}
         self._content = Content()
         self._first = self._given(content, own)
         self._compile(self._first, {})
 
     def catalog(self, organization: str = "", environment: str = "") -> Catalog:
-        """What is published now; the same for every environment."""
+        """Return what is published now; the same for every environment."""
         return self._catalog
+
+    def state(self) -> ContentState:
+        """Return the version that is published; content with errors never is."""
+        return ContentState([ServedVersion(str(self._own), self._catalog.version, self._published_at)], 0)
+
+    def follow(self) -> None:
+        """Do nothing: content changes here when a test publishes it."""
 
     def publish(self, *content: Published) -> None:
         """Add to what is published, in place of what has the same id; as a whole or not at all.
@@ -117,6 +134,7 @@ class PublishedContent:
             _forced(experience, forced[experience.id]) if experience.id in forced else experience
             for experience in catalog.experiences.experiences
         ]
+        self._published_at = self._seconds()
         self._catalog = replace(catalog, experiences=ExperienceSet(experiences))
         self._content, self._forced = content, dict(forced)
 
@@ -125,7 +143,7 @@ class PublishedContent:
         if not isinstance(path, Path):
             return Content() if content is None else self._read(content)
         read = Content()
-        environments = find_files(path, time.time())
+        environments = find_files(path, self._seconds())
         files = environments.get(own) or environments.get(EVERY)
         if not files:
             raise SettingsError([f"content: {path} holds no content file for {own}"])

@@ -26,7 +26,7 @@ import atheris
 with atheris.instrument_imports(include=["ninetailed_wsgi"], enable_loader_override=False):
     from ninetailed_wsgi import Ninetailed
     from ninetailed_wsgi.api.app import api
-    from ninetailed_wsgi.content import ContentSource
+    from ninetailed_wsgi.content import ContentFolder
     from ninetailed_wsgi.errors import SettingsError
     from ninetailed_wsgi.service.service import ExperienceService
     from ninetailed_wsgi.settings import Settings
@@ -142,7 +142,7 @@ def try_content(here: Parties, content: Any, events: Any) -> None:
     """Content is refused with its problems, or decides about a visitor."""
     file = here.folder / "content.json"
     file.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else as_json(content))
-    source = ContentSource(file)
+    source = ContentFolder(file)
     try:
         source.load()
     except SettingsError:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import MINUTE, ROOT, Server, identify, page, track
 
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.audiences import compile_audience
 from ninetailed_wsgi.core.experiences import TYPES, compile_experience
 from ninetailed_wsgi.core.problems import ContentError
@@ -78,7 +78,7 @@ def test_a_content_file_that_is_wrong_anywhere_is_refused_naming_it_or_decides(
     @given(document=damaged([json.loads((ROOT / "fixtures" / "spaces" / form).read_bytes())]))
     def decides(document: Any) -> None:
         file.write_text(json.dumps(document))
-        source = ContentSource(file)
+        source = ContentFolder(file)
         with contextlib.suppress(SettingsError):
             source.load()
         if errors := [problem for problem in source.problems() if problem.severity == "error"]:

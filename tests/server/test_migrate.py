@@ -20,7 +20,7 @@ from support import identify, of, page, track
 
 from ninetailed_wsgi.commands import migrate
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
@@ -90,7 +90,7 @@ def filled(open_: Open) -> str:
 
 def serve_from(place: migrate.Place) -> ExperienceService:
     """A service whose imports wait until they are drained."""
-    service = ExperienceService(store=place.store, content=ContentSource(None), queue=place.queue)
+    service = ExperienceService(store=place.store, content=ContentFolder(None), queue=place.queue)
     service._consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     return service
 

@@ -17,7 +17,7 @@ from redis_servers import Redis
 from support import Clock, identify, of, page, track
 
 from ninetailed_wsgi.commands.bulk import Console, compact
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.service.imports import Consumer
@@ -52,7 +52,7 @@ def service(kept: KeptStore, queue: Queue, clock: Clock) -> ExperienceService:
 
 def serving(store: Store, queue: Queue, clock: Clock) -> ExperienceService:
     return ExperienceService(
-        store=store, content=ContentSource(None), queue=queue, clock=clock, new_session_id=lambda: str(uuid.uuid4())
+        store=store, content=ContentFolder(None), queue=queue, clock=clock, new_session_id=lambda: str(uuid.uuid4())
     )
 
 

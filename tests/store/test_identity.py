@@ -14,7 +14,7 @@ import pytest
 from parties import CutAt, CutOff, Interleaved, Turns, contents
 from support import START, Clock, identify, milliseconds, of, page, track
 
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
@@ -38,7 +38,7 @@ def kept(make_kept: MakeStore) -> KeptStore:
 def serving(store: Store) -> ExperienceService:
     """A process that serves from a store; ids are random, so that two processes never make the same."""
     return ExperienceService(
-        store=store, content=ContentSource(None), clock=Clock(), new_session_id=lambda: str(uuid.uuid4())
+        store=store, content=ContentFolder(None), clock=Clock(), new_session_id=lambda: str(uuid.uuid4())
     )
 
 
@@ -885,7 +885,7 @@ def test_a_preflight_that_merges_answers_what_the_request_then_answers(make_kept
     send(kept, "b", page(), identify("mail", {"b": 1}))
     events = [track(), identify("user", {"c": 1}), page("/x")]
     answers = [
-        ExperienceService(store=kept, content=ContentSource(None), clock=Clock(), new_session_id=lambda: "s").upsert(
+        ExperienceService(store=kept, content=ContentFolder(None), clock=Clock(), new_session_id=lambda: "s").upsert(
             WHERE, "b", {"events": events}, preflight=preflight
         )
         for preflight in (True, True, False)

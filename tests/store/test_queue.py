@@ -20,7 +20,7 @@ import pytest
 from parties import CutAt, CutOff, Wrapped
 from support import Clock, identify, of, page, track
 
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.server.checks import check_imports
@@ -219,7 +219,7 @@ def serving(store: Store, queue: Queue, clock: Clock) -> ExperienceService:
     """A process that serves from a store and its queue."""
     return ExperienceService(
         store=store,
-        content=ContentSource(None),
+        content=ContentFolder(None),
         queue=queue,
         clock=clock,
         new_session_id=lambda: str(uuid.uuid4()),

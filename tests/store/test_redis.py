@@ -22,7 +22,7 @@ from parties import NOW, CutAt, append, happened, key, numbers, put
 from redis_servers import Redis
 from support import Clock, of, track
 
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.redis_url import RedisUrl
@@ -536,7 +536,7 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
 
     def serving(store: Any) -> ExperienceService:
         queue = RedisQueue(make_redis()._server, clock=clock)
-        return ExperienceService(store=store, content=ContentSource(None), queue=queue, clock=clock)
+        return ExperienceService(store=store, content=ContentFolder(None), queue=queue, clock=clock)
 
     def drained(service: ExperienceService) -> bool:
         assert service._consumer is not None

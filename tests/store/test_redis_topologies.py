@@ -23,7 +23,7 @@ from test_redis import opened, unavailable
 
 from ninetailed_wsgi.commands import migrate
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.content import ContentSource
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.redis_url import RedisUrl
@@ -62,7 +62,7 @@ def on_cluster(cluster: Cluster) -> Iterator[RedisStore]:
 def serving(store: RedisStore) -> ExperienceService:
     return ExperienceService(
         store=store,
-        content=ContentSource(None),
+        content=ContentFolder(None),
         queue=RedisQueue(store._server, lease=60.0),
         clock=Clock(),
         new_session_id=lambda: str(uuid.uuid4()),

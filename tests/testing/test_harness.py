@@ -419,7 +419,7 @@ def test_settings_are_those_of_the_service() -> None:
     with Harness(max_body_bytes=10, explain=False) as harness:
         assert harness.client.post("/profiles", {"events": []}).status == 413
         assert harness.client.get("/profiles/anna/explain").document["error"]["code"] == "ERR_PROFILE_NOT_FOUND"
-    with pytest.raises(TypeError, match="max_body_byte"):
+    with pytest.raises(SettingsError, match="max_body_byte: no such option"):
         Harness(max_body_byte=10)
     with pytest.raises(SettingsError, match="max_body_bytes"):
         Harness(max_body_bytes=-1)

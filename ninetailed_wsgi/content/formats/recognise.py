@@ -1,0 +1,58 @@
+"""Detects the format of a content document and reads it: Contentful export, Delivery API answer, or generic form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from ninetailed_wsgi.content.entries import Content, Faulty, Problem
+from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
+from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list
+from ninetailed_wsgi.core.problems import shown
+
+
+def parse(raw: bytes) -> object:
+    """Parse a content document; raises `Faulty` when it is not JSON."""
+    try:
+        return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        raise Faulty(f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON") from error
+
+
+def read_document(document: object, file: str, locale: str | None) -> Content:
+    """Read a parsed document of any format; ``file`` names it in messages, ``locale`` is as for `read_file`."""
+    if isinstance(document, list):
+        if any(isinstance(item, dict) and "sys" in item for item in document):
+            return read_delivery({"items": document}, file, locale)
+        return read_list(document, file)
+    if isinstance(document, dict):
+        if "items" in document:
+            return read_delivery(document, file, locale)
+        if isinstance(document.get("sys"), dict) and "fields" in document:
+            return read_delivery({"items": [document]}, file, locale)
+        if _is_generic(document):
+            return read_generic(document, file)
+        if "entries" in document:
+            return read_export(document, file, locale)
+    members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
+    return refusal(
+        file,
+        f"is not recognised: found {shown(document)}{members}, expected a Contentful export (entries), "
+        "Delivery API answer (items) or the generic form (audiences, experiences)",
+    )
+
+
+def _is_generic(document: Mapping[str, object]) -> bool:
+    """Tell the generic form; only ``entries`` is a name that an export has too, and its entries have ``sys``."""
+    if any(member in document for member in MEMBERS if member != "entries"):
+        return True
+    entries = document.get("entries")
+    if not isinstance(entries, list) or not entries:
+        return False
+    return all(isinstance(one, dict) and "nt_experiences" in one for one in entries)
+
+
+def refusal(file: str, message: str) -> Content:
+    """Return content that holds nothing but the reason why it is not served."""
+    return Content(problems=[Problem("error", file, "", message)])

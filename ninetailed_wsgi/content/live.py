@@ -1,0 +1,173 @@
+"""Content that changes while it is served: swapped as a whole, followed by a thread of each process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ninetailed_wsgi.content.compiling import Catalog, compile_content
+from ninetailed_wsgi.content.entries import Content, Problem
+from ninetailed_wsgi.content.files import EVERY
+from ninetailed_wsgi.content.source import ContentState, ServedVersion
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.operations.forks import PerProcess
+from ninetailed_wsgi.operations.watching import Watcher
+
+_log = logging.getLogger("ninetailed_wsgi.content")
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What is served at one moment; replaced as a whole."""
+
+    catalogs: Mapping[Environment, Catalog]
+    default: Catalog
+
+
+class LiveContent:
+    """A `ContentSource` that reads its content and looks for changes; the base of folders and shared documents.
+
+    Args:
+        name: where the content comes from, for people.
+        locale: the locale to read where fields have several; None: the content's own default one.
+        history_events: how many of a profile's last events count for audiences.
+        history_days: and of how many days.
+        check_every: seconds between two looks for changes.
+        wall_clock: seconds since the epoch.
+
+    Attributes:
+        name: as given.
+        seen_at: when the content's origin was last readable, in seconds since the epoch; None: not yet.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        locale: str | None = None,
+        history_events: int = 500,
+        history_days: int = 365,
+        check_every: float = 1.0,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.seen_at: float | None = None
+        self._locale = locale
+        self._history = (history_events, history_days)
+        self._wall_clock = wall_clock
+        self._looking = PerProcess(threading.Lock)
+        self._watcher = Watcher(self.look, check_every, "ninetailed-content")
+        self._followed = False
+        self._empty = self._compiled(Content())
+        self._served = _Served({}, self._empty)
+        self._served_since: dict[Environment, float] = {}
+        self._latest: dict[Environment, Catalog] = {}
+        self._troubles: tuple[Problem, ...] = ()
+
+    def load(self) -> None:
+        """Read everything for the first time.
+
+        Raises:
+            SettingsError: the content cannot be served; one line for each error. What could be read is there for
+                `catalogs` and `problems` still.
+        """
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Look for changes and serve them; called by one thread at a time."""
+        raise NotImplementedError
+
+    def origin(self) -> str:
+        """Describe what the origin holds now, for ``ninetailed-wsgi check``; empty for files."""
+        return ""
+
+    def look(self) -> None:
+        """Look for changes now and serve them; the thread that `follow` starts does so again and again."""
+        with self._looking():
+            self._look()
+
+    def follow(self) -> None:
+        """Follow changes in the background from now on, in this process and in those forked from it."""
+        self._followed = True
+        self._watcher.ensure()
+
+    def catalog(self, organization: str, environment: str) -> Catalog:
+        """Return an environment's catalog: a look-up that never reads, compiles or waits."""
+        if self._followed:
+            self._watcher.ensure()  # the first request after a fork starts the thread
+        served = self._served
+        return served.catalogs.get(Environment(organization, environment), served.default)
+
+    def catalogs(self) -> Mapping[str, Catalog]:
+        """Return what is served, by ``organization/environment``; ``*/*`` is for every other environment."""
+        served = self._served
+        every = {str(environment): catalog for environment, catalog in sorted(served.catalogs.items())}
+        return MappingProxyType({str(EVERY): served.default} | every)
+
+    def loaded_at(self) -> dict[str, float]:
+        """Return when what is served was compiled, in seconds since the epoch, by environment as in `catalogs`."""
+        return {str(environment): at for environment, at in self._served_since.items()}
+
+    def state(self) -> ContentState:
+        """Return what is served and the number of errors in the newest content."""
+        if self._followed:
+            self._watcher.ensure()
+        since = self.loaded_at()
+        versions = [ServedVersion(name, catalog.version, since.get(name)) for name, catalog in self.catalogs().items()]
+        return ContentState(versions, sum(problem.severity == "error" for problem in self.problems()))
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the problems of the newest content, whether it is served or not."""
+        latest = (problem for _, catalog in sorted(self._latest.items()) for problem in catalog.problems)
+        return tuple(dict.fromkeys([*self._troubles, *latest]))
+
+    # For the subclasses
+
+    def _compiled(self, content: Content) -> Catalog:
+        events, days = self._history
+        return compile_content(content, history_events=events, history_days=days)
+
+    def _report(self, problems: Iterable[Problem]) -> None:
+        """Keep what is wrong with the content as such; log what the last look did not find."""
+        unique = tuple(dict.fromkeys(problems))
+        for problem in unique:
+            if problem not in self._troubles:
+                _log.error("%s; the previous version stays live", problem)
+        self._troubles = unique
+
+    def _serve(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        """Serve these, and what was served of other environments."""
+        every = dict(self._served.catalogs) | dict(catalogs)
+        default = every.pop(EVERY, self._served.default)
+        self._served = _Served(every, default)
+        self._announce(catalogs)
+
+    def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
+        before = {**self._served.catalogs, EVERY: self._served.default}
+        changed = {one: catalog for one, catalog in catalogs.items() if not is_same(catalog, before.get(one))}
+        every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
+        default = every.pop(EVERY, self._empty)
+        self._served = _Served(every, default)
+        self._announce(changed)
+
+    def _announce(self, catalogs: Mapping[Environment, Catalog]) -> None:
+        self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
+        for environment, catalog in catalogs.items():
+            _log.info(
+                "content of %s is version %s: %d audiences, %d experiences, %d merge tags",
+                str(environment),
+                catalog.version,
+                len(catalog.audience_list),
+                len(catalog.experience_list),
+                len(catalog.merge_tags),
+            )
+
+
+def is_same(catalog: Catalog, other: Catalog | None) -> bool:
+    """Tell whether two catalogs serve the same and have the same problems."""
+    return other is not None and (catalog.version, catalog.problems) == (other.version, other.problems)

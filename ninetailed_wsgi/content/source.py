@@ -1,0 +1,41 @@
+"""What the service asks of content: the protocol of files, of a shared document, and of a test's harness."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from ninetailed_wsgi.content.compiling import Catalog
+
+
+class ServedVersion(NamedTuple):
+    """The content served for one environment.
+
+    Attributes:
+        environment: ``organization/environment``; ``*/*`` stands for every other environment.
+        version: as `Catalog.version`.
+        loaded_at: when it was compiled, in seconds since the epoch; None where nothing was loaded.
+    """
+
+    environment: str
+    version: str
+    loaded_at: float | None
+
+
+class ContentState(NamedTuple):
+    """What is served now, and how many errors the newest content has; above 0, an older version is served."""
+
+    versions: list[ServedVersion]
+    errors: int
+
+
+class ContentSource(Protocol):
+    """The compiled content of each environment. Every method may be called by any thread and raises nothing."""
+
+    def catalog(self, organization: str, environment: str) -> Catalog:
+        """Return an environment's catalog: a look-up that never reads, compiles or waits."""
+
+    def state(self) -> ContentState:
+        """Return what is served, for metrics."""
+
+    def follow(self) -> None:
+        """Follow changes in the background from now on, in this process and in those forked from it."""

@@ -1,0 +1,67 @@
+"""A thread of each process that takes one step again and again, such as a look for changed files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ninetailed_wsgi.operations.forks import PerProcess
+from ninetailed_wsgi.operations.logs import stack
+
+_log = logging.getLogger("ninetailed_wsgi")
+
+
+@dataclass(slots=True)
+class _Slot:
+    starting: threading.Lock = field(default_factory=threading.Lock)
+    thread: threading.Thread | None = None
+
+
+class Watcher:
+    """Takes a step every few seconds in a daemon thread, until the step's owner is garbage.
+
+    Args:
+        step: a method; its owner is held weakly.
+        every: seconds between two steps.
+        name: the thread's name, also in the log when a step raises.
+    """
+
+    def __init__(self, step: Callable[[], object], every: float, name: str) -> None:
+        self._step = weakref.WeakMethod(step)
+        self._every = every
+        self._name = name
+        self._slot = PerProcess(_Slot)
+
+    def ensure(self) -> None:
+        """Start the thread unless it runs in this process; costs a look-up when it does."""
+        slot = self._slot()
+        if slot.thread is not None:
+            return
+        with slot.starting:
+            if slot.thread is None:
+                thread = threading.Thread(
+                    target=_run, args=(self._step, self._every, self._name), name=self._name, daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:  # the process is ending, or has too many threads: the next call tries again
+                    return
+                slot.thread = thread
+
+
+def _run(step: weakref.WeakMethod[Callable[[], object]], every: float, name: str) -> None:
+    while True:
+        time.sleep(every)
+        taken = step()
+        if taken is None:
+            return
+        try:
+            taken()
+        except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
+            _log.error("%s failed and is tried again in %g s\n%s", name, every, stack(error))
+            _log.debug("the failure in full", exc_info=error)
+        del taken
