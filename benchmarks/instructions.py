@@ -104,7 +104,7 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
 
     from ninetailed_wsgi import Settings
     from ninetailed_wsgi.api.app import api
-    from ninetailed_wsgi.content import ContentSource
+    from ninetailed_wsgi.content import ContentFolder
     from ninetailed_wsgi.core import profile
     from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.enrichment.geoip import LocationDatabase
@@ -114,7 +114,7 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     folder.mkdir()
     content, database = write_content(folder / "content.json"), FIXTURES / "geo" / "demo.mmdb"
     settings = Settings(data_dir=folder / "data", content=content, geoip_database=database)
-    source = ContentSource(content)
+    source = ContentFolder(content)
     source.load()
     # Without the import queue, whose thread would be counted too.
     service = ExperienceService(store=DiskStore(folder / "data"), content=source, location=LocationDatabase(database))
