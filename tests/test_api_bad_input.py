@@ -51,7 +51,9 @@ POSTS = ["/profiles", "/profiles/visitor", "/events", "/import/events"]
         (b"events", "body: not valid JSON at line 1 column 1"),
         (b'{"events": [\n}', "body: not valid JSON at line 2 column 1"),
         (b'{"events": []', "body: not valid JSON"),
-        (b"\xef\xbb\xbf{}", "body: not valid JSON at line 1 column 1"),
+        (b"\xef\xbb\xbf", "body: found nothing"),
+        (b"\xef\xbb\xbf{}", "events: found nothing, expected a list"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "body: not valid JSON at line 1 column 1"),
         (b"{}{}", "body: not valid JSON at line 1 column 3"),
         (b"{'events': []}", "body: not valid JSON at line 1 column 2"),
         (b'{"events": [], "a": NaN}', "body: not valid JSON at line 1 column 21: NaN is not a JSON value"),
@@ -111,6 +113,12 @@ def test_numbers_of_any_size_are_stored_or_refused(api: Api, number: str) -> Non
     answer = api.send("/profiles/visitor", sent)
     assert answer.status_code in (200, 400)
     assert api.knows("visitor") is (answer.status_code == 200)
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_that_begins_with_a_byte_order_mark_is_read(api: Api, path: str) -> None:
+    body = json.dumps({"events": [{**page(), "anonymousId": "visitor"}]}).encode("utf-8-sig")
+    assert api.send(path, body).status_code == 200
 
 
 # The length of a body
@@ -235,7 +243,6 @@ LACKING: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     (page(), ("properties", "url"), "properties.url"),
     (track(), ("event",), "event"),
     (identify(), ("traits",), "traits"),
-    (identify(), ("userId",), "userId"),
 ]
 
 

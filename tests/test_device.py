@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,27 @@ def test_any_piece_of_a_user_agent_has_one_of_the_four_types() -> None:
     assert {device_type(piece) for piece in pieces()} <= {"desktop", "mobile", "tablet", "unknown"}
 
 
+def test_200_odd_user_agents_cost_under_50_milliseconds() -> None:
+    device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")  # the first one compiles the parser's patterns
+    odd = [
+        "x1y2 z;/(" * 200,
+        "Mozilla/5.0 (Linux; Android 14; a) " + "Safari/1.0 " * 200,
+        "Mozilla/5.0 " + "(a) " * 4000,
+    ]
+    shortest = []
+    for round_ in range(3):
+        started = time.thread_time()
+        for number in range(200):
+            device_type(f"{odd[number % 3][:20]}{round_} {number} {odd[number % 3][20:]}")
+        shortest.append(time.thread_time() - started)
+    assert min(shortest) < 0.05
+
+
+def test_what_stands_behind_512_characters_decides_nothing() -> None:
+    assert device_type("Mozilla/5.0 (X11; Linux x86_64) " + "x" * 480 + " iPhone") == "desktop"
+    assert device_type("Mozilla/5.0 (X11; Linux x86_64) " + "x" * 470 + " iPhone") == "mobile"
+
+
 def test_a_user_agent_seen_before_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) seen-before"
     first = device_type(phone)
@@ -55,6 +77,6 @@ def test_a_user_agent_seen_before_is_not_parsed_again(monkeypatch: pytest.Monkey
     def refuse(_: str) -> None:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(device, "parse", refuse)
+    monkeypatch.setattr(device, "parse_device", refuse)
 
     assert device_type(phone) == first == "mobile"

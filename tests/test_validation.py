@@ -399,10 +399,15 @@ def test_a_number_that_json_does_not_know_is_named(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b'"\\ud800"', b'{"\\udc00": 1}', b'["\xed\xa0\x80"]', b"{} {}", b"[1e999]", b"\xef\xbb\xbf{}", b"{'a': 1}"]
+    "raw", [b'"\\ud800"', b'{"\\udc00": 1}', b'["\xed\xa0\x80"]', b"{} {}", b"[1e999]", b"{'a': 1}"]
 )
 def test_what_is_nearly_json_is_refused(raw: bytes) -> None:
     assert unreadable(raw).startswith("body: not ")
+
+
+def test_a_byte_order_mark_before_the_body_is_left_out_and_one_within_a_text_is_kept() -> None:
+    assert read_json("\ufeff[1]".encode()) == [1]
+    assert read_json('["\ufeff"]'.encode()) == ["\ufeff"]
 
 
 def test_a_number_beyond_64_bits_is_read_as_a_fraction() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from ninetailed_wsgi.core.events import page_of
 
@@ -58,8 +58,7 @@ def _parse_query(page: Mapping[str, Any]) -> Mapping[str, Any]:
         text = url.partition("#")[0].partition("?")[2]
     else:
         return {}
-    # As in the SDK's own reading of an address, the last of several values of one name counts.
-    return dict(parse_qsl(text, keep_blank_values=True))
+    return parse_qs(text, keep_blank_values=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,29 @@ from typing import Any, NamedTuple
 MESSAGE_KEY_LENGTH = 12
 """Hex characters kept of a message id: 48 bits, a chance of 1e-12 to mistake one of 200 remembered ids."""
 
+EARLIEST_NUMBER = 10**11
+"""A smaller number is refused, as it is seconds: as milliseconds it would lie before March 1973."""
+
 _SEMVER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 
 
+_LEAP_SECOND = re.compile(r"(?<=[Tt ]\d\d:\d\d:)60|(?<=[Tt ]\d{4})60")
+_A_TIME = "an ISO 8601 time or milliseconds since 1970-01-01"
+
+
 class EventTimeError(ValueError):
-    """A time member is text that is no ISO 8601 time, or lies before 1970.
+    """A time member is text that is no ISO 8601 time, lies before 1970, or is a number that looks like seconds.
 
     Attributes:
         member: the event's member that holds it.
         found: the value.
+        expected: what it should be, in words.
     """
 
-    def __init__(self, member: str, found: object) -> None:
+    def __init__(self, member: str, found: object, expected: str) -> None:
         self.member = member
         self.found = found
+        self.expected = expected
         super().__init__(member)
 
 
@@ -68,29 +77,48 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
     arrival (spec section 2).
 
     Raises:
-        EventTimeError: the text is no ISO 8601 time, or the time lies before 1970.
+        EventTimeError: the text is no ISO 8601 time, the time lies before 1970, or a number is below
+            `EARLIEST_NUMBER`.
     """
     for member in ("timestamp", "originalTimestamp", "sentAt"):
         value = event.get(member)
         if value is None or value == "":
             continue
+        if not isinstance(value, str):
+            if value < EARLIEST_NUMBER:
+                raise EventTimeError(member, value, f"{_A_TIME}; a number below 10^11 is seconds, not milliseconds")
+            return min(int(value), arrival)
         try:
             at = _milliseconds(value)
         except (ValueError, OverflowError):
-            raise EventTimeError(member, value) from None
+            at = -1
         if at < 0:
-            raise EventTimeError(member, value)
+            raise EventTimeError(member, value, _A_TIME)
         return min(at, arrival)
     return arrival
 
 
-def _milliseconds(value: str | float) -> int:
-    if not isinstance(value, str):
-        return int(value)
-    moment = datetime.fromisoformat(value)
+def _milliseconds(text: str) -> int:
+    """Milliseconds since the epoch of an ISO 8601 time, RFC 3339 whole among them; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = _rfc3339(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1000)
+
+
+def _rfc3339(text: str) -> datetime:
+    """Read what RFC 3339 allows and datetime does not: a lower-case z, and a leap second as the last second."""
+    text = text.removesuffix("z") + "Z" if text.endswith("z") else text
+    regular, leaps = _LEAP_SECOND.subn("59", text)
+    moment = datetime.fromisoformat(regular)
+    if leaps:
+        last = moment.astimezone(UTC) if moment.tzinfo else moment
+        if (last.hour, last.minute) != (23, 59):
+            raise ValueError("a leap second ends a day of UTC")
+    return moment
 
 
 def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,6 +35,7 @@ OPERATORS = {
     "exists": "exists",
     "notExists": "notExists",
 }
+DENIALS = frozenset({"notEqual", "notContains", "notExists"})
 NUMERIC: dict[str, Callable[[Number, Number], bool]] = {
     "greaterThan": operator.gt,
     "greaterThanInclusive": operator.ge,

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
-from ninetailed_wsgi.core.operators import COUNTING, Number, compile_count_test, number_of, text_of
+from ninetailed_wsgi.core.operators import COUNTING, DENIALS, Number, compile_count_test, number_of, text_of
 from ninetailed_wsgi.core.problems import Problems, shown
-from ninetailed_wsgi.core.rule_parts import Condition, Draft, read_rule
+from ninetailed_wsgi.core.rule_parts import Comparison, Condition, Draft, read_rule
 
 DAY = 86_400_000
 LOCATION_KEYS = ("continent", "countryCode", "city", "postalCode", "region", "regionCode", "country", "timezone")
@@ -243,10 +243,23 @@ def _event_condition(condition: Condition) -> EventCondition | None:
     comparison = condition.comparison(blank_is_missing=condition.key in (*PAGE_KEYS, *CAMPAIGN_KEYS))
     if comparison is None:
         return None
-    test = comparison.test
+    test = _of_any(comparison) if condition.key == "context_page_query" else comparison.test
     name = f"{condition.key}[{condition.parameter}]" if condition.parameter else condition.key
     identity = (condition.key, condition.parameter, *comparison.identity)
     return EventCondition(lambda event: test(read(event)), f"{name} {comparison.words}", identity)
+
+
+def _of_any(comparison: Comparison) -> Callable[[object], bool]:
+    """Test a query parameter that may have several values: one that satisfies is enough; a denial denies each."""
+    test, operator = comparison.test, comparison.identity[0]
+    holds = all if operator in DENIALS else any
+
+    def test_each(value: object) -> bool:
+        if type(value) is not list:
+            return test(value)
+        return holds(map(test, value)) if value else test(None)
+
+    return test_each
 
 
 def _reader(condition: Condition) -> Callable[[SeenEvent], object]:

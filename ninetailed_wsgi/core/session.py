@@ -2,7 +2,8 @@
 
 Stored as ``{"id", "landing", "landing_at", "spans", "older", "merged"?}``: ``spans`` are the newest sessions as
 ``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
-``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them;
+``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them, each of a
+whole number of seconds;
 ``merged`` says that sessions of two profiles are among them.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ninetailed_wsgi.core.operators import text_of
 
 TIMEOUT = 30 * 60 * 1000
 """A session ends after this many milliseconds without an event (spec section 3)."""
@@ -73,30 +76,41 @@ def count(session: Session) -> int:
 
 
 def answer(session: Session) -> dict[str, Any]:
-    """The ``session`` member of a profile as the API answers it; lengths in seconds."""
+    """Return the ``session`` member of a profile as the API answers it; lengths in whole seconds (spec section 3).
+
+    The average is the total of these lengths divided by the count: so of a single session both are the same number.
+    """
     number = count(session)
     spans = session["spans"]
-    total = session["older"][1] + sum(last - first for first, last in spans)
+    total = session["older"][1] // 1000 + sum((last - first) // 1000 for first, last in spans)
     return {
         "id": session["id"],
         "isReturningVisitor": number > 1,
         "landingPage": session["landing"] or landing_page({}),
         "count": number,
-        "activeSessionLength": (spans[-1][1] - spans[-1][0]) / 1000 if spans else 0,
-        "averageSessionLength": total / number / 1000 if number else 0,
+        "activeSessionLength": (spans[-1][1] - spans[-1][0]) // 1000 if spans else 0,
+        "averageSessionLength": total / number if number else 0,
     }
 
 
 def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
-    """The five members of a landing page, empty where nothing is known."""
+    """Return the five members of a landing page, empty where nothing is known.
+
+    Its query has the text of each value, of several the last one's.
+    """
     query = page.get("query")
-    query = {key: value for key, value in query.items() if isinstance(value, str)} if isinstance(query, dict) else {}
+    query = _texts(query) if isinstance(query, dict) else {}
     texts = {
         key: value if isinstance(value := page.get(key), str) and len(value) <= LONGEST_TEXT else ""
         for key in ("path", "referrer", "search", "url")
     }
     fits = sum(len(key) + len(value) + 1 for key, value in query.items()) <= LONGEST_TEXT
     return {**texts, "query": query if fits else {}}
+
+
+def _texts(query: Mapping[str, Any]) -> dict[str, str]:
+    last = {key: value[-1] if isinstance(value, list) and value else value for key, value in query.items()}
+    return {key: text for key, value in last.items() if (text := text_of(value)) is not None}
 
 
 def _insert(spans: list[list[int]], at: int) -> int:
@@ -131,7 +145,7 @@ def _fold_oldest(session: Session) -> None:
     spans = session["spans"]
     while len(spans) > SPANS_KEPT:
         first, last = spans.pop(0)
-        session["older"] = _joined(session["older"], [1, last - first, first, last])
+        session["older"] = _joined(session["older"], [1, (last - first) // 1000 * 1000, first, last])
 
 
 def _joined(older: list[int], other: list[int]) -> list[int]:

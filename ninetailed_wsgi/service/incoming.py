@@ -47,10 +47,7 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
             times.append(event_time(body, now))
         except EventTimeError as error:
             found = orjson.dumps(error.found).decode()
-            problems.append(
-                f"events[{index}].{error.member}: found {short(found)}, "
-                "expected an ISO 8601 time or milliseconds since 1970-01-01"
-            )
+            problems.append(f"events[{index}].{error.member}: found {short(found)}, expected {error.expected}")
     if problems:
         raise InvalidData(problems[:10])
     return times
@@ -117,7 +114,7 @@ def check_traits(
 
 def _user_of(body: dict[str, Any]) -> str:
     """Whom an event identifies; empty for any other."""
-    return str(body["userId"]) if body["type"] == "identify" else ""
+    return str(body.get("userId", "")) if body["type"] == "identify" else ""
 
 
 def short(text: str) -> str:

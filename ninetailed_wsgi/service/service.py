@@ -133,7 +133,9 @@ class ExperienceService:
         content, location = sources or Sources.read(settings)
         content.follow()
         store, queue = open_store(settings)
-        device_type("warm")  # the first one compiles every pattern, a tenth of a second that no visitor should wait
+        device_type(
+            "Mozilla/5.0 (X11; Linux x86_64) Gecko/"
+        )  # the first one compiles every pattern, a tenth of a second that no visitor should wait
         return cls(
             store=store,
             content=content,

@@ -74,7 +74,7 @@ def _known_as(store: Store, queue: Queue, keys: Sequence[Key]) -> set[str]:
 
 def _links(events: Sequence[dict[str, Any] | None]) -> Iterator[tuple[str, str]]:
     for event in events:
-        if event and event["type"] == "identify" and event["userId"]:
+        if event and event["type"] == "identify" and event.get("userId"):
             yield event["anonymousId"], event["userId"]
 
 
@@ -100,7 +100,8 @@ def _is_of(event: dict[str, Any], names: Collection[str]) -> bool:
 
 def _names(event: dict[str, Any]) -> tuple[str, ...]:
     """Whom an event is about: the user id that an identify event names is its visitor as well."""
-    return (event["anonymousId"], event["userId"]) if event["type"] == "identify" else (event["anonymousId"],)
+    user_id = event.get("userId") if event["type"] == "identify" else None
+    return (event["anonymousId"], user_id) if user_id else (event["anonymousId"],)
 
 
 def _events(batch: bytes, environment: Key) -> list[dict[str, Any] | None] | None:

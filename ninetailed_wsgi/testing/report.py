@@ -60,7 +60,7 @@ def words(event: Mapping[str, Any]) -> str:
         properties = event["properties"]
         return f"viewed {properties['path']}{properties['search']}"
     if kind == "identify":
-        named = f" as {event['userId']}" if event["userId"] else ""
+        named = f" as {event['userId']}" if event.get("userId") else ""
         return f"identified{named} {_shown(event['traits'])}"
     if kind == "track":
         return f"performed {event['event']} {_shown(event.get('properties') or {})}"

@@ -10,14 +10,18 @@ import orjson
 from ninetailed_wsgi.errors import InvalidData
 
 MAX_DEPTH = 100
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_json(raw: bytes) -> object:
     """Parse a request body: strict JSON in UTF-8, at most `MAX_DEPTH` levels of lists and objects.
 
+    A byte order mark before it is left out, as RFC 8259 allows a reader.
+
     Raises:
         InvalidData: one problem that says where the body stops being JSON; lines, columns and bytes count from 1.
     """
+    raw = raw.removeprefix(_BYTE_ORDER_MARK)
     if not raw or raw.isspace():
         raise InvalidData("body: found nothing, expected a JSON object")
     try:
