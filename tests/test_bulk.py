@@ -295,6 +295,15 @@ def test_delete_counts_those_it_deleted_and_those_it_did_not_find(
     assert set(exported(data, capsys)) == {"v2", "v3"}
 
 
+def test_delete_reads_a_list_that_begins_with_a_byte_order_mark(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(2)), WHERE)
+    capsys.readouterr()
+    assert run(data, "delete", WHERE, write(tmp_path / "ids", "\ufeffv0", "v1")) == 0
+    assert capsys.readouterr().out == "2 deleted, 0 not found\n"
+
+
 def test_delete_reaches_imports_that_wait_and_many_names_at_once(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -410,7 +410,7 @@ def delete(service: ExperienceService, where: Environment, names: BinaryIO, size
             for number, line in group:
                 read += len(line)
                 try:
-                    wanted.append(line.decode().strip("\r\n \t"))
+                    wanted.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n \t"))
                 except UnicodeDecodeError:
                     unreadable = number
                     break
