@@ -64,8 +64,8 @@ _PROFILE: Json = {
         "isReturningVisitor": False,
         "landingPage": _PAGE,
         "count": 1,
-        "activeSessionLength": 12.5,
-        "averageSessionLength": 12.5,
+        "activeSessionLength": 12,
+        "averageSessionLength": 12,
     },
 }
 _VARIABLE: Json = {
