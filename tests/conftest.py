@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import redis_servers
+from folds import TwiceFolded
 from support import START, Api, Clock, Server
 
 from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
 
@@ -74,10 +76,12 @@ def make_redis_store(redis_server: redis_servers.Redis) -> Callable[[Clock], Red
 @pytest.fixture(scope="module", params=["disk", "redis"])
 def cases_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for the conformance cases, with a store of each kind."""
-    clock, store = Clock(), None
+    clock, folder = Clock(), tmp_path_factory.mktemp("cases")
     if request.param == "redis":
         store = request.getfixturevalue("make_redis_store")(clock)
-    made = Server(tmp_path_factory.mktemp("cases"), clock=clock, store=store)
+    else:
+        store = DiskStore(folder / "data", shards=2, timeout=0.2, clock=clock)
+    made = Server(folder, clock=clock, store=TwiceFolded(store))
     yield made
     made.close()
 

@@ -31,7 +31,7 @@ from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold
 
 MakeServer = Callable[..., Server]
 
@@ -272,7 +272,7 @@ class BrokenStore:
     def read(self, key: Key) -> Entry:
         return Entry(None, 0, list)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         raise self.reason
 
     def documents(

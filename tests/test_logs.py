@@ -20,7 +20,7 @@ from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry, Fold
+from ninetailed_wsgi.store.protocol import Decided, Entry, Fold
 
 MakeServer = Callable[..., Server]
 
@@ -60,10 +60,10 @@ class Broken(DiskStore):
 
     reason: Exception | None = None
 
-    def update(self, keys: Any, fold: Fold) -> None:
+    def update(self, keys: Any, fold: Fold[Decided]) -> dict[Key, Decided]:
         if self.reason:
             raise self.reason from KeyError(EMAIL)
-        super().update(keys, fold)
+        return super().update(keys, fold)
 
     def read(self, key: Key) -> Entry:
         if self.reason:

@@ -15,7 +15,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Store
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, Store
 
 MakeServer = Callable[..., Server]
 BROWSER = 6  # connections that a browser opens to one host
@@ -30,10 +30,10 @@ class SlowStore:
         self._store = store
         self.may = threading.Event()
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         if any(key.name == "hot" for key in keys):
             assert self.may.wait(30)
-        self._store.update(keys, fold)
+        return self._store.update(keys, fold)
 
     def read(self, key: Key) -> Entry:
         return self._store.read(key)

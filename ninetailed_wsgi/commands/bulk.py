@@ -21,7 +21,7 @@ from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.commands.console import Progress
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, ProfileNotFound, ProfileOverload, StoreUnavailable
-from ninetailed_wsgi.service.incoming import MAX_BATCH_PROFILES
+from ninetailed_wsgi.service.limits import MAX_BATCH_PROFILES
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.store import DAY, DiskStore
@@ -62,7 +62,7 @@ class Console:
         finally:
             line.end()
 
-    def patiently(self, step: Callable[[], None]) -> None:
+    def patiently(self, step: Callable[[], object]) -> None:
         """Do a step that may be repeated, again and again for some seconds while the store is busy."""
         for attempt in range(1, _TRIES + 1):
             try:

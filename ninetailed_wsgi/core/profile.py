@@ -72,18 +72,20 @@ def apply(
     new_session_id: Callable[[], str],
     sticky_ids: Collection[str] = (),
     most_traits: int = TRAITS_BYTES,
-) -> None:
+) -> int:
     """Let one event change the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
 
     ``sticky_ids`` are the experiences whose assignment is kept from the first time it was seen. Traits that would take
-    more than ``most_traits`` bytes are left out; requests with such are refused before, see ``arrival.check_traits``.
+    more than ``most_traits`` bytes are left out; returned is how many they would take then, else 0.
     """
     body = event.body
+    surplus = 0
     kind = event.type
     if kind == "identify":
         if body["traits"]:
             traits = {**record["traits"], **body["traits"]}
-            if not excess(record["traits"], traits, most_traits):
+            surplus = excess(record["traits"], traits, most_traits)
+            if not surplus:
                 record["traits"] = traits
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
@@ -101,6 +103,7 @@ def apply(
     if event.imported:
         batch, index = event.imported
         record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
+    return surplus
 
 
 def excess(before: Mapping[str, Any], traits: Mapping[str, Any], most: int) -> int:

@@ -30,8 +30,8 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Store, Write
 
 
-class Found(NamedTuple):
-    """What a name leads to.
+class Owner(NamedTuple):
+    """Who owns a name.
 
     Attributes:
         key: of the profile; the name's own where there is none.
@@ -46,13 +46,13 @@ class Found(NamedTuple):
     stale: Document | None = None
 
 
-def resolve(store: Store, key: Key) -> Found:
-    """The profile that an id or an alias stands for; unfinished merges met on the way are finished."""
+def resolve(store: Store, key: Key) -> Owner:
+    """Return the profile that an id or an alias stands for, after finishing the merges met on the way."""
     while True:
         entry = _settled(store, key)
         document = entry.document
         if document is None or "to" not in document:
-            return Found(key, document, entry.next_ordinal)
+            return Owner(key, document, entry.next_ordinal)
         target = _follow(partial(_settled, store), key, entry)
         if target.record is not None and key.name in target.record["aliases"]:
             if document["to"] != target.key.name:
@@ -61,7 +61,7 @@ def resolve(store: Store, key: Key) -> Found:
             return target
         # A merge may have been finished between the two reads.
         if store.read(key).document == document:
-            return Found(key, None, stale=document)
+            return Owner(key, None, stale=document)
 
 
 def _settled(store: Store, key: Key) -> Entry:
@@ -70,30 +70,32 @@ def _settled(store: Store, key: Key) -> Entry:
     return entry
 
 
-def _follow(read: Callable[[Key], Entry], key: Key, entry: Entry) -> Found:
+def _follow(read: Callable[[Key], Entry], key: Key, entry: Entry) -> Owner:
     """The profile at the end of a chain of pointers, which a cut-off claim can even have closed to a circle."""
     passed = {key.name}
     while entry.document is not None and "to" in entry.document:
         key = key._replace(name=entry.document["to"])
         if key.name in passed:
-            return Found(key, None)
+            return Owner(key, None)
         passed.add(key.name)
         entry = read(key)
-    return Found(key, entry.document, entry.next_ordinal)
+    return Owner(key, entry.document, entry.next_ordinal)
 
 
-def claim(store: Store, owner: Key, name: str) -> Key:
-    """Make ``name`` an alias of ``owner`` unless it leads to a profile already; the key of the profile it belongs to.
+def claim(store: Store, name: Owner, owner: Key) -> bool:
+    """Let a name that leads to no profile, as `resolve` answered, lead to ``owner``; False when others were faster.
 
     The alias counts once the owner's record lists it; after that the claim has to be confirmed.
     """
-    key = owner._replace(name=name)
-    while True:
-        found = resolve(store, key)
-        if found.record is not None:
-            return found.key
-        if _point(store, key, found.stale, owner):
+    return _point(store, name.key, name.stale, owner)
+
+
+def claim_unless_owned(store: Store, alias: Key, owner: Key) -> Key:
+    """Claim an alias for ``owner`` if no profile has it; return the key of the profile that has it then."""
+    while (name := resolve(store, alias)).record is None:
+        if claim(store, name, owner):
             return owner
+    return name.key
 
 
 def confirm(store: Store, owner: Key, name: str) -> Key:
@@ -104,26 +106,19 @@ def confirm(store: Store, owner: Key, name: str) -> Key:
     key = owner._replace(name=name)
     while key != owner:  # the claimant may have become part of the very profile that it claimed
         met = store.read(key).document
-        found = resolve(store, key)
-        if found.record is not None and found.key != owner:
-            return found.key
-        deleted = found.record is None and resolve(store, owner).record is None
+        current = resolve(store, key)
+        if current.record is not None and current.key != owner:
+            return current.key
+        deleted = current.record is None and resolve(store, owner).record is None
         if deleted or _point(store, key, met, owner):
             break
     return owner
 
 
 def _point(store: Store, key: Key, met: Document | None, target: Key) -> bool:
-    """Let a name point to a profile, unless what lies there is no longer what was met."""
-    pointed = False
-
-    def point(_: Key, entry: Entry) -> Write | None:
-        nonlocal pointed
-        pointed = entry.document == met
-        return Write(_pointer(target)) if pointed else None
-
-    store.update([key], point)
-    return pointed
+    """Let a name point to a profile, unless what lies there is no longer what was met; whether it does."""
+    write = Write(_pointer(target))
+    return store.update([key], lambda _, entry: write if entry.document == met else None)[key] is not None
 
 
 def _pointer(target: Key) -> Document:
@@ -149,7 +144,7 @@ def merge(store: Store, source: Key, target: Key) -> Key:
         return resolve(store, source).key
     store.update([source], freeze)
     finish_merge(store, source)
-    if resolve(store, source).record is None and claim(store, target, source.name) == target:
+    if resolve(store, source).record is None and claim_unless_owned(store, source, target) == target:
         store.update([target], list_alias)
         if resolve(store, source).key == target:
             return confirm(store, target, source.name)
@@ -200,23 +195,25 @@ def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Docum
     if source.document is None or store.read(key).document != source.document:
         return False
     record = _unmarked(source.document)
-    absorbed = False
 
-    def absorb(_: Key, entry: Entry) -> Write | None:
-        nonlocal absorbed
+    def absorb(_: Key, entry: Entry) -> _Absorption | None:
         known = entry.document
-        absorbed = False
         if not _is_profile(known) or known.get("born") != at_target.get("born"):
             return None
-        absorbed = True
         if record["id"] in known["merged"]:
-            return None
+            return _Absorption(None)
         merged = profile.merge(known, record)
         history = sorted([*entry.history(), *past], key=_time_of)
-        return Write(merged, [(at, orjson.dumps(event)) for _, at, event in history], replace_history=True)
+        events = [(at, orjson.dumps(event)) for _, at, event in history]
+        return _Absorption(Write(merged, events, replace_history=True))
 
-    store.update([target], absorb)
-    return absorbed
+    return store.update([target], absorb)[target] is not None
+
+
+class _Absorption(NamedTuple):
+    """A target has absorbed its source: by this write, or before."""
+
+    write: Write | None
 
 
 def _at_aliases(store: Store, key: Key, record: Document) -> dict[Key, Document | None]:
@@ -228,20 +225,19 @@ def _at_aliases(store: Store, key: Key, record: Document) -> dict[Key, Document 
 
 def _point_aliases(store: Store, source: Key, record: Document, target: Key) -> None:
     met = _at_aliases(store, source, record)
+    writes = {alias: Write(_pointer(target)) for alias in met}
 
     def point(alias: Key, entry: Entry) -> Write | None:
         there = entry.document
         leads_to_source = there is not None and there == met[alias] and there.get("to") == source.name
-        return Write(_pointer(target)) if leads_to_source else None
+        return writes[alias] if leads_to_source else None
 
     store.update([*met], point)
 
 
 def _become_pointer(store: Store, source: Key, record: Document, target: Key) -> None:
-    def replace(_: Key, entry: Entry) -> Write | None:
-        return Write(_pointer(target), replace_history=True) if entry.document == record else None
-
-    store.update([source], replace)
+    write = Write(_pointer(target), replace_history=True)
+    store.update([source], lambda _, entry: write if entry.document == record else None)
 
 
 def _mark(store: Store, source: Key, record: Document, new_target: Key | None) -> None:
@@ -274,8 +270,8 @@ def profiles(store: Store, documents: Iterable[tuple[Key, Document]]) -> Iterato
     """The keys of the profiles among stored documents, each once; unfinished merges met on the way are finished."""
     for key, document in documents:
         if "into" in document:
-            found = resolve(store, key)
-            if found.record is not None and found.key == key:
+            owner = resolve(store, key)
+            if owner.record is not None and owner.key == key:
                 yield key
         elif "to" not in document:
             yield key
@@ -293,28 +289,25 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
 
     A record of which ``only_if`` says no stays; it is asked in the very step that decides the deletion.
     """
-    while (found := resolve(store, key)).record is not None and only_if(found.record):
-        marked = False
+    while (owner := resolve(store, key)).record is not None and only_if(owner.record):
 
         def mark(_: Key, entry: Entry) -> Write | None:
-            nonlocal marked
             marked = _is_profile(entry.document) and only_if(entry.document)
             return Write({**entry.document, "into": None}) if _is_profile(entry.document) and marked else None
 
-        store.update([found.key], mark)
-        if marked:
-            finish_merge(store, found.key)
+        if store.update([owner.key], mark)[owner.key]:
+            finish_merge(store, owner.key)
             return True
-    if found.stale:
-        _forget(store, key, found.stale)
+    if owner.stale:
+        _forget(store, key, owner.stale)
     return False
 
 
 def sweep(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
     """Remove the pointers among stored documents that mean nothing: a claim that was cut off leaves its name behind."""
     for key, document in documents:
-        if "to" in document and (found := resolve(store, key)).stale:
-            _forget(store, key, found.stale)
+        if "to" in document and (owner := resolve(store, key)).stale:
+            _forget(store, key, owner.stale)
 
 
 def _forget(store: Store, key: Key, stale: Document) -> None:

@@ -7,33 +7,35 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Store, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Store, Write
 
 
 class Overlay:
-    """See :class:`~ninetailed_wsgi.store.protocol.Store`. For one request in one thread."""
+    """See :class:`~ninetailed_wsgi.store.protocol.Store`. For one request in one thread; over None it is empty."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store | None) -> None:
         self._store = store
         self._written: dict[Key, Entry] = {}
 
     def read(self, key: Key) -> Entry:
         entry = self._written.get(key)
         if entry is None:
-            return self._store.read(key)
+            return self._store.read(key) if self._store else Entry(None, 0, list)
         return Entry(_copy(entry.document), entry.next_ordinal, entry.history)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions = {}
         for key in keys:
             entry = self.read(key)
-            write = fold(key, entry)
-            if write is not None:
-                self._written[key] = _after(entry, write)
+            decision = decisions[key] = fold(key, entry)
+            if decision is not None and decision.write is not None:
+                self._written[key] = _after(entry, decision.write)
+        return decisions
 
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
-        for key, document in self._store.documents(organization, environment):
+        for key, document in self._store.documents(organization, environment) if self._store else ():
             if key not in self._written:
                 yield key, document
         for key, entry in self._written.items():
@@ -42,7 +44,8 @@ class Overlay:
                 yield key, written
 
     def check(self) -> None:
-        self._store.check()
+        if self._store:
+            self._store.check()
 
     def close(self) -> None:
         self._written.clear()

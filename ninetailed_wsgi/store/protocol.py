@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ninetailed_wsgi.core.names import Key
 
@@ -46,9 +46,27 @@ class Write(NamedTuple):
     events: Sequence[HistoryEvent] = ()
     replace_history: bool = False
 
+    @property
+    def write(self) -> Write:
+        """A write alone is a decision too."""
+        return self
 
-Fold = Callable[[Key, Entry], Write | None]
-"""Pure: decides from an entry what is to be stored, or None for nothing. It may run again for the same key."""
+
+class Decision(Protocol):
+    """What a fold decides: what is to be stored, and whatever else the caller of ``update`` wants to know."""
+
+    @property
+    def write(self) -> Write | None:
+        """What is to be stored; None: what is there stays."""
+
+
+Decided = TypeVar("Decided", bound=Decision | None)
+
+Fold = Callable[[Key, Entry], Decided]
+"""Pure: decides from an entry alone, whose document it may change, and changes nothing else; None: what is there stays.
+
+It may run again for the same key, so what it wants to be known is part of its decision.
+"""
 
 
 class Store(Protocol):
@@ -61,8 +79,11 @@ class Store(Protocol):
     def read(self, key: Key) -> Entry:
         """What is stored for a key."""
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
-        """Read, fold and write each key atomically; several keys in as few transactions as the store can."""
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        """Read, fold and write each key atomically; several keys in as few transactions as the store can.
+
+        Returns what was decided for each key: by the fold that read what is there now, or whose write was stored.
+        """
 
     def documents(
         self, organization: str | None = None, environment: str | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, Store, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, Store
 from ninetailed_wsgi.testing.clock import moment
 
 
@@ -54,22 +54,15 @@ class RecordingStore:
     def read(self, key: Key) -> Entry:
         return self._store.read(key)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
-        written: dict[Key, Write] = {}
-
-        def remembering(key: Key, entry: Entry) -> Write | None:
-            write = fold(key, entry)
-            written.pop(key, None)  # a fold may run again
-            # Where two profiles become one, the history of both is written anew: no event happens.
-            if write is not None and not write.replace_history:
-                written[key] = write
-            return write
-
-        self._store.update(keys, remembering)
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions = self._store.update(keys, fold)
         with self._recording:
-            self._events += [
-                Captured(key.name, moment(at), orjson.loads(raw)) for key in written for at, raw in written[key].events
-            ]
+            for key, decision in decisions.items():
+                write = decision.write if decision is not None else None
+                # Where two profiles become one, the history of both is written anew: no event happens.
+                if write is not None and not write.replace_history:
+                    self._events += [Captured(key.name, moment(at), orjson.loads(raw)) for at, raw in write.events]
+        return decisions
 
     def documents(
         self, organization: str | None = None, environment: str | None = None

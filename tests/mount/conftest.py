@@ -37,15 +37,13 @@ class WatchedStore(DiskStore):
         self.hook()
         return super().read(key)
 
-    def update(self, keys: Any, fold: Any) -> None:
+    def update(self, keys: Any, fold: Any) -> dict[Any, Any]:
         self.hook()
-
-        def counted(key: Any, entry: Any) -> Any:
-            write = fold(key, entry)
-            self.writes += write is not None and "id" in (write.document or {})  # not the pointers of aliases
-            return write
-
-        super().update(keys, counted)
+        decisions = super().update(keys, fold)
+        writes = [decision.write for decision in decisions.values() if decision is not None]
+        # Not the pointers of aliases.
+        self.writes += sum(write is not None and "id" in (write.document or {}) for write in writes)
+        return decisions
 
 
 @dataclass

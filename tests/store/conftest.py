@@ -117,7 +117,7 @@ def make_disk_queue(data: Path, clock: Clock) -> Iterator[Callable[..., ImportQu
 def make_redis_queue(make_redis: Callable[..., RedisStore], clock: Clock) -> Callable[..., RedisQueue]:
     def make(folder: Path | None = None, **options: Any) -> RedisQueue:
         # Another process has connections of its own.
-        return RedisQueue(make_redis(folder)._server, **{"clock": clock, **options})
+        return RedisQueue(make_redis(folder).server, **{"clock": clock, **options})
 
     return make
 

@@ -8,11 +8,12 @@ from random import Random
 from typing import Any
 
 import orjson
+from folds import TwiceFolded
 from support import START, milliseconds
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Store, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, HistoryEvent, Store, Write
 
 
 def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:
@@ -68,13 +69,13 @@ class Wrapped:
     """A store that passes everything on; tests override a method, or set what happens around the updates."""
 
     def __init__(self, store: Store) -> None:
-        self.inner = store
+        self.inner = TwiceFolded(store)
 
     def read(self, where: Key) -> Entry:
         return self.inner.read(where)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
-        self.inner.update(keys, fold)
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        return self.inner.update(keys, fold)
 
     def documents(
         self, organization: str | None = None, environment: str | None = None
@@ -100,14 +101,16 @@ class CutAt(Wrapped):
         super().__init__(store)
         self.at, self.took_effect, self.count = at, took_effect, 0
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions: dict[Key, Decided] = {}
         for where in keys:
             number, self.count = self.count, self.count + 1
             if number == self.at and not self.took_effect:
                 raise CutOff("cut off before a write")
-            self.inner.update([where], fold)
+            decisions |= self.inner.update([where], fold)
             if number == self.at:
                 raise CutOff("cut off after a write")
+        return decisions
 
 
 class Turns:
@@ -164,10 +167,12 @@ class _InTurn(Wrapped):
 
         return Entry(entry.document, entry.next_ordinal, history)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions: dict[Key, Decided] = {}
         for where in keys:
             self._turns.pause(self._number)
-            self.inner.update([where], fold)
+            decisions |= self.inner.update([where], fold)
+        return decisions
 
 
 class Interleaved(Wrapped):
@@ -181,10 +186,12 @@ class Interleaved(Wrapped):
         self._turn()
         return self.inner.read(where)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions: dict[Key, Decided] = {}
         for where in keys:
             self._turn()
-            self.inner.update([where], fold)
+            decisions |= self.inner.update([where], fold)
+        return decisions
 
     def _turn(self) -> None:
         number, self.count = self.count, self.count + 1

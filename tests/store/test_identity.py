@@ -59,7 +59,7 @@ def delete(store: Store, name: str) -> bool:
     return True
 
 
-def found(store: Store, name: str) -> identity.Found:
+def found(store: Store, name: str) -> identity.Owner:
     return identity.resolve(store, WHERE.key(name))
 
 

@@ -182,7 +182,7 @@ def test_a_document_removed_and_made_anew_meanwhile_is_not_taken_for_the_old_one
             put(other, key(), {"n": 1})
         return Write({"n": len(seen)})
 
-    store.update([key()], fold)
+    assert store.update([key()], fold) == {key(): Write({"n": 2})}  # of the two decisions, the one that was stored
     assert len(seen) == 2
 
 
@@ -373,7 +373,7 @@ def test_a_write_whose_answer_is_lost_and_after_which_others_have_written_is_rep
 
 def test_a_batch_whose_answer_is_lost_is_reported(losing: Losing) -> None:
     with opened(losing.url) as store:
-        queue = RedisQueue(store._server)
+        queue = RedisQueue(store.server)
         queue.put(b"1")
         losing.lose.set()
         assert "LOST" in unavailable(lambda: queue.put(b"2"))
@@ -488,7 +488,7 @@ def test_the_batch_of_a_consumer_that_was_killed_is_claimed_when_its_lease_ends(
 ) -> None:
     from ninetailed_wsgi.service.imports import Consumer
 
-    server = make_redis()._server
+    server = make_redis().server
     patient, prompt = RedisQueue(server, lease=600), RedisQueue(server, lease=0.001)
     patient.put(b"1")
     patient.put(b"2")
@@ -519,11 +519,13 @@ class Sleeping(CutAt):
         super().__init__(store, None)
         self.wakes_at, self.meanwhile = at, meanwhile
 
-    def update(self, keys: Any, fold: Any) -> None:
+    def update(self, keys: Any, fold: Any) -> dict[Key, Any]:
+        decisions = {}
         for where in keys:
             if self.count == self.wakes_at:
                 self.meanwhile()
-            super().update([where], fold)
+            decisions |= super().update([where], fold)
+        return decisions
 
 
 @pytest.mark.parametrize("at", range(4))
@@ -535,7 +537,7 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
     live = [track() for _ in range(200)]  # as many as the message ids that a profile remembers
 
     def serving(store: Any) -> ExperienceService:
-        queue = RedisQueue(make_redis()._server, clock=clock)
+        queue = RedisQueue(make_redis().server, clock=clock)
         return ExperienceService(store=store, content=ContentFolder(None), queue=queue, clock=clock)
 
     def drained(service: ExperienceService) -> bool:
@@ -559,7 +561,7 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
 
 
 def test_what_a_late_consumer_says_of_a_batch_that_is_done_changes_nothing(make_redis: MakeRedis, clock: Clock) -> None:
-    queue = RedisQueue(make_redis()._server, clock=clock)
+    queue = RedisQueue(make_redis().server, clock=clock)
     queue.put(b"1")
     queue.put(b"2")
     late = queue.head()
@@ -578,7 +580,7 @@ def test_what_a_late_consumer_says_of_a_batch_that_is_done_changes_nothing(make_
 
 def test_a_consumer_begins_no_update_in_the_last_part_of_its_lease(make_redis: MakeRedis, clock: Clock) -> None:
     store = make_redis()
-    queue = RedisQueue(store._server, lease=5.0, clock=clock)  # as long as one update may take
+    queue = RedisQueue(store.server, lease=5.0, clock=clock)  # as long as one update may take
     queue.put(b"1")
     with queue.alone() as alone:
         assert alone
@@ -590,7 +592,7 @@ def test_a_consumer_begins_no_update_in_the_last_part_of_its_lease(make_redis: M
 def test_a_deletion_takes_the_place_of_a_consumer_that_counts_as_dead_and_hears_no_more_of_it(
     make_redis: MakeRedis, redis_server: Redis, clock: Clock, late: str
 ) -> None:
-    consumer, deletion = (RedisQueue(make_redis()._server, clock=clock) for _ in range(2))
+    consumer, deletion = (RedisQueue(make_redis().server, clock=clock) for _ in range(2))
     consumer.put(b"hers and his")
     with consumer.alone():
         head = consumer.head()
@@ -614,7 +616,7 @@ def test_a_deletion_takes_the_place_of_a_consumer_that_counts_as_dead_and_hears_
 def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
     make_redis: MakeRedis, redis_server: Redis, clock: Clock
 ) -> None:
-    queue, other = (RedisQueue(make_redis()._server, timeout=0.05, clock=clock) for _ in range(2))
+    queue, other = (RedisQueue(make_redis().server, timeout=0.05, clock=clock) for _ in range(2))
     queue.put(b"1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RedisQueue, "_leave", lambda self, name: None)  # as by the death of its process
@@ -632,7 +634,7 @@ def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
 def test_a_deletion_that_lost_its_place_changes_nothing(
     make_redis: MakeRedis, redis_server: Redis, clock: Clock
 ) -> None:
-    queue = RedisQueue(make_redis()._server, clock=clock)
+    queue = RedisQueue(make_redis().server, clock=clock)
     for number in range(3):
         queue.put(b"%d" % number)
 

@@ -63,7 +63,7 @@ def serving(store: RedisStore) -> ExperienceService:
     return ExperienceService(
         store=store,
         content=ContentFolder(None),
-        queue=RedisQueue(store._server, lease=60.0),
+        queue=RedisQueue(store.server, lease=60.0),
         clock=Clock(),
         new_session_id=lambda: str(uuid.uuid4()),
     )
@@ -285,7 +285,7 @@ def test_a_write_that_too_few_replicas_have_is_not_acknowledged(pair: tuple[Redi
         assert "0 of 1 replicas" in unavailable(lambda: append(store, key(), *happened(2)))
         # A request that is sent again changes nothing more, and is acknowledged only when it has arrived.
         assert "0 of 1 replicas" in unavailable(lambda: store.update([key()], lambda _, __: None))
-        queue = RedisQueue(store._server)
+        queue = RedisQueue(store.server)
         assert "0 of 1 replicas" in unavailable(lambda: queue.put(b"1"))
         replica.resume()
         wait_until(lambda: _follows(master), "the replica follows its master")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import pytest
+from folds import TwiceFolded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parties import NOW, append, happened, history, key, numbers, put
@@ -86,6 +88,30 @@ def test_a_fold_that_returns_nothing_changes_nothing(store: Store) -> None:
     assert store.read(key()).document == {"a": 1}
     assert numbers(store, key()) == [0]
     assert store.read(key("unknown")).document is None
+
+
+def test_an_update_returns_what_was_decided_for_each_key_whether_it_wrote_or_not(store: Store) -> None:
+    class Decision(NamedTuple):
+        write: Write | None
+        number: int
+
+    def fold(where: Key, entry: Entry) -> Decision:
+        return Decision(Write({"a": 1}) if where == key("written") else None, entry.next_ordinal)
+
+    append(store, key("kept"), *happened(1, 2))
+    decisions = store.update([key("written"), key("kept"), key("unknown")], fold)
+    assert decisions[key("written")] == (Write({"a": 1}), 0)
+    assert decisions[key("kept")] == (None, 2)
+    assert decisions[key("unknown")] == (None, 0)
+    assert store.read(key("written")).document == {"a": 1}
+    assert store.read(key("unknown")).document is None
+    assert store.update([key()], lambda _key, _entry: None) == {key(): None}
+
+
+def test_a_fold_that_changes_something_outside_is_noticed_by_the_tests_of_folds(store: Store) -> None:
+    numbers = count()
+    with pytest.raises(AssertionError, match="decided"):
+        TwiceFolded(store).update([key()], lambda _key, _entry: Write({"n": next(numbers)}))
 
 
 def test_a_fold_that_fails_changes_nothing_and_its_error_arrives(store: Store) -> None:

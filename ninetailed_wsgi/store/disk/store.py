@@ -41,7 +41,7 @@ from ninetailed_wsgi.store.disk.folder import (
 )
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, HistoryEvent, Stored
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, HistoryEvent, Stored
 
 DAY = 24 * 60 * 60 * 1000
 _DOCUMENT, _HISTORY = b"d", b"h"
@@ -143,13 +143,15 @@ class DiskStore:
             document, kept = _read_row(rows.fetch(_DOCUMENT + digest))
         return Entry(document, kept.next, lambda: self._read_history(digest))
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         by_shard: dict[int, list[tuple[Key, bytes]]] = {}
         for key in keys:
             digest = digest_of(key)
             by_shard.setdefault(digest[0] % len(self._shards), []).append((key, digest))
+        decisions: dict[Key, Decided] = {}
         for shard, group in by_shard.items():
-            self._update_shard(shard, group, fold)
+            decisions.update(self._update_shard(shard, group, fold))
+        return decisions
 
     def documents(
         self, organization: str | None = None, environment: str | None = None
@@ -306,40 +308,43 @@ class DiskStore:
 
     # One key
 
-    def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
+    def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold[Decided]) -> dict[Key, Decided]:
         rows = self._shard(shard)
         try:
-            if len(keys) > 1 or not self._update_unlocked(rows, *keys[0], fold):
-                self._update_locked(rows, keys, fold)
+            decisions = self._update_unlocked(rows, *keys[0], fold) if len(keys) == 1 else None
+            return self._update_locked(rows, keys, fold) if decisions is None else decisions
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(shard, rows, error) from error
 
-    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> bool:
-        """Update one key if nobody else does at the same time; whether it is done."""
+    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold[Decided]) -> dict[Key, Decided] | None:
+        """Update one key if nobody else does at the same time; what was decided, or None when somebody else does."""
         try:
-            update = self._folded(rows, key, digest, fold)
+            decision, update = self._fold(rows, key, digest, fold)
             if update is None:
-                return True
+                return {key: decision}
             if not update.history:
-                return rows.swap(*update[:3])
+                return {key: decision} if rows.swap(*update[:3]) else None
             with rows.transaction():
                 self._write(rows, update)
         except _Changed:
-            return False
+            return None
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
-            return False
-        return True
+            return None
+        return {key: decision}
 
-    def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold) -> None:
+    def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold[Decided]) -> dict[Key, Decided]:
+        decisions = {}
         with self._transaction(rows, keys[0][1]):
             self._watch.check()  # it may have waited
             for key, digest in keys:
-                if update := self._folded(rows, key, digest, fold):
+                decisions[key], update = self._fold(rows, key, digest, fold)
+                if update is not None:
                     self._write(rows, update)
+        return decisions
 
-    def _folded(self, rows: Rows, key: Key, digest: bytes, fold: Fold) -> _Update | None:
+    def _fold(self, rows: Rows, key: Key, digest: bytes, fold: Fold[Decided]) -> tuple[Decided, _Update | None]:
         row_key = _DOCUMENT + digest
         version, value = rows.read(row_key)
         document, kept = _read_row(value)
@@ -349,17 +354,18 @@ class DiskStore:
                 raise _Changed
             return entries
 
-        write = fold(key, Entry(document, kept.next, history))
+        decision = fold(key, Entry(document, kept.next, history))
+        write = None if decision is None else decision.write
         if write is None or (value is None and write.document is None):
-            return None
+            return decision, None
         writes = _Writes(rows)
         if write.document is None or write.replace_history:
             kept = self._drop_history(writes, digest, kept)
         if write.document is None:
-            return _Update(row_key, version, None, writes.pending)
+            return decision, _Update(row_key, version, None, writes.pending)
         if write.events:
             kept = self._append(writes, digest, kept, write.events)
-        return _Update(row_key, version, _row(key, value, write.document, kept), writes.pending)
+        return decision, _Update(row_key, version, _row(key, value, write.document, kept), writes.pending)
 
     def _write(self, rows: Rows, update: _Update) -> None:
         if not rows.swap(*update[:3]):

@@ -17,16 +17,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Generic
 
 import orjson
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
-from ninetailed_wsgi.store.disk.store import DAY
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Document, Entry, Fold, HistoryEntry, Stored, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Stored, Write
 from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
 
+DAY = 24 * 60 * 60 * 1000
 _VERSION = 16  # characters
 _ANY = b"*"  # instead of the version that a write expects: whatever is there
 _MAX_TRIES = 100
@@ -88,7 +89,7 @@ class RedisStore:
         history_days: int = 365,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._server = server
+        self.server = server
         self._timeout = timeout
         self._history_events = history_events
         self._history_days = history_days
@@ -99,53 +100,43 @@ class RedisStore:
 
     def read(self, key: Key) -> Entry:
         name = _name(key)
-        raw = self._server.ask(Command(name, ("GET", name)))
+        raw = self.server.ask(Command(name, ("GET", name)))
         self._remember(name, raw)
-        return self._entry(name, raw)
+        return self.entry(name, raw)
 
-    def update(self, keys: Sequence[Key], fold: Fold) -> None:
-        left = {_name(key): key for key in keys}
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        names = {_name(key): key for key in keys}
         # What this thread has read before may be outdated: it saves reading it again when it is not.
-        found = {name: raw for name in left if (raw := self._remembered().pop(name, _ANY)) is not _ANY}
-        current: set[str] = set()
+        earlier = {name: raw for name in names if (raw := self._remembered().pop(name, _ANY)) is not _ANY}
+        update = _Update(self, names, earlier, fold)
         end, tries = time.monotonic() + self._timeout, 0
-        while left:
-            self._find(left, found, current)
-            writes = self._folded(left, found, current, fold)
-            self._server.check_end()
-            answers = self._server.run(list(writes.values()))
-            left = {name: key for name, key in left.items() if name in writes or name not in found}
-            for name, answer in zip(writes, answers, strict=True):
-                if answer == 1:
-                    del left[name]
-                else:  # others were first: this is what they wrote
-                    found[name] = answer
-                    current.add(name)
-            if left and writes:
-                tries += 1
-                if tries == _MAX_TRIES or time.monotonic() > end:
-                    raise ProfileOverload("too many requests write this profile at the same time")
-                if tries > 1:
-                    # After a pause what was found is outdated where others go on writing: each try would be lost.
-                    time.sleep(random.random() * min(tries, 10) / 1000)
-                    found.clear()
-                    current.clear()
+        while update.keys:
+            if update.attempt():
+                continue
+            tries += 1
+            if tries == _MAX_TRIES or time.monotonic() > end:
+                raise ProfileOverload("too many requests write this profile at the same time")
+            if tries > 1:
+                # After a pause what was read is outdated where others go on writing: each try would be lost.
+                time.sleep(random.random() * min(tries, 10) / 1000)
+                update.forget()
+        return update.decisions
 
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
         for names in self._pages():
-            for raw in self._server.run([Command(name, ("GET", name)) for name in names]):
+            for raw in self.server.run([Command(name, ("GET", name)) for name in names]):
                 if raw is not None:
                     key, document, _ = _loaded(raw)
                     if organization in (None, key.organization) and environment in (None, key.environment):
                         yield key, document
 
     def check(self) -> None:
-        self._server.admit()
+        self.server.admit()
 
     def close(self) -> None:
-        self._server.close()
+        self.server.close()
 
     # What the commands need of all of it.
 
@@ -158,14 +149,14 @@ class RedisStore:
             for name in names:
                 usage = [Command(name, ("MEMORY", "USAGE", part)) for part in (name, name + ":h")]
                 asked += [Command(name, ("GET", name)), Command(name, ("LLEN", name + ":h")), *usage]
-            answers = iter(self._server.run(asked))
+            answers = iter(self.server.run(asked))
             for raw, events, *sizes in zip(answers, answers, answers, answers, strict=True):
                 if raw is not None:
                     key, document, _ = _loaded(raw)
                     yield key, document, min(events, self._history_events), sum(size or 0 for size in sizes)
 
     def footprint(self) -> str:
-        return f"{self._server.memory():,} bytes in the memory of Redis"
+        return f"{self.server.memory():,} bytes in the memory of Redis"
 
     def dump(self) -> Iterator[Stored]:
         for names in self._pages():
@@ -177,7 +168,7 @@ class RedisStore:
 
     def _fetch(self, names: Sequence[str]) -> list[Stored]:
         found = []
-        for raw, events in self._server.run([_WHOLE.call(_keys(name)) for name in names]):
+        for raw, events in self.server.run([_WHOLE.call(_keys(name)) for name in names]):
             if raw is not None:
                 key, document, next_ordinal = _loaded(raw)
                 found.append(Stored(key, document, next_ordinal, [(at, event) for _, at, event in map(_event, events)]))
@@ -187,8 +178,8 @@ class RedisStore:
         commands = []
         for key, document, next_ordinal, history in stored:
             write = Write(document, history, replace_history=True)
-            commands.append(self._write(_name(key), key, _ANY, next_ordinal - len(history), write))
-        self._server.run(commands)
+            commands.append(self.command(_name(key), key, _ANY, next_ordinal - len(history), write))
+        self.server.run(commands)
 
     def states(self) -> Iterator[dict[bytes, bytes]]:
         for names in self._pages():
@@ -198,60 +189,33 @@ class RedisStore:
         return self._states(list(map(_named, digests)))
 
     def _states(self, names: Sequence[str]) -> dict[bytes, bytes]:
-        documents = self._server.run([Command(name, ("GET", name)) for name in names])
+        documents = self.server.run([Command(name, ("GET", name)) for name in names])
         return {_digest(name): _state(raw) for name, raw in zip(names, documents, strict=True) if raw is not None}
 
     def filled_from(self) -> str | None:
-        return self._server.filled_from()
+        return self.server.filled_from()
 
     def fill_from(self, source: str | None) -> None:
-        self._server.fill_from(source)
+        self.server.fill_from(source)
 
     def _pages(self) -> Iterator[list[str]]:
         seen: set[bytes] = set()
-        for names in self._server.pages("nt:{*}"):
+        for names in self.server.pages("nt:{*}"):
             new = {_digest(name): name for name in names}
             yield [name for digest, name in new.items() if digest not in seen]
             seen.update(new)
 
     # One key
 
-    def _entry(self, name: str, raw: bytes | None) -> Entry:
+    def entry(self, name: str, raw: bytes | None) -> Entry:
+        """Return what the text that lies under a name stands for."""
         if raw is None:
             return Entry(None, 0, lambda: self._history(name))
         _, document, next_ordinal = _loaded(raw)
         return Entry(document, next_ordinal, lambda: self._history(name))
 
-    def _find(self, left: dict[str, Key], found: dict[str, bytes | None], current: set[str]) -> None:
-        missing = [name for name in left if name not in found]
-        found.update(zip(missing, self._server.run([Command(name, ("GET", name)) for name in missing]), strict=True))
-        current.update(missing)
-
-    def _folded(
-        self, left: dict[str, Key], found: dict[str, bytes | None], current: set[str], fold: Fold
-    ) -> dict[str, Command]:
-        """What is to be written; a decision against writing counts only when it was about what is there now."""
-        writes = {}
-        for name, key in left.items():
-            raw = found[name]
-            entry = self._entry(name, raw)
-            try:
-                write = fold(key, entry)
-            except Exception:
-                if name in current:
-                    raise
-                write = None
-            if write is not None:
-                writes[name] = self._write(name, key, (raw or b"")[:_VERSION], entry.next_ordinal, write)
-            elif name not in current:
-                del found[name]
-            elif raw is not None and self._server.wait_replicas:
-                # What an earlier try of this request wrote may have reached no replica: it is written once more.
-                same = self._entry(name, raw)
-                writes[name] = self._write(name, key, raw[:_VERSION], same.next_ordinal, Write(same.document))
-        return writes
-
-    def _write(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> Command:
+    def command(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> Command:
+        """Return the command that writes what a fold decided, if the document has this version still."""
         events = [b"%d %d %b" % (number, at, raw) for number, (at, raw) in enumerate(write.events, ordinal)]
         value = b""
         if write.document is not None:
@@ -264,7 +228,7 @@ class RedisStore:
 
     def _history(self, name: str) -> list[HistoryEntry]:
         since = self._clock() - self._history_days * DAY
-        events = self._server.ask(Command(name, ("LRANGE", name + ":h", -self._history_events, -1)))
+        events = self.server.ask(Command(name, ("LRANGE", name + ":h", -self._history_events, -1)))
         return [(ordinal, at, orjson.loads(event)) for ordinal, at, event in map(_event, events) if at >= since]
 
     def _remembered(self) -> dict[str, bytes | None]:
@@ -276,6 +240,72 @@ class RedisStore:
         if len(remembered) >= _REMEMBERED:
             remembered.clear()
         remembered[name] = raw
+
+
+class _Update(Generic[Decided]):
+    """One call of `RedisStore.update`, over all its attempts.
+
+    Attributes:
+        keys: those that are still to be written, by name.
+        decisions: what the last fold of each key decided.
+    """
+
+    def __init__(
+        self, store: RedisStore, keys: dict[str, Key], earlier: dict[str, bytes | None], fold: Fold[Decided]
+    ) -> None:
+        self.keys = keys
+        self.decisions: dict[Key, Decided] = {}
+        self._store = store
+        self._fold = fold
+        self._texts = earlier  # what lies under each name
+        self._current: set[str] = set()  # names whose text was read by this call
+
+    def forget(self) -> None:
+        """Read everything again before the next attempt."""
+        self._texts.clear()
+        self._current.clear()
+
+    def attempt(self) -> bool:
+        """Fold and write what is left once; whether nobody else was faster."""
+        server = self._store.server
+        missing = [name for name in self.keys if name not in self._texts]
+        self._texts.update(zip(missing, server.run([Command(name, ("GET", name)) for name in missing]), strict=True))
+        self._current.update(missing)
+        writes = self._writes()
+        server.check_end()
+        answers = server.run(list(writes.values()))
+        self.keys = {name: key for name, key in self.keys.items() if name in writes or name not in self._texts}
+        for name, answer in zip(writes, answers, strict=True):
+            if answer == 1:
+                del self.keys[name]
+            else:  # others were first: this is what they wrote
+                self._texts[name] = answer
+                self._current.add(name)
+        return not (self.keys and writes)
+
+    def _writes(self) -> dict[str, Command]:
+        """What is to be written; a decision against writing counts only when it was about what is there now."""
+        writes = {}
+        for name, key in self.keys.items():
+            raw = self._texts[name]
+            entry = self._store.entry(name, raw)
+            try:
+                decision = self.decisions[key] = self._fold(key, entry)
+            except Exception:
+                if name in self._current:
+                    raise
+                del self._texts[name]
+                continue
+            write = None if decision is None else decision.write
+            if write is not None:
+                writes[name] = self._store.command(name, key, (raw or b"")[:_VERSION], entry.next_ordinal, write)
+            elif name not in self._current:
+                del self._texts[name]
+            elif raw is not None and self._store.server.wait_replicas:
+                # What an earlier try of this request wrote may have reached no replica: it is written once more.
+                same = self._store.entry(name, raw)
+                writes[name] = self._store.command(name, key, raw[:_VERSION], same.next_ordinal, Write(same.document))
+        return writes
 
 
 def _name(key: Key) -> str:

@@ -1,0 +1,90 @@
+"""The limits of a request that no schema says: profiles of a batch, traits of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.content import EMPTY
+from ninetailed_wsgi.core.events import Event
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.store.identity import Owner
+from ninetailed_wsgi.store.overlay import Overlay
+from ninetailed_wsgi.store.protocol import Store
+
+MAX_BATCH_PROFILES = 50
+"""Distinct ``anonymousId`` of one batch (spec section 1)."""
+
+
+def check_profiles(bodies: Sequence[dict[str, Any]]) -> None:
+    """Raise InvalidData when a batch is about too many profiles."""
+    if (number := len({body["anonymousId"] for body in bodies})) > MAX_BATCH_PROFILES:
+        raise InvalidData(f"body.events: found {number} different anonymousId, expected at most {MAX_BATCH_PROFILES}")
+
+
+def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: Callable[[Key], Owner]) -> None:
+    """Refuse events with which the traits of a profile would take too many bytes, before anything is stored.
+
+    Where the sizes of all parts leave a doubt, the events are applied in memory, to see what the rules make of them.
+
+    Args:
+        steps: the events of a request, each with the name that it was sent for.
+        most: how many bytes of JSON the traits may take; a profile that has more already may not get still more.
+        store: where the profiles are; None: they are not known yet.
+        owner: reads what a name leads to there.
+
+    Raises:
+        InvalidData: naming each event that would be one too much.
+    """
+    if _most_bytes(steps, owner) <= most:
+        return
+    trial = Application(Overlay(store), EMPTY, new_session_id=lambda: "trial", most_traits=most)
+    trial.apply(steps)
+    sizes = {id(event): size for event, size in trial.excess}
+    problems = [
+        f"events[{index}].traits: found {sizes[id(event)]} bytes of JSON with those the profile has, "
+        f"expected at most {most}"
+        for index, (_, event) in enumerate(steps)
+        if id(event) in sizes
+    ]
+    if problems:
+        raise InvalidData(problems[:10])
+
+
+def _most_bytes(steps: Sequence[Step], owner: Callable[[Key], Owner]) -> int:
+    """Return what the traits of a visitor may take at the very most: of each name that may be his, all added up."""
+    bytes_: dict[Key, int] = {}
+    joined: dict[Key, Key] = {}
+
+    def visitor(name: Key) -> Key:
+        profile = owner(name)
+        key = profile.key
+        while key in joined:
+            key = joined[key]
+        if key not in bytes_:
+            bytes_[key] = len(orjson.dumps(profile.record["traits"])) if profile.record else 0
+        return key
+
+    for name, event in steps:
+        if event.type != "identify" or not (event.body["traits"] or event.user_id):
+            continue
+        key = visitor(name)
+        bytes_[key] += len(orjson.dumps(event.body["traits"]))
+        if event.user_id and (other := visitor(name._replace(name=event.user_id))) != key:
+            bytes_[key] += bytes_.pop(other)
+            joined[other] = key
+    return max(bytes_.values(), default=0)
+
+
+def new_profile(name: Key) -> Owner:
+    """Stand for `check_traits`' reader where nothing is known of a profile yet."""
+    return Owner(name, None)
+
+
+def named_by(events: Sequence[Event], key: Callable[[str], Key]) -> list[Step]:
+    """Return the events of a batch, each with the key of its ``anonymousId``."""
+    return [(key(event.body["anonymousId"]), event) for event in events]
