@@ -4,6 +4,8 @@
 #   make test    all tests
 #   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision; needs redis-server
 #   make lint    ruff, mypy, import-linter
+#   make docs    the documentation as a site, into docs/_build/; a warning is an error
+#   make diagrams  draw the Mermaid diagrams of the documentation that have no drawing yet; needs Chromium and npm
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
 #   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
@@ -35,7 +37,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint fuzz fuzz-guided mutation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +55,15 @@ lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+
+docs: .venv/installed-docs
+	@rm -rf docs/_build
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo 'docs/_build/index.html'
+
+diagrams: .venv/installed-docs
+	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
+	@$(BIN)/python docs/diagrams.py
 
 FUZZ_EXAMPLES ?= 200
 fuzz: .venv/installed-dev
@@ -107,7 +118,7 @@ build: .venv/installed-dev
 	$(BIN)/python -m build --quiet
 
 clean:
-	rm -rf .venv .data build dist examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants fuzz-findings .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .data build dist docs/_build examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants fuzz-findings .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
@@ -118,6 +129,10 @@ clean:
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python
 	$(PIP) install --editable '.[dev]'
 	@touch $@ .venv/installed
+
+.venv/installed-docs: .venv/installed-dev
+	$(PIP) install --editable '.[docs]'
+	@touch $@ .venv/installed-dev .venv/installed
 
 .venv/installed-fuzz: .venv/installed-dev
 	$(PIP) install --editable '.[fuzz]'

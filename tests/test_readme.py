@@ -1,26 +1,31 @@
-"""What the README shows is what the code does."""
+"""What the README and the first pages of the documentation show is what the code does."""
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from serving import GEO, serving
 
-from ninetailed_wsgi import Settings
+from ninetailed_wsgi import Settings, __version__
 from ninetailed_wsgi.server.serve import curl_line
 from ninetailed_wsgi.settings import options_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STANDALONE = (ROOT / "docs" / "standalone.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHOP = ("--content", str(ROOT / "fixtures" / "spaces" / "shop.json"), "--geoip-database", str(GEO), "--explain")
 
 
-def test_the_readme_lists_every_option_as_the_code_declares_it() -> None:
-    shown = README.split("<!-- options -->")[1].split("<!-- /options -->")[0].strip()
-    assert shown == options_table(), "paste what `python -m ninetailed_wsgi.settings` prints"
+def test_the_readme_and_the_architecture_are_short() -> None:
+    assert len(README.splitlines()) <= 120
+    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_table_of_options_can_be_printed() -> None:
@@ -31,21 +36,41 @@ def test_the_table_of_options_can_be_printed() -> None:
     assert run.stderr == ""
 
 
-def test_the_readme_shows_the_command_that_the_server_prints() -> None:
-    assert curl_line(Settings(), "127.0.0.1", 8000) in README
+def test_the_documentation_shows_the_command_that_the_server_prints() -> None:
+    assert curl_line(Settings(), "127.0.0.1", 8000) in STANDALONE
 
 
-def test_both_make_commands_are_on_the_first_screen() -> None:
-    first_screen = README.splitlines()[:24]
-    assert any(line.startswith("make serve") for line in first_screen)
-    assert any(line.startswith("make test") for line in first_screen)
-    assert any(line.startswith("curl ") for line in first_screen)
+def test_the_readme_shows_how_to_serve_test_and_ask() -> None:
+    lines = README.splitlines()
+    for start in ("make serve", "make test", "curl "):
+        assert any(line.startswith(start) for line in lines)
 
 
-def test_the_walk_of_the_readme_makes_a_visitor_match_and_get_a_variant(tmp_path: Path) -> None:
-    (walk,) = re.findall(r"```sh\n(api=.*?)```", README, re.DOTALL)
-    shop = ("--content", str(ROOT / "fixtures" / "spaces" / "shop.json"), "--geoip-database", str(GEO), "--explain")
-    with serving(tmp_path, *shop) as server:
+def test_the_readme_installs_the_version_that_is_there() -> None:
+    install = README.partition("<!-- install -->")[2].partition("<!-- /install -->")[0]
+    assert set(re.findall(r"ninetailed_wsgi-([^-]+)-py3-none-any\.whl", install)) == {__version__}
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["name"] == "ninetailed-wsgi"
+    assert "all" in config["options.extras_require"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_installs_from_an_index_that_does_not_have_the_package(page: Path) -> None:
+    assert re.findall(r"pip install[^\n`]* '?ninetailed-wsgi\b.*", page.read_text(encoding="utf-8")) == []
+
+
+def test_the_curl_of_the_readme_is_answered(tmp_path: Path) -> None:
+    (line,) = (line for line in README.splitlines() if line.startswith("curl "))
+    with serving(tmp_path, *SHOP) as server:
+        here = line.replace("http://127.0.0.1:8000", server.url)
+        ran = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(ran.stdout)["data"]["profile"]["id"] == "anna"
+
+
+def test_the_walk_makes_a_visitor_match_and_get_a_variant(tmp_path: Path) -> None:
+    (walk,) = re.findall(r"```sh\n(api=.*?)```", STANDALONE, re.DOTALL)
+    with serving(tmp_path, *SHOP) as server:
         here = walk.replace("http://127.0.0.1:8000", server.url)
         here = here.replace("\nview", "\necho; view").replace("\ncurl", "\necho; curl")
         ran = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=60, check=True)

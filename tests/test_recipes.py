@@ -1,4 +1,4 @@
-"""Each recipe of the README is run as it stands there: a visitor looks at prices twice and gets another banner."""
+"""Each recipe of the documentation runs as it stands there: a visitor views prices twice and gets another banner."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-RECIPES = re.findall(r"<!-- recipe: (\w+) (\S+) -->\n```\w+\n(.*?)```\n", README, re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+RECIPES = re.findall(r"<!-- recipe: (\w+) (\S+) -->\n```\w+\n(.*?)```\n", TEXT, re.DOTALL)
 
 VISIT = """
 import json
@@ -28,6 +29,7 @@ browser = Browser(app)
 print(json.dumps([browser.get("/pricing").text.strip(), browser.get("/pricing").text.strip(), [*browser.cookies]]))
 """
 LOAD = {
+    "readme": "from app import app",
     "flask": "from app import app",
     "falcon": "from app import app",
     "fastapi": "from a2wsgi import ASGIMiddleware\nfrom app import app as served\napp = ASGIMiddleware(served)",
@@ -97,7 +99,7 @@ def declare(folder: Path, distribution: str, entry_points: str) -> None:
 
 def test_there_is_a_recipe_for_each_framework() -> None:
     assert {name for name, _, _ in RECIPES} == set(LOAD)
-    assert README.count("<!-- recipe:") == len(RECIPES)
+    assert TEXT.count("<!-- recipe:") == len(RECIPES)
 
 
 @pytest.mark.parametrize("recipe", LOAD)
@@ -113,4 +115,19 @@ def test_the_recipe_personalizes_a_page(tmp_path: Path, recipe: str) -> None:
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == ["Hello friend: banner", "Hello friend: banner-offer", ["ntaid"]]
+    greeting = "" if recipe == "readme" else "Hello friend: "
+    assert json.loads(run.stdout) == [f"{greeting}banner", f"{greeting}banner-offer", ["ntaid"]]
+
+
+def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
+    prepare(tmp_path, "readme")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "ninetailed_wsgi.testing.plugin", "test_offer.py"]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "1 passed" in run.stdout, run.stdout + run.stderr
