@@ -11,7 +11,7 @@ import redis_servers
 from folds import TwiceFolded
 from support import START, Api, Clock, Server
 
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore

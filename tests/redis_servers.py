@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from serving import wait_until
 
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 LEFT_OUT = "the Redis store is not tested: no redis-server on this machine (Debian: apt install redis-server)"

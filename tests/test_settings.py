@@ -197,7 +197,7 @@ def test_an_unknown_variable_is_answered_with_the_nearest_known_one() -> None:
 
 def test_a_variable_of_the_host_site_does_not_stop_the_start(caplog: pytest.LogCaptureFixture) -> None:
     assert Settings.from_env({"NINETAILED_CLIENT_ID": "abc", "NINETAILED_API_KEY": "x"}) == Settings()
-    assert "NINETAILED_CLIENT_ID is no option of ninetailed-wsgi and is ignored" in caplog.text
+    assert "NINETAILED_CLIENT_ID is not an option of ninetailed-wsgi and is ignored" in caplog.text
 
 
 def test_an_unknown_keyword_is_answered_with_the_nearest_known_one() -> None:

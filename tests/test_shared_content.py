@@ -30,7 +30,8 @@ from ninetailed_wsgi.content.remote import LARGEST, Unfetched, WebDocument
 from ninetailed_wsgi.content.shared import SharedContent
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.settings import Settings, masked
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.masking import masked
 
 
 def content(version: int | str) -> dict[str, Any]:

@@ -43,16 +43,14 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
     """The Experience API as a WSGI app.
 
     Args:
-        settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables and ``options``,
-            which have the names of the fields of :class:`~ninetailed_wsgi.settings.Settings`.
+        settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables.
+        options: fields of :class:`~ninetailed_wsgi.settings.Settings` by name, which win over ``settings`` and
+            variables. Those that only ``serve`` has, such as ``workers``, are refused.
 
     Raises:
         SettingsError: naming every bad option, a data folder, content file or location database that cannot be used.
     """
-    if settings is None:
-        settings = Settings.from_env(**options)
-    elif options:
-        raise TypeError("give create_app either settings or options, not both")
+    settings = Settings.for_app(settings, options)
     if settings.geoip_database is None:
         _log.warning("no location database is configured: profiles get no location from the visitor's address")
     return api(ExperienceService.from_settings(settings), settings)

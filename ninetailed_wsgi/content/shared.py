@@ -27,7 +27,7 @@ from ninetailed_wsgi.core.problems import shown
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.operations.forks import PerProcess
-from ninetailed_wsgi.settings import masked
+from ninetailed_wsgi.settings.masking import masked
 
 COPY = ".shared-content"
 """The file of the data folder that keeps the last sound version: a line that describes it, then the document.

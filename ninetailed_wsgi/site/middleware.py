@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -22,6 +21,7 @@ import orjson
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.logs import failure
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.site.mount_options import read_mount_options
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ COOKIES = ("ntaid", "ctfl-opt-aid")
 _RETRY_AFTER = 5.0  # seconds until a service that could not start is tried again
 _REPORT_EVERY = 60.0  # seconds between two log lines about the same kind of failure
 _PAGES_AT_ONCE = 8  # evaluations that run at the same time in one process; more wait, within their time budget
-_SAME_SITE = ("Lax", "Strict", "None")
-_NEEDS_SECURE = "True, as browsers refuse cookies of cookie_samesite None otherwise"
-_SERVED = "one of the setting environments"
 
 _log = logging.getLogger("ninetailed_wsgi.middleware")
 
@@ -88,7 +85,9 @@ class Ninetailed:
 
     Args:
         app: the site.
-        settings: the settings of ``serve``; or as keywords in ``options``.
+        settings: the options of the service; without it, the ``NINETAILED_*`` environment variables.
+        options: options of the service by name, which win over ``settings`` and variables. Those that only ``serve``
+            has, such as ``workers``, are refused.
         organization, environment: whose visitors the site's pages ask for.
         prefix: where the API is mounted; whole path segments.
         preflight: ``visitor.page()`` is only evaluated, since the browser SDK in the page sends the real event.
@@ -125,35 +124,40 @@ class Ninetailed:
     ) -> None:
         # Everything that could be wrong is said now; files are opened by the first request of each process, after any
         # fork and as the user that serves. Paths are resolved now, in case the working folder changes until then.
-        given = Settings.from_env(**options) if settings is None else replace(settings, **options)
-        self._settings = _with_whole_paths(given)
-        problems = [
-            f"{name}: found {found!r}, expected {expected}"
-            for name, found, right, expected in (
-                ("prefix", prefix, prefix.startswith("/") and prefix.strip("/") != "", "a path such as /ninetailed"),
-                ("time_budget_ms", time_budget_ms, time_budget_ms > 0, "a number of milliseconds above 0"),
-                ("cookie_samesite", cookie_samesite, cookie_samesite in _SAME_SITE, " or ".join(_SAME_SITE)),
-                ("cookie_name", cookie_name, _is_token(cookie_name), "the name of a cookie"),
-                ("cookie_domain", cookie_domain, not cookie_domain or _is_token(cookie_domain), "the name of a host"),
-                ("cookie_secure", cookie_secure, (cookie_secure, cookie_samesite) != (False, "None"), _NEEDS_SECURE),
-                ("environment", f"{organization}/{environment}", _serves(given, organization, environment), _SERVED),
-            )
-            if not right
-        ]
+        mount, problems = read_mount_options(
+            {
+                "organization": organization,
+                "environment": environment,
+                "prefix": prefix,
+                "preflight": preflight,
+                "consent": consent,
+                "time_budget_ms": time_budget_ms,
+                "cookie_name": cookie_name,
+                "cookie_domain": cookie_domain,
+                "cookie_secure": cookie_secure,
+                "cookie_samesite": cookie_samesite,
+                "cookie_max_age": cookie_max_age,
+            }
+        )
+        merged = _merged(settings, options, problems)
+        where = f"{organization}/{environment}"
+        if merged.environments and where not in merged.environments:
+            problems.append(f"environment: found {where!r}, expected one of {', '.join(merged.environments)}")
         if problems:
             raise SettingsError(problems)
+        self._settings = _with_whole_paths(merged)
         _import_service()
         self._app = app
-        self._prefix = prefix.rstrip("/").encode().decode("latin-1")  # as WSGI hands over a path (PEP 3333)
+        self._prefix = mount["prefix"].rstrip("/").encode().decode("latin-1")  # as WSGI hands over a path (PEP 3333)
         self._where = (organization, environment)
-        self._consent = consent
-        self._cookie_name = cookie_name
-        self._cookie_secure = True if cookie_samesite == "None" else cookie_secure
-        self._cookie_end = f"; Path=/; Max-Age={cookie_max_age}; SameSite={cookie_samesite}"
-        self._cookie_end += f"; Domain={cookie_domain}" if cookie_domain else ""
-        self.preflight = preflight
-        self.time_budget = time_budget_ms / 1000
-        self.cookie_names = tuple(dict.fromkeys((cookie_name, *COOKIES)))
+        self._consent = mount["consent"]
+        self._cookie_name = mount["cookie_name"]
+        self._cookie_secure = True if mount["cookie_samesite"] == "None" else mount["cookie_secure"]
+        self._cookie_end = f"; Path=/; Max-Age={mount['cookie_max_age']}; SameSite={mount['cookie_samesite']}"
+        self._cookie_end += f"; Domain={mount['cookie_domain']}" if mount["cookie_domain"] else ""
+        self.preflight = mount["preflight"]
+        self.time_budget = mount["time_budget_ms"] / 1000
+        self.cookie_names = tuple(dict.fromkeys((self._cookie_name, *COOKIES)))
         self._service = service
         self._process: _Process | None = None
 
@@ -306,36 +310,15 @@ def filter_app_factory(app: WSGIApp, global_conf: Mapping[str, str], **local_con
 
     ``consent`` names the callable, as ``package.module:function``.
     """
-    given: dict[str, Any] = dict(local_conf)
-    problems = []
-    for name, read, expected in _READERS:
-        if name in given:
-            try:
-                given[name] = read(given[name])
-            except (ValueError, ImportError, AttributeError):
-                problems.append(f"{name}: found {given[name]!r}, expected {expected}")
-    if problems:
-        raise SettingsError(problems)
-    return Ninetailed(app, **given)
+    return Ninetailed(app, **local_conf)  # type: ignore[arg-type]  # each option reads text
 
 
-def _yes(text: str) -> bool:
-    if text.lower() not in ("yes", "true", "on", "1", "no", "false", "off", "0"):
-        raise ValueError(text)
-    return text.lower() in ("yes", "true", "on", "1")
-
-
-_READERS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
-    ("time_budget_ms", float, "a number"),
-    ("cookie_max_age", int, "a number"),
-    ("preflight", _yes, "yes or no"),
-    ("cookie_secure", _yes, "yes or no"),
-    ("consent", resolve_name, "package.module:function"),
-)
-
-
-def _is_token(text: str) -> bool:
-    return text != "" and text.isascii() and text.isprintable() and not set(text) & set(' \t()<>@,;:\\"/[]?={}')
+def _merged(settings: Settings | None, options: Mapping[str, Any], problems: list[str]) -> Settings:
+    """Merge the service's options; what is wrong with them comes together with the mount's own ``problems``."""
+    try:
+        return Settings.for_app(settings, options)
+    except SettingsError as error:
+        raise SettingsError([*problems, *error.problems]) from None
 
 
 def _with_whole_paths(settings: Settings) -> Settings:
@@ -346,10 +329,6 @@ def _with_whole_paths(settings: Settings) -> Settings:
         content=content.absolute() if isinstance(content, Path) else content,
         geoip_database=database and database.absolute(),
     )
-
-
-def _serves(settings: Settings, organization: str, environment: str) -> bool:
-    return not settings.environments or f"{organization}/{environment}" in settings.environments
 
 
 def _import_service() -> None:

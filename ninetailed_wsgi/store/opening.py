@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ninetailed_wsgi.operations.redis_url import RedisUrl
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.disk.folder import refuse_filling
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore

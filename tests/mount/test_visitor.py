@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ninetailed_wsgi import Ninetailed, Settings
+from ninetailed_wsgi import Ninetailed, Settings, create_app
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.site.middleware import KEY, filter_app_factory
 from ninetailed_wsgi.site.visitor import Visitor, visitor_of
@@ -530,18 +530,55 @@ def test_a_page_that_is_not_behind_the_middleware_gets_baselines(request_: Any) 
         ({"prefix": "api"}, "prefix: found 'api', expected a path such as /ninetailed"),
         ({"prefix": "/"}, "prefix: found '/', expected a path such as /ninetailed"),
         ({"time_budget_ms": 0}, "time_budget_ms: found 0, expected a number of milliseconds above 0"),
-        ({"cookie_samesite": "lax"}, "cookie_samesite: found 'lax', expected Lax or Strict or None"),
-        ({"cookie_samesite": "None", "cookie_secure": False}, "cookie_secure: found False, expected True"),
+        ({"time_budget_ms": "soon"}, "time_budget_ms: found 'soon', expected a number of milliseconds above 0"),
+        ({"time_budget_ms": float("nan")}, "time_budget_ms: found nan, expected a number of milliseconds above 0"),
+        ({"time_budget_ms": True}, "time_budget_ms: found True, expected a number of milliseconds above 0"),
+        ({"preflight": "perhaps"}, "preflight: found 'perhaps', expected yes or no"),
+        ({"preflight": 2}, "preflight: found 2, expected yes or no"),
+        ({"consent": "x"}, "consent: found 'x', expected a function"),
+        ({"consent": 5}, "consent: found 5, expected a function"),
+        ({"cookie_secure": "perhaps"}, "cookie_secure: found 'perhaps', expected yes or no"),
+        ({"cookie_max_age": "a year"}, "cookie_max_age: found 'a year', expected a whole number from 0 to "),
+        ({"cookie_max_age": 1.5}, "cookie_max_age: found 1.5, expected a whole number from 0 to "),
+        ({"cookie_samesite": "some"}, "cookie_samesite: found 'some', expected Lax or Strict or None"),
+        ({"cookie_samesite": 5}, "cookie_samesite: found 5, expected Lax or Strict or None"),
+        ({"cookie_samesite": "None", "cookie_secure": False}, "cookie_secure: found False, expected yes"),
+        ({"organization": "a/b"}, "organization: found 'a/b', expected a name without a slash"),
+        ({"environment": ""}, "environment: found '', expected a name without a slash"),
+        ({"prefix": None}, "prefix: found None, expected a path such as /ninetailed"),
+        ({"cookie_name": None}, "cookie_name: found None, expected the name of a cookie"),
         ({"cookie_name": "a b"}, "cookie_name: found 'a b'"),
         ({"cookie_domain": "a;b"}, "cookie_domain: found 'a;b'"),
         ({"environments": ["acme/main"]}, "environment: found 'default/main', expected one of"),
         ({"contnet": "x.json"}, "contnet: no such option"),
+        *[
+            ({option: value}, f"{option}: only `ninetailed-wsgi serve` has this option")
+            for option, value in (("workers", 8), ("threads", 2), ("bind", "127.0.0.1:80"), ("log_format", "json"))
+        ],
     ],
 )
 def test_a_wrong_setting_is_said_when_the_site_is_put_together(options: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError) as refused:
         Ninetailed(lambda environ, start_response: [], **options)
     assert says in str(refused.value)
+
+
+def test_everything_that_is_wrong_with_a_mount_is_said_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Ninetailed(lambda environ, start_response: [], prefix="x", workers=8, contnet="y", history_days=0)
+    names = [problem.split(":")[0].split(" ")[0] for problem in refused.value.problems]
+    assert names == ["prefix", "history_days", "contnet", "workers"]
+
+
+def test_keywords_win_over_settings_and_are_checked_as_they_are(bare: Mounted) -> None:
+    settings = Settings(data_dir=bare.folder / "data", history_days=5)
+    with pytest.raises(SettingsError, match="history_day: no such option; did you mean history_days"):
+        Ninetailed(lambda environ, start_response: [], settings, history_day=7)
+    with pytest.raises(SettingsError, match="history_day: no such option; did you mean history_days"):
+        create_app(settings, history_day=7)
+    with pytest.raises(SettingsError, match="workers: only `ninetailed-wsgi serve` has this option"):
+        create_app(settings, workers=8)
+    assert Settings.for_app(settings, {"history_days": "7"}).history_days == 7
 
 
 def test_the_settings_of_serve_may_be_given_as_one_object(bare: Mounted) -> None:
@@ -587,7 +624,7 @@ def test_wrong_text_in_a_paste_ini_file_is_named() -> None:
             lambda environ, start_response: [], {}, preflight="maybe", cookie_max_age="long", consent="x:y"
         )
     assert str(refused.value).splitlines() == [
-        "cookie_max_age: found 'long', expected a number",
-        "preflight: found 'maybe', expected yes or no",
-        "consent: found 'x:y', expected package.module:function",
+        "preflight: found 'maybe', expected yes or no (also true, false, on, off, 1, 0)",
+        "consent: found 'x:y', expected a function of the WSGI environ, or its name as package.module:function",
+        "cookie_max_age: found 'long', expected a whole number from 0 to 2147483647",
     ]

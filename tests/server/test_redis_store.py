@@ -11,7 +11,7 @@ import redis_servers
 from redis_servers import Redis
 
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
 from tests.serving import PREFIX, PROFILES, serving, track, wait_until

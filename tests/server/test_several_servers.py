@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from redis_servers import Cluster, Redis, running
 
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
 from tests.server.test_crash import SEED, Body, Load, batches, each_is_there_once, exported, imports, merges, posting

@@ -25,8 +25,8 @@ from support import Clock, of, track
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
-from ninetailed_wsgi.operations.redis_url import RedisUrl
 from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.protocol import Document, Entry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
@@ -411,7 +411,7 @@ def test_eight_threads_on_one_hot_key_and_many_cold_ones_lose_nothing(make_redis
 
 WRITER = """
 import os, sys
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.protocol import Write
 from ninetailed_wsgi.store.redis.store import RedisStore
@@ -470,7 +470,7 @@ def test_parent_and_child_of_a_fork_each_speak_for_themselves(make_redis: MakeRe
 
 CONSUMER = """
 import os, sys, time
-from ninetailed_wsgi.operations.redis_url import RedisUrl
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer

@@ -26,9 +26,9 @@ from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
-from ninetailed_wsgi.operations.redis_url import RedisUrl
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue

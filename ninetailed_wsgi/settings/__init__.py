@@ -1,0 +1,371 @@
+"""Every option of the service, declared once: keyword argument, environment variable and flag have one name.
+
+``python -m ninetailed_wsgi.settings`` prints the table of options that the README shows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.settings import readers
+from ninetailed_wsgi.settings.masking import quoted, without_credentials
+from ninetailed_wsgi.settings.redis_url import RedisUrl
+
+PREFIX = "NINETAILED_"
+
+USES: Mapping[str, str] = {
+    "server": "`serve`",
+    "requests": "`serve`, app, mount",
+    "events": "`serve`, app, mount, `import`",
+    "decisions": "`serve`, app, mount, `explain`, `import`, `export`",
+    "environments": "all but `migrate`, `compact`, `backup`",
+    "store": "all",
+}
+"""What an option is for: the word that a declaration and a command name, and who then has the option.
+
+An app is `create_app`, a mount is `Ninetailed`; `check` looks at every option.
+"""
+
+_log = logging.getLogger("ninetailed_wsgi")
+
+
+def _option(use: str, default: Any, read: Callable[[object], Any], metavar: str, text: str) -> Any:
+    return field(default=default, metadata={"use": use, "read": read, "metavar": metavar, "help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All options of the service, checked when made; the one place where an option is declared.
+
+    A list may be given as a list or as text with commas; a path as text or as a path; a number as text.
+
+    Raises:
+        SettingsError: one line for each bad option, all of them at once.
+    """
+
+    bind: str = _option(
+        "server", "127.0.0.1:8000", readers.address, "HOST:PORT", "Where `serve` listens; port 0 takes any free port."
+    )
+    workers: int = _option(
+        "server", 2, readers.whole_number(1, 256), "N", "Processes that `serve` starts; about one per core."
+    )
+    threads: int = _option(
+        "server",
+        4,
+        readers.whole_number(1, 256),
+        "N",
+        "Threads of each process: how many requests it works on at a time.",
+    )
+    data_dir: Path = _option(
+        "store",
+        Path("ninetailed-data"),
+        readers.folder,
+        "DIR",
+        "Folder of all stored data; made when missing, for its owner only.",
+    )
+    store: RedisUrl | None = _option(
+        "store",
+        None,
+        readers.redis,
+        "URL",
+        "Redis or Valkey that keeps the profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
+        "`redis+sentinel://`, `redis+cluster://`; see docs/redis.md.",
+    )
+    content: Path | str | None = _option(
+        "decisions",
+        None,
+        readers.content,
+        "PATH|URL",
+        "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, or what "
+        "all servers share: `https://...`, `redis://HOST/DB?key=NAME`.",
+    )
+    geoip_database: Path | None = _option(
+        "requests",
+        None,
+        readers.existing_file(readers.DATABASE, folder_too=False),
+        "FILE",
+        "MaxMind City database that turns addresses into locations; without one there are no locations.",
+    )
+    trusted_proxies: tuple[str, ...] = _option(
+        "requests",
+        (),
+        readers.list_of(readers.network),
+        "CIDR[,CIDR]",
+        "Proxies whose `X-Forwarded-For` and `Forwarded` are believed; from anyone else they are ignored.",
+    )
+    environments: tuple[str, ...] = _option(
+        "environments",
+        (),
+        readers.list_of(readers.environment),
+        "ORG/ENV[,ORG/ENV]",
+        "Environments that are served; empty: any.",
+    )
+    cors_origins: tuple[str, ...] = _option(
+        "requests",
+        ("*",),
+        readers.list_of(readers.origin),
+        "ORIGIN[,ORIGIN]",
+        "Origins whose pages may call the API from a browser; `*`: any.",
+    )
+    max_body_bytes: int = _option(
+        "events",
+        1_048_576,
+        readers.whole_number(1, 1_073_741_824),
+        "BYTES",
+        "Largest accepted request body; over it: 413.",
+    )
+    max_traits_bytes: int = _option(
+        "events",
+        65_536,
+        readers.whole_number(2, 1_073_741_824),
+        "BYTES",
+        "What all traits of a profile may take as JSON; an `identify` event that would make it more: 400.",
+    )
+    history_events: int = _option(
+        "decisions",
+        500,
+        readers.whole_number(1, 1_000_000),
+        "N",
+        "Events kept per profile; audiences are computed from them.",
+    )
+    history_days: int = _option(
+        "decisions", 365, readers.whole_number(1, 36_500), "DAYS", "Days that an event is kept."
+    )
+    sqlite_synchronous: str = _option(
+        "store",
+        "NORMAL",
+        readers.one_of("NORMAL", "FULL"),
+        "NORMAL|FULL",
+        "NORMAL survives a killed process; FULL also a power cut, at a disk flush for each write.",
+    )
+    store_shards: int = _option(
+        "store",
+        32,
+        readers.whole_number(1, 256),
+        "N",
+        "Database files that profiles are spread over; writers of different files never wait for each other.",
+    )
+    store_timeout: float = _option(
+        "store", 5.0, readers.seconds, "SECONDS", "How long a writer waits for its turn before it gives up."
+    )
+    store_wait_replicas: int = _option(
+        "store", 0, readers.whole_number(0, 16), "N", "Replicas of Redis that must have a write before it is answered."
+    )
+    import_queue: int = _option(
+        "requests",
+        10_000,
+        readers.whole_number(1, 1_000_000),
+        "N",
+        "Batches of `/import/events` that may wait to be applied; while so many wait, another one is answered 503.",
+    )
+    content_locale: str | None = _option(
+        "decisions",
+        None,
+        readers.locale,
+        "LOCALE",
+        "Locale that is read from a Contentful export; default: the export's own.",
+    )
+    explain: bool = _option(
+        "requests",
+        False,
+        readers.yes_or_no,
+        "yes|no",
+        "Serve `.../explain`, which says why a visitor gets what they get; it shows rules.",
+    )
+    profile_concurrency: int = _option(
+        "requests",
+        6,
+        readers.whole_number(1, 10_000),
+        "N",
+        "Requests of one process that may write the same profile at once, in turn; one more is answered 429.",
+    )
+    rate_limit: str = _option(
+        "requests",
+        "",
+        readers.rate,
+        "N/PERIOD[;N/PERIOD]",
+        "Requests that one client address (IPv6: /64) may make, such as `100/second`; over it: 429. Each process counts"
+        " for itself. Needs the extra `limits`.",
+    )
+    metrics: bool = _option(
+        "requests",
+        False,
+        readers.yes_with_extra("prometheus_client", "metrics"),
+        "yes|no",
+        "Serve `/metrics`. Needs the extra `metrics`.",
+    )
+    access_log: bool = _option(
+        "requests",
+        False,
+        readers.yes_or_no,
+        "yes|no",
+        "Log a line for each request: route, status, seconds, bytes; never who it was.",
+    )
+    log_format: str = _option(
+        "server",
+        "text",
+        readers.one_of("text", "json"),
+        "text|json",
+        "How `serve` writes its log: lines of text, or of JSON.",
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        for each in OPTIONS:
+            given = getattr(self, each.name)
+            try:
+                object.__setattr__(self, each.name, each.read(given))  # frozen for everybody else
+            except ValueError as error:
+                shown = without_credentials(given) if each.name == "store" else quoted(given)
+                problems.append(f"{each.spellings}: found {shown}, expected {error}")
+        if problems:
+            raise SettingsError(problems)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **keywords: Any) -> Settings:
+        """Read settings from keywords first, then ``NINETAILED_*`` variables, then the defaults.
+
+        Args:
+            environ: the environment variables. Those without the prefix are ignored; so are, with a warning, those with
+                it that are no option, unless they look like a misspelled one.
+            keywords: options by name, as the constructor takes them.
+
+        Raises:
+            SettingsError: bad values and unknown names, all of them at once.
+        """
+        return cls.for_uses(USES, keywords, environ)
+
+    @classmethod
+    def for_app(cls, settings: Settings | None, keywords: Mapping[str, Any]) -> Settings:
+        """Merge what an app or a mount was called with: keywords first, then ``settings`` or the variables.
+
+        Args:
+            settings: all other options; None: the ``NINETAILED_*`` variables of this process, then the defaults.
+            keywords: options by name, without those that only ``serve`` has.
+
+        Raises:
+            SettingsError: bad values, unknown names and options of ``serve``, all of them at once.
+        """
+        uses = USES.keys() - {"server"}
+        if settings is None:
+            return cls.for_uses(uses, keywords, os.environ)
+        others = {each.name: getattr(settings, each.name) for each in OPTIONS}
+        return cls.for_uses(uses, keywords, {}, others)
+
+    @classmethod
+    def for_uses(
+        cls,
+        uses: Collection[str],
+        keywords: Mapping[str, Any],
+        environ: Mapping[str, str],
+        others: Mapping[str, Any] | None = None,
+    ) -> Settings:
+        """Read the options of some `USES`, as `from_env` does; an option of another use is refused as a keyword.
+
+        Args:
+            uses: keys of `USES`.
+            keywords, environ: as for `from_env`; a variable of another use is ignored.
+            others: values for what neither keywords nor variables set.
+        """
+        options = {each.name: each for each in OPTIONS}
+        named = {name: value for name, value in keywords.items() if name in options and options[name].use in uses}
+        variables = {each.name: each.variable for each in OPTIONS if each.use in uses and each.variable in environ}
+        problems = [*_variable_problems(environ), *_keyword_problems(keywords.keys() - named.keys(), options)]
+        values = {**(others or {}), **{name: environ[variable] for name, variable in variables.items()}, **named}
+        try:
+            settings = cls(**values)
+        except SettingsError as error:
+            raise SettingsError([*error.problems, *problems]) from None
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of `Settings`, as the command line, the environment and the README need it.
+
+    Attributes:
+        name: the keyword argument, such as ``data_dir``.
+        use: what it is for, a key of `USES`.
+        default: the value when nothing is given.
+        metavar: stands for the value in usage texts.
+        help: one sentence for the person who sets it.
+        read: turns what was given into the checked value; a ValueError says what would be right.
+    """
+
+    name: str
+    use: str
+    default: Any
+    metavar: str
+    help: str
+    read: Callable[[object], Any]
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def spellings(self) -> str:
+        return f"{self.name} ({self.flag}, {self.variable})"
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be typed; empty where the option is off without one."""
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return "" if self.default is None else str(self.default)
+
+
+OPTIONS: tuple[Option, ...] = tuple(
+    Option(name=each.name, default=each.default, **each.metadata) for each in fields(Settings)
+)
+
+
+def options_table() -> str:
+    """Return the table of options for the documentation, in Markdown, one row for each."""
+    rows = ["| flag | environment variable | default | used by | |", "| --- | --- | --- | --- | --- |"]
+    for each in OPTIONS:
+        metavar = each.metavar.replace("|", "\\|")
+        default = f"`{each.default_text}`" if each.default_text else ""
+        rows.append(f"| `{each.flag} {metavar}` | `{each.variable}` | {default} | {USES[each.use]} | {each.help} |")
+    return "\n".join(rows)
+
+
+def _variable_problems(environ: Mapping[str, str]) -> list[str]:
+    variables = [each.variable for each in OPTIONS]
+    problems = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and PREFIX + name[len(PREFIX) :].upper() not in variables:
+            if nearest := _nearest(name, variables, cutoff=0.85):
+                problems.append(f"{name}: no such environment variable{nearest}")
+            else:  # the host site's own, say for the browser SDK
+                _log.warning("%s is not an option of ninetailed-wsgi and is ignored", name)
+    return problems
+
+
+def _keyword_problems(names: Iterable[str], options: Mapping[str, Option]) -> list[str]:
+    return [
+        f"{name}: only `ninetailed-wsgi serve` has this option; set it in the server that runs your app"
+        if name in options
+        else f"{name}: no such option{_nearest(name, options)}"
+        for name in sorted(names)
+    ]
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else ""

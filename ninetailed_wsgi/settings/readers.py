@@ -1,0 +1,226 @@
+"""Reads the value of an option: text from a flag or variable, or a typed value from a keyword.
+
+Each reader takes what was set and returns the checked value. A ValueError's text says what would have been right; the
+option and what was found are added by `Settings`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.settings.redis_url import RedisUrl
+
+UNIX_SOCKET = "unix"
+"""Stands for a proxy on a Unix socket."""
+
+DATABASE = "a MaxMind City database (.mmdb)"
+CONTENT = "a content file, or of a folder with one file per environment"
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+
+def address(given: object) -> str:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(given))
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("HOST:PORT such as 127.0.0.1:8000 or [::1]:8000")
+    if match[1]:
+        try:
+            ipaddress.IPv6Address(match[1])
+        except ValueError:
+            raise ValueError("an IPv6 address between the brackets, such as [::1]:8000") from None
+    return str(given)
+
+
+def whole_number(low: int, high: int) -> Callable[[object], int]:
+    def read(given: object) -> int:
+        if isinstance(given, int) and not isinstance(given, bool):
+            number = given
+        elif isinstance(given, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", given.strip()):
+            number = int(given)
+        else:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def seconds(given: object) -> float:
+    try:
+        number = float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 3600:  # also refuses NaN
+        raise ValueError("a number of seconds above 0, at most 3600")
+    return number
+
+
+def yes_or_no(given: object) -> bool:
+    word = str(given).strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise ValueError("yes or no (also true, false, on, off, 1, 0)")
+    return word in _TRUE
+
+
+def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
+    def read(given: object) -> bool:
+        if not yes_or_no(given):
+            return False
+        if find_spec(package) is None:
+            raise ValueError(f"no, as the package for it is missing: pip install 'ninetailed-wsgi[{extra}]'")
+        return True
+
+    return read
+
+
+def rate(given: object) -> str:
+    text = str(given or "").strip()
+    if not text:
+        return ""
+    if find_spec("limits") is None:
+        raise ValueError("nothing, as the package for it is missing: pip install 'ninetailed-wsgi[limits]'")
+    from limits import parse_many
+
+    try:
+        rates = parse_many(text)
+    except ValueError:
+        rates = []
+    if not rates or any(rate.amount < 1 or rate.get_expiry() < 1 for rate in rates):
+        raise ValueError("a number per second, minute, hour or day, such as 100/second or 50/second;1000/minute")
+    return text
+
+
+def _path(given: object, kind: str) -> tuple[Path, str]:
+    """The path, and what is there: ``"file"``, ``"folder"``, or ``""`` for nothing."""
+    if not isinstance(given, (str, os.PathLike)) or not os.fspath(given):
+        raise ValueError(f"the path of {kind}")
+    try:
+        path = Path(given).expanduser()
+        return path, "folder" if path.is_dir() else "file" if path.exists() else ""
+    except (OSError, RuntimeError) as error:  # no permission to look; ~nobody
+        raise ValueError(f"the path of {kind}; {error}") from None
+
+
+def folder(given: object) -> Path:
+    path, there = _path(given, "a folder")
+    if there == "file":
+        raise ValueError("the path of a folder; there is a file of that name")
+    return path
+
+
+def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | None]:
+    def read(given: object) -> Path | None:
+        if given is None or given == "":
+            return None
+        path, there = _path(given, kind)
+        if not there:
+            raise ValueError(f"the path of {kind}; there is nothing at that path")
+        if there == "folder" and not folder_too:
+            raise ValueError(f"the path of {kind}; that is a folder")
+        return path
+
+    return read
+
+
+def content(given: object) -> Path | str | None:
+    if not isinstance(given, str) or "://" not in given:
+        return existing_file(CONTENT, folder_too=True)(given)
+    scheme = given.partition("://")[0]
+    if scheme not in ("http", "https", "redis", "rediss"):
+        raise ValueError(
+            f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://"
+        )
+    try:
+        parts = urlsplit(given)
+        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", given)
+    except ValueError:
+        sound = None
+    if not sound:
+        raise ValueError(f"{scheme}://HOST[:PORT]/..., what is special in a name or password percent-encoded")
+    if scheme.startswith("redis") and len(parse_qs(parts.query).get("key", ())) != 1:
+        raise ValueError(f"the key of a hash: {scheme}://HOST[:PORT]/DB?key=NAME")
+    return given
+
+
+def redis(given: object) -> RedisUrl | None:
+    if given is None or given == "":
+        return None
+    return given if isinstance(given, RedisUrl) else RedisUrl.parse(str(given))
+
+
+def locale(given: object) -> str | None:
+    if given is None or given == "":
+        return None
+    if not isinstance(given, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,35}", given):
+        raise ValueError("a locale such as en-US")
+    return given
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    by_upper_case = {word.upper(): word for word in words}
+
+    def read(given: object) -> str:
+        word = by_upper_case.get(str(given).strip().upper())
+        if word is None:
+            raise ValueError(" or ".join(words))
+        return word
+
+    return read
+
+
+def list_of(read_item: Callable[[str], str]) -> Callable[[object], tuple[str, ...]]:
+    def read(given: object) -> tuple[str, ...]:
+        if isinstance(given, str):
+            items = [part.strip() for part in given.split(",") if part.strip()]
+        elif isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)):
+            items = list(given)
+        else:
+            raise ValueError("a list, or text with commas between its items")
+        wrong = [item for item in items if not isinstance(item, str)]
+        if wrong:
+            raise ValueError(f"only text in the list, not {wrong[0]!r}")
+        return tuple(dict.fromkeys(read_item(item) for item in items))
+
+    return read
+
+
+def network(item: str) -> str:
+    if item == UNIX_SOCKET:
+        return item
+    try:
+        ipaddress.ip_network(item)
+    except ValueError:
+        try:
+            right = str(ipaddress.ip_network(item, strict=False))
+        except ValueError:
+            right = ""
+        hint = (
+            f"; did you mean {right}?"
+            if right
+            else f", such as 10.0.0.0/8, ::1, or {UNIX_SOCKET} for a proxy on a Unix socket"
+        )
+        raise ValueError(f"IP addresses or networks, which {item!r} is not{hint}") from None
+    return item
+
+
+def environment(item: str) -> str:
+    try:
+        return str(Environment.parse(item))
+    except ValueError:
+        raise ValueError(f"items of the form organization/environment, which {item!r} is not") from None
+
+
+def origin(item: str) -> str:
+    if item != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", item):
+        raise ValueError(f"* or origins such as https://www.example.com (no path, no slash at the end), not {item!r}")
+    return item

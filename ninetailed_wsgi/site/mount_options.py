@@ -1,0 +1,96 @@
+"""Reads the keywords that only a mount has: the environment of its pages, their budget, consent, the cookie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pkgutil import resolve_name
+from typing import Any
+
+from ninetailed_wsgi.settings.masking import quoted
+from ninetailed_wsgi.settings.readers import one_of, whole_number, yes_or_no
+
+_NEEDS_SECURE = "yes, or no value at all: browsers take a cookie with SameSite=None only when it is secure"
+
+
+def read_mount_options(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Check the keywords of a mount; text, as an ini file has it, is read as what it says.
+
+    Returns:
+        The checked values by name, and one line for each bad one; a bad value is left out of the former.
+    """
+    options: dict[str, Any] = {}
+    problems = []
+    for name, value in values.items():
+        try:
+            options[name] = _READERS[name](value)
+        except ValueError as error:
+            problems.append(f"{name}: found {quoted(value)}, expected {error}")
+    if (options.get("cookie_secure"), options.get("cookie_samesite")) == (False, "None"):
+        problems.append(f"cookie_secure: found False, expected {_NEEDS_SECURE}")
+    return options, problems
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value or "/" in value:
+        raise ValueError("a name without a slash")
+    return value
+
+
+def _prefix(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or not value.strip("/"):
+        raise ValueError("a path such as /ninetailed")
+    return value
+
+
+def _consent(value: object) -> Callable[[Mapping[str, Any]], bool] | None:
+    expected = "a function of the WSGI environ, or its name as package.module:function"
+    if isinstance(value, str):
+        try:
+            value = resolve_name(value)
+        except (ValueError, ImportError, AttributeError):
+            raise ValueError(expected) from None
+    if value is not None and not callable(value):
+        raise ValueError(expected)
+    return value
+
+
+def _milliseconds(value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:  # also refuses NaN
+        raise ValueError("a number of milliseconds above 0")
+    return number
+
+
+def _cookie_name(value: object) -> str:
+    if not isinstance(value, str) or not _is_token(value):
+        raise ValueError("the name of a cookie")
+    return value
+
+
+def _cookie_domain(value: object) -> str:
+    if value != "" and not (isinstance(value, str) and _is_token(value)):
+        raise ValueError("the name of a host")
+    return str(value)
+
+
+def _is_token(text: str) -> bool:
+    return text != "" and text.isascii() and text.isprintable() and not set(text) & set(' \t()<>@,;:\\"/[]?={}')
+
+
+_READERS: Mapping[str, Callable[[object], Any]] = {
+    "organization": _name,
+    "environment": _name,
+    "prefix": _prefix,
+    "preflight": yes_or_no,
+    "consent": _consent,
+    "time_budget_ms": _milliseconds,
+    "cookie_name": _cookie_name,
+    "cookie_domain": _cookie_domain,
+    "cookie_secure": lambda value: None if value is None else yes_or_no(value),
+    "cookie_samesite": one_of("Lax", "Strict", "None"),
+    "cookie_max_age": whole_number(0, 2**31 - 1),
+}
