@@ -22,6 +22,7 @@ from ninetailed_wsgi.content.entries import (
 )
 from ninetailed_wsgi.core.audiences import Audience, AudienceSet, compile_audience
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_experience
+from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.problems import ContentError
 
 # Far above what the authoring tool writes, and below what compiling or answering it would trip over.
@@ -66,7 +67,7 @@ class Catalog:
     """The published content of one environment, compiled; it never changes (spec sections 5 to 8).
 
     Attributes:
-        audiences, experiences: compiled, ready to decide.
+        audiences, experiences, flags: compiled, ready to decide.
         merge_tags: by their ``nt_mergetag_id``.
         entry_experiences: baseline entry id to experience ids, the most important first.
         audience_list, experience_list: the same for reading, in the order of the files.
@@ -76,6 +77,7 @@ class Catalog:
 
     audiences: AudienceSet
     experiences: ExperienceSet
+    flags: FlagSet
     merge_tags: Mapping[str, MergeTag]
     entry_experiences: Mapping[str, tuple[str, ...]]
     audience_list: tuple[ListedAudience, ...]
@@ -127,7 +129,8 @@ class _Compilation:
             audiences=AudienceSet(
                 [audience for audience, _ in audiences], history_events=history_events, history_days=history_days
             ),
-            experiences=ExperienceSet([experience for experience, _ in experiences]),
+            experiences=(experience_set := ExperienceSet([experience for experience, _ in experiences])),
+            flags=FlagSet(experience_set.experiences),
             merge_tags=MappingProxyType(merge_tags),
             entry_experiences=MappingProxyType(entry_experiences),
             audience_list=tuple(listed for _, listed in audiences),

@@ -14,6 +14,7 @@ import orjson
 
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.enrichment.device import device_type
@@ -242,6 +243,29 @@ class ExperienceService:
             "audiences": catalog.audiences.explain(profile.facts(*snapshot, now)),
             "experiences": catalog.experiences.explain(record["stable_id"], answer["audiences"], record["sticky"]),
         }
+
+    def flags(
+        self, environment: Environment, name: str, traits: Mapping[str, Any], key: str | None = None
+    ) -> list[Flag]:
+        """Decide the flag ``key``, or every published flag by key, for the visitor with this id or alias.
+
+        Nothing is stored. A name without a profile is a new visitor with that stable id (spec section 17).
+
+        Args:
+            traits: lie over the profile's traits for this decision.
+
+        Raises:
+            FlagNotFound: no published experience sets a flag of that key.
+        """
+        application = self._preflight(environment)
+        catalog = application.catalog
+        if key is not None and key not in catalog.flags:
+            raise FlagNotFound(f"no published experience sets the flag {short(key)}")
+        snapshot = application.profile(environment.key(name)) or Snapshot(profile.new_record(name), 0)
+        record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
+        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, self._clock()))
+        keys = catalog.flags.keys if key is None else (key,)
+        return [catalog.flags.decide(each, record["stable_id"], audiences, record["sticky"]) for each in keys]
 
     def delete(self, environment: Environment, name: str) -> None:
         """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""

@@ -1,0 +1,94 @@
+"""Feature flags: the inline variables of published experiences, each decided for one visitor with its reason.
+
+Source: spec section 17. A flag's key leads to the experiences that set it, made once; deciding is two hashes for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from ninetailed_wsgi.core.experiences import Experience
+from ninetailed_wsgi.errors import NinetailedError
+
+Reason = Literal["SPLIT", "TARGETING_MATCH", "STATIC", "UNKNOWN"]
+
+
+class Flag(NamedTuple):
+    """One flag as decided for a visitor.
+
+    Attributes:
+        reason: ``SPLIT`` of an experiment, ``TARGETING_MATCH`` of a personalization with an audience, ``STATIC`` of one
+            for everyone, ``UNKNOWN`` where no experience selects the visitor: then there is no value.
+        variant: ``experienceId:variantIndex``; empty with ``UNKNOWN``.
+        metadata: ``experienceId``, ``variantIndex``, ``sticky``, and ``audienceId`` if it has one; empty with
+            ``UNKNOWN``.
+    """
+
+    key: str
+    reason: Reason
+    variant: str
+    metadata: Mapping[str, str | int | bool]
+    value: Any = None
+
+
+class FlagNotFound(NinetailedError):
+    """No published experience sets a flag of this key (404); answered in OFREP's own shape."""
+
+    status = 404
+    code = "ERR_NOT_FOUND"
+
+
+class FlagSet:
+    """All flags of one environment. Immutable, shared by all threads."""
+
+    def __init__(self, experiences: Iterable[Experience]) -> None:
+        """Index the experiences by the flags they set; ``experiences`` in the order of the answer."""
+        by_key: dict[str, list[Experience]] = {}
+        for experience in experiences:
+            for key in dict.fromkeys(variable.key for variable in experience.variables):
+                by_key.setdefault(key, []).append(experience)
+        # Where two experiences set one key, the last one counts, as in the SDK.
+        self._by_key = {key: tuple(reversed(by_key[key])) for key in sorted(by_key)}
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether any published experience sets this flag."""
+        return key in self._by_key
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return every key, sorted."""
+        return tuple(self._by_key)
+
+    def decide(self, key: str, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> Flag:
+        """Decide one flag for a visitor.
+
+        Args:
+            stable_id: of the profile.
+            audiences: ids that the profile belongs to.
+            sticky: stored assignments, experience id to variant index.
+
+        Raises:
+            KeyError: no published experience sets this flag.
+        """
+        for experience in self._by_key[key]:
+            index = experience.assign(experience.allocated(stable_id), audiences, sticky)
+            if index is not None:
+                return _flag(key, experience, index, sticky)
+        return Flag(key, "UNKNOWN", "", {})
+
+
+def _flag(key: str, experience: Experience, index: int, sticky: Mapping[str, int]) -> Flag:
+    changes = experience.outcome(index).changes
+    value = next(change["value"] for change in reversed(changes) if change.get("key") == key)
+    metadata: dict[str, str | int | bool] = {"experienceId": experience.id, "variantIndex": index}
+    if experience.audience is not None:
+        metadata["audienceId"] = experience.audience
+    metadata["sticky"] = experience.sticky and experience.id in sticky
+    return Flag(key, _reason(experience), f"{experience.id}:{index}", metadata, value)
+
+
+def _reason(experience: Experience) -> Reason:
+    if experience.type == "nt_experiment":
+        return "SPLIT"
+    return "STATIC" if experience.audience is None else "TARGETING_MATCH"

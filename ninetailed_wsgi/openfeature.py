@@ -1,0 +1,254 @@
+"""A provider for `openfeature-sdk` in the same process: flags decided by the service, without HTTP.
+
+Source: spec section 17. Needs the extra ``openfeature``; the only module that imports the SDK.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import (
+    ErrorCode,
+    FlagNotFoundError,
+    GeneralError,
+    InvalidContextError,
+    TypeMismatchError,
+)
+from openfeature.flag_evaluation import FlagResolutionDetails, Reason
+from openfeature.provider import AbstractProvider, Metadata
+from openfeature.track import TrackingEventDetails
+
+from ninetailed_wsgi import __version__
+from ninetailed_wsgi.core.flags import FlagNotFound
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import InvalidData, NinetailedError
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.settings import Settings
+
+__all__ = ["NinetailedProvider", "context_of"]
+
+_Value = TypeVar("_Value")
+_LIBRARY = {"name": "ninetailed-wsgi openfeature", "version": __version__}
+
+
+class NinetailedProvider(AbstractProvider):
+    """Decides flags for a visitor by the published experiences of one environment (spec section 17).
+
+    The targeting key is a profile's id or alias; other attributes of the context lie over the profile's traits for
+    this evaluation. Without a targeting key the default is served, with the reason ``DEFAULT``. Nothing is stored,
+    except by `track`.
+
+    Args:
+        source: the service of your middleware or app, or settings of which one is made; None: the ``NINETAILED_*``
+            environment variables.
+        organization, environment: whose flags are decided.
+        watch_seconds: how often a thread looks whether the content changed, from registration until shutdown;
+            0: only `observe` looks.
+
+    Raises:
+        SettingsError: the settings, the content or the data folder cannot be used.
+
+    Example::
+
+        api.set_provider(NinetailedProvider(Settings(content="content.json")))
+        client.get_boolean_value("new-checkout", False, EvaluationContext(targeting_key=visitor.id))
+    """
+
+    def __init__(
+        self,
+        source: ExperienceService | Settings | None = None,
+        *,
+        organization: str = "default",
+        environment: str = "main",
+        watch_seconds: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if isinstance(source, ExperienceService):
+            self._service = source
+        else:
+            self._service = ExperienceService.from_settings(source or Settings.from_env())
+        self._environment: Environment = self._service.environment(organization, environment)
+        self._watch_seconds = watch_seconds
+        self._stopping = threading.Event()
+        self._content_version = ""
+        self._trouble = ""
+
+    def get_metadata(self) -> Metadata:
+        """Return the provider's name."""
+        return Metadata(name="ninetailed-wsgi")
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:
+        """Start to look for changed content; called by the SDK when the provider is registered."""
+        self._content_version = self._service.content(*self._environment).version
+        self._stopping.clear()
+        if self._watch_seconds > 0:
+            threading.Thread(target=self._watch, name="ninetailed-openfeature", daemon=True).start()
+
+    def shutdown(self) -> None:
+        """Stop looking for changed content."""
+        self._stopping.set()
+
+    def observe(self) -> None:
+        """Tell the SDK what changed since the last look: new content, stale content, a store that cannot serve."""
+        catalog = self._service.content(*self._environment)
+        if catalog.version != self._content_version:
+            self._content_version = catalog.version
+            self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=list(catalog.flags.keys)))
+        trouble, message = self._state()
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble == "store":
+            self.emit_provider_error(ProviderEventDetails(message=message, error_code=ErrorCode.GENERAL))
+        elif trouble == "content":
+            self.emit_provider_stale(ProviderEventDetails(message=message))
+        else:
+            self.emit_provider_ready(ProviderEventDetails())
+
+    def resolve_boolean_details(
+        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[bool]:
+        """Decide a flag whose value is true or false."""
+        return self._resolve(flag_key, default_value, evaluation_context, _boolean)
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Decide a flag whose value is text."""
+        return self._resolve(flag_key, default_value, evaluation_context, _string)
+
+    def resolve_integer_details(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Decide a flag whose value is a whole number; JSON does not tell 5 from 5.0."""
+        return self._resolve(flag_key, default_value, evaluation_context, _integer)
+
+    def resolve_float_details(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Decide a flag whose value is a number."""
+        return self._resolve(flag_key, default_value, evaluation_context, _float)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: Sequence[Any] | Mapping[str, Any],
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Sequence[Any] | Mapping[str, Any]]:
+        """Decide a flag whose value is an object or a list."""
+        return self._resolve(flag_key, default_value, evaluation_context, _object)
+
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Store a track event of the visitor that the targeting key names; nothing without a targeting key.
+
+        ``value`` and the attributes of the details become its properties.
+        """
+        target = evaluation_context.targeting_key if evaluation_context else None
+        if not target:
+            return
+        properties: dict[str, Any] = {}
+        if tracking_event_details is not None:
+            properties.update(tracking_event_details.attributes)
+            if tracking_event_details.value is not None:
+                properties["value"] = tracking_event_details.value
+        event = {
+            "type": "track",
+            "event": tracking_event_name,
+            "properties": _json(properties),
+            "channel": "server",
+            "messageId": str(uuid.uuid4()),
+            "context": {"library": _LIBRARY},
+        }
+        self._service.upsert(self._environment, target, {"events": [event]})
+
+    def _resolve(
+        self,
+        key: str,
+        default: _Value,
+        context: EvaluationContext | None,
+        convert: Callable[[Any], _Value | None],
+    ) -> FlagResolutionDetails[_Value]:
+        if context is None or not context.targeting_key:
+            return FlagResolutionDetails(default, reason=Reason.DEFAULT)
+        traits = _json(dict(context.attributes))
+        try:
+            flag = self._service.flags(self._environment, context.targeting_key, traits, key=key)[0]
+        except FlagNotFound as error:
+            raise FlagNotFoundError(str(error)) from error
+        except InvalidData as error:
+            raise InvalidContextError(str(error)) from error
+        except NinetailedError as error:
+            raise GeneralError(str(error)) from error
+        if flag.reason == "UNKNOWN":
+            return FlagResolutionDetails(default, reason=Reason.UNKNOWN)
+        value = convert(flag.value)
+        if value is None:
+            raise TypeMismatchError(f"flag {key}: found {_kind(flag.value)}, expected {_kind(default)}")
+        return FlagResolutionDetails(
+            value, reason=Reason(flag.reason), variant=flag.variant, flag_metadata=dict(flag.metadata)
+        )
+
+    def _state(self) -> tuple[str, str]:
+        """Return what keeps flags from being current: ``store``, ``content`` or nothing, with words for a person."""
+        try:
+            self._service.check()
+        except NinetailedError as error:
+            return "store", str(error)
+        if errors := self._service.state().content_errors:
+            return "content", f"{errors} errors in the newest content; the version before it is served"
+        return "", ""
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self._watch_seconds):
+            self.observe()
+
+
+def context_of(id: str, traits: Mapping[str, Any]) -> EvaluationContext:
+    """Return the evaluation context of a visitor: the profile's id as targeting key, its traits as attributes."""
+    return EvaluationContext(id or None, dict(traits))
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    return plain
+
+
+def _boolean(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        return None
+    return int(value)
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _object(value: Any) -> Sequence[Any] | Mapping[str, Any] | None:
+    return value if isinstance(value, dict | list) else None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    return "text" if isinstance(value, str) else "an object or list" if isinstance(value, dict | list) else "null"
