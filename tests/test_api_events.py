@@ -26,6 +26,11 @@ from support import (
     without,
 )
 
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+
 MakeServer = Callable[..., Server]
 
 BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/126.0.0.0 Safari/537.36"
@@ -227,9 +232,10 @@ def test_a_future_time_is_not_replaced_by_the_next_time_member(api: Api) -> None
     assert (session["count"], session["activeSessionLength"]) == (1, 0)
 
 
-def test_milliseconds_count(api: Api) -> None:
-    events = (page(timestamp="2024-05-06T06:00:00.001Z"), page(timestamp="2024-05-06T06:00:01.250Z"))
-    assert session_of(api, *events)["activeSessionLength"] == pytest.approx(1.249)
+@pytest.mark.parametrize(("last", "length"), [("06:00:02.000", 1), ("06:00:02.001", 2)])
+def test_milliseconds_count(api: Api, last: str, length: int) -> None:
+    events = (page(timestamp="2024-05-06T06:00:00.001Z"), page(timestamp=f"2024-05-06T{last}Z"))
+    assert session_of(api, *events)["activeSessionLength"] == length
 
 
 # The order of events
@@ -283,6 +289,25 @@ def test_events_through_an_alias_that_the_batch_itself_gives_apply_in_the_order_
         of("visitor", identify(traits={"x": 3})),
     )
     assert [(profile["id"], profile["traits"]) for profile in profiles] == [("visitor", {"x": 3})]
+
+
+def test_the_events_of_an_import_apply_in_the_order_of_their_times_and_its_batches_overwrite_nothing_later(
+    make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Consumer, "ensure", lambda self: None)
+    server = make_server()
+    queue = ImportQueue(server.folder, clock=server.clock)
+    service = ExperienceService(store=server.store, content=server.service._content, queue=queue, clock=server.clock)
+    assert service._consumer is not None
+    where, api = Environment("org", "main"), server.environment("org", "main")
+    newer = of("a", identify(traits={"plan": "pro"}, timestamp="2024-05-06T06:05:00Z"))
+    older = of("a", identify(traits={"plan": "free"}, timestamp="2024-05-06T06:01:00Z"))
+    oldest = of("a", identify(traits={"plan": "none", "city": "Graz"}, timestamp="2024-05-06T06:00:00Z"))
+    for batch in ([newer, older], [oldest]):
+        service.import_many(where, {"events": batch})
+    assert service._consumer.drain()
+    assert api.profile("a")["traits"] == {"plan": "pro", "city": "Graz"}
+    queue.close()
 
 
 # Events that are sent twice

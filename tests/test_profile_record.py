@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, message_key
+from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, in_order, message_key
 from ninetailed_wsgi.core.location import laid_over
 
 BERLIN = {"city": "Berlin", "countryCode": "DE"}
@@ -167,3 +167,70 @@ def test_what_is_known_of_nowhere_stays_nothing() -> None:
         {"city": "Graz", "region": "Wien"},
         {"city": "Graz", "region": "Vienna"},
     )
+
+
+# When traits were set
+
+
+def identify(at: int, **traits: Any) -> Event:
+    return event(f"m{at}", at, body={"type": "identify", "traits": traits})
+
+
+def test_a_record_of_an_older_version_takes_any_trait_and_then_remembers_when() -> None:
+    old = record("a", traits={"plan": "free", "city": "Graz"}, updated=9)
+    profile.apply(old, identify(5, plan="pro"), str)
+    profile.apply(old, identify(4, plan="old", city="Linz"), str)
+    assert old["traits"] == {"plan": "pro", "city": "Linz"}
+
+
+def test_traits_that_are_always_set_together_take_one_number() -> None:
+    names = [f"trait{number}" for number in range(50)]
+    known = record("a", identify(3, **dict.fromkeys(names, 1)), identify(7, **dict.fromkeys(names, 2)))
+    assert known["trait_times"] == [7, {}]
+
+
+def test_a_profile_without_traits_has_no_times_of_traits() -> None:
+    assert "trait_times" not in record("a", event(), identify(5))
+
+
+def test_of_many_traits_set_one_by_one_the_latest_are_remembered_and_the_record_stays_small() -> None:
+    known = record("a", *(identify(at, **{f"t{at}": at}) for at in range(1, 500)))
+    assert len(known["traits"]) == 499
+    assert len(known["trait_times"][1]) == profile.TRAIT_TIMES
+    profile.apply(known, identify(450, t499="old", t420="new"), str)
+    assert (known["traits"]["t499"], known["traits"]["t420"]) == (499, "new")
+
+
+def test_a_trait_set_later_that_would_make_a_merged_profile_too_large_stays_behind() -> None:
+    half = "x" * 40_000
+    older = record("a", identify(5, big=half), updated=5)
+    newer = record("b", identify(1, big="small", other=half), event(at=9))
+    assert profile.merge(older, newer)["traits"] == {"big": "small", "other": half}
+
+
+# The order of the events of one request
+
+
+def at(number: int, time: int | None) -> Event:
+    return event(str(number), 99 if time is None else time, body={"timestamp": time} if time else {}, place=number)
+
+
+@pytest.mark.parametrize(
+    ("times", "order"),
+    [
+        ([5, 3, 4], [1, 2, 0]),
+        ([3, 4, 5], [0, 1, 2]),
+        ([5, 5, 1], [2, 0, 1]),
+        ([None, 5, 3], [0, 2, 1]),
+        ([5, None, 3], [2, 1, 0]),
+        ([5, 3, None], [1, 0, 2]),
+        ([None, None], [0, 1]),
+        ([7], [0]),
+        ([], []),
+    ],
+)
+def test_events_apply_in_the_order_of_their_times_and_those_without_keep_their_places(
+    times: list[int | None], order: list[int]
+) -> None:
+    events = [at(number, time) for number, time in enumerate(times)]
+    assert [each.place for each in in_order(events)] == order

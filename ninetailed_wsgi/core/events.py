@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ _SEMVER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(-[0-9A-Za-z.-]+)?(
 
 
 _LEAP_SECOND = re.compile(r"(?<=[Tt ]\d\d:\d\d:)60|(?<=[Tt ]\d{4})60")
+_TIME_MEMBERS = ("timestamp", "originalTimestamp", "sentAt")
 _A_TIME = "an ISO 8601 time or milliseconds since 1970-01-01"
 
 
@@ -47,6 +48,7 @@ class Event(NamedTuple):
         key: a short digest of its message id.
         user_id: who it identifies; empty for any other event.
         device: device type of its ``context.userAgent``, or None without one.
+        place: where it stands in the request, for what is said of it; events are applied in the order of their times.
         imported: of an event from the import queue, the number of its batch and its place in that batch.
     """
 
@@ -56,6 +58,7 @@ class Event(NamedTuple):
     key: str
     user_id: str
     device: str | None
+    place: int = 0
     imported: tuple[int, int] | None = None
 
     @property
@@ -80,7 +83,7 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
         EventTimeError: the text is no ISO 8601 time, the time lies before 1970, or a number is below
             `EARLIEST_NUMBER`.
     """
-    for member in ("timestamp", "originalTimestamp", "sentAt"):
+    for member in _TIME_MEMBERS:
         value = event.get(member)
         if value is None or value == "":
             continue
@@ -96,6 +99,28 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
             raise EventTimeError(member, value, _A_TIME)
         return min(at, arrival)
     return arrival
+
+
+def in_order(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events of one request in the order in which they apply (spec section 2).
+
+    That is the order of their times; those of one time, and those that say none, keep their places.
+    """
+    if len(events) < 2:
+        return events
+    places = [place for place, event in enumerate(events) if _says_time(event.body)]
+    ordered = list(events)
+    for place, event in zip(places, sorted((events[place] for place in places), key=_time_of), strict=True):
+        ordered[place] = event
+    return ordered
+
+
+def _time_of(event: Event) -> int:
+    return event.at
+
+
+def _says_time(body: Mapping[str, Any]) -> bool:
+    return any(body.get(member) not in (None, "") for member in _TIME_MEMBERS)
 
 
 def _milliseconds(text: str) -> int:

@@ -6,11 +6,12 @@ profiles that became part of it), ``traits``, ``location``, ``location_en`` (onl
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
 rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
-hexadecimal number).
+hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ TRAITS_BYTES = 65_536
 
 NAMES_BYTES = 65_536
 """JSON of a profile's aliases, and of the ids of the profiles it absorbed: some 970 ids as they are generated."""
+
+TRAIT_TIMES = 100
+"""Traits of which it is remembered one by one when they were set; of the others together."""
 
 Record = dict[str, Any]
 
@@ -83,27 +87,65 @@ def apply(
     kind = event.type
     if kind == "identify":
         if body["traits"]:
-            traits = {**record["traits"], **body["traits"]}
-            surplus = excess(record["traits"], traits, most_traits)
-            if not surplus:
-                record["traits"] = traits
+            surplus = _set_traits(record, body["traits"], event.at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
-    elif kind == "component" and body.get("experienceId") in sticky_ids and isinstance(body.get("variantIndex"), int):
-        record["sticky"].setdefault(body["experienceId"], body["variantIndex"])
+    elif kind == "component" and body.get("experienceId") in sticky_ids and "variantIndex" in body:
+        record["sticky"].setdefault(body["experienceId"], int(body["variantIndex"]))  # JSON may write 1 as 1.0
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
     record.setdefault("born", record["session"]["id"])
-    if event.at >= record["updated"]:
+    late = event.at < record["updated"]
+    if not late:
         record["updated"] = event.at
         if event.device is not None:
             record["device"] = event.device
     if members := given_members(body):
-        _set_location(record, {**record["location"], **members}, {**english_location(record), **members})
+        location, english = record["location"], english_location(record)
+        if late:  # it knows no better than a later event, only perhaps more
+            _set_location(record, {**members, **location}, {**members, **english})
+        else:
+            _set_location(record, {**location, **members}, {**english, **members})
     record["seen"] = _latest(record["seen"] + event.key, len(record["merged"]))
     if event.imported:
         batch, index = event.imported
         record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
     return surplus
+
+
+def _set_traits(record: Record, traits: Mapping[str, Any], at: int, most: int) -> int:
+    """Set traits at a time (ms), except those that a later event has set (spec section 2).
+
+    Returns the bytes of all as JSON where they are more than ``most``, so that nothing was set; else 0.
+
+    ``trait_times`` is ``[common, {name: time}]``: when the traits were set, the most common time once. So a record of
+    traits that are always set together has one number; one of an older version has none, and any event sets its traits.
+    """
+    times = _trait_times(record, 0)
+    latest = {name: value for name, value in traits.items() if at >= times.get(name, 0)}
+    after = {**record["traits"], **latest}
+    surplus = excess(record["traits"], after, most) if latest else 0
+    if latest and not surplus:
+        record["traits"] = after
+        _keep_trait_times(record, {**times, **dict.fromkeys(latest, at)})
+    return surplus
+
+
+def _trait_times(record: Record, unknown: int) -> dict[str, int]:
+    """When each trait was set."""
+    common, others = record.get("trait_times", (unknown, {}))
+    return {name: others.get(name, common) for name in record["traits"]}
+
+
+def _keep_trait_times(record: Record, times: Mapping[str, int]) -> None:
+    """Keep when traits were set; of more than `TRAIT_TIMES` that differ from the common time, the latest ones."""
+    if not record["traits"]:
+        return
+    common = Counter(times.values()).most_common(1)[0][0]
+    others = {name: at for name, at in times.items() if at != common and name in record["traits"]}
+    if len(others) > TRAIT_TIMES:
+        latest = sorted(others, key=others.__getitem__)[-TRAIT_TIMES:]
+        others = {name: others[name] for name in latest}
+    record["trait_times"] = [common, others]
 
 
 def excess(before: Mapping[str, Any], traits: Mapping[str, Any], most: int) -> int:
@@ -125,6 +167,14 @@ def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[st
             else:
                 left -= size
     return traits
+
+
+def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """The newer profile's traits with these of the older one, which were set later, unless that makes them too many."""
+    if not names:
+        return newer
+    traits = {**newer, **{name: older[name] for name in names}}
+    return newer if excess(newer, traits, TRAITS_BYTES) else traits
 
 
 def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
@@ -176,13 +226,15 @@ def merge(canonical: Record, other: Record) -> Record:
     The counts are left to be made anew from the joined history.
     """
     older, newer = sorted((canonical, other), key=lambda record: record["updated"])
+    before, after = (_trait_times(record, record["updated"]) for record in (older, newer))
+    earlier = {name for name, at in after.items() if at < before.get(name, 0)}
     aliases = [*canonical["aliases"], other["id"], *other["aliases"]]
     parts = [*canonical["merged"], *other["merged"], other["id"]]
     merged = {
         **canonical,
         "aliases": _bounded([alias for alias in dict.fromkeys(aliases) if alias != canonical["id"]], parts[:-1]),
         "merged": _bounded(parts),
-        "traits": merged_traits(older["traits"], newer["traits"]),
+        "traits": merged_traits(older["traits"], _with_later(older["traits"], newer["traits"], earlier)),
         "session": session.merge(canonical["session"], other["session"]),
         "device": newer["device"],
         "updated": newer["updated"],
@@ -190,6 +242,7 @@ def merge(canonical: Record, other: Record) -> Record:
         "sticky": {**other["sticky"], **canonical["sticky"]},
         "counts": {},
     }
+    _keep_trait_times(merged, {name: max(before.get(name, 0), after.get(name, 0)) for name in merged["traits"]})
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
         # Batches are applied one after the other: only of the last one can there be events still to come.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]

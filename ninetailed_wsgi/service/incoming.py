@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, message_key
+from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, in_order, message_key
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
 
@@ -15,16 +15,16 @@ LONGEST_KEPT = 65_536
 """Bytes of an event in a history. A longer one counts when it arrives; then only what kind of event it was is kept."""
 
 
-def prepared(bodies: Sequence[dict[str, Any]], now: int) -> list[Event]:
-    """The events of a request, ready to be applied; InvalidData names every time that is none."""
+def prepared(bodies: Sequence[dict[str, Any]], now: int) -> Sequence[Event]:
+    """Return the events of a request in the order in which they apply; InvalidData names every time that is none."""
     events = []
-    for at, body in zip(times_of(bodies, now), bodies, strict=True):
+    for index, (at, body) in enumerate(zip(times_of(bodies, now), bodies, strict=True)):
         agent = body["context"].get("userAgent")
         device = device_type(agent) if isinstance(agent, str) else None
         raw = orjson.dumps(body)
         raw = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
-        events.append(Event(at, body, raw, message_key(body["messageId"]), _user_of(body), device))
-    return events
+        events.append(Event(at, body, raw, message_key(body["messageId"]), _user_of(body), device, index))
+    return in_order(events)
 
 
 def _abridged(body: dict[str, Any], size: int) -> bytes:

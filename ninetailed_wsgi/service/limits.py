@@ -44,12 +44,9 @@ def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: C
         return
     trial = Application(Overlay(store), EMPTY, new_session_id=lambda: "trial", most_traits=most)
     trial.apply(steps)
-    sizes = {id(event): size for event, size in trial.excess}
     problems = [
-        f"events[{index}].traits: found {sizes[id(event)]} bytes of JSON with those the profile has, "
-        f"expected at most {most}"
-        for index, (_, event) in enumerate(steps)
-        if id(event) in sizes
+        f"events[{place}].traits: found {size} bytes of JSON with those the profile has, expected at most {most}"
+        for place, size in sorted({event.place: size for event, size in trial.excess}.items())
     ]
     if problems:
         raise InvalidData(problems[:10])

@@ -182,7 +182,7 @@ class ExperienceService:
         events = prepared(body["events"], now)
         check_profiles(body["events"])
         steps = named_by(events, environment.key)
-        names = dict.fromkeys(name for name, _ in steps)
+        names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
         application = self._application(environment)
         with self._turn(names.keys()):
             for name in names:
@@ -316,7 +316,7 @@ class ExperienceService:
         environment = Environment(*accepted["where"])
         places = [index for index, body in enumerate(accepted["events"]) if body is not None]  # else deleted since
         arrived = prepared([accepted["events"][index] for index in places], accepted["at"])
-        events = [event._replace(imported=(number, index)) for index, event in zip(places, arrived, strict=True)]
+        events = [event._replace(imported=(number, places[event.place])) for event in arrived]
         application, steps = self._application(environment), named_by(events, environment.key)
         for name in dict.fromkeys(name for name, _ in steps):
             application.look_up(name)

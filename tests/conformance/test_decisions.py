@@ -10,7 +10,7 @@ import pytest
 
 from ninetailed_wsgi.core import profile, session
 from ninetailed_wsgi.core.audiences import AudienceSet, Facts, compile_audience
-from ninetailed_wsgi.core.events import Event, event_time, message_key
+from ninetailed_wsgi.core.events import Event, event_time, in_order, message_key
 from ninetailed_wsgi.core.experiences import ExperienceSet, compile_experience
 from ninetailed_wsgi.enrichment.device import device_type
 
@@ -31,10 +31,9 @@ def visitor(case: dict[str, Any], experiences: ExperienceSet) -> tuple[dict[str,
     record = profile.new_record(case["profile"])
     history: list[tuple[int, int, Any]] = []
     for step in case["steps"]:
-        for body in step["events"]:
-            event = applied(body, milliseconds(step["at"]))
+        for event in in_order([applied(body, milliseconds(step["at"])) for body in step["events"]]):
             profile.apply(record, event, lambda: "session", experiences.sticky_ids)
-            history.append((len(history), event.at, body))
+            history.append((len(history), event.at, event.body))
     return record, history
 
 
