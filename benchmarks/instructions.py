@@ -8,6 +8,7 @@ Python and one kind of machine: on others nothing is compared, and that is said.
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import os
@@ -89,6 +90,8 @@ def run_operations(folder: Path) -> None:
     """Runs under callgrind: every operation so many times, with a mark before and after."""
     for name, (operation, (first, *others)) in operations(folder).items():
         operation(first)  # what only the first one costs
+        gc.collect()
+        gc.disable()  # a full collection costs as much as two requests, and falls into any operation
         print(f"{len(others)} times {name}", flush=True)
         os.getppid()
         for given in others:

@@ -6,8 +6,9 @@ join happens between two runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from ninetailed_wsgi.content import Catalog
@@ -65,6 +66,21 @@ class Application:
         catalog: as above.
         excess: the events whose traits were left out, each with the bytes that all traits would take.
     """
+
+    __slots__ = (
+        "_claims",
+        "_homes",
+        "_label",
+        "_location",
+        "_metrics",
+        "_most_traits",
+        "_new_session_id",
+        "_owners",
+        "_profiles",
+        "_store",
+        "catalog",
+        "excess",
+    )
 
     def __init__(
         self,
@@ -141,7 +157,8 @@ class Application:
     def apply_run(self, run: Mapping[Key, Sequence[Event]]) -> None:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
         while run:
-            fold = partial(self._fold, run, _SessionIds(self._new_session_id))
+            session_ids: dict[Key, list[str]] = {key: [] for key in run}
+            fold = partial(self._fold, run, session_ids)
             outcomes = self._count(run, fold) if self._metrics else self._store.update(list(run), fold)
             elsewhere: dict[Key, Sequence[Event]] = {}
             for key, events in run.items():
@@ -151,7 +168,8 @@ class Application:
                     elsewhere[home] = [*elsewhere.get(home, ()), *events]
                     continue
                 self._profiles[key] = outcome.profile
-                self.excess += outcome.excess
+                if outcome.excess:
+                    self.excess += outcome.excess
                 for alias in outcome.aliases:
                     # Also one that the profile had before, until a deletion came in between.
                     self._claims[key._replace(name=alias)] = key
@@ -258,7 +276,9 @@ class Application:
 
     # Folds: they decide from what is stored and from what stays the same during an update, and change neither.
 
-    def _fold(self, run: Mapping[Key, Sequence[Event]], session_ids: _SessionIds, key: Key, entry: Entry) -> Outcome:
+    def _fold(
+        self, run: Mapping[Key, Sequence[Event]], session_ids: Mapping[Key, list[str]], key: Key, entry: Entry
+    ) -> Outcome:
         """Decide what the events of a run make of one profile."""
         document, owner = entry.document, self._owners.get(key)
         if document is not None and owner is not None and document == owner.stale:
@@ -270,10 +290,11 @@ class Application:
         recounted = document is not None and audiences.missing(counts)
         if recounted or document is None:
             audiences.recount(counts, entry.history() if document else ())
-        aliases = set(record["aliases"])
+        aliases = record["aliases"]
         applied: list[Event] = []
         excess: list[tuple[Event, int]] = []
-        sticky_ids, new_session_id = self.catalog.experiences.sticky_ids, session_ids.of(key)
+        sticky_ids = self.catalog.experiences.sticky_ids
+        new_session_id = partial(_session_id, self._new_session_id, session_ids[key], count())
         for event in run[key]:
             if profile.has_seen(record, event):
                 continue
@@ -285,26 +306,13 @@ class Application:
             applied.append(event)
         write = Write(record, [(event.at, event.raw) for event in applied]) if applied or recounted else None
         snapshot = Snapshot(record, entry.next_ordinal + len(applied))
-        return Outcome(write, snapshot, applied, [alias for alias in record["aliases"] if alias not in aliases], excess)
+        new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
+        return Outcome(write, snapshot, applied, new, excess)
 
 
-class _SessionIds:
-    """Session ids, made when the first fold needs them; a fold that runs again gets the same ones in the same order."""
-
-    def __init__(self, new_id: Callable[[], str]) -> None:
-        self._new_id = new_id
-        self._ids: dict[Key, list[str]] = {}
-
-    def of(self, key: Key) -> Callable[[], str]:
-        """Return what gives the ids of a profile, one after the other, from the first one on."""
-        ids = self._ids.setdefault(key, [])
-        position = 0
-
-        def next_id() -> str:
-            nonlocal position
-            if position == len(ids):
-                ids.append(self._new_id())
-            position += 1
-            return ids[position - 1]
-
-        return next_id
+def _session_id(new_id: Callable[[], str], ids: list[str], position: Iterator[int]) -> str:
+    """Return the next session id of a profile; a fold that runs again gets the same ones in the same order."""
+    index = next(position)
+    if index == len(ids):
+        ids.append(new_id())
+    return ids[index]

@@ -1,4 +1,7 @@
-"""Applies what waits in the import queue: one thread of each process, of which one at a time is at work."""
+"""Imports: what a batch looks like while it waits, and the thread of each process that applies batches.
+
+Of the threads of all processes, one at a time is at work. Nobody else knows the form of a batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import orjson
+
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.store.protocol import Queue
@@ -25,6 +32,39 @@ LOOK_EVERY = 0.5
 _FORK_WAITS = 2.0  # seconds that a fork waits at most for the batch that is being applied
 
 _log = logging.getLogger("ninetailed_wsgi")
+
+
+class Batch(NamedTuple):
+    """A batch that was accepted and waits to be applied.
+
+    Attributes:
+        environment: of all its events.
+        at: when it was accepted, milliseconds since the epoch.
+        events: as they were sent; None in the place of one that was deleted since, as profiles remember places.
+    """
+
+    environment: Environment
+    at: int
+    events: list[dict[str, Any] | None]
+
+    def encode(self) -> bytes:
+        """Return the batch as a queue keeps it."""
+        return orjson.dumps({"at": self.at, "where": list(self.environment), "events": self.events})
+
+    @classmethod
+    def decode(cls, text: bytes) -> Batch:
+        """Return the batch that `encode` made this text of."""
+        members = orjson.loads(text)
+        return cls(Environment(*members["where"]), members["at"], members["events"])
+
+
+def events_of(text: bytes, environment: Environment) -> list[dict[str, Any] | None]:
+    """Return the events of an encoded batch; none where it is of another environment, which costs no decoding of them.
+
+    What stands before the events has no such member in it, as a quotation mark inside a text is escaped.
+    """
+    head = orjson.loads(text.partition(b',"events":')[0] + b"}")
+    return Batch.decode(text).events if head["where"] == list(environment) else []
 
 
 class Consumer:

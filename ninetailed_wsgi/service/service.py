@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
-import orjson
-
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
@@ -22,13 +20,13 @@ from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
+from ninetailed_wsgi.service import erasure
 from ninetailed_wsgi.service.application import Application, Snapshot
-from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service.imports import Batch, Consumer
 from ninetailed_wsgi.service.incoming import prepared, short
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store import erasure
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
@@ -202,8 +200,7 @@ class ExperienceService:
         check_profiles(body["events"])
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
-        accepted = {"at": now, "where": [environment.organization, environment.environment], "events": body["events"]}
-        self._queue.put(orjson.dumps(accepted))
+        self._queue.put(Batch(environment, now, body["events"]).encode())
         self._consumer.wake()
 
     def imports(self) -> QueueState | None:
@@ -302,7 +299,7 @@ class ExperienceService:
 
     def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
         """The events of the visitor of these names that wait in imports to be applied, or were put aside."""
-        return erasure.imported(self._queue, environment.key(""), names) if self._queue else []
+        return erasure.imported(self._queue, environment, names) if self._queue else []
 
     # Imports
 
@@ -311,11 +308,10 @@ class ExperienceService:
         if self._consumer:
             self._consumer.ensure()
 
-    def _apply_import(self, number: int, batch: bytes) -> None:
-        accepted = orjson.loads(batch)
-        environment = Environment(*accepted["where"])
-        places = [index for index, body in enumerate(accepted["events"]) if body is not None]  # else deleted since
-        arrived = prepared([accepted["events"][index] for index in places], accepted["at"])
+    def _apply_import(self, number: int, text: bytes) -> None:
+        environment, at, bodies = Batch.decode(text)
+        places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
+        arrived = prepared([body for body in bodies if body is not None], at)
         events = [event._replace(imported=(number, places[event.place])) for event in arrived]
         application, steps = self._application(environment), named_by(events, environment.key)
         for name in dict.fromkeys(name for name, _ in steps):

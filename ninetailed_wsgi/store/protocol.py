@@ -162,6 +162,10 @@ class Head(NamedTuple):
     tried: int
 
 
+DEATHS_APART = 1000
+"""Milliseconds within which the deaths of processes count as one try: a restart may kill several in a row."""
+
+
 class Queued(NamedTuple):
     """A batch as it moves from one queue to another.
 

@@ -210,6 +210,25 @@ def test_the_same_name_in_another_environment_stays(service: ExperienceService, 
     assert not knows(service, "a")
 
 
+def test_a_deletion_of_nobody_leaves_waiting_imports_as_they_are(service: ExperienceService, queue: Queue) -> None:
+    accept(service, of("a", track()))
+    known: set[str] = set()
+    service.delete_many(WHERE, [], known)
+    assert (known, queue.state().waiting) == (set(), 1)
+
+
+@pytest.mark.parametrize("name", ['","events":', "a\\", '"', "{}]"])
+def test_an_environment_may_have_a_name_that_looks_like_part_of_a_batch(
+    service: ExperienceService, queue: Queue, name: str
+) -> None:
+    where = Environment("org", name)
+    accept(service, of("a", track()), where=where)
+    accept(service, of("a", track()))
+    service.delete(where, "a")
+    assert service.imported(where, {"a"}) == []
+    assert len(service.imported(WHERE, {"a"})) == 1
+
+
 def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceService, queue: Queue) -> None:
     service.upsert(WHERE, "b", {"events": [track()]})
     put_aside(service, queue, of("b", identify("a")), of("c", track()))

@@ -28,8 +28,10 @@ from ninetailed_wsgi.service.imports import MAX_DEATHS, MAX_TRIES, Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.disk.queue import DEATHS_APART, ImportQueue
-from ninetailed_wsgi.store.protocol import Head, KeptStore, Queue, QueueState, Store
+from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.rows import Rows
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, KeptStore, Queue, QueueState, Store
 
 WHERE = Environment("org", "main")
 MINUTE = 60_000
@@ -61,6 +63,18 @@ def drained(queue: Queue) -> list[bytes]:
 
 
 # The queue
+
+
+def test_whether_a_queue_is_empty_is_told_without_reading_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DiskStore(tmp_path / "data", shards=1).close()
+    queue = ImportQueue(tmp_path / "data")
+    assert queue.empty()
+    queue.put(b"x" * 1_000_000)
+    monkeypatch.setattr(Rows, "value", lambda *_: pytest.fail("a batch was read"))
+    assert not queue.empty()
+    queue.close()
 
 
 def test_batches_come_out_in_the_order_they_were_put(queue: Queue) -> None:

@@ -23,12 +23,10 @@ import orjson
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store.disk.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
-from ninetailed_wsgi.store.protocol import Head, Queued, QueueState
+from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
 
 _LAST, _TRIES = b"last", b"tries"  # rows beside the batches: the last number; [number, tries, since (ms)] of the head
 _NO_TRIES = b"[0,0,0]"
-DEATHS_APART = 1000
-"""Milliseconds within which the deaths of processes count as one try: a restart may kill several in a row."""
 
 _BATCHES = "FROM Cache WHERE key > 0 AND key < 9223372036854775807 AND raw = 1"
 _HEAD = f"SELECT key, mode, value {_BATCHES} ORDER BY key LIMIT 1"
@@ -88,8 +86,11 @@ class ImportQueue:
             rows.run(_PUSH, (number, now / 1000, now / 1000, batch))
 
     def empty(self) -> bool:
-        """Whether nothing waits."""
-        return self.head() is None
+        """Whether nothing waits; reads no batch for it."""
+        if not self._used("queue"):
+            return True
+        with self._serving("queue") as rows:
+            return not rows.rows(f"SELECT 1 {_BATCHES} LIMIT 1")
 
     def head(self) -> Head | None:
         """The first batch that waits; None when there is none."""

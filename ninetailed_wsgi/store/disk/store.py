@@ -148,6 +148,8 @@ class DiskStore:
         for key in keys:
             digest = digest_of(key)
             by_shard.setdefault(digest[0] % len(self._shards), []).append((key, digest))
+        if len(by_shard) == 1:
+            return self._update_shard(*by_shard.popitem(), fold)
         decisions: dict[Key, Decided] = {}
         for shard, group in by_shard.items():
             decisions.update(self._update_shard(shard, group, fold))

@@ -31,8 +31,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.disk.queue import DEATHS_APART
-from ninetailed_wsgi.store.protocol import Head, Queued, QueueState
+from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
 from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
 
 _QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES = (
