@@ -1,0 +1,345 @@
+"""Exposures: which variant of which experience a visitor saw, as a profile keeps it (spec sections 11 and 12).
+
+A profile's ``exposures`` are a JSON object of experience id to phase to::
+
+    {"first": time of the first view (ms), "index": of that view, "how": "served" where no browser reported it,
+     "also": other indices seen, "views", "clicks", "hovers": numbers, "longest": view (ms), "inconsistent": true}
+
+in which a member that would be 0 or empty is left out; an index of -1 is the baseline shown to somebody outside the
+traffic. A phase is the split in force: traffic, shares and, where it differs from their number, how many variants.
+``reported`` are the keys of the newest reports, so that one that comes twice counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.events import message_key
+from ninetailed_wsgi.core.experiences import Experience
+
+EXPERIENCES_KEPT = 50
+"""Experiences whose exposures a profile keeps; those of the least recent report go first."""
+
+PHASES_KEPT = 4
+"""Phases of one experience that a profile keeps, the newest."""
+
+INDICES_KEPT = 10
+"""Indices besides the first one that are remembered as seen in one phase."""
+
+REPORTS_KEPT = 200
+"""Reports that are recognised when they come again."""
+
+LONGEST_DURATION = 24 * 60 * 60 * 1000
+"""Milliseconds; a view or hover that says it took longer is not believed."""
+
+OUTSIDE = -1
+"""The index of somebody outside the traffic who saw the baseline."""
+
+_KEY_LENGTH = 8  # of 12 hex characters: one of 200 is mistaken for another once in twenty million
+_VARIABLE = "Variable-"
+_COUNTED = {"view": "views", "click": "clicks", "hover": "hovers"}
+
+
+class Report(NamedTuple):
+    """What one event says of a component.
+
+    Attributes:
+        kind: ``view``, ``click``, ``hover`` or ``served``.
+        at: when, ms.
+        component: the id of the entry that was shown, or the key of the variable.
+        experience: the experience's id; None where the sender does not say.
+        variant: the variant index.
+        stay: a view's or hover's own id; None where each event is one of its own.
+        message: the event's message id.
+        duration: ms.
+        direct: whether it came as an Insights event; a sticky view comes as an event of the Experience API too.
+    """
+
+    kind: str
+    at: int
+    component: str
+    experience: str | None
+    variant: int
+    stay: str | None
+    message: str
+    duration: float
+    direct: bool
+
+
+_TYPES = {
+    "component": ("view", "componentId", "experienceId", "viewId", "viewDurationMs"),
+    "component_click": ("click", "componentId", "experienceId", "", ""),
+    "component_hover": ("hover", "componentId", "experienceId", "hoverId", "hoverDurationMs"),
+    "exo_node_view": ("view", "entityId", "optimizationId", "viewId", "viewDurationMs"),
+    "exo_node_click": ("click", "entityId", "optimizationId", "", ""),
+    "exo_node_hover": ("hover", "entityId", "optimizationId", "hoverId", "hoverDurationMs"),
+}
+
+EVENT_TYPES = frozenset(_TYPES)
+"""The types of events that report a component."""
+
+
+def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | None:
+    """Read what an event says of a component; None where it says nothing that can be believed.
+
+    Args:
+        body: the event as it was sent.
+        at: its time, ms.
+        direct: whether it came to Insights.
+    """
+    members = _TYPES.get(body.get("type", ""))
+    if members is None:
+        return None
+    kind, component, experience, stay, duration = members
+    shown, chosen_by, index = body.get(component), body.get(experience), body.get("variantIndex", 0)
+    lasted = body.get(duration, 0)
+    if not isinstance(shown, str) or not shown or not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        return None
+    if isinstance(lasted, bool) or not isinstance(lasted, int | float) or not 0 <= lasted <= LONGEST_DURATION:
+        return None
+    own = body.get(stay)
+    return Report(
+        kind,
+        at,
+        shown.removeprefix(_VARIABLE) if body.get("componentType") == "Variable" else shown,
+        chosen_by if isinstance(chosen_by, str) and chosen_by else None,
+        index,
+        own if isinstance(own, str) and own else None,
+        body["messageId"],
+        lasted,
+        direct,
+    )
+
+
+def phase_of(experience: Experience) -> str:
+    """Name the split of an experience, such as ``1:0.5/0.5``: who sees what depends on nothing else."""
+    traffic = f"{experience.traffic:.12g}"
+    shares = "/".join(f"{share:.12g}" for share in shares_of(experience))
+    variants, named = len(experience.outcomes), len(experience.ends)
+    return f"{traffic}:{shares}" + (f":{variants}" if variants != named else "")
+
+
+def shares_of(experience: Experience) -> list[float]:
+    """Return the share of each index as the ranges give it, without the one that what is left over adds to index 0."""
+    return [round(end - start, 12) for start, end in pairwise((0.0, *experience.ends))]
+
+
+class ExposureSet:
+    """Judges reports of an environment's experiences. Immutable but for what it remembers having computed."""
+
+    def __init__(self, experiences: Iterable[Experience]) -> None:
+        """Index the experiences by id and by the components whose baselines they replace."""
+        self._experiences = {experience.id: experience for experience in experiences}
+        self.phases: Mapping[str, str] = {id: phase_of(each) for id, each in self._experiences.items()}
+        self._shown: dict[tuple[str, int], frozenset[str]] = {}
+        self._by_baseline: dict[str, list[Experience]] = {}
+        for experience in self._experiences.values():
+            for component in self._components(experience, 0):
+                self._by_baseline.setdefault(component, []).append(experience)
+
+    def note(
+        self,
+        record: dict[str, Any],
+        report: Report,
+        sticky: Mapping[str, int],
+        belongs: Callable[[str], bool],
+    ) -> str:
+        """Let a report change the exposures of a profile.
+
+        Args:
+            record: the profile, which is changed.
+            report: what an event says.
+            sticky: the assignments of the profile before this event.
+            belongs: says of an audience's id whether the visitor is in it now.
+
+        Returns:
+            ``accepted``; else why it changes no number: ``repeated``, ``experience`` (none such is published, or none
+            shows this component), ``component`` (not one of that experience), ``inconsistent`` (not what this visitor
+            gets, which alone is kept).
+        """
+        if report.experience is not None:
+            experience = self._experiences.get(report.experience)
+            judged = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
+        else:
+            # Nobody chose a variant for it, so it is a baseline: of experiences that give index 0, or outside of them.
+            candidates = self._by_baseline.get(report.component, ()) if report.variant == 0 else ()
+            judged = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
+            judged = [(each, verdict) for each, verdict in judged if verdict != "inconsistent"]
+        if not judged:
+            return "experience"
+        counted = [(each, verdict) for each, verdict in judged if isinstance(verdict, int)]
+        if not counted:
+            reason = str(judged[0][1])
+            if reason == "inconsistent":
+                self._entry(record, judged[0][0])["inconsistent"] = True
+            return reason
+        first_time, longer = _recognise(record, report)
+        if not first_time and not longer:
+            return "repeated"
+        for each, index in counted:
+            _count(self._entry(record, each), report, index, first_time)
+        return "accepted"
+
+    def _judge(
+        self,
+        record: Mapping[str, Any],
+        experience: Experience,
+        report: Report,
+        sticky: Mapping[str, int],
+        belongs: Callable[[str], bool],
+    ) -> int | str:
+        """The index that counts, or the reason why none does."""
+        if report.kind != "served" and not self._shows(experience, report):
+            return "component" if not self._shows_anywhere(experience, report.component) else "inconsistent"
+        allocated = experience.allocated(record["stable_id"])
+        kept = sticky.get(experience.id) if experience.sticky else None
+        if report.variant == kept or (kept is None and report.variant == allocated):
+            return report.variant
+        if allocated is None and kept is None and report.variant == 0:
+            in_audience = experience.audience is None or belongs(experience.audience)
+            return OUTSIDE if in_audience else "inconsistent"
+        return "inconsistent"
+
+    def _shows(self, experience: Experience, report: Report) -> bool:
+        components = self._components(experience, report.variant)
+        return not components or report.component in components
+
+    def _shows_anywhere(self, experience: Experience, component: str) -> bool:
+        return any(component in self._components(experience, index) for index in range(len(experience.outcomes)))
+
+    def _components(self, experience: Experience, index: int) -> frozenset[str]:
+        """What an experience shows at an index; a hidden variant stands as its baseline, which its sender names."""
+        index = min(index, len(experience.outcomes))
+        found = self._shown.get((experience.id, index))
+        if found is None:
+            shown = {variable.key for variable in experience.variables}
+            for baseline, chosen in experience.outcome(index).item["variants"].items():
+                shown.add(chosen or baseline)
+            found = self._shown[experience.id, index] = frozenset(shown)
+        return found
+
+    def _entry(self, record: dict[str, Any], experience: Experience) -> dict[str, Any]:
+        """A profile's exposure to an experience in the phase that it is in, as the newest of all."""
+        exposures = record.setdefault("exposures", {})
+        phases = exposures[experience.id] = exposures.pop(experience.id, {})
+        phase = self.phases[experience.id]
+        entry: dict[str, Any] = phases.pop(phase, {})
+        phases[phase] = entry
+        _drop_oldest(phases, PHASES_KEPT)
+        _drop_oldest(exposures, EXPERIENCES_KEPT)
+        return entry
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the exposures of two profiles as one's: of each phase the earlier first view, and every index seen."""
+    exposures: dict[str, Any] = {}
+    for id in sorted([*{**one, **other}], key=lambda id: max(_latest(one.get(id)), _latest(other.get(id)))):
+        phases = {**other.get(id, {}), **one.get(id, {})}
+        exposures[id] = {
+            phase: _joined(one.get(id, {}).get(phase, {}), other.get(id, {}).get(phase, {})) for phase in phases
+        }
+        _drop_oldest(exposures[id], PHASES_KEPT)
+    _drop_oldest(exposures, EXPERIENCES_KEPT)
+    return exposures
+
+
+def merged_reports(one: str, other: str) -> str:
+    """Return the keys of the reports of two profiles as one's."""
+    return (other[-_KEY_LENGTH * REPORTS_KEPT // 2 :] + one)[-_KEY_LENGTH * REPORTS_KEPT :]
+
+
+def _latest(phases: Mapping[str, Any] | None) -> int:
+    return max((entry.get("first", 0) for entry in (phases or {}).values()), default=0)
+
+
+def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    earlier, later = sorted((one, other), key=lambda entry: entry.get("first") or float("inf"))
+    entry = {name: value for name, value in earlier.items() if name in ("first", "index", "how")}
+    for name in ("views", "clicks", "hovers"):
+        if number := one.get(name, 0) + other.get(name, 0):
+            entry[name] = number
+    if longest := max(one.get("longest", 0), other.get("longest", 0)):
+        entry["longest"] = longest
+    if one.get("inconsistent") or other.get("inconsistent"):
+        entry["inconsistent"] = True
+    for index in [*earlier.get("also", ()), *([later["index"]] if "index" in later else ()), *later.get("also", ())]:
+        _see(entry, index)
+    return entry
+
+
+def _count(entry: dict[str, Any], report: Report, index: int, first_time: bool) -> None:
+    if first_time and (counter := _COUNTED.get(report.kind)):
+        entry[counter] = entry.get(counter, 0) + 1
+    if report.kind == "view" and report.duration > entry.get("longest", 0):
+        entry["longest"] = report.duration
+    if report.kind not in ("view", "served"):
+        return
+    # A view says more than that a page was rendered, so it takes the place of an exposure that was only served.
+    seen_first = report.kind == "view" and entry.get("how") == "served" and index == entry.get("index")
+    if "first" not in entry or report.at < entry["first"]:
+        before = entry.get("index", index)
+        entry.update(first=report.at, index=index)
+        _see(entry, before)
+        entry.pop("how", None)
+        if report.kind == "served":
+            entry["how"] = "served"
+    elif seen_first:
+        del entry["how"]
+    else:
+        _see(entry, index)
+
+
+def _see(entry: dict[str, Any], index: int) -> None:
+    """Remember that an index was seen besides the first one."""
+    also = {*entry.get("also", ()), index}
+    also.discard(entry.get("index"))
+    if also and (len(also) <= INDICES_KEPT or "also" not in entry):
+        entry["also"] = sorted(also)[:INDICES_KEPT]
+    elif not also:
+        entry.pop("also", None)
+
+
+def _recognise(record: dict[str, Any], report: Report) -> tuple[bool, bool]:
+    """Whether a report is new, and whether one that goes on with a view or hover may make it longer."""
+    if report.kind == "served":
+        return True, True
+    place = f"{report.component}\0{report.experience}\0{report.variant}"
+    reports: str = record.get("reported", "")
+    if report.stay is not None:
+        return _remember(record, reports, _key(f"{report.kind}\0{report.stay}\0{place}")), True
+    if not _remember(record, reports, _key(f"message\0{report.message}")):
+        return False, False
+    if report.kind == "view":
+        # A sticky view without an id comes here and as an event of the Experience API: the two are one.
+        twin, own = (_key(f"twin\0{direct}\0{place}") for direct in (not report.direct, report.direct))
+        reports = record["reported"]
+        if (index := _index_of(reports, twin)) >= 0:
+            record["reported"] = reports[:index] + reports[index + _KEY_LENGTH :]
+            return False, True
+        record["reported"] = (reports + own)[-_KEY_LENGTH * REPORTS_KEPT :]
+    return True, True
+
+
+def _remember(record: dict[str, Any], reports: str, key: str) -> bool:
+    if _index_of(reports, key) >= 0:
+        return False
+    record["reported"] = (reports + key)[-_KEY_LENGTH * REPORTS_KEPT :]
+    return True
+
+
+def _index_of(reports: str, key: str) -> int:
+    index = reports.find(key)
+    while index >= 0 and index % _KEY_LENGTH:
+        index = reports.find(key, index + 1)
+    return index
+
+
+def _key(text: str) -> str:
+    return message_key(text)[:_KEY_LENGTH]
+
+
+def _drop_oldest(members: dict[str, Any], kept: int) -> None:
+    for id in list(members)[: max(0, len(members) - kept)]:
+        del members[id]

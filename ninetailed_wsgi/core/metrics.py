@@ -1,0 +1,171 @@
+"""What counts as success: metrics, and what a profile keeps of the events that they count (spec section 12).
+
+A profile keeps, for each kind of event that a metric counts, entries ``[time, number, sum]`` of its events, oldest
+first: exact for the newest, older ones added up. So a result does not depend on how long the history is kept, and
+reads no history of visitors whose events were counted as they came.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ninetailed_wsgi.core.counters import digest
+from ninetailed_wsgi.core.problems import Problems
+
+TYPES = ("binary", "count", "value")
+DIRECTIONS = ("increase", "decrease")
+
+ENTRIES_KEPT = 64
+"""Entries of one kind of event that a profile keeps; of more, the oldest two become one."""
+
+LARGEST_VALUE = 1e12
+"""A property's number beyond this counts as 0: no sum of a visitor may hide those of all others."""
+
+_COUNTED_FOR = "for"  # the member that names the kinds of events that were counted
+
+Entry = list[Any]
+"""Time of the first event (ms), number of events, sum of the property: what one or several events count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One compiled metric.
+
+    Attributes:
+        type: ``binary`` (did it at least once), ``count`` (how often), ``value`` (sum of a property).
+        event: the name of the track events that count.
+        property: whose number is added up; None where none is.
+        direction: ``increase`` or ``decrease``: what is wanted.
+        key: the name under which a profile keeps its events.
+    """
+
+    id: str
+    name: str
+    type: str
+    event: str
+    property: str | None
+    direction: str
+    key: str
+
+    def of(self, entries: Iterable[Entry], since: int, until: float) -> float:
+        """Return what a visitor's events at ``since <= time < until`` (ms) are worth: 0 or 1, a number, a sum."""
+        chosen = [entry for entry in entries if since <= entry[0] < until]
+        if self.type == "binary":
+            return 1.0 if chosen else 0.0
+        place = 1 if self.type == "count" else 2
+        return float(sum(entry[place] for entry in chosen))
+
+
+def compile_metric(
+    id: str, name: str, type: object, event: object, property: object = None, direction: object = None
+) -> Metric:
+    """Compile a metric; arguments are members of its definition (spec section 12).
+
+    Raises:
+        ContentError: with every problem.
+    """
+    problems = Problems()
+    if type not in TYPES:
+        problems.add_choice("type", type, TYPES)
+    if not isinstance(event, str) or not event:
+        problems.add("event", event, "the name of a track event")
+    if direction is not None and direction not in DIRECTIONS:
+        problems.add_choice("direction", direction, DIRECTIONS)
+    if property is not None and (not isinstance(property, str) or not property):
+        problems.add("property", property, "the name of a property")
+    elif (property is None) == (type == "value"):
+        problems.add("property", property, "the name of a property" if type == "value" else "none, as only value has")
+    problems.raise_any()
+    name_of_property = property if isinstance(property, str) else None
+    # A name has no control characters in practice; those that have only share what they count.
+    key = digest(f"{event}\0{name_of_property or ''}")
+    return Metric(id, name, str(type), str(event), name_of_property, str(direction or "increase"), key)
+
+
+class MetricSet:
+    """All metrics of one environment, in the order of the content. Immutable, shared by all threads.
+
+    A profile's ``conversions`` belong to this class: a JSON object that the caller stores and hands back.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        """Index the metrics by the events that they count."""
+        self.metrics = tuple(metrics)
+        self._by_event: dict[str, dict[str, str | None]] = {}
+        for metric in self.metrics:
+            self._by_event.setdefault(metric.event, {})[metric.key] = metric.property
+        self._keys = frozenset(metric.key for metric in self.metrics)
+        self._counted_for = digest(" ".join(sorted(self._keys))) if self._keys else ""
+
+    def named(self, name: str) -> Metric | None:
+        """The metric with this id or, where none has it, this name."""
+        by_id = next((metric for metric in self.metrics if metric.id == name), None)
+        return by_id or next((metric for metric in self.metrics if metric.name == name), None)
+
+    def count(self, record: dict[str, Any], at: int, event: Mapping[str, Any]) -> None:
+        """Let one applied event count: changes ``conversions`` of the record where a metric counts it."""
+        if not self._by_event or event.get("type") != "track":
+            return
+        name = event.get("event")
+        if isinstance(name, str) and (counted := self._by_event.get(name)):
+            conversions = record.setdefault("conversions", {_COUNTED_FOR: self._counted_for})
+            for key, property in counted.items():
+                _add(conversions.setdefault(key, []), [at, 1, _number(event, property)])
+
+    def missing(self, record: Mapping[str, Any]) -> bool:
+        """Whether a profile's events were counted for other metrics, so that `recount` is needed."""
+        return bool(record.get("conversions", {}).get(_COUNTED_FOR, "") != self._counted_for)
+
+    def recount(self, record: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
+        """Count from the kept history what was not counted as it came; what was counted stays.
+
+        Args:
+            record: the profile; its ``conversions`` are for exactly the metrics of this set afterwards.
+            history: ``(ordinal, at, event)`` of every kept event that is not to be counted by `count`.
+        """
+        before = record.pop("conversions", {})
+        if not self._keys:
+            return
+        kept = {key: entries for key, entries in before.items() if key in self._keys}
+        record["conversions"] = {_COUNTED_FOR: self._counted_for}
+        for _, at, event in history:
+            self.count(record, at, event)
+        record["conversions"].update(kept)
+
+
+def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the conversions of two profiles as one's; empty, to be counted anew, where they counted other metrics."""
+    one, other = one or {}, other or {}
+    if one.get(_COUNTED_FOR) != other.get(_COUNTED_FOR):
+        return {}
+    both = {**one, **other}
+    for key in (one.keys() & other.keys()) - {_COUNTED_FOR}:
+        both[key] = _bounded(sorted([*one[key], *other[key]]))
+    return both
+
+
+def _add(entries: list[Entry], entry: Entry) -> None:
+    entries.append(entry)
+    if len(entries) > 1 and entries[-2][0] > entry[0]:
+        entries.sort()
+    entries[:] = _bounded(entries)
+
+
+def _bounded(entries: Sequence[Entry]) -> list[Entry]:
+    surplus = len(entries) - ENTRIES_KEPT
+    if surplus <= 0:
+        return list(entries)
+    oldest = entries[: surplus + 1]
+    added = [oldest[0][0], sum(entry[1] for entry in oldest), sum(entry[2] for entry in oldest)]
+    return [added, *entries[surplus + 1 :]]
+
+
+def _number(event: Mapping[str, Any], property: str | None) -> float:
+    properties = event.get("properties")
+    value = properties.get(property) if property is not None and isinstance(properties, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return value if math.isfinite(value) and abs(value) <= LARGEST_VALUE else 0

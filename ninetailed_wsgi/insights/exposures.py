@@ -1,0 +1,99 @@
+"""What a profile's exposures mean for the results of one experience: which variant counts the visitor, and from when.
+
+Pure; `core/exposures.py` says how a profile keeps them. Source: spec section 12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.exposures import OUTSIDE
+
+HOLDOUT, MULTIPLE, INCONSISTENT, COUNTED = "holdout", "multiple", "inconsistent", "counted"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A phase as its name tells it.
+
+    Attributes:
+        traffic: share of visitors that take part.
+        shares: of those, the share of each variant index; they add up to 1.
+    """
+
+    traffic: float
+    shares: tuple[float, ...]
+
+    @property
+    def words(self) -> str:
+        """The split for a reader: ``50 / 50``, with the traffic where it is not all of it."""
+        shares = " / ".join(f"{share * 100:.3g}" for share in self.shares)
+        return shares if self.traffic >= 1 else f"{shares} of {self.traffic * 100:.3g} % of the traffic"
+
+
+class Standing(NamedTuple):
+    """What one visitor is to the result of one phase.
+
+    Attributes:
+        kind: ``counted``, ``holdout`` (outside of the traffic), ``multiple`` (saw several variants) or
+            ``inconsistent`` (reported what allocation does not give, and nothing else).
+        index: the variant; meaningless but for ``counted``.
+        first: time of the first exposure, ms.
+        served: whether no browser reported it.
+        views, clicks: how many.
+        doubtful: whether something was reported that allocation does not give.
+    """
+
+    kind: str
+    index: int
+    first: int
+    served: bool
+    views: int
+    clicks: int
+    doubtful: bool
+
+
+def split_of(phase: str) -> Split:
+    """Read the name of a phase; ValueError where it is none.
+
+    Shares are those of the ranges, cut off at 1; what they leave over is the control's (spec section 6).
+    """
+    traffic, shares, *variants = phase.split(":")
+    count = max(int(variants[0]) if variants else 0, shares.count("/") + 1)
+    left, cut = 1.0, []
+    for share in map(float, filter(None, shares.split("/"))):
+        cut.append(min(share, left))
+        left = max(0.0, left - cut[-1])
+    cut += [0.0] * (count - len(cut))
+    cut[0] += left if left > 1e-9 else 0.0
+    return Split(float(traffic), tuple(cut))
+
+
+def standings(
+    phases: Mapping[str, Mapping[str, Any]], *, sticky: bool, since: int, until: float
+) -> Iterator[tuple[str, Standing]]:
+    """Yield what a visitor is to each phase of an experience.
+
+    Args:
+        phases: the visitor's exposures to it, by phase.
+        sticky: whether assignments are kept: then the visitor counts in the phase of the first exposure alone, as that
+            phase's split chose the variant.
+        since, until: the period: a first exposure outside of ``since <= first < until`` (ms) counts in no phase.
+    """
+    exposed = [entry["first"] for entry in phases.values() if "first" in entry]
+    earliest = min(exposed, default=0)
+    for phase, entry in phases.items():
+        first = entry.get("first")
+        doubtful = bool(entry.get("inconsistent"))
+        if first is None:
+            if doubtful:
+                yield phase, Standing(INCONSISTENT, 0, 0, False, 0, 0, True)
+            continue
+        if not since <= first < until or (sticky and first != earliest):
+            continue
+        index = entry["index"]
+        kind = MULTIPLE if entry.get("also") else HOLDOUT if index == OUTSIDE else COUNTED
+        served = entry.get("how") == "served"
+        yield phase, Standing(kind, index, first, served, entry.get("views", 0), entry.get("clicks", 0), doubtful)
