@@ -16,6 +16,7 @@ from ninetailed_wsgi.content.entries import (
     Content,
     ExperienceEntry,
     MergeTagEntry,
+    MetricEntry,
     Problem,
     Reference,
     Severity,
@@ -23,6 +24,8 @@ from ninetailed_wsgi.content.entries import (
 from ninetailed_wsgi.core.audiences import Audience, AudienceSet, compile_audience
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_experience
 from ninetailed_wsgi.core.flags import FlagSet
+from ninetailed_wsgi.core.exposures import ExposureSet
+from ninetailed_wsgi.core.metrics import Metric, MetricSet, compile_metric
 from ninetailed_wsgi.core.problems import ContentError
 
 # Far above what the authoring tool writes, and below what compiling or answering it would trip over.
@@ -68,6 +71,10 @@ class Catalog:
 
     Attributes:
         audiences, experiences, flags: compiled, ready to decide.
+        audiences, experiences: compiled, ready to decide.
+        exposures: the experiences, ready to judge what is reported of their components.
+        metrics: what counts as success, compiled (spec section 12).
+        primary_metrics: experience id to the id of the metric that its ``primaryMetric`` names.
         merge_tags: by their ``nt_mergetag_id``.
         entry_experiences: baseline entry id to experience ids, the most important first.
         audience_list, experience_list: the same for reading, in the order of the files.
@@ -78,6 +85,9 @@ class Catalog:
     audiences: AudienceSet
     experiences: ExperienceSet
     flags: FlagSet
+    exposures: ExposureSet
+    metrics: MetricSet
+    primary_metrics: Mapping[str, str]
     merge_tags: Mapping[str, MergeTag]
     entry_experiences: Mapping[str, tuple[str, ...]]
     audience_list: tuple[ListedAudience, ...]
@@ -102,7 +112,7 @@ def compile_content(content: Content, *, history_events: int = 500, history_days
     return _Compilation(content).catalog(history_events, history_days)
 
 
-_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry)
+_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, MetricEntry)
 
 
 class _Compilation:
@@ -116,9 +126,14 @@ class _Compilation:
 
     def catalog(self, history_events: int, history_days: int) -> Catalog:
         audiences = [compiled for entry in self._unique(self._content.audiences) for compiled in self._audience(entry)]
-        experiences = [
-            compiled for entry in self._unique(self._content.experiences) for compiled in self._experience(entry)
-        ]
+        metrics = MetricSet(
+            compiled for entry in self._unique(self._content.metrics) for compiled in self._metric(entry)
+        )
+        unique = self._unique(self._content.experiences)
+        experiences = [compiled for entry in unique for compiled in self._experience(entry)]
+        primary_metrics = {
+            entry.id: metric.id for entry in unique for metric in self._primary_metric(entry, metrics) if metric
+        }
         merge_tags = {
             entry.id: MergeTag(entry.id, entry.name, entry.fallback) for entry in self._unique(self._content.merge_tags)
         }
@@ -131,6 +146,9 @@ class _Compilation:
             ),
             experiences=(experience_set := ExperienceSet([experience for experience, _ in experiences])),
             flags=FlagSet(experience_set.experiences),
+            exposures=ExposureSet(experience_set.experiences),
+            metrics=metrics,
+            primary_metrics=MappingProxyType(primary_metrics),
             merge_tags=MappingProxyType(merge_tags),
             entry_experiences=MappingProxyType(entry_experiences),
             audience_list=tuple(listed for _, listed in audiences),
@@ -140,7 +158,10 @@ class _Compilation:
         )
 
     def _report(
-        self, severity: Severity, entry: AudienceEntry | ExperienceEntry | MergeTagEntry | BaselineEntry, message: str
+        self,
+        severity: Severity,
+        entry: AudienceEntry | ExperienceEntry | MergeTagEntry | MetricEntry | BaselineEntry,
+        message: str,
     ) -> None:
         self._problems.append(Problem(severity, entry.file, entry.entry, message))
         if severity == "error":
@@ -207,6 +228,26 @@ class _Compilation:
                 entry.file,
             ),
         )
+
+    def _metric(self, entry: MetricEntry) -> Iterator[Metric]:
+        defined = (entry.id, entry.name, entry.type, entry.event, entry.property, entry.direction)
+        try:
+            metric = compile_metric(*defined)
+        except ContentError as error:
+            for path, message in error.problems:
+                self._report("error", entry, f"{entry.prefix}{path}: {message}")
+            return
+        self._digests.append(_digest("metric", *defined))
+        yield metric
+
+    def _primary_metric(self, entry: ExperienceEntry, metrics: MetricSet) -> Iterator[Metric | None]:
+        """The metric that an experience's config names by id or name; nothing else of the config depends on it."""
+        wanted = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
+        if isinstance(wanted, str) and wanted:
+            if (metric := metrics.named(wanted)) is None:
+                place = f"{entry.member}.primaryMetric"
+                self._report("note", entry, f'{place}: found "{wanted[:80]}", expected the id or name of a metric')
+            yield metric
 
     def _report_each(self, entry: AudienceEntry | ExperienceEntry, error: ContentError) -> None:
         for path, message in error.problems:

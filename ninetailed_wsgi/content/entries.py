@@ -82,6 +82,21 @@ class MergeTagEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricEntry:
+    """A metric (spec section 12); ``prefix`` stands before the names of its members, for messages."""
+
+    entry: str
+    id: str
+    name: str
+    type: object
+    event: object
+    property: object
+    direction: object
+    prefix: str = ""
+    file: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineEntry:
     """An entry that lists its experiences, the most important first."""
 
@@ -101,6 +116,7 @@ class Content:
     audiences: list[AudienceEntry] = field(default_factory=list)
     experiences: list[ExperienceEntry] = field(default_factory=list)
     merge_tags: list[MergeTagEntry] = field(default_factory=list)
+    metrics: list[MetricEntry] = field(default_factory=list)
     baselines: list[BaselineEntry] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -110,6 +126,7 @@ class Content:
         self.audiences += other.audiences
         self.experiences += other.experiences
         self.merge_tags += other.merge_tags
+        self.metrics += other.metrics
         self.baselines += other.baselines
         self.absent.update(other.absent)
         self.problems += other.problems

@@ -27,6 +27,10 @@ def _listed(catalog: Catalog) -> list[str]:
     names = {audience.id: audience.name for audience in catalog.audience_list}
     lines = [f"  audience {audience.id}: {audience.name}" for audience in catalog.audience_list]
     lines += [f"  experience {_experience(experience, names)}" for experience in catalog.experience_list]
+    for metric in catalog.metrics.metrics:
+        counted = f"property {metric.property} of {metric.event}" if metric.property else metric.event
+        wanted = "" if metric.direction == "increase" else ", less is better"
+        lines.append(f"  metric {metric.id}: {metric.name}, {metric.type} of {counted}{wanted}")
     for tag in catalog.merge_tags.values():
         lines.append(f"  merge tag {tag.id}: {tag.name}" + (f', otherwise "{tag.fallback}"' if tag.fallback else ""))
     lines += [f"  entry {id}: {', '.join(listed)}" for id, listed in catalog.entry_experiences.items()]

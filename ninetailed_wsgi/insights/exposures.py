@@ -39,7 +39,7 @@ class Standing(NamedTuple):
     Attributes:
         kind: ``counted``, ``holdout`` (outside of the traffic), ``multiple`` (saw several variants) or
             ``inconsistent`` (reported what allocation does not give, and nothing else).
-        index: the variant; meaningless but for ``counted``.
+        variant: its index; meaningless but for ``counted``.
         first: time of the first exposure, ms.
         served: whether no browser reported it.
         views, clicks: how many.
@@ -47,7 +47,7 @@ class Standing(NamedTuple):
     """
 
     kind: str
-    index: int
+    variant: int
     first: int
     served: bool
     views: int

@@ -137,7 +137,7 @@ class Tally:
             return
         arm = phase.holdout
         if standing.kind == COUNTED:
-            arm = phase.arms.setdefault(standing.index, _Arm())
+            arm = phase.arms.setdefault(standing.variant, _Arm())
             phase.served += standing.served
             phase.began = standing.first if phase.began is None else min(phase.began, standing.first)
         arm.visitors += 1

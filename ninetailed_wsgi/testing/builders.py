@@ -186,6 +186,7 @@ def experience(
     sticky: bool = False,
     id: str | None = None,
     name: str | None = None,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """An experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
 
@@ -200,6 +201,7 @@ def experience(
         sticky: whether visitors keep a variant once they saw it.
         id: ``experience-`` and the baseline when missing, or the first variable's key.
         name: the id when missing.
+        metric: id or name of the metric that says whether a variant helped.
     """
     parts = [*([] if baseline is None else [replacement(baseline, variants)]), *components]
     if not parts:
@@ -216,6 +218,7 @@ def experience(
             "distribution": [0, 1] if distribution is None else list(distribution),
             "sticky": sticky,
             "components": parts,
+            **({} if metric is None else {"primaryMetric": metric}),
         },
     }
 
@@ -223,9 +226,35 @@ def experience(
 def flag(key: str, *, control: Any, variants: Sequence[Any], **options: Any) -> dict[str, Any]:
     """An experience that sets one variable: ``flag("theme", control="light", variants=["dark"])``.
 
-    ``options`` are those of `experience`: ``audience``, ``traffic``, ``distribution``, ``sticky``, ``id``, ``name``.
+    ``options`` are those of `experience`: ``audience``, ``traffic``, ``distribution``, ``sticky``, ``id``, ``name``,
+    ``metric``.
     """
     return experience(None, (), variable(key, control=control, variants=variants), **options)
+
+
+def metric(
+    event: str,
+    *,
+    property: str | None = None,
+    count: bool = False,
+    direction: str = "increase",
+    id: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """A metric: ``metric("purchase")`` asks who bought, ``metric("purchase", property="total")`` for how much.
+
+    Args:
+        event: the name of a track event.
+        property: its property whose numbers are added up.
+        count: whether each event counts; without, a visitor did it or did not.
+        direction: ``decrease`` where less is better.
+        id: ``metric-`` and the event when missing.
+        name: the id when missing.
+    """
+    own = id or f"metric-{event}"
+    kind = "value" if property is not None else "count" if count else "binary"
+    summed = {} if property is None else {"property": property}
+    return {"id": own, "name": name or own, "type": kind, "event": event, **summed, "direction": direction}
 
 
 def replacement(baseline: str, variants: Sequence[str | None]) -> Component:

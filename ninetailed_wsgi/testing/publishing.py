@@ -14,9 +14,17 @@ import orjson
 
 from ninetailed_wsgi.content import Catalog, ContentState, ServedVersion
 from ninetailed_wsgi.content.compiling import compile_content
-from ninetailed_wsgi.content.entries import AudienceEntry, BaselineEntry, Content, ExperienceEntry, MergeTagEntry
+from ninetailed_wsgi.content.entries import (
+    AudienceEntry,
+    BaselineEntry,
+    Content,
+    ExperienceEntry,
+    MergeTagEntry,
+    MetricEntry,
+)
 from ninetailed_wsgi.content.files import EVERY, find_files, read_file
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
+from ninetailed_wsgi.core.exposures import ExposureSet
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
@@ -28,7 +36,7 @@ GivenContent: TypeAlias = str | Path | Published | Sequence[Published] | None
 """What a harness starts with: the path of a file or folder, a document, or a list of audiences and experiences."""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
-_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, BaselineEntry)
+_Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, MetricEntry, BaselineEntry)
 
 
 class PublishedContent:
@@ -87,15 +95,17 @@ class PublishedContent:
         self._compile(_laid_over(self._content, added), self._forced)
 
     def unpublish(self, *ids: str) -> None:
-        """Take audiences and experiences back; ValueError for an id that neither has."""
+        """Take audiences, experiences and metrics back; ValueError for an id that none has."""
         published = self._content
         known = [entry.id for entry in published.audiences] + [entry.id for entry in published.experiences]
+        known += [entry.id for entry in published.metrics]
         for id in ids:
-            _known(id, known, "audience or experience")
+            _known(id, known, "audience, experience or metric")
         left = replace(
             published,
             audiences=[entry for entry in published.audiences if entry.id not in ids],
             experiences=[entry for entry in published.experiences if entry.id not in ids],
+            metrics=[entry for entry in published.metrics if entry.id not in ids],
         )
         self._compile(left, self._forced)
 
@@ -135,7 +145,7 @@ class PublishedContent:
             for experience in catalog.experiences.experiences
         ]
         self._published_at = self._seconds()
-        self._catalog = replace(catalog, experiences=ExperienceSet(experiences))
+        self._catalog = replace(catalog, experiences=ExperienceSet(experiences), exposures=ExposureSet(experiences))
         self._content, self._forced = content, dict(forced)
 
     def _given(self, content: GivenContent, own: Environment) -> Content:
@@ -163,7 +173,7 @@ def _forced(experience: Experience, index: int) -> Experience:
 
 
 def _is_entry(content: Published) -> bool:
-    return "rules" in content or "config" in content
+    return "rules" in content or "config" in content or "event" in content
 
 
 def _laid_over(published: Content, added: Content) -> Content:
@@ -171,6 +181,7 @@ def _laid_over(published: Content, added: Content) -> Content:
         audiences=_replaced(published.audiences, added.audiences),
         experiences=_replaced(published.experiences, added.experiences),
         merge_tags=_replaced(published.merge_tags, added.merge_tags),
+        metrics=_replaced(published.metrics, added.metrics),
         baselines=_replaced(published.baselines, added.baselines),
         absent={**published.absent, **added.absent},
         problems=[*published.problems, *added.problems],
@@ -182,7 +193,7 @@ def _replaced(published: list[_Entry], added: list[_Entry]) -> list[_Entry]:
     return [entry for entry in published if _id(entry) not in new] + added
 
 
-def _id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry | BaselineEntry) -> str:
+def _id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry | MetricEntry | BaselineEntry) -> str:
     return entry.entry if isinstance(entry, BaselineEntry) else entry.id
 
 

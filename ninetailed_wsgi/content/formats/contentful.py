@@ -17,6 +17,7 @@ from ninetailed_wsgi.content.entries import (
     ExperienceEntry,
     Faulty,
     MergeTagEntry,
+    MetricEntry,
     Problem,
     Reference,
     Severity,
@@ -24,7 +25,7 @@ from ninetailed_wsgi.content.entries import (
 )
 from ninetailed_wsgi.core.problems import shown
 
-_KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag"}
+_KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag", "nt_metric": "metric"}
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _USUAL_LOCALE = "en-US"
 # An author's own documents: what looks like an entry in there is none.
@@ -123,6 +124,8 @@ class _Reader:
                 self._content.experiences.append(self._experience(id, plain))
             case "nt_mergetag":
                 self._content.merge_tags.append(self._merge_tag(id, plain))
+            case "nt_metric":
+                self._content.metrics.append(self._metric(id, plain))
             case _:
                 self._content.baselines.append(self._baseline(id, plain))
 
@@ -181,6 +184,20 @@ class _Reader:
             raise Faulty("nt_mergetag_id: found nothing, expected a path into the profile such as traits.firstname")
         name, fallback = text_of(fields, "nt_name") or public, text_of(fields, "nt_fallback")
         return MergeTagEntry(entry=id, id=public, name=name, fallback=fallback, file=self._file)
+
+    def _metric(self, id: str, fields: Mapping[str, object]) -> MetricEntry:
+        public = text_of(fields, "nt_metric_id") or id
+        return MetricEntry(
+            entry=id,
+            id=public,
+            name=text_of(fields, "nt_name") or public,
+            type=fields.get("nt_type"),
+            event=fields.get("nt_event"),
+            property=text_of(fields, "nt_property"),
+            direction=text_of(fields, "nt_direction"),
+            prefix="nt_",
+            file=self._file,
+        )
 
     def _baseline(self, id: str, fields: Mapping[str, object]) -> BaselineEntry:
         links = fields.get("nt_experiences") or []

@@ -1,7 +1,8 @@
 """Reads the generic form, that of the official SDK's mappers: plain audiences and experiences, of any content system.
 
 ``{"audiences": [{id, name, rules}], "experiences": [{id, name, type, config, audience, variants}], "mergeTags": [{id,
-name, fallback}], "entries": [{id, nt_experiences: [experience ids]}]}``; every list may be missing, and a bare list
+name, fallback}], "entries": [{id, nt_experiences: [experience ids]}], "metrics": [{id, name, type, event, property,
+direction}]}``; every list may be missing, and a bare list
 holds audiences (those with ``rules``) and experiences. Everything in it counts as published. Source: spec section 7.
 """
 
@@ -16,13 +17,14 @@ from ninetailed_wsgi.content.entries import (
     ExperienceEntry,
     Faulty,
     MergeTagEntry,
+    MetricEntry,
     Problem,
     Reference,
     text_of,
 )
 from ninetailed_wsgi.core.problems import shown
 
-MEMBERS = ("audiences", "experiences", "mergeTags", "entries")
+MEMBERS = ("audiences", "experiences", "mergeTags", "entries", "metrics")
 
 
 def read_generic(document: Mapping[str, object], file: str) -> Content:
@@ -31,10 +33,19 @@ def read_generic(document: Mapping[str, object], file: str) -> Content:
 
 
 def read_list(items: Sequence[object], file: str) -> Content:
-    """Read a bare list of audiences and experiences: what has ``rules`` is an audience."""
-    audiences = [item for item in items if isinstance(item, dict) and "rules" in item]
-    experiences = [item for item in items if not (isinstance(item, dict) and "rules" in item)]
-    return _Reader(file).read({"audiences": audiences, "experiences": experiences})
+    """Read a bare list: what has ``rules`` is an audience, what has an ``event`` a metric, the rest experiences."""
+    lists: dict[str, object] = {}
+    for member, name in (("rules", "audiences"), ("event", "metrics")):
+        lists[name] = [item for item in items if isinstance(item, dict) and member in item]
+    lists["experiences"] = [
+        item for item in items if not (isinstance(item, dict) and ("rules" in item or "event" in item))
+    ]
+    return _Reader(file).read(lists)
+
+
+def read_metrics(document: Mapping[str, object], file: str) -> Content:
+    """Read only the ``metrics`` of a document, which stand beside the entries of any form."""
+    return _Reader(file).read({"metrics": document.get("metrics")})
 
 
 class _Reader:
@@ -47,6 +58,7 @@ class _Reader:
         self._each(document, "experiences", self._experience)
         self._each(document, "mergeTags", self._merge_tag)
         self._each(document, "entries", self._baseline)
+        self._each(document, "metrics", self._metric)
         return self._content
 
     def _each(
@@ -112,6 +124,20 @@ class _Reader:
     def _merge_tag(self, id: str, item: Mapping[str, object]) -> None:
         name, fallback = text_of(item, "name") or id, text_of(item, "fallback")
         self._content.merge_tags.append(MergeTagEntry(entry=id, id=id, name=name, fallback=fallback, file=self._file))
+
+    def _metric(self, id: str, item: Mapping[str, object]) -> None:
+        self._content.metrics.append(
+            MetricEntry(
+                entry=id,
+                id=id,
+                name=text_of(item, "name") or id,
+                type=item.get("type"),
+                event=item.get("event"),
+                property=item.get("property"),
+                direction=item.get("direction"),
+                file=self._file,
+            )
+        )
 
     def _baseline(self, id: str, item: Mapping[str, object]) -> None:
         listed = item.get("nt_experiences") or []

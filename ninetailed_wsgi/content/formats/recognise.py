@@ -8,7 +8,7 @@ import orjson
 
 from ninetailed_wsgi.content.entries import Content, Faulty, Problem
 from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
-from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list
+from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list, read_metrics
 from ninetailed_wsgi.core.problems import shown
 
 
@@ -28,13 +28,13 @@ def read_document(document: object, file: str, locale: str | None) -> Content:
         return read_list(document, file)
     if isinstance(document, dict):
         if "items" in document:
-            return read_delivery(document, file, locale)
+            return _with_metrics(read_delivery(document, file, locale), document, file)
         if isinstance(document.get("sys"), dict) and "fields" in document:
             return read_delivery({"items": [document]}, file, locale)
         if _is_generic(document):
             return read_generic(document, file)
         if "entries" in document:
-            return read_export(document, file, locale)
+            return _with_metrics(read_export(document, file, locale), document, file)
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
     return refusal(
         file,
@@ -43,9 +43,17 @@ def read_document(document: object, file: str, locale: str | None) -> Content:
     )
 
 
+def _with_metrics(content: Content, document: Mapping[str, object], file: str) -> Content:
+    if "metrics" in document:
+        content.add(read_metrics(document, file))
+    return content
+
+
 def _is_generic(document: Mapping[str, object]) -> bool:
-    """Tell the generic form; only ``entries`` is a name that an export has too, and its entries have ``sys``."""
-    if any(member in document for member in MEMBERS if member != "entries"):
+    """Tell the generic form; an export has ``entries`` too, which have ``sys``, and perhaps ``metrics`` as well."""
+    if any(member in document for member in MEMBERS if member not in ("entries", "metrics")):
+        return True
+    if "metrics" in document and "entries" not in document:
         return True
     entries = document.get("entries")
     if not isinstance(entries, list) or not entries:
