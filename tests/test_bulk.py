@@ -221,7 +221,7 @@ def test_one_visitor_is_exported_with_all_that_is_kept_by_an_alias(
     capsys.readouterr()
     assert run(data, "export", WHERE, "anna", "--output", str(tmp_path / "anna.json")) == 0
     found = json.loads((tmp_path / "anna.json").read_text())
-    assert set(found) == {"profile", "aliases", "device", "assignments", "lastActivity", "events"}
+    assert set(found) == {"profile", "aliases", "device", "assignments", "exposures", "lastActivity", "events"}
     assert found["aliases"] == ["anna"]
     assert found["profile"]["traits"] == {"email": EMAIL}
     assert [entry["event"] for entry in found["events"]] == events

@@ -15,7 +15,18 @@ import orjson
 
 from ninetailed_wsgi.api import openapi
 from ninetailed_wsgi.api.access_log import ERROR, OTHER, Observed
-from ninetailed_wsgi.api.resources import Batch, Document, Edge, Import, Live, Profile, Profiles, Ready, Scrape
+from ninetailed_wsgi.api.resources import (
+    Batch,
+    Document,
+    Edge,
+    Import,
+    Insights,
+    Live,
+    Profile,
+    Profiles,
+    Ready,
+    Scrape,
+)
 from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
@@ -27,6 +38,11 @@ from ninetailed_wsgi.settings import Settings
 _REASONS_KEPT = 300  # a reason may name one of 256 files
 
 PREFIX = "/v2/organizations/{organization}/environments/{environment}"
+INSIGHTS = (
+    "/v1/organizations/{organization}/environments/{environment}/events",
+    "/v2/spaces/{organization}/environments/{environment}/events",
+)
+"""Where SDKs send what visitors saw: the classic ones, and the newest, whose space is the organization."""
 
 App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
 
@@ -81,6 +97,8 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
     app.add_route(PREFIX + "/events", Batch(edge))
     app.add_route(PREFIX + "/import/events", Import(edge))
+    for route in INSIGHTS:
+        app.add_route(route, Insights(edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     if metrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import falcon
@@ -110,6 +111,25 @@ class Import(Batch):
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         self._service.import_many(*self._batch(req, organization, environment))
         _answer(resp, {})
+
+
+class Insights(_Resource):
+    """Insights ``/events``: note what visitors saw and clicked; 204 without a body, whatever single events say."""
+
+    def __init__(self, edge: Edge) -> None:
+        super().__init__(edge)
+        self._ingestion: Any = None
+
+    def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        where = self._service.environment(organization, environment)
+        body = self._body(req, "insights-request")
+        if self._ingestion is None:
+            # Here, as a site whose visitors report nothing need not load it.
+            from ninetailed_wsgi.insights.ingestion import Ingestion
+
+            self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
+        self._ingestion.ingest(where, body)
+        resp.status = falcon.HTTP_204
 
 
 class Scrape:

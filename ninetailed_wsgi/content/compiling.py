@@ -244,7 +244,9 @@ class _Compilation:
         """The metric that an experience's config names by id or name; nothing else of the config depends on it."""
         wanted = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
         if isinstance(wanted, str) and wanted:
-            if (metric := metrics.named(wanted)) is None:
+            metric = metrics.named(wanted)
+            # Content that defines no metric names one of the hosted service, which is measured there.
+            if metric is None and metrics.metrics:
                 place = f"{entry.member}.primaryMetric"
                 self._report("note", entry, f'{place}: found "{wanted[:80]}", expected the id or name of a metric')
             yield metric

@@ -139,6 +139,11 @@ class AudienceSet:
         self._bound(facts)
         return [id for id, decide in self._decisions if decide(facts)]
 
+    def holds(self, facts: Facts, id: str) -> bool:
+        """Whether a visitor belongs now to the audience with this id."""
+        self._bound(facts)
+        return next((decide(facts) for audience, decide in self._decisions if audience == id), False)
+
     def explain(self, facts: Facts) -> list[dict[str, Any]]:
         """Why: for each audience its groups and rules, each with whether it held, what was found and what was wanted.
 

@@ -6,7 +6,8 @@ profiles that became part of it), ``traits``, ``location``, ``location_en`` (onl
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
 rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
-hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`).
+hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
+``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core import session
+from ninetailed_wsgi.core import exposures, metrics, session
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
 from ninetailed_wsgi.core.experiences import hash_fraction
@@ -243,6 +244,14 @@ def merge(canonical: Record, other: Record) -> Record:
         "counts": {},
     }
     _keep_trait_times(merged, {name: max(before.get(name, 0), after.get(name, 0)) for name in merged["traits"]})
+    for member, joined in (
+        ("exposures", exposures.merged(canonical.get("exposures", {}), other.get("exposures", {}))),
+        ("reported", exposures.merged_reports(canonical.get("reported", ""), other.get("reported", ""))),
+        ("conversions", metrics.merged(canonical.get("conversions"), other.get("conversions"))),
+    ):
+        merged.pop(member, None)
+        if joined:
+            merged[member] = joined
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
         # Batches are applied one after the other: only of the last one can there be events still to come.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]

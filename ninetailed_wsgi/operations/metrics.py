@@ -81,6 +81,12 @@ class Metrics:
         self._repeated = Counter(
             "ninetailed_events_repeated", "Events left out as they had been applied before.", registry=registry
         )
+        self._insights = Counter(
+            "ninetailed_insights_events",
+            "Insights events: accepted, or left out by reason.",
+            ["result"],
+            registry=registry,
+        )
         self._evaluations = Counter(
             "ninetailed_evaluations", "Decisions about a visitor's audiences and variants.", registry=registry
         )
@@ -120,6 +126,10 @@ class Metrics:
             found.inc()
         if repeated:
             self._repeated.inc(repeated)
+
+    def reported(self, result: str, number: int) -> None:
+        """So many Insights events were accepted, or left out for one reason."""
+        self._insights.labels(result).inc(number)
 
     def evaluated(self) -> None:
         """Audiences and variants were decided once."""

@@ -12,7 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ninetailed_wsgi.content import Catalog
-from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core import exposures, profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over
 from ninetailed_wsgi.core.names import Key
@@ -291,6 +291,9 @@ class Application:
         if recounted or document is None:
             audiences.recount(counts, entry.history() if document else ())
         aliases = record["aliases"]
+        if self.catalog.metrics.missing(record):
+            recounted = document is not None
+            self.catalog.metrics.recount(record, entry.history() if document else ())
         applied: list[Event] = []
         excess: list[tuple[Event, int]] = []
         sticky_ids = self.catalog.experiences.sticky_ids
@@ -300,14 +303,25 @@ class Application:
                 continue
             if self._location and not applied:
                 profile.locate(record, self._location)
+            ordinal = entry.next_ordinal + len(applied)
+            if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
+                self._note_exposure(record, event, ordinal)
             if size := profile.apply(record, event, new_session_id, sticky_ids, self._most_traits):
                 excess.append((event, size))
-            audiences.count(counts, entry.next_ordinal + len(applied), event.at, event.body)
+            audiences.count(counts, ordinal, event.at, event.body)
+            self.catalog.metrics.count(record, event.at, event.body)
             applied.append(event)
         write = Write(record, [(event.at, event.raw) for event in applied]) if applied or recounted else None
         snapshot = Snapshot(record, entry.next_ordinal + len(applied))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
         return Outcome(write, snapshot, applied, new, excess)
+
+    def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
+        """Let an event that reports a component count as an exposure (spec section 11)."""
+        report = exposures.report_of(event.body, event.at, direct=False)
+        if report is not None:
+            facts = profile.facts(record, ordinal, event.at)
+            self.catalog.exposures.note(record, report, record["sticky"], partial(self.catalog.audiences.holds, facts))
 
 
 def _session_id(new_id: Callable[[], str], ids: list[str], position: Iterator[int]) -> str:

@@ -122,6 +122,16 @@ class ExperienceService:
         """Where the profiles are kept, for commands that go through all of them."""
         return self._store
 
+    @property
+    def clock(self) -> Callable[[], int]:
+        """What tells the time, in milliseconds since the epoch."""
+        return self._clock
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What counts; None: nobody asks."""
+        return self._metrics
+
     def environment(self, organization: str, environment: str) -> Environment:
         """The environment of a request; UnknownEnvironment when it is not served here."""
         asked = Environment(organization, environment)
@@ -280,6 +290,7 @@ class ExperienceService:
         """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
 
         That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
+        ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
         application = self._application(environment)
@@ -290,6 +301,7 @@ class ExperienceService:
             "aliases": record["aliases"],
             "device": record["device"],
             "assignments": record["sticky"],
+            "exposures": record.get("exposures", {}),
             "lastActivity": record["updated"],
         }
         if events:

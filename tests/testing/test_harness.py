@@ -279,7 +279,7 @@ def test_what_is_not_served_is_logged_once(harness: Harness, caplog: pytest.LogC
 
 def test_taking_back_what_is_not_published_names_what_was_meant(harness: Harness) -> None:
     harness.publish(TEST)
-    with pytest.raises(ValueError, match=r"no audience or experience 'button-tst' .* did you mean 'button-test'"):
+    with pytest.raises(ValueError, match=r"experience or metric 'button-tst' .* did you mean 'button-test'"):
         harness.unpublish("button-tst")
 
 

@@ -1,0 +1,122 @@
+"""Takes in what SDKs report of components: each profile of a request is written once, whatever it reports.
+
+Source: spec section 11. A single event that is not valid is left out, as SDKs send a refused request again and again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.events import EventTimeError, event_time
+from ninetailed_wsgi.core.exposures import Report, report_of
+from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.protocol import Entry, Write
+
+MAX_EVENTS = 1000
+"""Events of one request (spec section 11)."""
+
+ACCEPTED, INVALID, NO_PROFILE = "accepted", "invalid", "profile"
+
+
+class _Noted(NamedTuple):
+    """What the fold of one profile decided.
+
+    Attributes:
+        write: what is to be stored.
+        results: how many reports had which result; None: another profile has this name now, and nothing was noted.
+    """
+
+    write: Write | None
+    results: Mapping[str, int] | None
+
+
+class Ingestion:
+    """Notes what visitors saw and clicked.
+
+    Args:
+        service: whose profiles, content and clock these are.
+        is_valid: whether an event has the form that its JSON Schema asks for.
+    """
+
+    def __init__(self, service: ExperienceService, is_valid: Callable[[object], bool]) -> None:
+        self._service = service
+        self._is_valid = is_valid
+
+    def ingest(self, environment: Environment, body: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+        """Note the events of a request, whose outer form is valid.
+
+        Returns:
+            How many events were ``accepted``, and how many left out for which reason: ``invalid``, ``profile`` (there
+            is none), or as `ExposureSet.note` says.
+
+        Raises:
+            PayloadTooLarge: it holds more than 1,000 events.
+            StoreUnavailable: nothing or a part of it was stored, and the request may be repeated.
+        """
+        count = sum(len(item["events"]) for item in body)
+        if count > MAX_EVENTS:
+            raise PayloadTooLarge(f"body: found {count} events, expected at most {MAX_EVENTS}")
+        results: Counter[str] = Counter()
+        now = self._service.clock()
+        reports: dict[Key, list[Report]] = {}
+        for item in body:
+            read = [self._report(event, now) for event in item["events"]]
+            results[INVALID] += read.count(None)
+            if valid := [report for report in read if report is not None]:
+                reports.setdefault(environment.key(item["profile"]["id"]), []).extend(valid)
+        catalog = self._service.content(environment.organization, environment.environment)
+        try:
+            results += self._store(catalog, reports, now)
+        except ProfileOverload as error:
+            raise StoreUnavailable(str(error)) from error
+        if self._service.metrics:
+            for result, number in results.items():
+                self._service.metrics.reported(result, number)
+        return +results
+
+    def _report(self, event: object, now: int) -> Report | None:
+        if not isinstance(event, dict) or not self._is_valid(event):
+            return None
+        try:
+            return report_of(event, event_time(event, now), direct=True)
+        except EventTimeError:
+            return None
+
+    def _store(self, catalog: Catalog, reports: dict[Key, list[Report]], now: int) -> Counter[str]:
+        results: Counter[str] = Counter()
+        store = self._service.store
+        while reports:
+            outcomes = store.update(list(reports), partial(_fold, catalog, reports, now))
+            elsewhere: dict[Key, list[Report]] = {}
+            for name, outcome in outcomes.items():
+                if outcome.results is not None:
+                    results.update(outcome.results)
+                elif (owner := identity.resolve(store, name)).record is None:
+                    results[NO_PROFILE] += len(reports[name])
+                else:
+                    elsewhere.setdefault(owner.key, []).extend(reports[name])
+            reports = elsewhere
+        return results
+
+
+def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: Entry) -> _Noted:
+    """Decide what the reports of one profile make of it; pure."""
+    record = entry.document
+    if record is None:
+        return _Noted(None, {NO_PROFILE: len(reports[key])})
+    if "to" in record or "into" in record:
+        return _Noted(None, None)
+    belongs = partial(catalog.audiences.holds, profile.facts(record, entry.next_ordinal, now))
+    results: Counter[str] = Counter()
+    for report in reports[key]:
+        results[catalog.exposures.note(record, report, record["sticky"], belongs)] += 1
+    changed = results.keys() & {ACCEPTED, "inconsistent"}
+    return _Noted(Write(record) if changed else None, results)
