@@ -23,8 +23,8 @@ from ninetailed_wsgi.content.entries import (
 )
 from ninetailed_wsgi.core.audiences import Audience, AudienceSet, compile_audience
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_experience
-from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.exposures import ExposureSet
+from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.metrics import Metric, MetricSet, compile_metric
 from ninetailed_wsgi.core.problems import ContentError
 
