@@ -29,8 +29,9 @@ myst_heading_anchors = 4
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
+# Without this, a default such as os.environ shows the values of the machine that builds the site.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

@@ -15,10 +15,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from ninetailed_wsgi.settings import options_table
+from ninetailed_wsgi.settings import OPTIONS, USES
 from ninetailed_wsgi.testing import Client, Harness
 
 METHODS = ("get", "post", "put", "delete", "options", "head", "patch")
+
+
+def options() -> str:
+    """Return every option with its spellings, default and use, as a definition list."""
+    parts = []
+    for option in OPTIONS:
+        text = re.sub(r"docs/([a-z]+)[.]md", lambda page: f"[{page[1].capitalize()}](../{page[1]}.md)", option.help)
+        default = f"default `{option.default_text}`" if option.default_text else "no default"
+        details = f"Variable `{option.variable}`, {default}. Used by {USES[option.use]}."
+        parts.append(f"`{option.flag} {option.metavar}`\n: {text}\n\n  {details}")
+    return "\n\n".join(parts)
 
 
 def help_text(*arguments: str) -> str:
@@ -132,4 +143,4 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"options": options_table, "commands": commands, "http": http}
+PARTS: Mapping[str, Callable[[], str]] = {"options": options, "commands": commands, "http": http}

@@ -17,6 +17,8 @@ import pytest
 from redis_servers import free_port
 from serving import wait_until
 
+from ninetailed_wsgi.settings import OPTIONS
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
@@ -111,6 +113,31 @@ def test_every_page_is_in_the_navigation() -> None:
     assert [
         named(page) for page in PAGES if page.relative_to(DOCS).with_suffix("").as_posix() not in entries | {"index"}
     ] == []
+
+
+def test_the_reference_shows_nothing_of_the_machine_that_builds_it() -> None:
+    assert "\nautodoc_preserve_defaults = True\n" in (DOCS / "conf.py").read_text(encoding="utf-8")
+
+
+def test_the_reference_has_every_option_command_and_operation() -> None:
+    sys.path.insert(0, str(DOCS))
+    try:
+        import generated
+    finally:
+        sys.path.remove(str(DOCS))
+    options, commands, http = generated.options(), generated.commands(), generated.http()
+    assert [option.flag for option in OPTIONS if f"`{option.flag} " not in options] == []
+    assert "serve" in generated.command_names()
+    assert [name for name in generated.command_names() if f"\n## {name}\n" not in commands] == []
+    document = generated.openapi()
+    summaries = [
+        operation.get("summary", operation["operationId"]).rstrip(".")
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method in generated.METHODS and method != "options"
+    ]
+    assert len(summaries) > 8
+    assert [summary for summary in summaries if f"### {summary}\n" not in http] == []
 
 
 def test_every_diagram_of_the_site_is_drawn() -> None:
