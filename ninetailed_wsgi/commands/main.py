@@ -174,6 +174,29 @@ def _stats(given: argparse.Namespace, work: _Bulk) -> None:
     bulk.stats(work.store, work.where(given) if given.where else None, work.console)
 
 
+def _results(given: argparse.Namespace, work: _Bulk) -> None:
+    from ninetailed_wsgi.settings.readers import yes_with_extra
+
+    where = work.where(given)
+    try:
+        yes_with_extra("scipy", "results")("yes")
+    except ValueError as error:
+        raise SettingsError([str(error).removeprefix("no, as ")]) from None
+    from ninetailed_wsgi.commands import results  # which loads what computes statistics
+
+    now = time.time_ns() // 1_000_000
+    results.show(
+        work.store,
+        where,
+        work.service.content(*where),
+        work.console,
+        experience=given.experience,
+        metric=given.metric,
+        period=results.period_of(vars(given)["from"], given.to, given.window_days, now),
+        as_json=given.json,
+    )
+
+
 def _compact(given: argparse.Namespace, work: _Bulk) -> None:
     from ninetailed_wsgi.commands import bulk
 
@@ -356,6 +379,20 @@ COMMANDS = (
             "--from": ("WHERE", f"{_STORES} (default: where the options below say that profiles are)"),
             "--to": ("WHERE", "the same; an empty one, or one that this command has begun to fill"),
             "--final": ("", "the source's servers are stopped: copy the rest, compare everything, release the target"),
+        },
+    ),
+    Command(
+        "results",
+        "say whether the variants of experiences helped; needs the extra `results`",
+        _bulk(_results, "run the same command again", decides=True),
+        {
+            **_WHERE,
+            "experience": ("[EXPERIENCE]", "only the experience with this id or name"),
+            "--metric": ("NAME", "id or name of a metric (default: the experience's primary metric, else every one)"),
+            "--from": ("T", "count visitors who saw it first at this time or later, such as 2026-01-31"),
+            "--to": ("T", "and before this time; what they did later does not count"),
+            "--window-days": ("N", "count what a visitor does up to N days after the first view (default: no end)"),
+            "--json": ("", "write JSON"),
         },
     ),
     Command("compact", "give free space back and overwrite what was deleted", _bulk(_compact)),

@@ -88,6 +88,7 @@ class Harness:
     Attributes:
         app: the API as a WSGI app, to be called or mounted.
         client: calls of that app without a server; its paths begin behind the environment: ``/profiles/anna``.
+        insights: the same for Insights, whose one path is ``/events``.
         clock: the time, moved by ``harness.clock.advance(minutes=31)``.
         ids: makes the ids.
 
@@ -140,7 +141,8 @@ class Harness:
             self._folder.cleanup()
             raise
         self.environment = Environment(organization, environment)
-        self.client = Client(self.app, f"/v2/organizations/{organization}/environments/{environment}")
+        place = f"/organizations/{organization}/environments/{environment}"
+        self.client, self.insights = Client(self.app, f"/v2{place}"), Client(self.app, f"/v1{place}")
 
     def __enter__(self) -> Harness:
         return self
@@ -190,6 +192,32 @@ class Harness:
     def why(self, visitor: Visitor | str) -> str:
         """The same as `explain`, as a text to print."""
         return explanation.text(self.explain(visitor))
+
+    def results(
+        self,
+        experience: Published | str,
+        metric: Published | str | None = None,
+        *,
+        window_days: float | None = None,
+    ) -> dict[str, Any]:
+        """Whether an experience (or its id or name) helped, as of now, in its latest phase; needs the extra `results`.
+
+        Args:
+            metric: by which metric (or its id or name); None: the experience's own, else the first one of the content.
+            window_days: up to how many days after the first view a visitor's events count; None: any.
+
+        Returns:
+            A result as ``ninetailed-wsgi results --json`` writes it, in which ``variants`` has the numbers.
+
+        Raises:
+            UnknownName: there is no such experience or metric.
+        """
+        from ninetailed_wsgi.insights import results, scan
+
+        wanted = scan.experiments_of(self.catalog, _id(experience), None if metric is None else _id(metric))
+        now = self.clock()
+        period = results.Period(0, now + 1, window_days)
+        return scan.results(self._store, self.environment, self.catalog, wanted, period)[0].document(now)
 
     def report(self) -> str:
         """What each visitor did, and why they got what they got: what a failing test shows."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from ninetailed_wsgi.core import variants
-from ninetailed_wsgi.testing.client import Refused
+from ninetailed_wsgi.testing.client import Answer, Client, Refused
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.testing.harness import Harness
@@ -115,20 +115,33 @@ class Visitor:
         Raises:
             AssertionError: it shows them nothing; the text says why.
         """
+        return self._does("component", **self._shown(experience))
+
+    def clicks(self, experience: str | Mapping[str, Any]) -> Visitor:
+        """Click on what an experience (or its id) shows them, as the SDK reports it to Insights.
+
+        Raises:
+            AssertionError: it shows them nothing; the text says why.
+        """
+        event = self._event("component_click", self._shown(experience))
+        self._send(self._harness.insights, "/events", [{"profile": {"id": self.id}, "events": [event]}])
+        return self
+
+    def _shown(self, experience: str | Mapping[str, Any]) -> dict[str, Any]:
+        """What an event says of the component that an experience shows them."""
         id = experience if isinstance(experience, str) else experience["id"]
         answer = self._answer()
         item = next((one for one in answer["experiences"] if one["experienceId"] == id), None)
         if item is None:
             raise AssertionError(f"{id} shows nothing to this visitor\n{self.why}")
         shown = [chosen or baseline for baseline, chosen in item["variants"].items()]
-        keys = [change["key"] for change in answer["changes"] if change["meta"]["experienceId"] == id]
-        return self._does(
-            "component",
-            componentType="Entry" if shown else "Variable",
-            componentId=(shown or keys or [""])[0],
-            experienceId=id,
-            variantIndex=item["variantIndex"],
-        )
+        keys = [change["key"] for change in answer["changes"] if change["meta"].get("experienceId") == id]
+        return {
+            "componentType": "Entry" if shown else "Variable",
+            "componentId": (shown or keys or [""])[0],
+            "experienceId": id,
+            "variantIndex": item["variantIndex"],
+        }
 
     def waits(self, **parts: float) -> Visitor:
         """Let time pass, for everybody: ``visitor.waits(minutes=31)``."""
@@ -197,6 +210,20 @@ class Visitor:
         return self._harness.why(self)
 
     def _does(self, type: str, **members: Any) -> Visitor:
+        body = {"events": [self._event(type, members)], "options": {"features": ["location"]}}
+        path = "/profiles" if self.id is None else f"/profiles/{quote(self.id, safe='')}"
+        answer = self._send(self._harness.client, f"{path}?locale={quote(self._locale)}", body)
+        # The answer's id may be another one than that of the path: callers keep what they get.
+        self.id = answer.document["data"]["profile"]["id"]
+        return self
+
+    def _send(self, client: Client, path: str, body: Any) -> Answer:
+        answer = client.post(path, body, address=self._address)
+        if answer.status not in (200, 204):
+            raise Refused(answer)
+        return answer
+
+    def _event(self, type: str, members: Mapping[str, Any]) -> dict[str, Any]:
         context = {
             "library": _LIBRARY,
             "locale": self._locale,
@@ -204,7 +231,7 @@ class Visitor:
             "page": self._page,
             "campaign": self._campaign,
         }
-        event = {
+        return {
             "type": type,
             "channel": "web",
             "messageId": self._harness.ids.message(),
@@ -212,14 +239,6 @@ class Visitor:
             "context": context,
             **members,
         }
-        body = {"events": [event], "options": {"features": ["location"]}}
-        path = "/profiles" if self.id is None else f"/profiles/{quote(self.id, safe='')}"
-        answer = self._harness.client.post(f"{path}?locale={quote(self._locale)}", body, address=self._address)
-        if answer.status != 200:
-            raise Refused(answer)
-        # The answer's id may be another one than that of the path: callers keep what they get.
-        self.id = answer.document["data"]["profile"]["id"]
-        return self
 
     def _answer(self) -> _Answered:
         if self.id is None:
