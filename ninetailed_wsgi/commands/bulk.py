@@ -24,8 +24,8 @@ from ninetailed_wsgi.errors import InvalidData, NinetailedError, ProfileNotFound
 from ninetailed_wsgi.service.limits import MAX_BATCH_PROFILES
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.disk.store import DAY, DiskStore
-from ninetailed_wsgi.store.protocol import Document, KeptStore
+from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.protocol import DAY, Document, KeptStore
 
 BATCH_EVENTS, BATCH_IDENTIFIES = 200, 50
 """Events, and identify events among them, of one batch (spec section 1)."""

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ninetailed_wsgi.core.names import Key
 
+DAY = 24 * 60 * 60 * 1000
+"""Milliseconds of a day, in which the age of events is bounded."""
+
 Document = dict[str, Any]
 """A profile record, or a pointer from an alias to its profile (see identity.py). Any JSON object."""
 

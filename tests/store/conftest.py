@@ -32,7 +32,7 @@ def make_disk(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> 
 
     A row of theirs takes few events, so that histories of a few events lie in rows of every kind.
     """
-    monkeypatch.setattr("ninetailed_wsgi.store.disk.store._EVENTS_IN_ROW", 80)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.history._EVENTS_IN_ROW", 80)
     opened: list[DiskStore] = []
 
     def make(folder: Path = tmp_path / "data", **options: Any) -> DiskStore:

@@ -205,7 +205,7 @@ def test_a_damaged_row_is_reported_and_others_are_served(disk: DiskStore, folder
 def test_a_lost_history_row_costs_that_row_only(
     make_disk: MakeDisk, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ninetailed_wsgi.store.disk.store._EVENTS_IN_ROW", 0)
+    monkeypatch.setattr("ninetailed_wsgi.store.disk.history._EVENTS_IN_ROW", 0)
     store = make_disk(history_events=3)
     for number in range(3):
         append(store, key(), *happened(number))
@@ -646,7 +646,7 @@ def test_a_closed_store_opens_again_when_it_is_asked(disk: DiskStore) -> None:
 
 
 WRITER = """
-import os, sys
+import os, sys, time
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.core.names import Key
@@ -655,7 +655,7 @@ store, first = DiskStore(sys.argv[1], shards=2, history_events=100_000), int(sys
 def fold(key, entry):
     count = (entry.document or {"count": 0})["count"] + 1
     return Write({"count": count, "text": "x" * 3000}, [(entry_time, b'{"number":%d}' % number)])
-entry_time = store._clock()
+entry_time = time.time_ns() // 1_000_000
 for number in range(first, first + 100_000):
     store.update([Key("org", "main", f"visitor {number % 5}")], fold)
     os.write(1, b"%d\\n" % number)

@@ -3,11 +3,7 @@
 The folder holds ``store.json`` (format and number of shards) and one diskcache folder per shard. All rows of a key lie
 in the same shard, chosen by a hash of the key, so one transaction covers them.
 
-A key has one row of JSON lines: ``[organization, environment, name]``, ``[first, next, in_first, newest]``, the
-document, and its newest events, each as ``[time, event]``. When these take too much room they become a history row of
-their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that
-of the one to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time
-among them.
+How a profile and its history lie in rows says `history.py`.
 
 An update reads the row, folds, and writes it if it has still the version that was read; otherwise it does so again
 inside a transaction, where nobody else writes.
@@ -25,7 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import diskcache
-import orjson
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
@@ -39,14 +34,21 @@ from ninetailed_wsgi.store.disk.folder import (
     note_source,
     prepare,
 )
+from ninetailed_wsgi.store.disk.history import (
+    DOCUMENT,
+    HISTORY,
+    Extent,
+    History,
+    PendingRows,
+    key_in,
+    read_row,
+    row_of,
+    state_of,
+)
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
-from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, HistoryEvent, Stored
+from ninetailed_wsgi.store.keys import digest_of
+from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Stored
 
-DAY = 24 * 60 * 60 * 1000
-_DOCUMENT, _HISTORY = b"d", b"h"
-_EVENTS_IN_ROW = 2800
-"""Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
 _COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
 _HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
 
@@ -57,30 +59,6 @@ class _Shard(NamedTuple):
     rows: Rows
     file: str
     identity: tuple[int, int] | None
-
-
-class _Kept(NamedTuple):
-    """Which part of a history is kept: the numbers of the module's docstring, and the events in the row itself."""
-
-    first: int
-    next: int
-    in_first: int
-    newest: int
-    recent: list[bytes]
-
-
-_NOTHING_KEPT = _Kept(0, 0, 0, 0, [])
-
-
-class _Writes:
-    """The history rows that an update is going to write, as if they were written already."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self.pending: dict[bytes, bytes | None] = {}
-
-    def fetch(self, key: bytes) -> bytes | None:
-        return self.pending[key] if key in self.pending else self._rows.fetch(key)
 
 
 class _Update(NamedTuple):
@@ -125,9 +103,7 @@ class DiskStore:
         self._folder = Path(folder)
         self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
         self._timeout = timeout
-        self._history_events = history_events
-        self._history_days = history_days
-        self._clock = clock
+        self._history = History(history_events, history_days, clock)
         self._open_lock = threading.Lock()
         self._damaged: set[int] = set()  # met by this process, and maybe mended since
         self._shards: list[_Shard | None] = [None] * prepare(self._folder, shards)
@@ -140,8 +116,8 @@ class DiskStore:
     def read(self, key: Key) -> Entry:
         digest = digest_of(key)
         with self._serving(digest[0]) as rows:
-            document, kept = _read_row(rows.fetch(_DOCUMENT + digest))
-        return Entry(document, kept.next, lambda: self._read_history(digest))
+            document, extent = read_row(rows.fetch(DOCUMENT + digest))
+        return Entry(document, extent.next, lambda: self._read_history(digest))
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         by_shard: dict[int, list[tuple[Key, bytes]]] = {}
@@ -160,8 +136,8 @@ class DiskStore:
     ) -> Iterator[tuple[Key, Document]]:
         for shard in range(len(self._shards)):
             for _, value in self._stored_documents(shard):
-                key = _key_of(value)
-                document, _ = _read_row(value)
+                key = key_in(value)
+                document, _ = read_row(value)
                 if (
                     document is not None
                     and organization in (None, key.organization)
@@ -172,7 +148,7 @@ class DiskStore:
     def check(self) -> None:
         for shard in range(len(self._shards)):
             with self._serving(shard) as rows:
-                rows.fetch(_DOCUMENT)
+                rows.fetch(DOCUMENT)
         for shard in list(self._damaged):
             upkeep.verify(self._file(shard), self._timeout, rows=True)
             self._damaged.discard(shard)
@@ -193,21 +169,21 @@ class DiskStore:
         found = 0
         for shard in range(len(self._shards)):
             with self._serving(shard) as rows:
-                found += rows.rows(_COUNT, (_DOCUMENT, _HISTORY))[0][0]
+                found += rows.rows(_COUNT, (DOCUMENT, HISTORY))[0][0]
         return found
 
     def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
         """Every document, with the number of events kept of it and the bytes of both, in no order."""
         for shard in range(len(self._shards)):
             for row_key, value in self._stored_documents(shard):
-                first = _HISTORY + row_key[len(_DOCUMENT) :]
+                first = HISTORY + row_key[len(DOCUMENT) :]
                 with self._serving(shard) as rows:
                     [(history,)] = rows.rows(_HISTORY_BYTES, (first, first + b"\xff" * 9))
-                document, kept = _read_row(value)
+                document, extent = read_row(value)
                 yield (
-                    _key_of(value),
+                    key_in(value),
                     document or {},
-                    min(kept.next - kept.first, self._history_events),
+                    min(extent.next - extent.first, self._history.most_events),
                     len(value) + history,
                 )
 
@@ -218,9 +194,9 @@ class DiskStore:
     def dump(self) -> Iterator[Stored]:
         """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
         for shard in range(len(self._shards)):
-            after = _DOCUMENT
+            after = DOCUMENT
             while page := self._next_documents(shard, after):
-                yield from self.fetch([row_key[len(_DOCUMENT) :] for row_key, _ in page])
+                yield from self.fetch([row_key[len(DOCUMENT) :] for row_key, _ in page])
                 after = page[-1][0]
 
     def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
@@ -231,10 +207,10 @@ class DiskStore:
                 rows.run("BEGIN")  # what is read until the end is of one moment
                 try:
                     for digest in group:
-                        if (row := rows.fetch(_DOCUMENT + digest)) is not None:
-                            document, kept = _read_row(row)
-                            history = self._kept_events(rows, digest, kept)
-                            found.append(Stored(_key_of(row), document or {}, kept.next, history))
+                        if (row := rows.fetch(DOCUMENT + digest)) is not None:
+                            document, extent = read_row(row)
+                            history = self._history.events(rows, digest, extent)
+                            found.append(Stored(key_in(row), document or {}, extent.next, history))
                 finally:
                     rows.run("ROLLBACK")
         return found
@@ -246,19 +222,19 @@ class DiskStore:
             with self._serving(shard) as rows, rows.transaction():
                 for digest in group:
                     key, document, next_ordinal, history = given[digest]
-                    version, row = rows.read(_DOCUMENT + digest)
-                    writes, first = _Writes(rows), next_ordinal - len(history)
-                    self._drop_history(writes, digest, _read_row(row)[1])
-                    kept = self._append(writes, digest, _Kept(first, first, 0, 0, []), history)
-                    value = _row(key, row, document, kept)
-                    self._write(rows, _Update(_DOCUMENT + digest, version, value, writes.pending))
+                    version, row = rows.read(DOCUMENT + digest)
+                    writes, first = PendingRows(rows), next_ordinal - len(history)
+                    self._history.drop(writes, digest, read_row(row)[1])
+                    extent = self._history.append(writes, digest, Extent(first, first, 0, 0, []), history)
+                    value = row_of(key, row, document, extent)
+                    self._write(rows, _Update(DOCUMENT + digest, version, value, writes.pending))
 
     def states(self) -> Iterator[dict[bytes, bytes]]:
         """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
         for shard in range(len(self._shards)):
-            after = _DOCUMENT
+            after = DOCUMENT
             while page := self._next_documents(shard, after):
-                yield {row_key[len(_DOCUMENT) :]: _state(value) for row_key, value in page}
+                yield {row_key[len(DOCUMENT) :]: state_of(value) for row_key, value in page}
                 after = page[-1][0]
 
     def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -267,8 +243,8 @@ class DiskStore:
         for shard, group in self._by_shard(digests).items():
             with self._serving(shard) as rows:
                 for digest in group:
-                    if (row := rows.fetch(_DOCUMENT + digest)) is not None:
-                        found[digest] = _state(row)
+                    if (row := rows.fetch(DOCUMENT + digest)) is not None:
+                        found[digest] = state_of(row)
         return found
 
     def filled_from(self) -> str | None:
@@ -284,16 +260,6 @@ class DiskStore:
         for digest in digests:
             grouped.setdefault(digest[0] % len(self._shards), []).append(digest)
         return grouped
-
-    def _kept_events(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEvent]:
-        events: list[Any] = []
-        while len(events) < kept.next - len(kept.recent) - kept.first:
-            row = _load(rows.fetch(_row_key(digest, kept.first + len(events))))
-            if not row:
-                raise StoreUnavailable("the store holds a profile whose history is damaged")
-            events += row
-        recent = [(_time_of(line), line[line.index(b",") + 1 : -1]) for line in kept.recent]
-        return [(at, orjson.dumps(event)) for at, event in events] + recent
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Rewrite every SQLite file of the folder without what was deleted; bytes before and after, file by file."""
@@ -347,27 +313,27 @@ class DiskStore:
         return decisions
 
     def _fold(self, rows: Rows, key: Key, digest: bytes, fold: Fold[Decided]) -> tuple[Decided, _Update | None]:
-        row_key = _DOCUMENT + digest
+        row_key = DOCUMENT + digest
         version, value = rows.read(row_key)
-        document, kept = _read_row(value)
+        document, extent = read_row(value)
 
         def history() -> list[HistoryEntry]:
-            if (entries := self._history(rows, digest, kept)) is None:
+            if (entries := self._history.entries(rows, digest, extent)) is None:
                 raise _Changed
             return entries
 
-        decision = fold(key, Entry(document, kept.next, history))
+        decision = fold(key, Entry(document, extent.next, history))
         write = None if decision is None else decision.write
         if write is None or (value is None and write.document is None):
             return decision, None
-        writes = _Writes(rows)
+        writes = PendingRows(rows)
         if write.document is None or write.replace_history:
-            kept = self._drop_history(writes, digest, kept)
+            extent = self._history.drop(writes, digest, extent)
         if write.document is None:
             return decision, _Update(row_key, version, None, writes.pending)
         if write.events:
-            kept = self._append(writes, digest, kept, write.events)
-        return decision, _Update(row_key, version, _row(key, value, write.document, kept), writes.pending)
+            extent = self._history.append(writes, digest, extent, write.events)
+        return decision, _Update(row_key, version, row_of(key, value, write.document, extent), writes.pending)
 
     def _write(self, rows: Rows, update: _Update) -> None:
         if not rows.swap(*update[:3]):
@@ -379,14 +345,14 @@ class DiskStore:
                 rows.put(row_key, value)
 
     def _stored_documents(self, shard: int) -> Iterator[tuple[bytes, bytes]]:
-        after = _DOCUMENT
+        after = DOCUMENT
         while found := self._next_documents(shard, after):
             yield from found
             after = found[-1][0]
 
     def _next_documents(self, shard: int, after: bytes) -> list[tuple[bytes, bytes]]:
         with self._serving(shard) as rows:
-            return rows.between(after, _HISTORY)
+            return rows.between(after, HISTORY)
 
     # History
 
@@ -394,60 +360,10 @@ class DiskStore:
         with self._serving(digest[0]) as rows:
             # Rows may be trimmed between the two reads: then the document says anew where the history begins.
             for _ in range(10):
-                _, kept = _read_row(rows.fetch(_DOCUMENT + digest))
-                if (entries := self._history(rows, digest, kept)) is not None:
+                _, extent = read_row(rows.fetch(DOCUMENT + digest))
+                if (entries := self._history.entries(rows, digest, extent)) is not None:
                     return entries
         raise StoreUnavailable("the history of a profile is being rewritten faster than it can be read")
-
-    def _history(self, rows: Rows, digest: bytes, kept: _Kept) -> list[HistoryEntry] | None:
-        first, since = kept.next - self._history_events, self._since()
-        ordinal, recent = kept.first, kept.next - len(kept.recent)
-        events: list[Any] = []
-        while ordinal < recent:
-            row = _load(rows.fetch(_row_key(digest, ordinal)))
-            if row is None:
-                return None
-            events += row
-            ordinal += len(row)
-        events += map(_load, kept.recent)
-        return [(o, at, event) for o, (at, event) in enumerate(events, kept.first) if o >= first and at >= since]
-
-    def _append(self, writes: _Writes, digest: bytes, kept: _Kept, events: Sequence[HistoryEvent]) -> _Kept:
-        if (surplus := len(events) - self._history_events) > 0:
-            emptied = self._drop_history(writes, digest, kept)
-            kept = _Kept(emptied.first + surplus, emptied.next + surplus, 0, 0, [])
-            events = events[surplus:]
-        first, end, in_first, newest, recent = kept
-        begin = end - len(recent)  # the ordinal of the first event in the row of the document
-        recent = [*recent, *(b"[%d,%b]" % event for event in events)]
-        end += len(events)
-        if sum(map(len, recent)) > _EVENTS_IN_ROW:
-            writes.pending[_row_key(digest, begin)] = b"[" + b",".join(recent) + b"]"
-            if first == begin:
-                in_first, newest = len(recent), max(map(_time_of, recent))
-            begin, recent = end, []
-        since = self._since()
-        while first < begin and (end - first - in_first >= self._history_events or newest < since):
-            writes.pending[_row_key(digest, first)] = None
-            first += in_first
-            row = _load(writes.fetch(_row_key(digest, first))) or []
-            # A row that is not there, which only damage explains, is passed over.
-            in_first, newest = len(row) or 1, max((at for at, _ in row), default=0)
-        while first == begin < end and _time_of(recent[0]) < since:
-            first = begin = begin + 1
-            recent = recent[1:]
-        return _Kept(first, end, in_first, newest, recent)
-
-    def _since(self) -> int:
-        return self._clock() - self._history_days * DAY
-
-    def _drop_history(self, writes: _Writes, digest: bytes, kept: _Kept) -> _Kept:
-        ordinal, recent = kept.first, kept.next - len(kept.recent)
-        while ordinal < recent:
-            row_key = _row_key(digest, ordinal)
-            ordinal += len(_load(writes.fetch(row_key)) or [0])
-            writes.pending[row_key] = None
-        return _Kept(kept.next, kept.next, 0, 0, [])
 
     # Shards
 
@@ -478,11 +394,11 @@ class DiskStore:
             try:
                 stack.enter_context(rows.transaction())
             except sqlite3.OperationalError:
-                before = rows.fetch(_DOCUMENT + digest)
+                before = rows.fetch(DOCUMENT + digest)
                 try:
                     stack.enter_context(rows.transaction())
                 except sqlite3.OperationalError as error:
-                    if rows.fetch(_DOCUMENT + digest) != before:
+                    if rows.fetch(DOCUMENT + digest) != before:
                         raise ProfileOverload("too many requests write this profile at the same time") from None
                     raise StoreUnavailable(f"the store cannot be written now: {error}") from None
             yield
@@ -519,50 +435,3 @@ class DiskStore:
         self._shards = [None] * len(self._shards)
         self._open_lock = threading.Lock()  # some thread of the parent may have held the old one
         self._pid = os.getpid()
-
-
-def _key_of(row: bytes) -> Key:
-    try:
-        return key_of(row[: row.find(b"\n")])
-    except ValueError as error:
-        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
-
-
-def _row_key(digest: bytes, ordinal: int) -> bytes:
-    return _HISTORY + digest + ordinal.to_bytes(8, "big")
-
-
-def _row(key: Key, before: bytes | None, document: Document, kept: _Kept) -> bytes:
-    name = name_of(key) if before is None else before[: before.find(b"\n")]
-    return b"\n".join((name, b"[%d,%d,%d,%d]" % kept[:4], orjson.dumps(document), *kept.recent))
-
-
-def _read_row(row: bytes | None) -> tuple[Document | None, _Kept]:
-    if row is None:
-        return None, _NOTHING_KEPT
-    try:
-        _, numbers, document, *recent = row.split(b"\n")
-        first, end, in_first, newest = orjson.loads(numbers)
-        return orjson.loads(document), _Kept(first, end, in_first, newest, recent)
-    except ValueError as error:
-        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
-
-
-def _state(row: bytes) -> bytes:
-    """The next ordinal and the document, as they stand in the row."""
-    try:
-        _, numbers, document, *_ = row.split(b"\n", 3)
-        return b"%b %b" % (numbers.split(b",", 2)[1], document)
-    except (ValueError, IndexError) as error:
-        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
-
-
-def _load(value: bytes | None) -> Any:
-    try:
-        return None if value is None else orjson.loads(value)
-    except ValueError as error:
-        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
-
-
-def _time_of(line: bytes) -> int:
-    return int(line[1 : line.index(b",")])

@@ -32,243 +32,28 @@ import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
-from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
+from ninetailed_wsgi.store.redis.commands import Command
+from ninetailed_wsgi.store.redis.queue_scripts import (
+    CHANGE,
+    CLEAR,
+    COMMIT,
+    COUNT,
+    DONE,
+    HEAD,
+    LEAVE,
+    LOAD,
+    PUT,
+    STATE,
+    TAKE,
+    TAKE_TURN,
+)
+from ninetailed_wsgi.store.redis.server import RedisServer
 
 _QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES = (
     "nt:{imports}:" + name for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes")
 )
 _AT_ONCE = 20  # batches that are read together: each may have some hundred kilobytes
 _LOOK_AGAIN = 0.01  # seconds
-
-# again, limit, least number, batch
-_PUT = Script("""
-if ARGV[1] == 'again' then
-  return redis.error_reply('LOST the answer to a batch')
-end
-local waiting = redis.call('XLEN', KEYS[1])
-if waiting >= tonumber(ARGV[2]) then
-  return waiting
-end
-local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-local number = string.format('%.0f', math.max(last + 1, tonumber(ARGV[3])))
-redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #ARGV[4])
-redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
-redis.call('HSET', KEYS[2], number, ARGV[4])
-redis.call('SET', KEYS[3], number)
-return -1
-""")
-
-_HEAD = Script(
-    """
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-if not first then
-  return {}
-end
-local number = string.match(first[1], '%d+')
-return {number, redis.call('HGET', KEYS[2], number), redis.call('GET', KEYS[3])}
-""",
-    writes=False,
-)
-
-# again, consumer, milliseconds after which a consumer counts as dead
-_TAKE = Script("""
-local turn = redis.call('GET', KEYS[2])
-if turn and turn ~= ARGV[2] then
-  return 0
-end
-if redis.call('XLEN', KEYS[1]) == 0 then
-  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-  return 1
-end
-local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
-if #mine > 0 then
-  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'JUSTID')
-  return 1
-end
-local claimed = redis.call('XAUTOCLAIM', KEYS[1], 'importers', ARGV[2], ARGV[3], '0-0', 'COUNT', 1, 'JUSTID')
-if #claimed[2] > 0 then
-  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'importers')) do
-    if consumer[2] ~= ARGV[2] and consumer[4] == 0 then
-      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', consumer[2])
-    end
-  end
-  return 1
-end
-if redis.call('XPENDING', KEYS[1], 'importers')[1] > 0 then
-  return 0
-end
-redis.call('XREADGROUP', 'GROUP', 'importers', ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
-return 1
-""")
-
-# again, deletion, milliseconds after which a consumer or a deletion counts as dead
-_TAKE_TURN = Script("""
-local turn = redis.call('GET', KEYS[2])
-if turn and turn ~= ARGV[2] then
-  return 0
-end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if redis.call('XLEN', KEYS[1]) == 0 then
-  return 1
-end
-local pending = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1)[1]
-if not pending or pending[2] == ARGV[2] then
-  return 1
-end
-if pending[3] < tonumber(ARGV[3]) then
-  return 0
-end
-redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, pending[1], 'IDLE', ARGV[3], 'JUSTID')
-return 1
-""")
-
-# again, consumer or deletion, milliseconds after which a consumer counts as dead
-_LEAVE = Script("""
-if redis.call('GET', KEYS[2]) == ARGV[2] then
-  redis.call('DEL', KEYS[2])
-end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  return 1
-end
-local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
-if #mine > 0 then
-  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'IDLE', ARGV[3], 'JUSTID')
-else
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', ARGV[2])
-end
-return 1
-""")
-
-_WAITS = """
-local function waits_for(consumer, number)
-  if #redis.call('XRANGE', KEYS[1], number, number) == 0 then
-    return false
-  end
-  local pending = redis.call('XPENDING', KEYS[1], 'importers', number, number, 1)[1]
-  return not pending or pending[2] == consumer
-end
-"""
-
-# again, consumer, number, tries
-_COUNT = Script(
-    _WAITS
-    + """
-if waits_for(ARGV[2], ARGV[3]) then
-  redis.call('SET', KEYS[2], ARGV[4])
-end
-return 1
-"""
-)
-
-# again, consumer, number, why it is set aside, if it is
-_DONE = Script(
-    _WAITS
-    + """
-if waits_for(ARGV[2], ARGV[3]) then
-  if ARGV[4] == '' then
-    redis.call('HDEL', KEYS[2], ARGV[3])
-  else
-    redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
-  end
-  redis.call('XACK', KEYS[1], 'importers', ARGV[3])
-  redis.call('XDEL', KEYS[1], ARGV[3])
-end
-return 1
-"""
-)
-
-_STATE = Script(
-    """
-local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call('HLEN', KEYS[2])}
-""",
-    writes=False,
-)
-
-# again, last number; of each batch its number, itself, and why it was put aside, if it was
-_LOAD = Script("""
-if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
-  redis.call('SET', KEYS[3], ARGV[2])
-end
-for place = 3, #ARGV, 3 do
-  local number, batch, why = ARGV[place], ARGV[place + 1], ARGV[place + 2]
-  if redis.call('HSETNX', KEYS[2], number, batch) == 1 then
-    if why == '' then
-      redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #batch)
-      redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
-    else
-      redis.call('HSET', KEYS[4], number, why)
-    end
-  end
-end
-return 1
-""")
-
-# again, whether those put aside
-_CLEAR = Script("""
-for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if redis.call('HEXISTS', KEYS[4], number) == tonumber(ARGV[2]) then
-    redis.call('HDEL', KEYS[2], number)
-  end
-end
-if ARGV[2] == '1' then
-  redis.call('UNLINK', KEYS[4])
-else
-  redis.call('UNLINK', KEYS[1], KEYS[3])
-end
-return 1
-""")
-
-_OWN_TURN = """
-if redis.call('GET', KEYS[1]) ~= ARGV[2] then
-  return redis.error_reply('LOST the place of the imports, as it was held for too long')
-end
-"""
-
-# again, deletion, milliseconds that turn and changes are kept, number and new batch, if any (empty: none is left)
-_CHANGE = Script(
-    _OWN_TURN
-    + """
-if ARGV[4] then
-  redis.call('HSET', KEYS[2], ARGV[4], ARGV[5])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return 1
-"""
-)
-
-# again, deletion, number of changes
-_COMMIT = Script(
-    _OWN_TURN
-    + """
-local numbers = redis.call('HKEYS', KEYS[2])
-if ARGV[1] == 'again' and #numbers == 0 then
-  return 1
-end
-if #numbers ~= tonumber(ARGV[3]) then
-  return redis.error_reply('LOST changes of the imports')
-end
-for _, number in ipairs(numbers) do
-  local batch, kept = redis.call('HGET', KEYS[2], number), redis.call('HGET', KEYS[5], number)
-  if batch == '' then
-    redis.call('HDEL', KEYS[4], number)
-    redis.call('HDEL', KEYS[5], number)
-    redis.call('XACK', KEYS[3], 'importers', number)
-    redis.call('XDEL', KEYS[3], number)
-  elseif redis.call('HEXISTS', KEYS[4], number) == 1 then
-    redis.call('HSET', KEYS[4], number, batch)
-    if kept then
-      kept = cjson.decode(kept)
-      kept.reason = string.match(kept.reason, '^[^:]*')
-      redis.call('HSET', KEYS[5], number, cjson.encode(kept))
-    end
-  end
-end
-redis.call('DEL', KEYS[2])
-return 1
-"""
-)
 
 
 class RedisQueue:
@@ -303,7 +88,7 @@ class RedisQueue:
 
     def put(self, batch: bytes) -> None:
         least = self._clock() * 1000
-        waiting = self._server.ask(_PUT.call([_QUEUE, _BATCHES, _LAST], self._limit, least, batch))
+        waiting = self._server.ask(PUT.call([_QUEUE, _BATCHES, _LAST], self._limit, least, batch))
         if waiting >= 0:
             raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
 
@@ -311,7 +96,7 @@ class RedisQueue:
         return not self._server.ask(Command(_QUEUE, ("XLEN", _QUEUE)))
 
     def head(self) -> Head | None:
-        found = self._server.ask(_HEAD.call([_QUEUE, _BATCHES, _TRIES]))
+        found = self._server.ask(HEAD.call([_QUEUE, _BATCHES, _TRIES]))
         if not found:
             return None
         number, batch, counted = int(found[0]), found[1], found[2]
@@ -341,7 +126,7 @@ class RedisQueue:
         return {number: {**kept[number], "batch": batch.decode()} for number, batch in self._read(list(kept))}
 
     def state(self) -> QueueState:
-        waiting, first, aside = self._server.ask(_STATE.call([_QUEUE, _ASIDE]))
+        waiting, first, aside = self._server.ask(STATE.call([_QUEUE, _ASIDE]))
         oldest = max(0.0, (self._clock() - _number(first) // 1000) / 1000) if first else 0.0
         return QueueState(waiting, oldest, aside)
 
@@ -358,7 +143,7 @@ class RedisQueue:
                 changes += 1
         if changes:  # all of them, or none
             keys = [_TURN, _CHANGES, _QUEUE, _BATCHES, _ASIDE]
-            self._server.ask(_COMMIT.call(keys, self._turn.name, changes))
+            self._server.ask(COMMIT.call(keys, self._turn.name, changes))
 
     @contextlib.contextmanager
     def alone(self, *, wait: bool = False) -> Iterator[bool]:
@@ -374,7 +159,7 @@ class RedisQueue:
                 self._leave(name)
             return
         name, end = self._consumer(), time.monotonic() + self._lease / 1000
-        alone = bool(self._server.ask(_TAKE.call([_QUEUE, _TURN], name, self._lease)))
+        alone = bool(self._server.ask(TAKE.call([_QUEUE, _TURN], name, self._lease)))
         try:
             with self._server.updates_until(end):
                 yield alone
@@ -397,17 +182,17 @@ class RedisQueue:
             why = orjson.loads(value) if aside else {}
             batch = why.pop("batch", value)
             parts += number, batch, orjson.dumps(why) if aside else b""
-        self._server.ask(_LOAD.call([_QUEUE, _BATCHES, _LAST, _ASIDE], last, *parts))
+        self._server.ask(LOAD.call([_QUEUE, _BATCHES, _LAST, _ASIDE], last, *parts))
 
     def clear(self, *, aside: bool) -> None:
-        self._server.ask(_CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE], int(aside)))
+        self._server.ask(CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE], int(aside)))
 
     def close(self) -> None:
         """The connections are the store's."""
 
     def _take_turn(self, name: str) -> bool:
         end = time.monotonic() + self._timeout
-        while not self._server.ask(_TAKE_TURN.call([_QUEUE, _TURN], name, self._lease)):
+        while not self._server.ask(TAKE_TURN.call([_QUEUE, _TURN], name, self._lease)):
             if time.monotonic() >= end:
                 return False
             time.sleep(_LOOK_AGAIN)
@@ -417,11 +202,11 @@ class RedisQueue:
         # In a child of a fork the place is still the parent's. An outage leaves it to the end of the lease.
         if self._pid == os.getpid():
             with contextlib.suppress(StoreUnavailable):
-                self._server.ask(_LEAVE.call([_QUEUE, _TURN], name, self._lease))
+                self._server.ask(LEAVE.call([_QUEUE, _TURN], name, self._lease))
 
     def _keep_turn(self, *changed: Any) -> None:
         """Stay in the place of the consumer for another lease, and remember what is to be changed."""
-        self._server.ask(_CHANGE.call([_TURN, _CHANGES], getattr(self._turn, "name", ""), self._lease, *changed))
+        self._server.ask(CHANGE.call([_TURN, _CHANGES], getattr(self._turn, "name", ""), self._lease, *changed))
         self._turn.kept = time.monotonic()
 
     def _numbers(self, *, aside: bool) -> list[int]:
@@ -444,11 +229,11 @@ class RedisQueue:
             yield from ((number, batch) for number, batch in zip(some, found, strict=True) if batch is not None)
 
     def _finish(self, number: int, why: bytes) -> None:
-        self._server.ask(_DONE.call([_QUEUE, _BATCHES, _ASIDE], self._consumer(), number, why))
+        self._server.ask(DONE.call([_QUEUE, _BATCHES, _ASIDE], self._consumer(), number, why))
 
     def _count(self, number: int, tries: int, since: int) -> None:
         counted = orjson.dumps([number, tries, since])
-        self._server.ask(_COUNT.call([_QUEUE, _TRIES], self._consumer(), number, counted))
+        self._server.ask(COUNT.call([_QUEUE, _TRIES], self._consumer(), number, counted))
 
     def _consumer(self) -> str:
         """The name of this process in the group."""

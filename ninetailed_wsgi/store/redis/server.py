@@ -1,12 +1,11 @@
 """Speaks to Redis or Valkey: one server, one behind Sentinels, or a Cluster; commands go out together and waits end.
 
-Every command here may be sent twice: a read by nature, a script because it is told so (see `Script`). So one whose
+Every command here may be sent twice: a read by nature, a script because it is told so (`commands.Script`). So one whose
 answer was lost with its connection is sent again, once, on a new one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings.redis_url import RedisUrl
+from ninetailed_wsgi.store.redis.commands import Command
 
 try:
     import redis
@@ -46,47 +46,6 @@ _ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, redis.ConnectionError
 """What another try may find mended: the master is another one by now, or the connection was an old one."""
 
 _log = logging.getLogger("ninetailed_wsgi")
-
-
-class Command(NamedTuple):
-    """One command.
-
-    Attributes:
-        key: decides the server of a Cluster.
-        words: the command as it is sent.
-        script: the script that the words call, if any.
-    """
-
-    key: str
-    words: tuple[Any, ...]
-    script: Script | None = None
-
-    def again(self) -> Command:
-        """The same to be sent once more, when nobody knows whether it was done."""
-        if self.script is None:
-            return self
-        first = 3 + int(self.words[2])
-        return self._replace(words=(*self.words[:first], b"again", *self.words[first + 1 :]))
-
-    def whole(self) -> Command:
-        """The same with the text of its script, for a server that does not know it yet."""
-        assert self.script is not None
-        return self._replace(words=("EVAL", self.script.text, *self.words[2:]))
-
-
-class Script:
-    """A Lua script. Its first argument is ``again`` when it may have been done before, and only its answer was lost.
-
-    Args:
-        writes: whether it changes something.
-    """
-
-    def __init__(self, text: str, *, writes: bool = True) -> None:
-        self.text, self.writes = text, writes
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[str], *arguments: Any) -> Command:
-        return Command(keys[0], ("EVALSHA", self._sha, len(keys), *keys, b"", *arguments), self)
 
 
 class Condition(NamedTuple):

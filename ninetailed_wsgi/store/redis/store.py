@@ -24,10 +24,10 @@ import orjson
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Stored, Write
-from ninetailed_wsgi.store.redis.server import Command, RedisServer, Script
+from ninetailed_wsgi.store.protocol import DAY, Decided, Document, Entry, Fold, HistoryEntry, Stored, Write
+from ninetailed_wsgi.store.redis.commands import Command, Script
+from ninetailed_wsgi.store.redis.server import RedisServer
 
-DAY = 24 * 60 * 60 * 1000
 _VERSION = 16  # characters
 _ANY = b"*"  # instead of the version that a write expects: whatever is there
 _MAX_TRIES = 100

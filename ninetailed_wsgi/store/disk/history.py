@@ -1,0 +1,181 @@
+"""How a profile and its history lie in rows: what stays in the row of the document, what moves to rows of its own.
+
+A key has one row of JSON lines: ``[organization, environment, name]``, ``[first, next, in_first, newest]``, the
+document, and its newest events, each as ``[time, event]``. When these take too much room they become a history row of
+their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that
+of the one to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time
+among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.rows import Rows
+from ninetailed_wsgi.store.keys import key_of, name_of
+from ninetailed_wsgi.store.protocol import DAY, Document, HistoryEntry, HistoryEvent
+
+DOCUMENT, HISTORY = b"d", b"h"
+"""What the key of a row begins with."""
+
+_EVENTS_IN_ROW = 2800
+"""Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
+
+
+class Extent(NamedTuple):
+    """Which part of a history is kept: the numbers of the module's docstring, and the events in the row itself."""
+
+    first: int
+    next: int
+    in_first: int
+    newest: int
+    recent: list[bytes]
+
+
+_NO_EXTENT = Extent(0, 0, 0, 0, [])
+
+
+class PendingRows:
+    """The history rows that an update is going to write, as if they were written already."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.pending: dict[bytes, bytes | None] = {}
+
+    def fetch(self, key: bytes) -> bytes | None:
+        """Return the value of a row."""
+        return self.pending[key] if key in self.pending else self._rows.fetch(key)
+
+
+class History:
+    """Reads and writes histories, within their bounds.
+
+    Args:
+        most_events, days: how much of a history is kept.
+        clock: now, in milliseconds since the epoch.
+    """
+
+    def __init__(self, most_events: int, days: int, clock: Callable[[], int]) -> None:
+        self.most_events = most_events
+        self._days = days
+        self._clock = clock
+
+    def entries(self, rows: Rows, digest: bytes, extent: Extent) -> list[HistoryEntry] | None:
+        """Return the history as rules read it; None when a row of it is gone, as another writer trims it."""
+        first, since = extent.next - self.most_events, self._since()
+        ordinal, recent = extent.first, extent.next - len(extent.recent)
+        events: list[Any] = []
+        while ordinal < recent:
+            row = _load(rows.fetch(row_key(digest, ordinal)))
+            if row is None:
+                return None
+            events += row
+            ordinal += len(row)
+        events += map(_load, extent.recent)
+        return [(o, at, event) for o, (at, event) in enumerate(events, extent.first) if o >= first and at >= since]
+
+    def append(self, writes: PendingRows, digest: bytes, extent: Extent, events: Sequence[HistoryEvent]) -> Extent:
+        """Add events, and remove those that the bounds leave out; return where the history lies then."""
+        if (surplus := len(events) - self.most_events) > 0:
+            emptied = self.drop(writes, digest, extent)
+            extent = Extent(emptied.first + surplus, emptied.next + surplus, 0, 0, [])
+            events = events[surplus:]
+        first, end, in_first, newest, recent = extent
+        begin = end - len(recent)  # the ordinal of the first event in the row of the document
+        recent = [*recent, *(b"[%d,%b]" % event for event in events)]
+        end += len(events)
+        if sum(map(len, recent)) > _EVENTS_IN_ROW:
+            writes.pending[row_key(digest, begin)] = b"[" + b",".join(recent) + b"]"
+            if first == begin:
+                in_first, newest = len(recent), max(map(_time_of, recent))
+            begin, recent = end, []
+        since = self._since()
+        while first < begin and (end - first - in_first >= self.most_events or newest < since):
+            writes.pending[row_key(digest, first)] = None
+            first += in_first
+            row = _load(writes.fetch(row_key(digest, first))) or []
+            # A row that is not there, which only damage explains, is passed over.
+            in_first, newest = len(row) or 1, max((at for at, _ in row), default=0)
+        while first == begin < end and _time_of(recent[0]) < since:
+            first = begin = begin + 1
+            recent = recent[1:]
+        return Extent(first, end, in_first, newest, recent)
+
+    def _since(self) -> int:
+        return self._clock() - self._days * DAY
+
+    def drop(self, writes: PendingRows, digest: bytes, extent: Extent) -> Extent:
+        """Remove the whole history; return where the next one begins."""
+        ordinal, recent = extent.first, extent.next - len(extent.recent)
+        while ordinal < recent:
+            key = row_key(digest, ordinal)
+            ordinal += len(_load(writes.fetch(key)) or [0])
+            writes.pending[key] = None
+        return Extent(extent.next, extent.next, 0, 0, [])
+
+    def events(self, rows: Rows, digest: bytes, extent: Extent) -> list[HistoryEvent]:
+        """Return the whole history as another store takes it; StoreUnavailable where it is damaged."""
+        events: list[Any] = []
+        while len(events) < extent.next - len(extent.recent) - extent.first:
+            row = _load(rows.fetch(row_key(digest, extent.first + len(events))))
+            if not row:
+                raise StoreUnavailable("the store holds a profile whose history is damaged")
+            events += row
+        recent = [(_time_of(line), line[line.index(b",") + 1 : -1]) for line in extent.recent]
+        return [(at, orjson.dumps(event)) for at, event in events] + recent
+
+
+def key_in(row: bytes) -> Key:
+    """Return whose row it is; StoreUnavailable where it is damaged."""
+    try:
+        return key_of(row[: row.find(b"\n")])
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def row_key(digest: bytes, ordinal: int) -> bytes:
+    """Return the key of the history row that begins with the event of this ordinal."""
+    return HISTORY + digest + ordinal.to_bytes(8, "big")
+
+
+def row_of(key: Key, before: bytes | None, document: Document, extent: Extent) -> bytes:
+    """Return the row of a document; ``before`` is the one that it takes the place of."""
+    name = name_of(key) if before is None else before[: before.find(b"\n")]
+    return b"\n".join((name, b"[%d,%d,%d,%d]" % extent[:4], orjson.dumps(document), *extent.recent))
+
+
+def read_row(row: bytes | None) -> tuple[Document | None, Extent]:
+    """Return the document in a row, and where its history lies; StoreUnavailable where the row is damaged."""
+    if row is None:
+        return None, _NO_EXTENT
+    try:
+        _, numbers, document, *recent = row.split(b"\n")
+        first, end, in_first, newest = orjson.loads(numbers)
+        return orjson.loads(document), Extent(first, end, in_first, newest, recent)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def state_of(row: bytes) -> bytes:
+    """The next ordinal and the document, as they stand in the row."""
+    try:
+        _, numbers, document, *_ = row.split(b"\n", 3)
+        return b"%b %b" % (numbers.split(b",", 2)[1], document)
+    except (ValueError, IndexError) as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _load(value: bytes | None) -> Any:
+    try:
+        return None if value is None else orjson.loads(value)
+    except ValueError as error:
+        raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _time_of(line: bytes) -> int:
+    return int(line[1 : line.index(b",")])

@@ -1,0 +1,238 @@
+"""The Lua scripts of the import queue on Redis; `queue.py` says which keys they are called with.
+
+Every script that writes is told in its first argument whether it is sent again, as the answer to it may have been lost.
+"""
+
+from __future__ import annotations
+
+from ninetailed_wsgi.store.redis.commands import Script
+
+# again, limit, least number, batch
+PUT = Script("""
+if ARGV[1] == 'again' then
+  return redis.error_reply('LOST the answer to a batch')
+end
+local waiting = redis.call('XLEN', KEYS[1])
+if waiting >= tonumber(ARGV[2]) then
+  return waiting
+end
+local last = tonumber(redis.call('GET', KEYS[3]) or '0')
+local number = string.format('%.0f', math.max(last + 1, tonumber(ARGV[3])))
+redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #ARGV[4])
+redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
+redis.call('HSET', KEYS[2], number, ARGV[4])
+redis.call('SET', KEYS[3], number)
+return -1
+""")
+
+HEAD = Script(
+    """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then
+  return {}
+end
+local number = string.match(first[1], '%d+')
+return {number, redis.call('HGET', KEYS[2], number), redis.call('GET', KEYS[3])}
+""",
+    writes=False,
+)
+
+# again, consumer, milliseconds after which a consumer counts as dead
+TAKE = Script("""
+local turn = redis.call('GET', KEYS[2])
+if turn and turn ~= ARGV[2] then
+  return 0
+end
+if redis.call('XLEN', KEYS[1]) == 0 then
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
+if #mine > 0 then
+  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'JUSTID')
+  return 1
+end
+local claimed = redis.call('XAUTOCLAIM', KEYS[1], 'importers', ARGV[2], ARGV[3], '0-0', 'COUNT', 1, 'JUSTID')
+if #claimed[2] > 0 then
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'importers')) do
+    if consumer[2] ~= ARGV[2] and consumer[4] == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', consumer[2])
+    end
+  end
+  return 1
+end
+if redis.call('XPENDING', KEYS[1], 'importers')[1] > 0 then
+  return 0
+end
+redis.call('XREADGROUP', 'GROUP', 'importers', ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+return 1
+""")
+
+# again, deletion, milliseconds after which a consumer or a deletion counts as dead
+TAKE_TURN = Script("""
+local turn = redis.call('GET', KEYS[2])
+if turn and turn ~= ARGV[2] then
+  return 0
+end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if redis.call('XLEN', KEYS[1]) == 0 then
+  return 1
+end
+local pending = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1)[1]
+if not pending or pending[2] == ARGV[2] then
+  return 1
+end
+if pending[3] < tonumber(ARGV[3]) then
+  return 0
+end
+redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, pending[1], 'IDLE', ARGV[3], 'JUSTID')
+return 1
+""")
+
+# again, consumer or deletion, milliseconds after which a consumer counts as dead
+LEAVE = Script("""
+if redis.call('GET', KEYS[2]) == ARGV[2] then
+  redis.call('DEL', KEYS[2])
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 1
+end
+local mine = redis.call('XPENDING', KEYS[1], 'importers', '-', '+', 1, ARGV[2])
+if #mine > 0 then
+  redis.call('XCLAIM', KEYS[1], 'importers', ARGV[2], 0, mine[1][1], 'IDLE', ARGV[3], 'JUSTID')
+else
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'importers', ARGV[2])
+end
+return 1
+""")
+
+_WAITS = """
+local function waits_for(consumer, number)
+  if #redis.call('XRANGE', KEYS[1], number, number) == 0 then
+    return false
+  end
+  local pending = redis.call('XPENDING', KEYS[1], 'importers', number, number, 1)[1]
+  return not pending or pending[2] == consumer
+end
+"""
+
+# again, consumer, number, tries
+COUNT = Script(
+    _WAITS
+    + """
+if waits_for(ARGV[2], ARGV[3]) then
+  redis.call('SET', KEYS[2], ARGV[4])
+end
+return 1
+"""
+)
+
+# again, consumer, number, why it is set aside, if it is
+DONE = Script(
+    _WAITS
+    + """
+if waits_for(ARGV[2], ARGV[3]) then
+  if ARGV[4] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[3])
+  else
+    redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+  end
+  redis.call('XACK', KEYS[1], 'importers', ARGV[3])
+  redis.call('XDEL', KEYS[1], ARGV[3])
+end
+return 1
+"""
+)
+
+STATE = Script(
+    """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call('HLEN', KEYS[2])}
+""",
+    writes=False,
+)
+
+# again, last number; of each batch its number, itself, and why it was put aside, if it was
+LOAD = Script("""
+if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
+  redis.call('SET', KEYS[3], ARGV[2])
+end
+for place = 3, #ARGV, 3 do
+  local number, batch, why = ARGV[place], ARGV[place + 1], ARGV[place + 2]
+  if redis.call('HSETNX', KEYS[2], number, batch) == 1 then
+    if why == '' then
+      redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #batch)
+      redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
+    else
+      redis.call('HSET', KEYS[4], number, why)
+    end
+  end
+end
+return 1
+""")
+
+# again, whether those put aside
+CLEAR = Script("""
+for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if redis.call('HEXISTS', KEYS[4], number) == tonumber(ARGV[2]) then
+    redis.call('HDEL', KEYS[2], number)
+  end
+end
+if ARGV[2] == '1' then
+  redis.call('UNLINK', KEYS[4])
+else
+  redis.call('UNLINK', KEYS[1], KEYS[3])
+end
+return 1
+""")
+
+_OWN_TURN = """
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  return redis.error_reply('LOST the place of the imports, as it was held for too long')
+end
+"""
+
+# again, deletion, milliseconds that turn and changes are kept, number and new batch, if any (empty: none is left)
+CHANGE = Script(
+    _OWN_TURN
+    + """
+if ARGV[4] then
+  redis.call('HSET', KEYS[2], ARGV[4], ARGV[5])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+)
+
+# again, deletion, number of changes
+COMMIT = Script(
+    _OWN_TURN
+    + """
+local numbers = redis.call('HKEYS', KEYS[2])
+if ARGV[1] == 'again' and #numbers == 0 then
+  return 1
+end
+if #numbers ~= tonumber(ARGV[3]) then
+  return redis.error_reply('LOST changes of the imports')
+end
+for _, number in ipairs(numbers) do
+  local batch, kept = redis.call('HGET', KEYS[2], number), redis.call('HGET', KEYS[5], number)
+  if batch == '' then
+    redis.call('HDEL', KEYS[4], number)
+    redis.call('HDEL', KEYS[5], number)
+    redis.call('XACK', KEYS[3], 'importers', number)
+    redis.call('XDEL', KEYS[3], number)
+  elseif redis.call('HEXISTS', KEYS[4], number) == 1 then
+    redis.call('HSET', KEYS[4], number, batch)
+    if kept then
+      kept = cjson.decode(kept)
+      kept.reason = string.match(kept.reason, '^[^:]*')
+      redis.call('HSET', KEYS[5], number, cjson.encode(kept))
+    end
+  end
+end
+redis.call('DEL', KEYS[2])
+return 1
+"""
+)
