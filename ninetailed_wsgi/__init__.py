@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.api.app import create_app
     from ninetailed_wsgi.settings import Settings
     from ninetailed_wsgi.site.middleware import Ninetailed
+    from ninetailed_wsgi.site.reaching import visitor_of
 
 __version__ = "0.1.0"
 
-__all__ = ["Ninetailed", "Settings", "__version__", "create_app"]
+__all__ = ["Ninetailed", "Settings", "__version__", "create_app", "visitor_of"]
 
 _HOMES = {
     "Ninetailed": "ninetailed_wsgi.site.middleware",
     "Settings": "ninetailed_wsgi.settings",
     "create_app": "ninetailed_wsgi.api.app",
+    "visitor_of": "ninetailed_wsgi.site.reaching",
 }
 
 

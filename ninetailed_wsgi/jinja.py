@@ -24,7 +24,8 @@ from jinja2.ext import Extension
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from ninetailed_wsgi.site.visitor import Visitor, visitor_of
+from ninetailed_wsgi.site.reaching import visitor_of
+from ninetailed_wsgi.site.visitor import Visitor
 
 
 class Ninetailed(Extension):

@@ -129,6 +129,8 @@ class _Headers:
             if (origin := req.get_header("Origin")) in self._origins:
                 resp.set_header("Access-Control-Allow-Origin", origin)
         resp.set_header("Access-Control-Expose-Headers", "traceparent")
+        resp.set_header("Cache-Control", "no-store")
+        resp.set_header("X-Content-Type-Options", "nosniff")
         if req.method == "OPTIONS":
             resp.set_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
             resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP")

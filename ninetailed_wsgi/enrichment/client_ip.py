@@ -19,6 +19,9 @@ MOST_HOPS = 100
 MOST_CHARACTERS = 8192
 # The longest address is 45 characters, a zone or a port comes on top.
 LONGEST_ADDRESS = 64
+LONGEST_HOST = 300
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
@@ -70,6 +73,42 @@ class ClientAddress:
                 if not self._is_trusted(address):
                     break
         return None if address is None else _text(address)
+
+    def origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        """Return scheme and host (with a port that is not the scheme's own) as the visitor's browser has them.
+
+        Behind trusted proxies they come from ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or from the element of
+        ``Forwarded`` that names the visitor (spec section 9); otherwise, and where these are malformed, from the
+        request itself. Never raises.
+        """
+        scheme = str(environ.get("wsgi.url_scheme") or "http")
+        proto, host = "", ""
+        if not self._trusts_nobody:
+            remote = environ.get("REMOTE_ADDR")
+            if self._is_trusted_peer(remote, _parsed(remote)):
+                proto, host = self._forwarded_origin(environ)
+        scheme = proto.lower() if proto.lower() in ("http", "https") else scheme
+        return scheme, host if len(host) <= LONGEST_HOST and _HOST.fullmatch(host) else _own_host(environ, scheme)
+
+    def _forwarded_origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        proto, host = environ.get("HTTP_X_FORWARDED_PROTO"), environ.get("HTTP_X_FORWARDED_HOST")
+        if proto or host or environ.get("HTTP_X_FORWARDED_FOR"):
+            hop = self._visitors_place(islice(_hops_from_the_right(environ), MOST_HOPS))
+            return _at(hop, proto), _at(hop, host)
+        elements = [*islice(_forwarded_from_the_right(environ), MOST_HOPS)]
+        hop = self._visitors_place(element.get("for", "") for element in elements)
+        element = elements[hop] if hop < len(elements) else {}
+        return element.get("proto", ""), element.get("host", "")
+
+    def _visitors_place(self, hops: Iterable[str]) -> int:
+        """Return which hop from the right is the visitor's: the first that is not trusted, else the last."""
+        places = 0
+        for place, hop in enumerate(hops):
+            address = _parsed(_without_port(hop))
+            if address is not None and not self._is_trusted(address):
+                return place
+            places += 1
+        return max(0, places - 1)
 
     def _is_trusted_peer(self, remote: object, address: _Address | None) -> bool:
         if address is None:
@@ -130,10 +169,30 @@ def _hops_from_the_right(environ: Mapping[str, Any]) -> Iterator[str]:
         parts = _last_characters(listed).split(",")
         yield from reversed(parts)
         return
+    for parameters in _forwarded_from_the_right(environ):
+        yield parameters.get("for", "")
+
+
+def _forwarded_from_the_right(environ: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the parameters of each element of ``Forwarded``, the last one first."""
     forwarded = environ.get("HTTP_FORWARDED")
     if isinstance(forwarded, str):
         for element in _split_from_the_right(_last_characters(forwarded), ","):
-            yield _for_parameter(_split_from_the_right(element, ";"))
+            yield _parameters(_split_from_the_right(element, ";"))
+
+
+def _at(place: int, header: object) -> str:
+    """Return the item of a list at this place from the right, or the left-most of a shorter list."""
+    items = _last_characters(header).split(",") if isinstance(header, str) else [""]
+    return items[-1 - min(place, len(items) - 1)].strip()
+
+
+def _own_host(environ: Mapping[str, Any], scheme: str) -> str:
+    """Return host and port of the request itself (PEP 3333, "URL Reconstruction")."""
+    if host := environ.get("HTTP_HOST"):
+        return str(host)
+    name, port = str(environ.get("SERVER_NAME", "")), str(environ.get("SERVER_PORT", ""))
+    return name if port in ("", "443" if scheme == "https" else "80") else f"{name}:{port}"
 
 
 def _last_characters(header: str) -> str:
@@ -166,13 +225,13 @@ def _is_escaped(text: str, position: int) -> bool:
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
-def _for_parameter(parameters: Iterable[str]) -> str:
-    """Return the value of ``for=`` in one element of ``Forwarded``, without its quotes; empty when there is none."""
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "for":
-            value = value.strip()
-            if len(value) > 1 and value[0] == value[-1] == '"':
-                value = re.sub(r"\\(.)", r"\1", value[1:-1])
-            return value
-    return ""
+def _parameters(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the parameters of one element of ``Forwarded`` by name, without quotes; of two, the right one."""
+    parameters: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+        parameters.setdefault(name.strip().lower(), value)
+    return parameters

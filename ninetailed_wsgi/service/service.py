@@ -15,6 +15,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
@@ -56,6 +57,7 @@ class ExperienceService:
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
         max_traits_bytes: what all traits of a profile may take as JSON.
+        masked_query_parameters: query parameters whose values are emptied in the addresses of pages.
         metrics: counts events, evaluations and conflicts; None: nobody asks.
         turns: how many requests write a profile at once; None: as many as come.
         clock: now, in milliseconds since the epoch.
@@ -75,6 +77,7 @@ class ExperienceService:
         queue: Queue | None = None,
         environments: Collection[Environment] = (),
         max_traits_bytes: int = profile.TRAITS_BYTES,
+        masked_query_parameters: Collection[str] = MASKED,
         metrics: Metrics | None = None,
         turns: Turns | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -86,6 +89,7 @@ class ExperienceService:
         self._location = location
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
+        self._mask = UrlMask(masked_query_parameters)
         self._metrics = metrics
         self._turns = turns
         self._clock = clock
@@ -113,6 +117,7 @@ class ExperienceService:
             queue=queue,
             environments=[Environment.parse(pair) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
+            masked_query_parameters=settings.masked_query_parameters,
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
         )
@@ -145,6 +150,10 @@ class ExperienceService:
         """The published content of an environment."""
         return self._content.catalog(organization, environment)
 
+    def new_id(self, environment: Environment) -> str:
+        """Return an id for a profile of this environment that nobody has yet."""
+        return self._new_id()
+
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
         self._importing()
@@ -160,17 +169,27 @@ class ExperienceService:
         preflight: bool = False,
         address: str | None = None,
         locale: str = "en",
+        new_id: str | None = None,
+        catalog: Catalog | None = None,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
-        A preflight answers the same and stores nothing. Returns ``profile``, ``experiences`` and ``changes``.
+        A preflight answers the same and stores nothing.
+
+        Args:
+            new_id: the id of a profile that is created, from `new_id`; None: one is made here.
+            catalog: the content that decides, from `content`; None: what is published now.
+
+        Returns:
+            ``profile``, ``experiences`` and ``changes``.
         """
         self._importing()
         now = self._clock()
-        events = prepared(body["events"], now)
-        key = environment.key(self._new_id() if name is None else name)
+        bodies = self._masked(body)
+        events = prepared(bodies, now)
+        key = environment.key((new_id or self.new_id(environment)) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
-        application = (self._preflight if preflight else self._application)(environment, location=location)
+        application = (self._preflight if preflight else self._application)(environment, location, catalog)
         # Nobody else can know an id that was just made, and a preflight writes nothing.
         with self._turn(() if preflight or name is None else (key,)):
             if any(event.user_id or event.body.get("traits") for event in events):
@@ -187,8 +206,9 @@ class ExperienceService:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
         self._importing()
         now = self._clock()
-        events = prepared(body["events"], now)
-        check_profiles(body["events"])
+        bodies = self._masked(body)
+        events = prepared(bodies, now)
+        check_profiles(bodies)
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
         application = self._application(environment)
@@ -206,11 +226,12 @@ class ExperienceService:
             self.upsert_many(environment, body)
             return
         now = self._clock()
-        events = prepared(body["events"], now)
-        check_profiles(body["events"])
+        bodies = self._masked(body)
+        events = prepared(bodies, now)
+        check_profiles(bodies)
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
-        self._queue.put(Batch(environment, now, body["events"]).encode())
+        self._queue.put(Batch(environment, now, [*bodies]).encode())
         self._consumer.wake()
 
     def imports(self) -> QueueState | None:
@@ -330,16 +351,22 @@ class ExperienceService:
             application.look_up(name)
         application.apply(steps)
 
+    def _masked(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the events of a request, their pages without credentials (spec section 9)."""
+        return [self._mask.event(event) for event in body["events"]]
+
     def _look_up(self, address: str, locale: str, body: Mapping[str, Any]) -> Located | None:
         features = (body.get("options") or {}).get("features") or ()
         if self._location and wants_lookup(body["events"], features):
             return self._location.lookup(address, locale)
         return None
 
-    def _application(self, environment: Environment, *, location: Located | None = None) -> Application:
+    def _application(
+        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
+    ) -> Application:
         return Application(
             self._store,
-            self.content(*environment),
+            catalog or self.content(*environment),
             new_session_id=self._new_session_id,
             most_traits=self._most_traits,
             location=location,
@@ -348,10 +375,12 @@ class ExperienceService:
             label=str(environment) if self._environments else "",
         )
 
-    def _preflight(self, environment: Environment, *, location: Located | None = None) -> Application:
+    def _preflight(
+        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
+    ) -> Application:
         return Application(
             Overlay(self._store),
-            self.content(*environment),
+            catalog or self.content(*environment),
             new_session_id=self._new_session_id,
             most_traits=self._most_traits,
             location=location,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ninetailed_wsgi.core.url_masks import MASKED
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import readers
 from ninetailed_wsgi.settings.masking import quoted, without_credentials
@@ -127,6 +128,13 @@ class Settings:
         readers.whole_number(2, 1_073_741_824),
         "BYTES",
         "What all traits of a profile may take as JSON; an `identify` event that would make it more: 400.",
+    )
+    masked_query_parameters: tuple[str, ...] = _option(
+        "events",
+        MASKED,
+        readers.list_of(readers.query_parameter),
+        "NAME[,NAME]",
+        "Query parameters whose values are emptied in the addresses of pages before these are stored.",
     )
     history_events: int = _option(
         "decisions",

@@ -220,6 +220,13 @@ def environment(item: str) -> str:
         raise ValueError(f"items of the form organization/environment, which {item!r} is not") from None
 
 
+def query_parameter(item: str) -> str:
+    """Read one name of a query parameter."""
+    if not re.fullmatch(r"[^\s=&#?;]+", item):
+        raise ValueError(f"names of query parameters such as token, not {item!r}")
+    return item
+
+
 def origin(item: str) -> str:
     if item != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", item):
         raise ValueError(f"* or origins such as https://www.example.com (no path, no slash at the end), not {item!r}")

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import orjson
 
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
-from ninetailed_wsgi.operations.logs import failure
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.site.mount_options import read_mount_options
+from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
+from ninetailed_wsgi.site.cookie import ProfileCookie
+from ninetailed_wsgi.site.evaluation import Decision, Question
+from ninetailed_wsgi.site.mount_options import COOKIES, YEAR, MountOptions, read_mount_options
+from ninetailed_wsgi.site.page_view import cookies_of
+from ninetailed_wsgi.site.process import RETRY_AFTER, Process
+from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 
 if TYPE_CHECKING:
@@ -31,45 +31,10 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-COOKIES = ("ntaid", "ctfl-opt-aid")
-"""The cookies that the SDKs keep the profile's id in; both are read (spec section 9)."""
-
-_RETRY_AFTER = 5.0  # seconds until a service that could not start is tried again
-_REPORT_EVERY = 60.0  # seconds between two log lines about the same kind of failure
-_PAGES_AT_ONCE = 8  # evaluations that run at the same time in one process; more wait, within their time budget
-
-_log = logging.getLogger("ninetailed_wsgi.middleware")
-
-
-@dataclass(slots=True)
-class _Engine:
-    """What answers, from the first request of a process on.
-
-    Attributes:
-        api: made when the API is first called, which takes longer than a page should wait.
-        content: the published content as of the latest evaluation.
-    """
-
-    service: Any
-    address: Any
-    content: Any = None
-    api: WSGIApp | None = None
-
-
-@dataclass(slots=True)
-class _Process:
-    """What belongs to one process: threads, locks and open files, which do not survive a fork."""
-
-    pid: int = field(default_factory=os.getpid)
-    pool: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_PAGES_AT_ONCE, thread_name_prefix="ninetailed")
-    )
-    free: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_PAGES_AT_ONCE))
-    starting: threading.Lock = field(default_factory=threading.Lock)
-    reporting: threading.Lock = field(default_factory=threading.Lock)
-    reported: dict[str, float] = field(default_factory=dict)
-    engine: _Engine | None = None
-    retry_at: float = 0.0
+_PUBLIC = (
+    "a page that used its visitor allowed shared caches to keep it; its Cache-Control is now private, no-store, "
+    "because each visitor may see a different page"
+)
 
 
 class Ninetailed:
@@ -80,24 +45,27 @@ class Ninetailed:
         app = Ninetailed(app, content="content.json", data_dir="/var/lib/nt")
 
     Requests whose path begins with ``prefix`` go to the API. All others go to the site, untouched, with a
-    :class:`~ninetailed_wsgi.site.visitor.Visitor` in ``environ["ninetailed.visitor"]``. No failure of personalization
+    :class:`~ninetailed_wsgi.site.visitor.Visitor` that ``visitor_of(request)`` returns. No failure of personalization
     reaches the site: it is logged, once for each kind and minute, and the visitor answers baselines.
 
+    In Flask it is an extension too: ``Ninetailed(app)`` with a Flask app, or ``Ninetailed().init_app(app)``.
+
     Args:
-        app: the site.
+        app: the site; None: `init_app` names it later.
         settings: the options of the service; without it, the ``NINETAILED_*`` environment variables.
         options: options of the service by name, which win over ``settings`` and variables. Those that only ``serve``
             has, such as ``workers``, are refused.
         organization, environment: whose visitors the site's pages ask for.
         prefix: where the API is mounted; whole path segments.
-        preflight: ``visitor.page()`` is only evaluated, since the browser SDK in the page sends the real event.
-        consent: says from the environ whether a visitor may be remembered; default: everyone. Without consent nothing
-            is stored and no cookie set. A page may also set ``visitor.consent``.
-        time_budget_ms: how long a page waits for personalization at most, milliseconds; all it says and asks together.
-        cookie_name, cookie_domain, cookie_secure, cookie_samesite, cookie_max_age: of the cookie with the profile's id.
-            ``cookie_secure`` None: where the page came over https, and with ``cookie_samesite="None"``, which browsers
-            take from secure cookies only. ``cookie_max_age`` in seconds.
-        service: one that is there already, such as that of a test harness; it is not opened again after a fork.
+        preflight: ``visitor.page()`` is only evaluated, because the browser SDK in the page sends the real event.
+        consent: decides from the environ whether a visitor may be remembered; default: everyone. Without consent
+            nothing is stored, nothing stored is used, and the cookie expires. A page may also set ``visitor.consent``.
+        time_budget_ms: how long a page waits for personalization at most, milliseconds, over all its questions.
+        cookie_name, cookie_domain, cookie_path, cookie_secure, cookie_httponly, cookie_samesite, cookie_max_age: of the
+            cookie with the profile's id. ``cookie_secure`` None: where the page came over https, and with
+            ``cookie_samesite="None"``. ``cookie_httponly``: only where no browser SDK reads the cookie.
+            ``cookie_max_age`` in seconds.
+        service: one that exists already, such as that of a test harness; it is not opened again after a fork.
 
     Raises:
         SettingsError: naming every bad option.
@@ -105,7 +73,7 @@ class Ninetailed:
 
     def __init__(
         self,
-        app: WSGIApp,
+        app: Any = None,
         settings: Settings | None = None,
         *,
         organization: str = "default",
@@ -116,209 +84,172 @@ class Ninetailed:
         time_budget_ms: float = 100,
         cookie_name: str = COOKIES[0],
         cookie_domain: str = "",
+        cookie_path: str = "/",
         cookie_secure: bool | None = None,
+        cookie_httponly: bool = False,
         cookie_samesite: str = "Lax",
-        cookie_max_age: int = 365 * 24 * 60 * 60,
+        cookie_max_age: int = YEAR,
         service: ExperienceService | None = None,
         **options: Any,
     ) -> None:
-        # Everything that could be wrong is said now; files are opened by the first request of each process, after any
-        # fork and as the user that serves. Paths are resolved now, in case the working folder changes until then.
-        mount, problems = read_mount_options(
-            {
-                "organization": organization,
-                "environment": environment,
-                "prefix": prefix,
-                "preflight": preflight,
-                "consent": consent,
-                "time_budget_ms": time_budget_ms,
-                "cookie_name": cookie_name,
-                "cookie_domain": cookie_domain,
-                "cookie_secure": cookie_secure,
-                "cookie_samesite": cookie_samesite,
-                "cookie_max_age": cookie_max_age,
-            }
-        )
-        merged = _merged(settings, options, problems)
-        where = f"{organization}/{environment}"
-        if merged.environments and where not in merged.environments:
-            problems.append(f"environment: found {where!r}, expected one of {', '.join(merged.environments)}")
-        if problems:
-            raise SettingsError(problems)
-        self._settings = _with_whole_paths(merged)
+        own = {name: value for name, value in locals().items() if name in MountOptions.__dataclass_fields__}
+        # All that could be wrong is said now. Files are opened by the first request of each process, after any fork
+        # and as the user that serves; paths are resolved now, in case the working folder changes until then.
+        self.options, self.settings = _options(own, settings, options)
+        self._arguments = {**own, "settings": settings, "service": service, **options}
         _import_service()
-        self._app = app
-        self._prefix = mount["prefix"].rstrip("/").encode().decode("latin-1")  # as WSGI hands over a path (PEP 3333)
-        self._where = (organization, environment)
-        self._consent = mount["consent"]
-        self._cookie_name = mount["cookie_name"]
-        self._cookie_secure = True if mount["cookie_samesite"] == "None" else mount["cookie_secure"]
-        self._cookie_end = f"; Path=/; Max-Age={mount['cookie_max_age']}; SameSite={mount['cookie_samesite']}"
-        self._cookie_end += f"; Domain={mount['cookie_domain']}" if mount["cookie_domain"] else ""
-        self.preflight = mount["preflight"]
-        self.time_budget = mount["time_budget_ms"] / 1000
-        self.cookie_names = tuple(dict.fromkeys((self._cookie_name, *COOKIES)))
+        self.preflight = self.options.preflight
+        self.time_budget = self.options.time_budget_ms / 1000
+        self.cookie_names = tuple(dict.fromkeys((self.options.cookie_name, *COOKIES)))
+        self.cookie = ProfileCookie(self.options)
+        self.reports = Reports()
+        self._prefix = self.options.path_prefix
+        self._address = ClientAddress(self.settings.trusted_proxies)
         self._service = service
-        self._process: _Process | None = None
+        self._process: Process | None = None
+        self._app: WSGIApp = app
+        if hasattr(app, "wsgi_app"):  # a Flask app
+            self._app = _flask_site(app, self)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
-            return self._call_api(environ, start_response, path[len(self._prefix) :])
-        if KEY in environ:  # wrapped twice: the outer one has made the visitor and sets the cookie
-            return self._app(environ, start_response)
-        visitor = environ[KEY] = Visitor(environ, self)
+            mount = environ.get("SCRIPT_NAME", "") + self._prefix
+            return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
+        visitor = environ.get(KEY)
+        if isinstance(visitor, Visitor) and self._is_like(visitor.backend):
+            visitor.restart()  # called twice for one request, as for an error page, or wrapped twice
+        else:
+            visitor = environ[KEY] = Visitor(environ, self)
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if (id := visitor.finish()) is not None:
-                headers = [*headers, ("Set-Cookie", self._cookie(environ, id))]
+        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            headers = self.finish(visitor, status, headers)
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
 
         return self._app(environ, start)
 
-    # What a visitor asks; see visitor.Backend.
+    def init_app(self, app: Any, **options: Any) -> Ninetailed:
+        """Mount in a Flask app, which may be one of several that a factory makes; return the middleware of this app.
 
-    def consents(self, environ: Mapping[str, Any]) -> bool:
-        if self._consent is None:
-            return True
-        try:
-            return bool(self._consent(environ))
-        except Exception as error:
-            self.report("consent", error)
-            return False
+        Later options win: those of this object, ``app.config["NINETAILED"]``, ``options``. May be repeated.
 
-    def evaluate(
-        self,
-        environ: Mapping[str, Any],
-        name: str | None,
-        events: list[dict[str, Any]],
-        *,
-        locale: str,
-        preflight: bool,
-        seconds: float,
-    ) -> dict[str, Any] | None:
-        process, until = self._here(), time.monotonic() + seconds
-        if seconds <= 0 or not process.free.acquire(timeout=seconds):
-            self.report("time", StoreUnavailable(f"no answer within {self.time_budget * 1000:g} ms"))
-            return None
+        Raises:
+            SettingsError: naming every bad option.
+        """
+        return Ninetailed(app, **{**self._arguments, **app.config.get("NINETAILED", {}), **options})
 
-        # A copy of the environ, as an answer that comes too late may be worked on after the request.
-        ask = partial(self._ask, process, dict(environ), name, events, locale, preflight)
-        try:
-            asked = process.pool.submit(ask)
-        except RuntimeError as error:  # no thread can be started, or the process is ending
-            process.free.release()
-            self.report("threads", error)
-            return None
-        try:
-            return asked.result(max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            self.report("time", StoreUnavailable(f"no answer within {self.time_budget * 1000:g} ms"))
-        except Exception as error:
-            self.report(type(error).__name__, error)
-        return None
+    def close(self) -> None:
+        """Close the store and end the threads of this process; pages get baselines from now on."""
+        self._here().close()
 
-    def order(self, entry: str) -> tuple[str, ...]:
-        content = self._content()
-        return content.entry_experiences.get(entry, ()) if content else ()
-
-    def fallback(self, merge_tag: str) -> str | None:
-        content = self._content()
-        tag = content.merge_tags.get(merge_tag) if content else None
-        return tag.fallback if tag else None
-
-    def report(self, kind: str, error: Exception) -> None:
-        process, now = self._here(), time.monotonic()
-        with process.reporting:
-            if now - process.reported.get(kind, now - _REPORT_EVERY) < _REPORT_EVERY:
-                return
-            process.reported[kind] = now
-        _log.error("pages are served without personalization: %s", failure(error))
-        _log.debug("the failure in full", exc_info=error)
-
-    # Inside
-
-    def _ask(
-        self,
-        process: _Process,
-        environ: Environ,
-        name: str | None,
-        events: list[dict[str, Any]],
-        locale: str,
-        preflight: bool,
-    ) -> dict[str, Any] | None:
-        """In a thread of the pool: the page meanwhile waits, but no longer than it may."""
-        try:
-            engine = self._running(process)
-            if engine is None:
-                return None
-            engine.content = engine.service.content(*self._where)
-            environment = engine.service.environment(*self._where)
-            body = {"events": events, "options": {"features": ["location"]}}
-            address = engine.address.of(environ)
-            answer = engine.service.upsert(environment, name, body, preflight=preflight, address=address, locale=locale)
-            # A copy, as parts of an answer are shared by all visitors, and a page may change what it gets.
-            data: dict[str, Any] = orjson.loads(orjson.dumps(answer))
-            return data
-        finally:
-            process.free.release()
-
-    def _call_api(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
-        engine = self._running(self._here())
+    def api(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve the API itself, as a WSGI app below the ``SCRIPT_NAME`` of the environ."""
+        engine = self._here().running()
         if engine is None:
             return _unavailable(start_response)
         if engine.api is None:
             from ninetailed_wsgi.api.app import api
 
-            engine.api = api(engine.service, self._settings)
-        inner = {**environ, "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + self._prefix, "PATH_INFO": path}
-        return engine.api(inner, start_response)
+            engine.api = api(engine.service, self.settings)
+        return engine.api(environ, start_response)
 
-    def _here(self) -> _Process:
+    def finish(self, visitor: Visitor, status: str, headers: Headers) -> Headers:
+        """Write what the page recorded and return the headers of its answer; the same list where nothing changes.
+
+        Args:
+            status: as WSGI has it: ``200 OK``.
+        """
+        try:
+            visitor.finish()
+            return self._personal(visitor, status, headers) if visitor.is_used else headers
+        except Exception as error:
+            self.report("finish", error)
+            return headers
+
+    # What a visitor asks; see visitor.Backend.
+
+    def consents(self, environ: Mapping[str, Any]) -> bool:
+        if self.options.consent is None:
+            return True
+        try:
+            return bool(self.options.consent(environ))
+        except Exception as error:
+            self.report("consent", error)
+            return False
+
+    def origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        return self._address.origin(environ)
+
+    def evaluate(self, question: Question, seconds: float) -> Decision:
+        return self._here().evaluate(question, seconds)
+
+    def report(self, kind: str, error: Exception) -> None:
+        self.reports.failure(kind, error)
+
+    def hint(self, kind: str, text: str) -> None:
+        self.reports.hint(kind, text)
+
+    # Inside
+
+    def _is_like(self, other: object) -> bool:
+        """Return whether another middleware is configured like this one, so that either may serve a visitor."""
+        return other is self or (
+            isinstance(other, Ninetailed)
+            and (other.options, other.settings, other._service) == (self.options, self.settings, self._service)
+        )
+
+    def _personal(self, visitor: Visitor, status: str, headers: Headers) -> Headers:
+        """Return the headers of a page that used its visitor."""
+        private, was_public = kept_private(headers)
+        if was_public:
+            self.hint("public", _PUBLIC)
+        if status.startswith("304"):
+            return private
+        sent = cookies_of(visitor.environ)
+        scheme, _ = self.origin(visitor.environ)
+        if not visitor.consent:
+            expired = [name for name in self.cookie_names if name in sent and not sets_cookie(headers, name)]
+            return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme)) for name in expired)]
+        id = visitor.cookie_id
+        if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
+            return [*private, ("Set-Cookie", self.cookie.value(id, scheme))]
+        return private
+
+    def _here(self) -> Process:
         process = self._process
         if process is None or process.pid != os.getpid():
             # Two threads may both come here: one process object more is made and forgotten, which does no harm.
-            process = self._process = _Process()
+            process = self._process = Process(self.settings, self.options, self._service, self.reports)
         return process
 
-    def _running(self, process: _Process) -> _Engine | None:
-        if process.engine is not None:
-            return process.engine
-        with process.starting:
-            if process.engine is None and time.monotonic() >= process.retry_at:
-                try:
-                    process.engine = _start(self._settings, self._service)
-                except Exception as error:
-                    process.retry_at = time.monotonic() + _RETRY_AFTER
-                    self.report("start", error)
-            return process.engine
 
-    def _content(self) -> Any:
-        engine = self._here().engine
-        return engine.content if engine else None
-
-    def _cookie(self, environ: Environ, id: str) -> str:
-        secure = environ.get("wsgi.url_scheme") == "https" if self._cookie_secure is None else self._cookie_secure
-        value = quote(id, safe="", errors="replace")
-        return f"{self._cookie_name}={value}{self._cookie_end}{'; Secure' if secure else ''}"
-
-
-def filter_app_factory(app: WSGIApp, global_conf: Mapping[str, str], **local_conf: str) -> Ninetailed:
-    """For ``paste.filter_app_factory``: the options of :class:`Ninetailed` as text, as an ini file has them.
-
-    ``consent`` names the callable, as ``package.module:function``.
-    """
-    return Ninetailed(app, **local_conf)  # type: ignore[arg-type]  # each option reads text
-
-
-def _merged(settings: Settings | None, options: Mapping[str, Any], problems: list[str]) -> Settings:
-    """Merge the service's options; what is wrong with them comes together with the mount's own ``problems``."""
+def _options(
+    own: Mapping[str, Any], settings: Settings | None, options: Mapping[str, Any]
+) -> tuple[MountOptions, Settings]:
+    """Return the options of the mount and those of the service; SettingsError names every bad one."""
+    mount, problems = read_mount_options(own)
     try:
-        return Settings.for_app(settings, options)
+        service = Settings.for_app(settings, options)
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems]) from None
+    where = f"{mount.organization}/{mount.environment}"
+    if service.environments and where not in service.environments:
+        problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")
+    if problems:
+        raise SettingsError(problems)
+    return mount, _with_whole_paths(service)
+
+
+def _flask_site(app: Any, middleware: Ninetailed) -> WSGIApp:
+    """Put the middleware into a Flask app, in place of one that is there; return the app's own WSGI app."""
+    mounted = app.wsgi_app
+    site: WSGIApp = mounted._app if isinstance(mounted, Ninetailed) else mounted
+    app.wsgi_app = middleware
+    app.extensions["ninetailed"] = middleware
+    app.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
+    return site
 
 
 def _with_whole_paths(settings: Settings) -> Settings:
@@ -332,18 +263,11 @@ def _with_whole_paths(settings: Settings) -> Settings:
 
 
 def _import_service() -> None:
-    """What takes time and can be done before a fork: imports, and the patterns of user agents."""
+    """Do what takes time and can be done before a fork: imports, and the patterns of user agents."""
     # Here, so that importing the middleware is cheap for processes that never serve.
     import_module("ninetailed_wsgi.api.app")
     device = import_module("ninetailed_wsgi.enrichment.device")
-    device.device_type("warm")
-
-
-def _start(settings: Settings, service: ExperienceService | None) -> _Engine:
-    from ninetailed_wsgi.enrichment.client_ip import ClientAddress
-    from ninetailed_wsgi.service.service import ExperienceService
-
-    return _Engine(service or ExperienceService.from_settings(settings), ClientAddress(settings.trusted_proxies))
+    device.device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
 
 
 def _unavailable(start_response: StartResponse) -> list[bytes]:
@@ -352,7 +276,9 @@ def _unavailable(start_response: StartResponse) -> list[bytes]:
     headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
-        ("Retry-After", f"{_RETRY_AFTER:g}"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Retry-After", f"{RETRY_AFTER:g}"),
         ("Access-Control-Allow-Origin", "*"),
         ("Access-Control-Expose-Headers", "traceparent"),
         ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),

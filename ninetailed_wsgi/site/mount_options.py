@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
@@ -13,11 +15,41 @@ from ninetailed_wsgi.settings.readers import one_of, whole_number, yes_or_no
 _NEEDS_SECURE = "yes, or no value at all: browsers take a cookie with SameSite=None only when it is secure"
 
 
-def read_mount_options(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+COOKIES = ("ntaid", "ctfl-opt-aid")
+"""The cookies in which the SDKs keep the profile's id; both are read (spec section 9)."""
+
+YEAR = 365 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions:
+    """What a host site chooses; `Ninetailed` describes each option."""
+
+    organization: str = "default"
+    environment: str = "main"
+    prefix: str = "/ninetailed"
+    preflight: bool = False
+    consent: Callable[[Mapping[str, Any]], bool] | None = None
+    time_budget_ms: float = 100
+    cookie_name: str = COOKIES[0]
+    cookie_domain: str = ""
+    cookie_path: str = "/"
+    cookie_secure: bool | None = None
+    cookie_httponly: bool = False
+    cookie_samesite: str = "Lax"
+    cookie_max_age: int = YEAR
+
+    @property
+    def path_prefix(self) -> str:
+        """The prefix as WSGI hands over a path: UTF-8 read as Latin-1 (PEP 3333)."""
+        return self.prefix.rstrip("/").encode().decode("latin-1")
+
+
+def read_mount_options(values: Mapping[str, Any]) -> tuple[MountOptions, list[str]]:
     """Check the keywords of a mount; text, as an ini file has it, is read as what it says.
 
     Returns:
-        The checked values by name, and one line for each bad one; a bad value is left out of the former.
+        The checked values, and one line for each bad one, which has its default in the former.
     """
     options: dict[str, Any] = {}
     problems = []
@@ -28,7 +60,7 @@ def read_mount_options(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[
             problems.append(f"{name}: found {quoted(value)}, expected {error}")
     if (options.get("cookie_secure"), options.get("cookie_samesite")) == (False, "None"):
         problems.append(f"cookie_secure: found False, expected {_NEEDS_SECURE}")
-    return options, problems
+    return MountOptions(**options), problems
 
 
 def _name(value: object) -> str:
@@ -77,6 +109,12 @@ def _cookie_domain(value: object) -> str:
     return str(value)
 
 
+def _cookie_path(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"/[!-:<-~]*", value):
+        raise ValueError("a path such as /")
+    return value
+
+
 def _is_token(text: str) -> bool:
     return text != "" and text.isascii() and text.isprintable() and not set(text) & set(' \t()<>@,;:\\"/[]?={}')
 
@@ -90,6 +128,8 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "time_budget_ms": _milliseconds,
     "cookie_name": _cookie_name,
     "cookie_domain": _cookie_domain,
+    "cookie_path": _cookie_path,
+    "cookie_httponly": yes_or_no,
     "cookie_secure": lambda value: None if value is None else yes_or_no(value),
     "cookie_samesite": one_of("Lax", "Strict", "None"),
     "cookie_max_age": whole_number(0, 2**31 - 1),

@@ -1,4 +1,4 @@
-"""What the environ of a page's request says of the visit: the page, the campaign, the language, the cookies."""
+"""Reads the visit from the environ of a page's request: the page, the campaign, the language, the cookies."""
 
 from __future__ import annotations
 
@@ -23,8 +23,25 @@ LONGEST_COOKIE = 4096
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 
 
-def page_of(environ: Environ) -> dict[str, Any]:
-    """The page of a request: ``path``, ``query``, ``referrer``, ``search``, ``url``, as page events have them."""
+# Headers by which browsers and mail programs say that they load a page before anybody asks for it.
+_SPECULATIVE = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+_PURPOSES = ("prefetch", "prerender", "preview")
+
+
+def is_visit(environ: Environ) -> bool:
+    """Return whether somebody sees the answer: HEAD, prefetch and prerender are no visits (spec section 9)."""
+    if environ.get("REQUEST_METHOD") == "HEAD":
+        return False
+    purposes = [environ[name].lower() for name in _SPECULATIVE if name in environ]
+    return not any(word in purpose for purpose in purposes for word in _PURPOSES)
+
+
+def page_of(environ: Environ, origin: tuple[str, str]) -> dict[str, Any]:
+    """Return the page of a request: ``path``, ``query``, ``referrer``, ``search``, ``url``, as page events have them.
+
+    Args:
+        origin: scheme and host as the visitor's browser has them.
+    """
     path = quote(_bytes(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")), safe="/;=,~!$&'()*+:@")
     query = _text(environ.get("QUERY_STRING", ""))
     search = f"?{query}" if query else ""
@@ -33,12 +50,12 @@ def page_of(environ: Environ) -> dict[str, Any]:
         "query": dict(parse_qsl(query, keep_blank_values=True)),
         "referrer": _text(environ.get("HTTP_REFERER", "")),
         "search": search,
-        "url": f"{environ.get('wsgi.url_scheme', 'http')}://{_host(environ)}{path}{search}",
+        "url": f"{origin[0]}://{_text(origin[1])}{path}{search}",
     }
 
 
 def context_of(environ: Environ, page: Mapping[str, Any], locale: str) -> dict[str, Any]:
-    """The ``context`` of an event on this page, without ``library``."""
+    """Return the ``context`` of an event on this page, without ``library``."""
     query = page["query"]
     context = {
         "locale": locale,
@@ -51,7 +68,7 @@ def context_of(environ: Environ, page: Mapping[str, Any], locale: str) -> dict[s
 
 
 def locale_of(environ: Environ) -> str:
-    """The language a browser likes best (RFC 9110 section 12.5.4), such as ``de-AT``; ``en`` without one."""
+    """Return the language that a browser prefers (RFC 9110 section 12.5.4), such as ``de-AT``; ``en`` without one."""
     best, best_weight = "en", 0.0
     for part in environ.get("HTTP_ACCEPT_LANGUAGE", "").split(",")[:20]:
         tag, _, parameters = part.strip().partition(";")
@@ -64,32 +81,29 @@ def locale_of(environ: Environ) -> str:
     return best
 
 
-def cookie_of(environ: Environ, names: Iterable[str]) -> str | None:
-    """The value of the first of these cookies that is there, not empty and no longer than browsers keep one."""
+def cookies_of(environ: Environ) -> dict[str, str]:
+    """Return the cookies of a request by name, as they were sent, empty and oversized ones left out."""
     # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
-    parts = (part.partition("=") for part in _text(environ.get("HTTP_COOKIE", "")).split(";"))
     cookies: dict[str, str] = {}
-    for name, _, value in parts:
+    for part in _text(environ.get("HTTP_COOKIE", "")).split(";"):
+        name, _, value = part.partition("=")
         cookies.setdefault(name.strip(), value.strip().strip('"'))  # of two with one name, scripts see the first
-    return next((unquote(cookies[name]) for name in names if 0 < len(cookies.get(name, "")) <= LONGEST_COOKIE), None)
+    return {name: unquote(value) for name, value in cookies.items() if 0 < len(value) <= LONGEST_COOKIE}
 
 
-def _bytes(given: str) -> bytes:
-    """What the client sent: WSGI hands bytes over as Latin-1 (PEP 3333); what is none of that is taken as text."""
+def cookie_of(environ: Environ, names: Iterable[str]) -> str | None:
+    """Return the value of the first of these cookies that is there."""
+    cookies = cookies_of(environ)
+    return next((cookies[name] for name in names if name in cookies), None)
+
+
+def _bytes(text: str) -> bytes:
+    """Return what the client sent: WSGI hands bytes over as Latin-1 (PEP 3333); other text is taken as it is."""
     try:
-        return given.encode("latin-1")
+        return text.encode("latin-1")
     except UnicodeEncodeError:
-        return given.encode("utf-8", "replace")
+        return text.encode("utf-8", "replace")
 
 
-def _text(given: str) -> str:
-    return given if given.isascii() else _bytes(given).decode("utf-8", "replace")
-
-
-def _host(environ: Environ) -> str:
-    """Host and port of the URL (PEP 3333, "URL Reconstruction")."""
-    if host := environ.get("HTTP_HOST"):
-        return _text(host)
-    name, port = environ.get("SERVER_NAME", ""), str(environ.get("SERVER_PORT", ""))
-    usual = "443" if environ.get("wsgi.url_scheme") == "https" else "80"
-    return name if port in ("", usual) else f"{name}:{port}"
+def _text(text: str) -> str:
+    return text if text.isascii() else _bytes(text).decode("utf-8", "replace")

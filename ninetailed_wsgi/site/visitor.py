@@ -16,12 +16,17 @@ import orjson
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core import merge_tags, variants
-from ninetailed_wsgi.site.page_view import context_of, cookie_of, locale_of, page_of
+from ninetailed_wsgi.site.evaluation import Decision, Question
+from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
+_LATE = (
+    "a page used its visitor for the first time after its response began, so nothing is stored: call visitor.page() "
+    "before you stream"
+)
 # What could end a script element or a line inside one (HTML, "Restrictions for contents of script elements").
 _SCRIPT_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -36,28 +41,19 @@ class Backend(Protocol):
     cookie_names: tuple[str, ...]
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
-        """Whether this visitor may be remembered."""
+        """Return whether this visitor may be remembered."""
 
-    def evaluate(
-        self,
-        environ: Mapping[str, Any],
-        name: str | None,
-        events: list[dict[str, Any]],
-        *,
-        locale: str,
-        preflight: bool,
-        seconds: float,
-    ) -> dict[str, Any] | None:
-        """``profile``, ``experiences`` and ``changes`` after these events; None when that failed or took longer."""
+    def origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        """Return scheme and host as the visitor's browser has them."""
 
-    def order(self, entry: str) -> tuple[str, ...]:
-        """The experiences of a baseline entry by priority, as the published content has them."""
-
-    def fallback(self, merge_tag: str) -> str | None:
-        """The published fallback of a merge tag."""
+    def evaluate(self, question: Question, seconds: float) -> Decision:
+        """Return the answer, without data when it failed or took longer."""
 
     def report(self, kind: str, error: Exception) -> None:
         """Log a failure, once for each kind and minute."""
+
+    def hint(self, kind: str, text: str) -> None:
+        """Tell the site's developers what to change, once for each kind."""
 
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -89,7 +85,7 @@ class Visitor:
 
     Example::
 
-        visitor = environ["ninetailed.visitor"]
+        visitor = visitor_of(request)
         visitor.page()
         hero = visitor.variant(hero_entry)
         greeting = f"Hello {visitor.merge_tag('traits.firstname', 'friend')}"
@@ -99,44 +95,58 @@ class Visitor:
         "_answered",
         "_backend",
         "_consent",
+        "_content",
         "_data",
         "_environ",
         "_failed",
+        "_id",
+        "_late",
         "_only_evaluated",
         "_seconds",
+        "_used",
         "_waiting",
     )
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend) -> None:
         self._environ = environ
         self._backend = backend
-        self._waiting: list[tuple[dict[str, Any], bool]] = []  # said since the last evaluation; True: preflight
+        self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
         self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
         self._seconds = backend.time_budget  # that this page may still wait
         self._data: dict[str, Any] | None = None
+        self._content: Any = None  # what decided
+        self._id: str | None = None  # of the profile, as soon as it is known
         self._failed = False
         self._consent: bool | None = None
         self._answered = False
+        self._used = False
+        self._late = False
 
     @property
     def consent(self) -> bool:
-        """Whether the visitor may be remembered; to be set before anything is said or asked.
+        """Whether the visitor may be remembered; to be set before anything is recorded or asked.
 
-        Without it nothing is stored and no cookie is set. Example: ``visitor.consent = "marketing" in choices``
+        Without it nothing is stored, nothing stored is used, and the cookie expires. What the page records counts for
+        this page alone. Example: ``visitor.consent = "marketing" in choices``
         """
         if self._consent is None:
             self._consent = self._backend.consents(self._environ)
         return self._consent
 
     @consent.setter
-    def consent(self, given: bool) -> None:
-        self._consent = bool(given)
+    def consent(self, consent: bool) -> None:
+        changes = self._consent is not None and self._consent != bool(consent)
+        self._consent = bool(consent)
+        self._used = True
+        if changes or not consent:
+            # What was found with the cookie is used no more, or is to be found now.
+            self._data, self._id, self._failed = None, None, False
 
-    # What the page says. Events wait until something is asked or the response begins: one write for all of them.
+    # What the page records. Events wait until something is asked or the response begins: one write for all of them.
 
     @_never_raises(_no_answer)
     def page(self, *, preflight: bool | None = None, **properties: Any) -> None:
-        """Say that this page is viewed: a page event made from the request.
+        """Record that this page is viewed: a page event made from the request.
 
         Args:
             preflight: True where the browser SDK of the page sends the real event: this one then counts for what the
@@ -146,62 +156,62 @@ class Visitor:
         Example: ``visitor.page(category="shoes")``
         """
         only_evaluated = self._backend.preflight if preflight is None else preflight
-        page = page_of(self._environ)
+        page = self._page()
         self._say({"type": "page", "properties": {**properties, **page}}, page, only_evaluated)
 
     @_never_raises(_no_answer)
     def track(self, event: str, /, **properties: Any) -> None:
-        """Say that something happened. Example: ``visitor.track("added_to_cart", sku="tea-1", price=12.5)``"""
-        self._say({"type": "track", "event": str(event), "properties": properties}, page_of(self._environ))
+        """Record that something happened. Example: ``visitor.track("added_to_cart", sku="tea-1", price=12.5)``"""
+        self._say({"type": "track", "event": str(event), "properties": properties}, self._page())
 
     @_never_raises(_no_answer)
     def identify(self, user_id: object = "", /, **traits: Any) -> None:
-        """Say who the visitor is, or something of them; an id that is no text, such as a number, is made text.
+        """Record who the visitor is, or something of them; an id that is not text, such as a number, becomes text.
 
         Example: ``visitor.identify("user-7", plan="pro")``
         """
-        known = "" if user_id is None else str(user_id)
-        self._say({"type": "identify", "userId": known, "traits": traits}, page_of(self._environ))
+        user = "" if user_id is None else str(user_id)
+        self._say({"type": "identify", "userId": user, "traits": traits}, self._page())
 
     # What the page asks
 
     @property
     def id(self) -> str:
         """The profile's id; empty where it cannot be known now. Example: ``visitor.id``"""
-        found: str = self.profile["id"]
-        return found
+        value: str = self.profile["id"]
+        return value
 
     @property
     def profile(self) -> dict[str, Any]:
         """The profile as the API answers it. Example: ``visitor.profile["session"]["count"]``"""
-        found: dict[str, Any] = self._evaluated()["profile"]
-        return found
+        value: dict[str, Any] = self._evaluated()["profile"]
+        return value
 
     @property
     def audiences(self) -> list[str]:
         """Ids of the audiences that the visitor belongs to. Example: ``"vip" in visitor.audiences``"""
-        found: list[str] = self.profile["audiences"]
-        return found
+        value: list[str] = self.profile["audiences"]
+        return value
 
     @property
     def experiences(self) -> list[dict[str, Any]]:
         """The experiences chosen for the visitor, as the API answers them."""
-        found: list[dict[str, Any]] = self._evaluated()["experiences"]
-        return found
+        value: list[dict[str, Any]] = self._evaluated()["experiences"]
+        return value
 
     @property
     def changes(self) -> list[dict[str, Any]]:
         """The changes of inline variables, as the API answers them."""
-        found: list[dict[str, Any]] = self._evaluated()["changes"]
-        return found
+        value: list[dict[str, Any]] = self._evaluated()["changes"]
+        return value
 
     def flag(self, key: str, default: Any = None) -> Any:
-        """The value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
+        """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         return next((change["value"] for change in self.changes if change["key"] == key), default)
 
     @_never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
-        """The entry to show in place of a baseline entry; None where it is hidden (spec section 6).
+        """Return the entry to show in place of a baseline entry; None where it is hidden (spec section 6).
 
         The first experience in the order of the entry's ``nt_experiences`` that was chosen for the visitor decides.
 
@@ -215,11 +225,11 @@ class Visitor:
 
         Example: ``hero = visitor.variant(hero_entry)``
         """
-        return variants.shown(entry, self.experiences, self._backend.order)
+        return variants.shown(entry, self.experiences, self._order)
 
     @_never_raises(lambda self, path, fallback=None: fallback or "")
     def merge_tag(self, path: str, fallback: str | None = None) -> str:
-        """A value of the profile as text (spec section 8).
+        """Return a value of the profile as text (spec section 8).
 
         Args:
             path: such as ``traits.firstname`` or, as content has it, ``traits_firstname``.
@@ -229,12 +239,12 @@ class Visitor:
         """
         value = merge_tags.resolve(self.profile, path)
         if value is None:
-            value = self._backend.fallback(path) if fallback is None else fallback
+            value = self._fallback(path) if fallback is None else fallback
         return merge_tags.text(value)
 
     @_never_raises(lambda self, content: content)
     def render(self, content: Any) -> Any:
-        """Content with its merge tags filled in.
+        """Return content with its merge tags filled in.
 
         Args:
             content: text with ``{{ traits.firstname }}``, or a Contentful rich text document in which merge tags are
@@ -250,7 +260,7 @@ class Visitor:
 
     @_never_raises(lambda self: _script_json(_nothing("")))
     def handoff(self) -> str:
-        """``profile``, ``experiences`` and ``changes`` as JSON that is safe inside a script element.
+        """Return ``profile``, ``experiences`` and ``changes`` as JSON that is safe inside a script element.
 
         For the initial state of the browser SDK. A template must not escape it again:
         ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
@@ -259,106 +269,114 @@ class Visitor:
 
     # For the middleware
 
+    @property
+    def environ(self) -> Mapping[str, Any]:
+        """The environ of the request."""
+        return self._environ
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the page recorded or asked anything, so that its answer is this visitor's own."""
+        return self._used
+
+    @property
+    def cookie_id(self) -> str | None:
+        """The id that the cookie has to carry; None for no change. Only of a visit with consent."""
+        return self._id if self._used and self.consent and is_visit(self._environ) else None
+
+    @property
+    def backend(self) -> Backend:
+        """The middleware that made the visitor."""
+        return self._backend
+
+    def restart(self) -> None:
+        """Note that the site makes another response to the same request."""
+        self._answered = False
+
     @_never_raises(_no_answer)
-    def finish(self) -> str | None:
-        """Called when the response begins: writes what waits; the id for the cookie, or None for no cookie."""
+    def finish(self) -> None:
+        """Write what waits, when the response begins."""
         self._answered = True  # from now on nobody comes to write what waits
         if self._waiting:
             self._evaluated()
-        if self._data is None or not self.consent:
-            return None
-        return self.id
+
+    def _use(self) -> None:
+        if self._used:
+            return
+        self._used = True
+        if self._answered:
+            # Too late for the cookie: what is stored now would belong to a profile that nobody has the id of.
+            self._late = True
+            self._backend.hint("late", _LATE)
+
+    def _page(self) -> dict[str, Any]:
+        return page_of(self._environ, self._backend.origin(self._environ))
 
     def _say(self, event: dict[str, Any], page: dict[str, Any], only_evaluated: bool = False) -> None:
+        self._use()
         self._waiting.append((self._event(event, page), only_evaluated))
-        if self._answered:
+        if self._answered and not self._late:
             self._evaluated()
 
     def _event(self, event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
         context = {"library": _LIBRARY, **context_of(self._environ, page, locale_of(self._environ))}
         whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
-        # What the page gave may be anything; what is stored is JSON.
+        # A page may pass anything; what is stored is JSON.
         plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
         return plain
 
     @_never_raises(lambda self: self._data or _nothing(""))
     def _evaluated(self) -> dict[str, Any]:
+        self._use()
         if not self._failed and (self._data is None or self._waiting):
             self._evaluate()
         return self._data or _nothing(self._known() or "")
 
     def _evaluate(self) -> None:
         waiting, self._waiting = self._waiting, []
-        consent = self.consent
-        stored = [event for event, only_evaluated in waiting if consent and not only_evaluated]
-        self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not consent]
+        stores = self.consent and not self._late and is_visit(self._environ)
+        stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
+        self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         if stored:
             self._ask(stored, preflight=False)
-        if self._only_evaluated:
+        if self._only_evaluated or not stored:
             self._ask(self._only_evaluated, preflight=True)
-        elif not stored:
-            # Something is asked and nothing was said: the visitor is here, which no audience rule counts.
-            here = {"type": "identify", "userId": "", "traits": {}}
-            self._ask([self._event(here, page_of(self._environ))], preflight=True)
 
     def _ask(self, events: list[dict[str, Any]], *, preflight: bool) -> None:
         if self._failed:
             return
         self._failed = True  # until there is an answer
-        name = self._data["profile"]["id"] if self._data else self._known()
-        before = time.monotonic()
-        data = self._backend.evaluate(
-            self._environ, name, events, locale=locale_of(self._environ), preflight=preflight, seconds=self._seconds
+        if not self.consent:
+            # A user id would lead to what is stored of them.
+            events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
+        # The visitor is here, which no audience rule counts.
+        presence = self._event({"type": "identify", "userId": "", "traits": {}}, self._page())
+        question = Question(
+            self._environ, self._id or self._known(), events, presence, locale_of(self._environ), preflight
         )
+        before = time.monotonic()
+        decision = self._backend.evaluate(question, self._seconds)
         self._seconds -= time.monotonic() - before
-        if data is not None:
-            self._data, self._failed = data, False
+        self._id = decision.id or self._id
+        if decision.data is not None:
+            self._data, self._content, self._failed = decision.data, decision.content, False
 
     def _known(self) -> str | None:
-        return cookie_of(self._environ, self._backend.cookie_names)
+        return cookie_of(self._environ, self._backend.cookie_names) if self.consent else None
 
+    def _order(self, entry: str) -> tuple[str, ...]:
+        """Return the experiences of a baseline entry by priority, in the content that decided."""
+        order: tuple[str, ...] = self._content.entry_experiences.get(entry, ()) if self._content else ()
+        return order
 
-class _Nowhere:
-    """The backend of pages that the middleware does not serve, as in a site's own unit tests: it knows nothing."""
-
-    preflight = True
-    time_budget = 0.0
-    cookie_names: tuple[str, ...] = ()
-
-    def consents(self, environ: Mapping[str, Any]) -> bool:
-        return False
-
-    def evaluate(self, environ: Mapping[str, Any], name: str | None, events: Any, **_: Any) -> None:
-        return None
-
-    def order(self, entry: str) -> tuple[str, ...]:
-        return ()
-
-    def fallback(self, merge_tag: str) -> str | None:
-        return None
-
-    def report(self, kind: str, error: Exception) -> None:
-        return None
-
-
-def visitor_of(request: Any) -> Visitor:
-    """The visitor of a request of Flask, Django, Pyramid, Falcon or Starlette, or of an environ.
-
-    Where the middleware did not serve the request: one that gets baselines, defaults and empty lists.
-
-    Example: ``visitor_of(request).page()``
-    """
-    environ = getattr(request, "environ", None) or getattr(request, "env", None)
-    if environ is None and (scope := getattr(request, "scope", None)) is not None:
-        environ = scope.get("wsgi_environ", {})  # Starlette and FastAPI below a2wsgi
-    if environ is None:
-        environ = request if isinstance(request, Mapping) else {}
-    found = environ.get(KEY)
-    return found if isinstance(found, Visitor) else Visitor(environ, _Nowhere())
+    def _fallback(self, path: str) -> str | None:
+        """Return the published fallback of a merge tag."""
+        tag = self._content.merge_tags.get(path) if self._content else None
+        return tag.fallback if tag else None
 
 
 def _nothing(id: str) -> dict[str, Any]:
-    """The answer about a visitor of whom nothing can be known now."""
+    """Return the answer about a visitor of whom nothing can be known now."""
     page = {"path": "", "query": {}, "referrer": "", "search": "", "url": ""}
     session = {
         "id": "",

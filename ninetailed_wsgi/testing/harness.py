@@ -132,6 +132,7 @@ class Harness:
                 location=_location(location, self.settings),
                 environments=[Environment.parse(pair) for pair in self.settings.environments],
                 max_traits_bytes=self.settings.max_traits_bytes,
+                masked_query_parameters=self.settings.masked_query_parameters,
                 clock=self.clock,
                 new_id=self.ids.profile,
                 new_session_id=self.ids.session,
@@ -234,7 +235,10 @@ class Harness:
         """
         given = {"organization": self.environment.organization, "environment": self.environment.environment}
         # A slow machine is no reason for a test to see baselines.
-        return Ninetailed(site, self.settings, service=self.service, time_budget_ms=30_000, **{**given, **options})
+        inner: Any = site._app if isinstance(site, Ninetailed) else site  # mounted again: not one around the other
+        mounted = Ninetailed(inner, self.settings, service=self.service, time_budget_ms=30_000, **{**given, **options})
+        mounted.cookie.clock = lambda: self.clock() / 1000
+        return mounted
 
     # Content
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from ninetailed_wsgi import Ninetailed
-from ninetailed_wsgi.site.middleware import KEY
-from ninetailed_wsgi.site.visitor import Visitor
+from ninetailed_wsgi.site.visitor import KEY, Visitor
 from ninetailed_wsgi.store import opening
 from ninetailed_wsgi.store.disk.store import DiskStore
 from tests.mount.sites import SITES, App, Browser, Reply, Respond, answering, bare_site, below

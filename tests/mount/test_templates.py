@@ -13,7 +13,7 @@ from django.test import RequestFactory
 from jinja2 import Environment
 
 from ninetailed_wsgi.jinja import HELPERS
-from ninetailed_wsgi.site.middleware import KEY
+from ninetailed_wsgi.site.visitor import KEY
 from tests.mount.conftest import ROOT, Mounted
 from tests.mount.sites import Environ, Reply, set_django_up
 

@@ -15,8 +15,9 @@ import pytest
 
 from ninetailed_wsgi import Ninetailed, Settings, create_app
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.site.middleware import KEY, filter_app_factory
-from ninetailed_wsgi.site.visitor import Visitor, visitor_of
+from ninetailed_wsgi.site.paste import filter_app_factory
+from ninetailed_wsgi.site.reaching import visitor_of
+from ninetailed_wsgi.site.visitor import KEY, Visitor
 from tests.mount.conftest import SHOP, Mounted
 from tests.mount.sites import Browser, Environ, Reply
 
@@ -443,8 +444,11 @@ def test_the_handoff_is_json_that_cannot_leave_a_script_element(bare: Mounted) -
 # After the response began
 
 
-def test_what_is_said_after_the_response_began_is_written_at_once(bare: Mounted) -> None:
+def test_what_is_said_after_the_response_began_is_written_at_once_where_the_visitor_was_used_before(
+    bare: Mounted,
+) -> None:
     def site(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        environ[KEY].page()
         start_response("200 OK", [("Content-Type", "text/plain")])
         yield b"first "
         environ[KEY].identify("anna", firstname="Anna")
@@ -452,10 +456,29 @@ def test_what_is_said_after_the_response_began_is_written_at_once(bare: Mounted)
         yield environ[KEY].merge_tag("traits.firstname").encode()
 
     bare.make_site = lambda: site
-    answer = bare.browser(lambda environ: Reply()).get()
-    assert (answer.text, answer.set_cookie) == ("first Anna", None)
+    browser = bare.browser(lambda environ: Reply())
+    assert browser.get().text == "first Anna"
+    assert bare.profile("anna")["id"] == browser.cookies["ntaid"]
     assert bare.profile("anna")["traits"] == {"firstname": "Anna"}
     assert "cart-abandoners" in bare.profile("anna")["audiences"]
+
+
+def test_a_visitor_who_is_first_used_while_the_page_streams_leaves_no_profile_and_that_is_said_once(
+    bare: Mounted, caplog: pytest.LogCaptureFixture
+) -> None:
+    def site(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        yield b"first "
+        environ[KEY].identify("anna", firstname="Anna")
+        yield environ[KEY].merge_tag("traits.firstname").encode()
+
+    bare.make_site = lambda: site
+    browser = bare.browser(lambda environ: Reply())
+    for _ in range(2):
+        answer = browser.get()
+        assert (answer.text, answer.set_cookie) == ("first Anna", None)
+    assert bare.store.writes == 0
+    assert len([record for record in caplog.records if "before you stream" in record.getMessage()]) == 1
 
 
 # Time

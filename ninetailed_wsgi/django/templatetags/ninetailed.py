@@ -21,7 +21,8 @@ from django import template
 from django.template.context import Context
 from django.utils.safestring import SafeString, mark_safe
 
-from ninetailed_wsgi.site.visitor import Visitor, visitor_of
+from ninetailed_wsgi.site.reaching import visitor_of
+from ninetailed_wsgi.site.visitor import Visitor
 
 register = template.Library()
 

@@ -1,0 +1,49 @@
+"""Headers of a page that used its visitor: no shared cache may keep it (spec section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+Headers = list[tuple[str, str]]
+
+PRIVATE = "private, no-store"
+
+# What content delivery networks read before Cache-Control, or instead of it.
+_OF_SHARED_CACHES = frozenset(("surrogate-control", "x-accel-expires", "edge-control", "expires"))
+
+
+def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
+    """Return the headers of a page that shows what one visitor gets, and whether the site had called it public.
+
+    A ``Cache-Control`` that forbids shared caches to keep the page stays as the site set it; any other is replaced.
+    ``Vary`` names ``Cookie``.
+    """
+    directives = _directives(value for name, value in headers if name.lower() == "cache-control")
+    if directives & {"private", "no-store"}:
+        return _varied(list(headers)), False
+    was_public = any(part == "public" or part.startswith("s-maxage") for part in directives)
+    rest: Headers = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "cache-control":
+            continue
+        if lower in _OF_SHARED_CACHES or lower.endswith("cdn-cache-control"):
+            was_public = was_public or lower != "expires"
+            continue
+        rest.append((name, value))
+    return _varied([*rest, ("Cache-Control", PRIVATE)]), was_public
+
+
+def sets_cookie(headers: Sequence[tuple[str, str]], name: str) -> bool:
+    """Return whether a cookie of this name is among the headers."""
+    start = f"{name}="
+    return any(key.lower() == "set-cookie" and value.startswith(start) for key, value in headers)
+
+
+def _varied(headers: Headers) -> Headers:
+    names = _directives(value for name, value in headers if name.lower() == "vary")
+    return headers if names & {"*", "cookie"} else [*headers, ("Vary", "Cookie")]
+
+
+def _directives(values: Iterable[str]) -> set[str]:
+    return {part.strip().lower() for value in values for part in value.split(",")}

@@ -1,0 +1,157 @@
+"""What a page asks of the service, and the answer: events become requests that the service takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from ninetailed_wsgi.errors import InvalidData
+
+MOST_EVENTS = 200
+"""Events of one request (spec section 1)."""
+
+MOST_IDENTIFY = 50
+"""Identify events of one request (spec section 1)."""
+
+_INDEX = re.compile(r"events\[(\d+)\]")
+
+Event = dict[str, Any]
+
+
+class Question(NamedTuple):
+    """What a page asks: the answer about a visitor after these events.
+
+    Attributes:
+        name: the id that the page knows the visitor by; None for somebody new.
+        events: what the page recorded.
+        presence: an event that says no more than that the visitor is here, for when there is no other.
+        locale: the language of place names.
+        preflight: whether the events are evaluated and not stored.
+    """
+
+    environ: Mapping[str, Any]
+    name: str | None
+    events: Sequence[Event]
+    presence: Event
+    locale: str
+    preflight: bool
+
+
+class Decision(NamedTuple):
+    """The answer of the service, and the content that decided.
+
+    Attributes:
+        data: ``profile``, ``experiences`` and ``changes``; None when that failed or took too long.
+        id: the profile that the events went to, or None; also known when the answer comes too late.
+        content: the catalog of published content, or None.
+    """
+
+    data: dict[str, Any] | None = None
+    id: str | None = None
+    content: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Asks the service what a page wants to know.
+
+    Attributes:
+        service: an `ExperienceService`.
+        schemas: `Schemas`, which each event is checked against like a client's.
+        organization, environment: whose visitor it is.
+        address: the visitor's, or None.
+        refuse: gets each event that is left out, and why.
+    """
+
+    service: Any
+    schemas: Any
+    organization: str
+    environment: str
+    address: str | None
+    refuse: Callable[[Event, InvalidData], None]
+
+    def decide(self, question: Question, new_id: str | None) -> Decision:
+        """Return what the service answers, in as many requests as the events need.
+
+        An event that is refused is left out and does not take the others along. ``new_id`` is the id of the profile if
+        one is begun.
+        """
+        content = self.service.content(self.organization, self.environment)
+        events = [event for event in question.events if self._is_valid(event)]
+        # The answer to a preflight knows the events of its own request only, so these must be one.
+        requests = [events[-MOST_EVENTS:]] if question.preflight else in_requests(events)
+        name, answer = question.name, None
+        for batch in requests:
+            if (data := self._ask(question, name, batch, content, new_id, question.preflight)) is not None:
+                answer, name = data, data["profile"]["id"]
+        if answer is None:  # nothing was said, or all of it refused
+            answer = self._ask(question, name, [question.presence], content, None, True)
+        if answer is None:
+            return Decision()
+        # A copy, because visitors share parts of answers and a page may change what it gets.
+        return Decision(orjson.loads(orjson.dumps(answer)), answer["profile"]["id"], content)
+
+    def _ask(
+        self,
+        question: Question,
+        name: str | None,
+        events: Sequence[Event],
+        content: Any,
+        new_id: str | None,
+        preflight: bool,
+    ) -> dict[str, Any] | None:
+        """Return the answer to the events that are not refused; None where all are."""
+        environment = self.service.environment(self.organization, self.environment)
+        while events:
+            body = {"events": events, "options": {"features": ["location"]}}
+            try:
+                answer: dict[str, Any] = self.service.upsert(
+                    environment,
+                    name,
+                    body,
+                    preflight=preflight,
+                    address=self.address,
+                    locale=question.locale,
+                    new_id=new_id,
+                    catalog=content,
+                )
+            except InvalidData as error:
+                events = self._left(events, error)
+            else:
+                return answer
+        return None
+
+    def _is_valid(self, event: Event) -> bool:
+        try:
+            self.schemas.check("profile-request", {"events": [event]})
+        except InvalidData as error:
+            self.refuse(event, error)
+            return False
+        return True
+
+    def _left(self, events: Sequence[Event], error: InvalidData) -> list[Event]:
+        """Return the events of a refused request that the refusal does not name; none where it names none."""
+        named = {int(match[1]) for problem in error.problems if (match := _INDEX.match(problem))}
+        refused = named & set(range(len(events))) or set(range(len(events)))
+        for index in sorted(refused):
+            self.refuse(events[index], error)
+        return [event for index, event in enumerate(events) if index not in refused]
+
+
+def in_requests(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Yield the events in order, in lists that are each within the limits of a request."""
+    batch: list[Event] = []
+    identify = 0
+    for event in events:
+        is_identify = event["type"] == "identify"
+        if len(batch) == MOST_EVENTS or (is_identify and identify == MOST_IDENTIFY):
+            yield batch
+            batch, identify = [], 0
+        batch.append(event)
+        identify += is_identify
+    if batch:
+        yield batch

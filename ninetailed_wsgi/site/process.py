@@ -1,0 +1,166 @@
+"""What the middleware has in one process: the service, and the threads that ask it, which do not survive a fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ninetailed_wsgi.errors import InvalidData, StoreUnavailable
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.site.evaluation import Decision, Evaluation, Event, Question
+from ninetailed_wsgi.site.mount_options import MountOptions
+from ninetailed_wsgi.site.reports import Reports
+from ninetailed_wsgi.site.workers import Workers
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.service import ExperienceService
+
+RETRY_AFTER = 5.0
+"""Seconds until a service that could not start is tried again."""
+
+_PAGES_AT_ONCE = 8  # evaluations that run at the same time; more wait, within their time budget
+
+
+@dataclass(slots=True)
+class Engine:
+    """What answers, from the first request of a process on.
+
+    Attributes:
+        api: the WSGI app of the API, made at its first call because that takes longer than a page should wait.
+    """
+
+    service: Any
+    schemas: Any
+    address: Any
+    api: Callable[..., Iterable[bytes]] | None = None
+
+
+class _Call(Future[Decision]):
+    """A page's question on its way through a thread.
+
+    A call that has not begun when its page gives up never begins. One that has begun goes on, and its page knows the id
+    of the profile that the events go to, so that the cookie can carry it.
+    """
+
+    id: str | None = None
+
+
+class Process:
+    """One process that serves the site.
+
+    Args:
+        settings, options: of the middleware.
+        service: one that is there already, or None.
+        reports: gets what fails.
+
+    Attributes:
+        engine: None until the first request has started it.
+        retry_at: when a start that failed is tried again, seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self, settings: Settings, options: MountOptions, service: ExperienceService | None, reports: Reports
+    ) -> None:
+        self.pid = os.getpid()
+        self.engine: Engine | None = None
+        self.retry_at = 0.0
+        self._settings = settings
+        self._options = options
+        self._service = service
+        self._reports = reports
+        self._workers = Workers(_PAGES_AT_ONCE)
+        self._free = threading.Semaphore(_PAGES_AT_ONCE)
+        self._starting = threading.Lock()
+        self._closed = False
+
+    def running(self) -> Engine | None:
+        """Return the engine, started now if it was not; None where it cannot start."""
+        if self.engine is not None or self._closed:
+            return self.engine
+        with self._starting:
+            if self.engine is None and time.monotonic() >= self.retry_at:
+                try:
+                    self.engine = _start(self._settings, self._service)
+                except Exception as error:
+                    self.retry_at = time.monotonic() + RETRY_AFTER
+                    self._reports.failure("start", error)
+            return self.engine
+
+    def evaluate(self, question: Question, seconds: float) -> Decision:
+        """Return what the service decides within ``seconds``; without data where it fails or takes longer."""
+        until = time.monotonic() + seconds
+        if seconds <= 0 or not self._free.acquire(timeout=seconds):
+            return self._too_late(None)
+        call = _Call()
+        try:
+            self._workers.submit(lambda: self._work(call, question))
+        except RuntimeError as error:  # no thread can be started, or the process is ending
+            self._free.release()
+            self._reports.failure("threads", error)
+            return Decision()
+        try:
+            return call.result(max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            return self._too_late(None if call.cancel() else call.id)
+        except Exception as error:
+            self._reports.failure(type(error).__name__, error)
+            return Decision()
+
+    def close(self) -> None:
+        """End the threads and close the store; pages get baselines from now on."""
+        self._closed = True
+        self._workers.close()
+        engine, self.engine = self.engine, None
+        if engine is not None and self._service is None:
+            engine.service.store.close()
+
+    def _work(self, call: _Call, question: Question) -> None:
+        """Answer a call, in a thread; meanwhile its page waits, but no longer than it may."""
+        try:
+            engine = self.running()
+            options = self._options
+            if engine is not None and question.name is None and not question.preflight:
+                environment = engine.service.environment(options.organization, options.environment)
+                call.id = engine.service.new_id(environment)
+            if not call.set_running_or_notify_cancel():
+                return
+            if engine is None:
+                call.set_result(Decision())
+                return
+            address = engine.address.of(question.environ)
+            where = (options.organization, options.environment)
+            evaluation = Evaluation(engine.service, engine.schemas, *where, address, self._refuse)
+            call.set_result(evaluation.decide(question, call.id))
+        except BaseException as error:
+            if not call.running():  # it failed before it could begin
+                call.set_running_or_notify_cancel()
+            if not call.cancelled():
+                call.set_exception(error)
+        finally:
+            self._free.release()
+
+    def _refuse(self, event: Event, error: InvalidData) -> None:
+        # A problem quotes what stands there, which may be a visitor's; its place and what was expected may be told.
+        expected = [f"{line.partition(': found ')[0]} (expected {line.rpartition(', expected ')[2]})"
+                    for line in error.problems if ": found " in line]  # fmt: skip
+        text = f"a page recorded a {event.get('type')} event that was refused and left out: {'; '.join(expected[:3])}"
+        self._reports.failure(f"refused {text}", StoreUnavailable(text))
+
+    def _too_late(self, id: str | None) -> Decision:
+        budget = f"{self._options.time_budget_ms:g} ms"
+        self._reports.failure("time", StoreUnavailable(f"no answer within {budget}"))
+        return Decision(id=id)
+
+
+def _start(settings: Settings, service: ExperienceService | None) -> Engine:
+    from ninetailed_wsgi.api.validation.schemas import schemas
+    from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+    from ninetailed_wsgi.service.service import ExperienceService
+
+    own = service or ExperienceService.from_settings(settings)
+    return Engine(own, schemas(), ClientAddress(settings.trusted_proxies))
