@@ -183,6 +183,43 @@ def test_a_chunked_body_without_a_length_is_refused(shared_server: Server) -> No
     assert "Content-Length" in answer["message"]
 
 
+class Chunks:
+    """A body as a server hands it out that ends it itself, at most three bytes at once; ``broken``: then it fails."""
+
+    def __init__(self, body: bytes, *, broken: bool = False) -> None:
+        self.left = body
+        self.broken = broken
+
+    def read(self, size: int) -> bytes:
+        if self.broken and not self.left:
+            raise ValueError("no chunk")
+        part, self.left = self.left[: min(size, 3)], self.left[min(size, 3) :]
+        return part
+
+
+TERMINATED = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}
+
+
+@pytest.mark.parametrize("headers", [{"HTTP_TRANSFER_ENCODING": "chunked"}, {}], ids=["chunked", "HTTP/2"])
+def test_a_body_that_the_server_ends_itself_is_read(shared_server: Server, headers: dict[str, str]) -> None:
+    body = json.dumps({"events": [page()]}).encode()
+    assert call(shared_server, Chunks(body), **TERMINATED, **headers)[0] == 200
+
+
+def test_a_body_that_the_server_ends_itself_is_read_up_to_the_limit(make_server: MakeServer) -> None:
+    server = make_server(max_body_bytes=1000)
+    body = json.dumps({"events": [page()]}).encode()
+    assert call(server, Chunks(body.ljust(1000)), **TERMINATED)[0] == 200
+    endless = Chunks(b" " * 10_000)
+    assert call(server, endless, **TERMINATED)[0] == 413
+    assert len(endless.left) >= 10_000 - 1003
+
+
+def test_chunks_that_cannot_be_read_are_refused(shared_server: Server) -> None:
+    status, answer = call(shared_server, Chunks(b'{"events"', broken=True), **TERMINATED)
+    assert (status, answer["message"]) == (400, "body: cannot be read after 9 bytes, expected chunks as of HTTP/1.1")
+
+
 def test_a_request_that_states_no_length_has_no_body(shared_server: Server) -> None:
     for length in (None, ""):
         status, answer = call(shared_server, Unreadable(), CONTENT_LENGTH=length)

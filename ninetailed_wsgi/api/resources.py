@@ -10,11 +10,12 @@ import falcon
 import orjson
 from falcon import Request, Response
 
+from ninetailed_wsgi.api.body import read_body
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
-from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, RouteNotFound
+from ninetailed_wsgi.errors import InvalidData, RouteNotFound
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service.service import ExperienceService
 
@@ -43,7 +44,7 @@ class _Resource:
         self._service = edge.service
 
     def _body(self, req: Request, schema: str) -> Any:
-        body = read_json(_read(req, self._edge.max_body_bytes))
+        body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes))
         self._edge.schemas.check(schema, body)
         return body
 
@@ -187,27 +188,3 @@ def _given(name: str) -> str:
 def _answer(resp: Response, data: dict[str, Any]) -> None:
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"data": data, "error": None, "message": "ok"})
-
-
-def _read(req: Request, limit: int) -> bytes:
-    """The body, never more of it in memory than ``limit`` bytes, and never less than its Content-Length says."""
-    length = req.content_length
-    if length is None:
-        if req.get_header("Transfer-Encoding"):
-            raise InvalidData("body: found no Content-Length (a chunked body), expected a body of a stated length")
-        return b""
-    if length > limit:
-        raise PayloadTooLarge(f"body: found {length} bytes, expected at most {limit}")
-    stream = req.env["wsgi.input"]
-    parts = []
-    missing = length
-    while missing:
-        try:
-            part = stream.read(missing)
-        except OSError as error:
-            raise InvalidData(f"body: ended after {length - missing} of {length} bytes") from error
-        if not part:
-            raise InvalidData(f"body: ended after {length - missing} of {length} bytes, as its Content-Length says")
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)

@@ -44,6 +44,10 @@ OPEN_FILES = 65_536
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
 
+DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
+DRAINED_WITHIN = 5  # seconds
+DRAINED_AT_ONCE = 65_536
+
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     """Serve until a signal says stop; ends by SystemExit, as gunicorn does.
@@ -132,6 +136,35 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             return super().handle(conn)
         finally:
             del self._since[conn]
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Announce the end of a connection whose body is too long to be drained behind the answer."""
+        lengths = [value for name, value in req.headers if name == "CONTENT-LENGTH"]
+        if lengths and lengths[0].isdecimal() and int(lengths[0]) > DRAINED_BYTES:
+            req.force_close()
+        return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        """Drain what the app did not read, so that a client that is still sending gets the answer, such as a 413.
+
+        gunicorn drains 64 kB and closes; the client then meets a broken pipe before it looks for an answer.
+        """
+        message, unreader = conn.parser.mesg, conn.parser.unreader
+        unreader.max_body_chunk = DRAINED_AT_ONCE  # else it holds a mebibyte, and copies that for each kilobyte
+        deadline = time.monotonic() + DRAINED_WITHIN
+        left = DRAINED_BYTES
+        try:
+            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+                conn.sock.settimeout(seconds)
+                part = message.body.read(DRAINED_AT_ONCE)
+                if not part:
+                    return bool(super()._keepalive_after(conn, keepalive))
+                left -= len(part)
+        except Exception:  # it went away or stalled, or its chunks are none
+            return False
+        finally:
+            conn.sock.settimeout(None)
+        return False
 
     def enqueue_req(self, conn: Any) -> None:
         """Called by the thread that watches all sockets: give the connection to a thread, or go on watching it."""

@@ -223,16 +223,27 @@ def test_the_service_ends_at_once_though_connections_are_open_that_say_nothing(t
 
 
 @pytest.mark.usefixtures("same_workers")
-def test_a_chunked_body_is_400(server: Server) -> None:
-    body = json.dumps({"events": [page("chunked")]}).encode()
-    with server.connection() as connection:
-        connection.request("POST", PROFILES, iter([body]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
-        response = connection.getresponse()
-        assert response.status == 400
-        answer = json.loads(response.read())
-        assert "a chunked body" in answer["message"]
-        assert answer["error"] == {"code": "ERR_INVALID_DATA"}
-        assert call(connection, "GET", "/health/live").status == 200
+def test_a_body_of_chunks_that_are_none_is_400(server: Server) -> None:
+    with server.socket() as client:
+        client.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
+        answer = read_answer(client)
+    assert answer.status == 400
+    assert "cannot be read" in answer.json()["message"]
+
+
+@pytest.mark.usefixtures("same_workers")
+@pytest.mark.parametrize("mebibytes", [2, 6])
+def test_413_reaches_a_client_that_is_still_sending(server: Server, mebibytes: int) -> None:
+    """Up to 4 MiB are drained; of a longer body the rest is left, and the answer says that the connection ends."""
+    drained = 4 << 20
+    with server.socket() as client:
+        client.sendall(f"{HEAD}Content-Length: {mebibytes << 20}\r\n\r\n".encode())
+        left = min(mebibytes << 20, drained - 65_536)
+        while left:
+            left -= client.send(b"x" * min(left, 65_536))
+        answer = read_answer(client)
+        assert answer.status == 413
+        assert (answer.headers.get("connection") == "close") is (mebibytes << 20 > drained)
 
 
 @pytest.mark.usefixtures("same_workers")

@@ -27,6 +27,7 @@ from parties import append, contents, happened, key, numbers, put
 import ninetailed_wsgi
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
+from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import Entry, Write
@@ -144,6 +145,31 @@ def test_an_existing_store_keeps_its_number_of_shards(make_disk: MakeDisk, folde
 
 
 # What diskcache would do otherwise
+
+
+def test_the_app_loads_no_framework_that_happens_to_be_installed(tmp_path: Path) -> None:
+    """diskcache's package imports Django where it is installed, configured or not; under gevent no worker started."""
+    script = f"""
+import sys
+from ninetailed_wsgi import create_app
+create_app(data_dir={str(tmp_path / "data")!r})
+print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"asgiref", "diskcache", "django", "flask", "jinja2",
+    "jsonschema", "numpy", "pytest", "redis", "requests"}}))
+import diskcache
+print(diskcache.Cache.__name__, diskcache.core.__name__)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    printed = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert printed.splitlines() == ["[]", "Cache diskcache.core"]
+
+
+def test_diskcache_s_core_stands_alone_and_has_what_is_used_of_it() -> None:
+    """Private parts: where this fails for a new version, look at how `diskcache_core` loads it."""
+    source = Path(str(core.__file__)).read_text()
+    assert "from ." not in source
+    assert "import diskcache" not in "".join(line for line in source.splitlines() if line.startswith("import"))
+    assert issubclass(core.Timeout, Exception)
+    assert {"Cache", "Disk", "UNKNOWN", "MODE_RAW", "DBNAME"} <= set(vars(core))
 
 
 def test_nothing_is_ever_evicted(disk: DiskStore, folder: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_run_without_its_fixtures_never_imports_the_service(elsewhere: pytest.
 import sys
 
 def test_it():
-    heavy = {"falcon", "jsonschema", "jsonschema_rs", "diskcache", "maxminddb", "orjson"}
+    heavy = {"falcon", "jsonschema", "jsonschema_rs", "ninetailed_wsgi.store.disk", "maxminddb", "orjson"}
     loaded = heavy | {"ninetailed_wsgi.service.service"}
     assert not loaded & set(sys.modules)
 

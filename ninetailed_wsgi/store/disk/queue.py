@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import diskcache
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
@@ -32,7 +32,7 @@ _BATCHES = "FROM Cache WHERE key > 0 AND key < 9223372036854775807 AND raw = 1"
 _HEAD = f"SELECT key, mode, value {_BATCHES} ORDER BY key LIMIT 1"
 _PUSH = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
-    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
+    f" VALUES (?, 1, ?, ?, {core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
 )
 
 
@@ -65,7 +65,7 @@ class ImportQueue:
         self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
         self._timeout = timeout
         self._clock = clock
-        self._files = {name: self._folder / name / diskcache.core.DBNAME for name in ("queue", "aside")}
+        self._files = {name: self._folder / name / core.DBNAME for name in ("queue", "aside")}
         self._watch = Watch(self._folder)
         self._opened: dict[str, tuple[Rows, tuple[int, int] | None]] = {}
         self._open_lock = threading.Lock()
@@ -302,7 +302,7 @@ class ImportQueue:
         rows = self._rows(name)
         try:
             yield rows
-        except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+        except (sqlite3.Error, core.Timeout, OSError) as error:
             # A connection that failed may be left inside a transaction.
             with contextlib.suppress(sqlite3.Error):
                 rows.close()
@@ -323,7 +323,7 @@ class ImportQueue:
             with self._open_lock:
                 try:
                     rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
-                except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+                except (sqlite3.Error, core.Timeout, OSError) as error:
                     raise StoreUnavailable(f"the import queue {file} cannot be opened: {first_cause(error)}") from error
                 opened = self._opened[name] = (rows, file_identity(file))
         return opened[0]

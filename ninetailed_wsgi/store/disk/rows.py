@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import diskcache
-
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import check_file, note_file
 
 _ROWS_AT_ONCE = 100
 _READ = "SELECT access_count, mode, value FROM Cache WHERE key = ? AND raw = 1"
 _PUT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
-    f" VALUES (?, 1, ?, ?, {diskcache.core.MODE_RAW}, ?)"
+    f" VALUES (?, 1, ?, ?, {core.MODE_RAW}, ?)"
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
 )
 _DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
@@ -31,7 +30,7 @@ _SWAP = (
 )
 _SWAP_IN = (
     "INSERT INTO Cache (key, raw, store_time, access_time, access_count, mode, value)"
-    f" VALUES (?, 1, ?, ?, ?, {diskcache.core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
+    f" VALUES (?, 1, ?, ?, ?, {core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
 )
 _SWAP_OUT = "DELETE FROM Cache WHERE key = ? AND raw = 1 AND access_count = ?"
 _NEXT_ROWS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
@@ -43,11 +42,11 @@ _NEVER_WRITTEN = "the store holds a value that this software never writes"
 _UNUSED = re.compile("CREATE TRIGGER|CREATE INDEX IF NOT EXISTS Cache_expire_time")
 
 
-class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
+class _BytesOnly(core.Disk):  # type: ignore[misc]
     """Keys and values are bytes in SQLite rows; a row that would have to be unpickled is refused (CVE-2025-69872)."""
 
-    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+    def store(self, value: Any, read: bool, key: Any = core.UNKNOWN) -> Any:
+        return 0, core.MODE_RAW, None, sqlite3.Binary(value)
 
     def get(self, key: Any, raw: bool) -> Any:
         if not raw:
@@ -55,7 +54,7 @@ class _BytesOnly(diskcache.Disk):  # type: ignore[misc]
         return super().get(key, raw)
 
     def fetch(self, mode: int, filename: str, value: Any, read: bool) -> Any:
-        if mode != diskcache.core.MODE_RAW:
+        if mode != core.MODE_RAW:
             raise StoreUnavailable(_NEVER_WRITTEN)
         return super().fetch(mode, filename, value, read)
 
@@ -75,7 +74,7 @@ class Turn:
         self._lock.release()
 
 
-class Rows(diskcache.Cache):  # type: ignore[misc]
+class Rows(core.Cache):  # type: ignore[misc]
     """diskcache's Cache with statements of ours, straight on its table: diskcache makes the file.
 
     For all threads of one process, by turns; a process that forks opens its own. All threads share one connection, as
@@ -112,7 +111,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
     def _con(self) -> sqlite3.Connection:
         if self._shared is None:
             self._shared = sqlite3.connect(
-                Path(self.directory, diskcache.core.DBNAME),
+                Path(self.directory, core.DBNAME),
                 timeout=self.timeout,
                 isolation_level=None,
                 check_same_thread=False,
@@ -172,7 +171,7 @@ class Rows(diskcache.Cache):  # type: ignore[misc]
 
     def value(self, mode: int, value: bytes) -> bytes:
         """The value of a row that a statement found; StoreUnavailable where it would have to be unpickled."""
-        if mode != diskcache.core.MODE_RAW:
+        if mode != core.MODE_RAW:
             raise StoreUnavailable(_NEVER_WRITTEN)
         return value
 

@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import diskcache
-
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.disk import upkeep
+from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import (
     Watch,
     check_file,
@@ -413,7 +412,7 @@ class DiskStore:
         return opened.rows
 
     def _file(self, shard: int) -> Path:
-        return Path(self._folder, f"{shard:03d}", diskcache.core.DBNAME)
+        return Path(self._folder, f"{shard:03d}", core.DBNAME)
 
     def _open(self, shard: int) -> _Shard:
         file = self._file(shard)
@@ -424,7 +423,7 @@ class DiskStore:
             self._watch.check()
             try:
                 rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
-            except (sqlite3.Error, diskcache.Timeout, OSError) as error:
+            except (sqlite3.Error, core.Timeout, OSError) as error:
                 raise StoreUnavailable(f"the store file {file} cannot be opened: {first_cause(error)}") from error
             opened = self._shards[shard] = _Shard(rows, str(file), file_identity(file))
             return opened
