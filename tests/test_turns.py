@@ -119,10 +119,10 @@ def test_turns_come_in_the_order_of_arrival() -> None:
     turns, order = Turns(10, 30), []
 
     def write(number: int) -> None:
-        with turns.taken([HOT]):
+        with turns.turn([HOT]):
             order.append(number)
 
-    with ThreadPoolExecutor(5) as threads, turns.taken([HOT]):
+    with ThreadPoolExecutor(5) as threads, turns.turn([HOT]):
         for number in range(5):
             threads.submit(write, number)
             wait_until(lambda number=number: len(turns._queues.get(HOT, ())) == number + 1, "it waits")  # type: ignore[misc]
@@ -131,9 +131,9 @@ def test_turns_come_in_the_order_of_arrival() -> None:
 
 def test_who_waits_too_long_is_refused_and_the_next_one_is_not_kept_from_its_turn() -> None:
     turns = Turns(10, 0.01)
-    with turns.taken([HOT]), pytest.raises(ProfileOverload), turns.taken([HOT]):
+    with turns.turn([HOT]), pytest.raises(ProfileOverload), turns.taken([HOT]):
         pytest.fail("two at once")
-    with turns.taken([HOT]):
+    with turns.turn([HOT]):
         pass
 
 
@@ -142,7 +142,7 @@ def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_en
 
     def write(keys: list[Key]) -> None:
         for _ in range(500):
-            with turns.taken(keys):
+            with turns.turn(keys):
                 pass
 
     with ThreadPoolExecutor(2) as threads:
@@ -153,9 +153,9 @@ def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_en
 
 def test_a_forked_process_does_not_wait_for_threads_that_its_parent_has() -> None:
     turns = Turns(10, 30)
-    with turns.taken([HOT]):
+    with turns.turn([HOT]):
         child = os.fork()
         if child == 0:  # pragma: no cover
-            with turns.taken([HOT]):
+            with turns.turn([HOT]):
                 os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -387,7 +387,7 @@ class ExperienceService:
         )
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
-        return self._turns.taken(keys) if self._turns and keys else nullcontext()
+        return self._turns.turn(keys) if self._turns and keys else nullcontext()
 
     def _stored(self, application: Application, key: Key) -> Snapshot:
         """Return the profile of a name that has to be there."""

@@ -34,14 +34,14 @@ class Turns:
         # The profiles that are being written, and who waits for each until its lock is opened.
         self._queues: dict[Key, deque[threading.Lock]] = {}
 
-    def taken(self, keys: Collection[Key]) -> Taken:
+    def turn(self, keys: Collection[Key]) -> Turn:
         """For a ``with`` block in which these profiles are written.
 
         Entering it raises ProfileOverload where one of them has too many writers.
         """
         if self._pid != os.getpid():  # the threads that wait here are the parent's
             self._begin()
-        return Taken(self, sorted(keys) if len(keys) > 1 else keys)  # in one order, so that no two wait for each other
+        return Turn(self, sorted(keys) if len(keys) > 1 else keys)  # in one order, so that no two wait for each other
 
     def take(self, key: Key) -> None:
         """Wait for the turn of a profile."""
@@ -71,8 +71,8 @@ class Turns:
                 del self._queues[key]
 
 
-class Taken:
-    """The turns of one request; entered once."""
+class Turn:
+    """The turn of one request at all of its profiles; entered once."""
 
     __slots__ = ("_keys", "_taken", "_turns")
 
