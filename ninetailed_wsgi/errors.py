@@ -23,10 +23,10 @@ class NinetailedError(Exception):
 
 
 class SettingsError(NinetailedError):
-    """The start is refused: one line per bad option, all of them at once.
+    """Startup aborts: one line for each invalid option, all at once.
 
     Attributes:
-        problems: the lines, each naming the option, what was found and what would be right.
+        problems: the lines, each naming the option, the value found and the value expected.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ class ProfileOverload(NinetailedError):
 
 
 class RateLimited(ProfileOverload):
-    """One client address sends more than it may (429); the code is the one that clients know for this status."""
+    """One client address is over its rate limit (429), with the only code that clients know for this status."""
 
     def __init__(self, text: str, retry_after: int) -> None:
         super().__init__(text)
@@ -101,7 +101,7 @@ class RateLimited(ProfileOverload):
 
 
 class StoreUnavailable(NinetailedError):
-    """Storage cannot serve now; nothing of this step was written and it may be repeated (503)."""
+    """Storage is unavailable; nothing of this step was written, so it may be repeated (503)."""
 
     status = 503
     retry_after = 1

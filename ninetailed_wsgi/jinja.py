@@ -38,7 +38,7 @@ class Ninetailed(Extension):
 
 @pass_context
 def nt_visitor(context: Context) -> Visitor:
-    """The visitor; one that gets baselines where the middleware did not serve the request."""
+    """Return the visitor; one that gets baselines where the middleware did not serve the request."""
     given = context.get("visitor")
     return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
 

@@ -56,7 +56,7 @@ _TRACEPARENT = re.compile(
 
 
 def create_app(settings: Settings | None = None, **options: Any) -> App:
-    """The Experience API as a WSGI app.
+    """Return the Experience API as a WSGI app.
 
     Args:
         settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables.
@@ -73,7 +73,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
 
 
 def api(service: ExperienceService, settings: Settings) -> App:
-    """The Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
+    """Return the Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
     compiled = schemas()
     metrics = process_metrics() if settings.metrics else None
     middleware: list[Any] = [_Headers(settings.cors_origins)]

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 def document(schemas: Schemas, explain: bool = False) -> Json:
-    """The OpenAPI 3.1 document of this service, as a new dict that can be dumped as JSON.
+    """Return the OpenAPI 3.1 document of this service, as a new dict that can be dumped as JSON.
 
     Args:
         schemas: the schemas to embed.
@@ -196,7 +196,7 @@ _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
 
 
 def _to_profile(operation: str, name: str, description: str) -> Json:
-    """A link to what can be done with a profile that an answer or a request names, in the same environment."""
+    """Return a link to what can be done with a profile that an answer or a request names, in the same environment."""
     same = {part: f"$request.path.{part}" for part in ("organizationId", "environmentSlug")}
     return {"operationId": operation, "parameters": {**same, "idOrAlias": name}, "description": description}
 
@@ -313,7 +313,7 @@ _NO_PUNCTUATION = str.maketrans("", "", "/{}")
 
 
 def _own_paths() -> Json:
-    """The routes of the service itself, which stand outside every organization."""
+    """Return the routes of the service itself, which stand outside every organization."""
     state = _schema("empty-response")
     whole = {"type": "object", "description": "An OpenAPI 3.1 document."}
     return {
@@ -332,7 +332,7 @@ def _own_paths() -> Json:
 
 
 def _references(node: object) -> Iterator[str]:
-    """The schema names that a part of the document points at."""
+    """Yield the schema names that a part of the document points at."""
     if isinstance(node, Mapping):
         target = node.get("$ref")
         if isinstance(target, str) and target.startswith("#/components/schemas/"):
@@ -344,7 +344,7 @@ def _references(node: object) -> Iterator[str]:
 
 
 def _reachable(documents: Mapping[str, Json], names: Iterable[str]) -> set[str]:
-    """The names and, by their references, every schema that they need."""
+    """Return the names and, by their references, every schema that they need."""
     found: set[str] = set()
     waiting = set(names)
     while waiting:
@@ -355,7 +355,7 @@ def _reachable(documents: Mapping[str, Json], names: Iterable[str]) -> set[str]:
 
 
 def _embedded(name: str, node: Any) -> Any:
-    """A schema as a component: without the members that make it a file, its references inside this document.
+    """Return a schema as a component: without the members that make it a file, its references inside this document.
 
     ``$id`` has to go, since references would be looked up relative to it.
     """

@@ -179,7 +179,7 @@ class Document:
 
 
 def _given(name: str) -> str:
-    """The name of a profile; callers who have none yet and leave it out must not all share one profile."""
+    """Return the name of a profile; callers who have none yet and leave it out must not all share one profile."""
     if not name:
         raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")
     return name

@@ -97,7 +97,7 @@ class Catalog:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which the content is refused."""
+        """Return the problems for which the content is refused."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
@@ -241,7 +241,10 @@ class _Compilation:
         yield metric
 
     def _primary_metric(self, entry: ExperienceEntry, metrics: MetricSet) -> Iterator[Metric | None]:
-        """The metric that an experience's config names by id or name; nothing else of the config depends on it."""
+        """Yield the metric that an experience's config names by id or name.
+
+        Nothing else of the config depends on it.
+        """
         wanted = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
         if isinstance(wanted, str) and wanted:
             metric = metrics.named(wanted)

@@ -22,7 +22,7 @@ class Answer(NamedTuple):
     body: bytes
 
     def document(self) -> Any:
-        """The body as JSON; ABSENT where it is none."""
+        """Return the body as JSON; ABSENT where it is none."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
 
 def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> list[str]:
-    """Where status and body are not what a step of a case expects, a line each.
+    """Return where status and body are not what a step of a case expects, a line each.
 
     Args:
         step: the step, as ``fixtures/cases/README.md`` describes it.
@@ -57,7 +57,7 @@ def unfit(step: Mapping[str, Any], answer: Answer) -> list[str]:
 
 
 def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
-    """Where a value is not as a case expects it.
+    """Yield where a value is not as a case expects it.
 
     Args:
         answers: the bodies of all answers so far, into which ``$same`` and ``$other`` point.
@@ -84,7 +84,7 @@ def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, wh
 
 
 def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
-    """What a JSON Pointer (RFC 6901) into the list of answers leads to; ABSENT where it leads nowhere."""
+    """Return what a JSON Pointer (RFC 6901) into the list of answers leads to; ABSENT where it leads nowhere."""
     value: Any = answers
     for step in pointer.split("/")[1:]:
         try:
@@ -115,7 +115,10 @@ def _shown(value: Any) -> str:
 
 
 def _outside_schema(method: str, path: str, answer: Answer) -> list[str]:
-    """Where the body is not what the schema of such an answer says; every answer but that to OPTIONS has a body."""
+    """Return where the body is not what the schema of such an answer says.
+
+    Every answer but that to OPTIONS has a body.
+    """
     if method in ("OPTIONS", "HEAD"):
         return []
     media_type = answer.headers.get("content-type", "nothing")

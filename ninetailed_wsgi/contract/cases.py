@@ -44,7 +44,7 @@ class Case:
 
 
 def load_cases() -> list[Case]:
-    """Every case that needs no control over time or content, in the order of areas and files."""
+    """Return every case that needs no control over time or content, in the order of areas and files."""
     folder = resources.files("ninetailed_wsgi") / "cases"
     cases = []
     for area in AREAS:
@@ -59,7 +59,7 @@ def load_cases() -> list[Case]:
 
 
 def marked(case: Case, mark: str) -> list[dict[str, Any]]:
-    """The steps of a case, with ``mark`` before every name of a profile and every message id.
+    """Return the steps of a case, with ``mark`` before every name of a profile and every message id.
 
     Runs and cases that share an environment then never meet. Names are those in paths and the ``anonymousId`` and
     ``userId`` of events; in what is expected, ``id`` and ``stableId`` where they are one of these names.
@@ -74,12 +74,12 @@ def marked(case: Case, mark: str) -> list[dict[str, Any]]:
 
 
 def profile_name(path: str) -> str:
-    """The name of the profile that a path leads to; empty where it leads to none."""
+    """Return the name of the profile that a path leads to; empty where it leads to none."""
     return unquote(path.removeprefix(PROFILE)) if path.startswith(PROFILE) else ""
 
 
 def batch_names(body: object) -> list[str]:
-    """The profiles that the events of a batch name."""
+    """Return the profiles that the events of a batch name."""
     return [event["anonymousId"] for event in _events(body) if _is_name(event.get("anonymousId"))]
 
 

@@ -52,7 +52,7 @@ def line(result: Result, number: int, total: int, colours: bool) -> str:
 
 
 def details(breach: Breach) -> Iterator[str]:
-    """What was sent, what was expected and what came, as lines."""
+    """Yield what was sent, what was expected and what came, as lines."""
     yield f"step {breach.step[0]} of {breach.step[1]}"
     yield f"  sent      {_sent_line(breach.sent)}"
     if breach.sent.body is not None:
@@ -67,7 +67,7 @@ def details(breach: Breach) -> Iterator[str]:
 
 
 def table(results: Sequence[Result]) -> Iterator[str]:
-    """How many passed, failed and were skipped, by area."""
+    """Yield how many passed, failed and were skipped, by area."""
     areas = list(dict.fromkeys(result.case.area for result in results))
     width = max(map(len, [*areas, "total"]))
     yield f"{'':<{width}}  {'passed':>7}  {'failed':>7}  {'skipped':>7}"

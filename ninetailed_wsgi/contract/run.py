@@ -125,7 +125,7 @@ class Run:
                 self.deleted += answer.status == 200
 
     def made(self) -> list[str]:
-        """The names of profiles that were made, or may have been, and are not deleted yet."""
+        """Return the names of profiles that were made, or may have been, and are not deleted yet."""
         return list(self._made)
 
     def _result(self, case: Case, mark: str) -> Result:
@@ -148,7 +148,7 @@ class Run:
         return None
 
     def _answer(self, step: Mapping[str, Any], sent: Sent, answers: Sequence[Any]) -> tuple[Answer, list[str]]:
-        """The answer to a step, asked for again as long as the step allows, and what is wrong with it."""
+        """Return the answer to a step, asked for again as long as the step allows, and what is wrong with it."""
         end = time.monotonic() + step.get("within", 0)
         while True:
             answer = self._exchange(sent)
@@ -182,7 +182,7 @@ class Run:
 
 
 def claims_of(send: Send) -> tuple[str, ...]:
-    """What a server claims in its own ``/openapi.json``, as ``info.x-claims``; nothing where it has none.
+    """Return what a server claims in its own ``/openapi.json``, as ``info.x-claims``; nothing where it has none.
 
     Raises:
         NoAnswer: there was no answer at all.

@@ -83,5 +83,5 @@ def _read(response: http.client.HTTPResponse, end: float) -> Answer:
 
 
 def prefix(organization: str, environment: str) -> str:
-    """The path under which an environment's routes are."""
+    """Return the path under which an environment's routes are."""
     return f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}"

@@ -64,7 +64,7 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
     empty = rules is None or rules == {}
     root = Group("any", ()) if empty else _compile_node(rules, "", 0, problems)
     problems.raise_any()
-    assert root is not None  # a part is left out only where a problem was noted
+    assert root is not None  # a part is missing only if a problem was noted
     return Audience(id, name, root, _decision(root), tuple(rule.counter for rule in _rules(root) if rule.counter))
 
 
@@ -80,7 +80,7 @@ class AudienceSet:
 
         Args:
             history_events: how many of a profile's newest events count, of whatever type.
-            history_days: how many days an event counts; exactly as many days ago it still does.
+            history_days: how many days an event counts; an event exactly that old still counts.
 
         Raises:
             ValueError: two audiences have the same id.
@@ -102,7 +102,7 @@ class AudienceSet:
         }
 
     def count(self, counts: dict[str, Any], ordinal: int, at: int, event: Mapping[str, Any]) -> None:
-        """Let one applied event count: changes ``counts`` where a rule counts it, at a cost that no history adds to.
+        """Count one applied event in ``counts``, where a rule counts it; the cost does not depend on the history.
 
         Args:
             counts: of the profile.
@@ -119,14 +119,14 @@ class AudienceSet:
                 counter.keep(counts.setdefault(counter.key, []), ordinal, at, ordinal - self._history_events + 1)
 
     def missing(self, counts: Mapping[str, Any]) -> bool:
-        """Whether ``counts`` were kept for other counters than these rules have, so that `recount` is needed."""
+        """Return whether ``counts`` were kept for other counters than these rules have, so that `recount` is needed."""
         return bool(counts.get(COUNTED_FOR, "") != self._counted_for)
 
     def recount(self, counts: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
-        """Make ``counts`` anew from the kept history, for exactly the counters of this set.
+        """Compute ``counts`` again from the kept history, for exactly the counters of this set.
 
         Args:
-            history: ``(ordinal, at, event)`` of every kept event, those included that were just applied.
+            history: ``(ordinal, at, event)`` of every kept event, including those just applied.
         """
         counts.clear()
         for ordinal, at, event in sorted(history, key=lambda entry: entry[0]):
@@ -135,22 +135,22 @@ class AudienceSet:
             counts[COUNTED_FOR] = self._counted_for
 
     def matched(self, facts: Facts) -> list[str]:
-        """The ids of the audiences that a visitor belongs to now, sorted ignoring case."""
+        """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""
         self._bound(facts)
         return [id for id, decide in self._decisions if decide(facts)]
 
     def holds(self, facts: Facts, id: str) -> bool:
-        """Whether a visitor belongs now to the audience with this id."""
+        """Return whether a visitor belongs now to the audience with this id."""
         self._bound(facts)
         return next((decide(facts) for audience, decide in self._decisions if audience == id), False)
 
     def explain(self, facts: Facts) -> list[dict[str, Any]]:
-        """Why: for each audience its groups and rules, each with whether it held, what was found and what was wanted.
+        """Explain each audience: its groups and rules, each with its result, the value found and the value wanted.
 
         Returns:
             ``{"id", "name", "matched", "groups"}`` for each audience. A group is ``{"held", "rules"}``, a rule
-            ``{"type", "held", "found", "wanted"}``, in which ``"at_least": true`` says that more events may count than
-            were worth keeping. Where authors nest deeper, a group stands in place of a rule, with ``"kind"``.
+            ``{"type", "held", "found", "wanted"}``, in which ``"at_least": true`` says that more events may count
+            than are kept. For deeper nesting, a group with ``"kind"`` takes the place of a rule.
         """
         self._bound(facts)
         return [_explain_audience(audience, facts) for audience in self.audiences]
@@ -233,7 +233,7 @@ def _explain_audience(audience: Audience, facts: Facts) -> dict[str, Any]:
 
 
 def _explain_group(node: Node, facts: Facts) -> dict[str, Any]:
-    """One alternative of an audience; a rule or an inner group that stands there alone is a group of itself."""
+    """Explain one alternative of an audience; a single rule or inner group counts as a group."""
     nodes = node.nodes if isinstance(node, Group) and node.kind == "all" else (node,)
     return {"held": _decision(node)(facts), "rules": [_explain_node(item, facts) for item in nodes]}
 

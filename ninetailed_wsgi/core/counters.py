@@ -1,4 +1,4 @@
-"""Counting of page and track events: what counts, and the few numbers that are kept so that history need not be read.
+"""Counting of page and track events: what counts, and the few numbers kept so that no update reads the history.
 
 Source: spec section 5, "has viewed page", "has performed event" and the paragraph on history.
 """
@@ -39,7 +39,10 @@ class SeenEvent:
 
     @property
     def query(self) -> Mapping[str, Any]:
-        """The page's query parameters; read from its ``search``, else its ``url``, where ``query`` is missing."""
+        """Return the page's query parameters.
+
+        Read from its ``search``, else its ``url``, where ``query`` is missing.
+        """
         if self._query is None:
             query = self.page.get("query")
             self._query = query if isinstance(query, dict) else _parse_query(self.page)
@@ -70,7 +73,7 @@ class Counter:
         event_type: ``page`` or ``track``.
         event_name: the name of the track events that count; ``None`` where any name does.
         tests: the conditions; an event counts when all hold.
-        enough: beyond how many events counting further changes no decision.
+        enough: a count from which on no decision changes.
     """
 
     key: str
@@ -80,15 +83,15 @@ class Counter:
     enough: int
 
     def counts(self, event: SeenEvent) -> bool:
-        """Whether all conditions hold for an event of this counter's type and name."""
+        """Return whether all conditions hold for an event of this counter's type and name."""
         return all(test(event) for test in self.tests)
 
     def keep(self, entries: list[Entry], ordinal: int, at: int, first_ordinal: int) -> None:
-        """Add one event to the entries (sorted by ordinal) and drop those that can decide nothing any more.
+        """Add one event to the entries (sorted by ordinal) and drop those that no longer decide anything.
 
-        An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` others have
-        both a later ordinal and no earlier time, there are ``enough`` without it for as long as it could count,
-        whatever the window of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
+        An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` other entries
+        have a later ordinal and no earlier time, ``enough`` remain for as long as this one could count, for any window
+        of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
         """
         entries.append([ordinal, at])
         if entries[0][0] < first_ordinal:
@@ -109,11 +112,11 @@ class Counter:
 
 
 def counter_key(event_type: str, event_name: str | None, conditions: Sequence[Sequence[str]], enough: int) -> str:
-    """The stable name of what is counted; the order and repetition of conditions do not matter."""
+    """Return the stable name of what is counted; the order and repetition of conditions do not matter."""
     asked = [event_type, event_name, sorted(set(map(tuple, conditions))), enough]
     return digest(json.dumps(asked))
 
 
 def digest(text: str) -> str:
-    """A short fingerprint: 16 hex characters, the same in every process."""
+    """Return a short fingerprint: 16 hex characters, the same in every process."""
     return blake2s(text.encode(), digest_size=8).hexdigest()

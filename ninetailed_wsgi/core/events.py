@@ -1,4 +1,4 @@
-"""An event as it is applied: when it happened, who it names, and how it is recognised when it is sent again."""
+"""An event as it is applied: when it happened, who it names, and how a repetition is recognized."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MESSAGE_KEY_LENGTH = 12
 """Hex characters kept of a message id: 48 bits, a chance of 1e-12 to mistake one of 200 remembered ids."""
 
 EARLIEST_NUMBER = 10**11
-"""A smaller number is refused, as it is seconds: as milliseconds it would lie before March 1973."""
+"""Smaller numbers are refused: they are seconds, since as milliseconds they would be before March 1973."""
 
 _SEMVER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 
@@ -23,7 +23,7 @@ _A_TIME = "an ISO 8601 time or milliseconds since 1970-01-01"
 
 
 class EventTimeError(ValueError):
-    """A time member is text that is no ISO 8601 time, lies before 1970, or is a number that looks like seconds.
+    """A time member is not an ISO 8601 time, is before 1970, or is a number that looks like seconds.
 
     Attributes:
         member: the event's member that holds it.
@@ -48,7 +48,7 @@ class Event(NamedTuple):
         key: a short digest of its message id.
         user_id: who it identifies; empty for any other event.
         device: device type of its ``context.userAgent``, or None without one.
-        place: where it stands in the request, for what is said of it; events are applied in the order of their times.
+        place: its index in the request, for messages about it; events are applied in the order of their times.
         imported: of an event from the import queue, the number of its batch and its place in that batch.
     """
 
@@ -63,24 +63,24 @@ class Event(NamedTuple):
 
     @property
     def type(self) -> str:
-        """The event's type, such as ``page``."""
+        """Return the event's type, such as ``page``."""
         kind: str = self.body["type"]
         return kind
 
 
 def message_key(message_id: str) -> str:
-    """A message id as ``MESSAGE_KEY_LENGTH`` hex characters."""
+    """Return a message id as ``MESSAGE_KEY_LENGTH`` hex characters."""
     return hashlib.blake2b(message_id.encode(), digest_size=MESSAGE_KEY_LENGTH // 2).hexdigest()
 
 
 def event_time(event: Mapping[str, Any], arrival: int) -> int:
-    """When an event happened, in milliseconds since the epoch.
+    """Return when an event happened, in milliseconds since the epoch.
 
     ``timestamp``, else ``originalTimestamp``, else ``sentAt``, else the arrival; never later than the
     arrival (spec section 2).
 
     Raises:
-        EventTimeError: the text is no ISO 8601 time, the time lies before 1970, or a number is below
+        EventTimeError: the text is not an ISO 8601 time, the time is before 1970, or a number is below
             `EARLIEST_NUMBER`.
     """
     for member in _TIME_MEMBERS:
@@ -104,7 +104,7 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
 def in_order(events: Sequence[Event]) -> Sequence[Event]:
     """Return the events of one request in the order in which they apply (spec section 2).
 
-    That is the order of their times; those of one time, and those that say none, keep their places.
+    They apply in the order of their times. Events with equal times and events without a time keep their places.
     """
     if len(events) < 2:
         return events
@@ -124,7 +124,10 @@ def _says_time(body: Mapping[str, Any]) -> bool:
 
 
 def _milliseconds(text: str) -> int:
-    """Milliseconds since the epoch of an ISO 8601 time, RFC 3339 whole among them; without a zone it is UTC."""
+    """Return an ISO 8601 time, which includes all of RFC 3339, in milliseconds since the epoch.
+
+    Without a zone it is UTC.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -147,7 +150,7 @@ def _rfc3339(text: str) -> datetime:
 
 
 def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The page an event was sent from: ``context.page``; a page event without one has its ``properties``."""
+    """Return the page an event was sent from: ``context.page``; a page event without one has its ``properties``."""
     context = event.get("context")
     page = context.get("page") if isinstance(context, dict) else None
     if not (page and isinstance(page, dict)) and event.get("type") == "page":
@@ -156,7 +159,10 @@ def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_before_3_14(version: str) -> bool:
-    """Whether a library version is a semantic version below 3.14; what does not parse is not (spec section 4)."""
+    """Return whether a library version is a semantic version below 3.14.
+
+    An unparsable version is not (spec section 4).
+    """
     match = _SEMVER.fullmatch(version)
     if match is None:
         return False

@@ -1,6 +1,6 @@
 """The set of published experiences: which variant of each a visitor sees, and why.
 
-Source: spec section 6. Everything that an answer may hold is made at load; deciding is two hashes and a look-up.
+Source: spec section 6. Every item of an answer is built when content loads; a decision is two hashes and a lookup.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ COMPONENT_TYPES = ("EntryReplacement", "InlineVariable")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
 ALLOCATIONS_KEPT = 2048
-"""Visitors of whom an environment remembers which variants they are allocated."""
+"""Visitors whose allocations an environment caches."""
 
-# Far above any share; keeps out what cannot be added as a float.
+# Far above any share; excludes numbers that cannot be added as floats.
 LARGEST_SHARE = 1e9
 
 
@@ -53,8 +53,8 @@ class Outcome(NamedTuple):
 
 
 def hash_fraction(text: str) -> float:
-    """MurmurHash3 x86 32-bit, seed 0, of the UTF-8 text, as a fraction: 0 and 1 are possible (spec section 6)."""
-    # Bytes, never text: given half of a surrogate pair, which JSON allows in an id, mmh3 5.3 ends the whole process.
+    """Hash the UTF-8 text with MurmurHash3 x86 32-bit, seed 0, as a fraction from 0 to 1 inclusive (spec section 6)."""
+    # Bytes, never text: mmh3 5.3 aborts the process on half of a surrogate pair, which JSON allows in an id.
     return mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, False) / LARGEST_HASH
 
 
@@ -65,11 +65,11 @@ class Experience:
     Attributes:
         audience: id of the audience it is for; ``None``: everyone.
         traffic: share of visitors that are eligible, 0 to 1.
-        ends: where the range of each variant index ends; the range begins where the one before ends, the first at 0.
+        ends: where the range of each variant index ends; each range starts where the previous one ends, the first at 0.
         sticky: whether a stored assignment decides.
-        outcomes: the answers by variant index, as far as there are shares or variants.
-        traffic_prefix: with the stable id after it, the text whose fraction must lie below ``traffic``.
-        distribution_prefix: with the stable id after it, the text whose fraction chooses among the ranges.
+        outcomes: the answers by variant index, for every share or variant.
+        traffic_prefix: followed by the stable id: the text whose hash must be below ``traffic``.
+        distribution_prefix: followed by the stable id: the text whose hash chooses a range.
     """
 
     id: str
@@ -86,14 +86,20 @@ class Experience:
     distribution_prefix: str
 
     def allocated(self, stable_id: str) -> int | None:
-        """The variant index that traffic and distribution give a visitor for good; ``None``: not in the traffic."""
+        """Return the variant index that traffic and distribution give a visitor.
+
+        ``None``: not in the traffic.
+        """
         if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
             return None
         return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
 
     def assign(self, allocated: int | None, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
-        """The variant index of a visitor who was `allocated` so; ``None`` where the experience is not for them."""
-        # A stored assignment stays although distribution, traffic or audience would decide otherwise now.
+        """Return the variant index of a visitor with this allocation (`allocated`).
+
+        ``None`` where the experience is not for them.
+        """
+        # A stored assignment wins over distribution, traffic and audience.
         if self.sticky and (index := sticky.get(self.id)) is not None:
             return index
         if self.audience is not None and self.audience not in audiences:
@@ -101,12 +107,12 @@ class Experience:
         return allocated
 
     def distributed(self, fraction: float) -> int:
-        """The first index in whose range a fraction lies, borders included; none: 0."""
+        """Return the first index whose range contains a fraction, both ends included; 0 if none does."""
         index = bisect_left(self.ends, fraction)
         return index if index < len(self.ends) else 0
 
     def outcome(self, index: int) -> Outcome:
-        """The answer for a variant index; one beyond the variants shows the baselines."""
+        """Return the answer for a variant index; one beyond the variants shows the baselines."""
         if index < len(self.outcomes):
             return self.outcomes[index]
         return _outcome(self.id, index, self.sticky, self.replacements, self.variables)
@@ -125,7 +131,7 @@ class ExperienceSet:
         if len({experience.id for experience in self.experiences}) < len(self.experiences):
             raise ValueError("two experiences have the same id")
         self.sticky_ids = frozenset(experience.id for experience in self.experiences if experience.sticky)
-        # PERF: a visitor comes with several requests; hashing took two thirds of a selection's time.
+        # PERF: visitors send several requests, and hashing took two thirds of a selection's time.
         self._allocated = lru_cache(maxsize=ALLOCATIONS_KEPT)(self._allocate)
 
     def _allocate(self, stable_id: str) -> tuple[int | None, ...]:
@@ -134,7 +140,7 @@ class ExperienceSet:
     def select(
         self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The ``experiences`` and ``changes`` that the API answers to a visitor.
+        """Return the ``experiences`` and ``changes`` that the API answers to a visitor.
 
         Args:
             stable_id: of the profile.
@@ -142,8 +148,8 @@ class ExperienceSet:
             sticky: stored assignments, experience id to variant index.
 
         Returns:
-            Both lists sorted by experience id ignoring case, changes of one experience by key. Their items are made
-            once and shared by all answers: read them, do not change them.
+            Both lists sorted by experience id ignoring case, changes of one experience by key. Their items are
+            shared by all answers: do not change them.
         """
         belongs_to = frozenset(audiences)
         items: list[dict[str, Any]] = []
@@ -158,12 +164,12 @@ class ExperienceSet:
         return items, changes
 
     def explain(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> list[dict[str, Any]]:
-        """Why: for each experience what was asked in order to decide, and the chosen index.
+        """Explain each experience: the inputs of its decision, and the chosen index.
 
         Returns:
             ``{"id", "name", "type", "audience", "audience_matched", "traffic", "traffic_hash", "in_traffic", "ranges",
             "distribution_hash", "distribution_index", "sticky", "sticky_index", "decided_by", "variantIndex"}`` for
-            each; ``decided_by`` is ``"sticky"``, ``"distribution"`` or ``None``: then the experience is not answered.
+            each; ``decided_by`` is ``"sticky"``, ``"distribution"`` or ``None``, if the experience is left out.
         """
         return [_explain(experience, stable_id, audiences, sticky) for experience in self.experiences]
 
@@ -199,7 +205,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
 
     Args:
         id: ``nt_experience_id``.
-        type: ``nt_experiment`` or ``nt_personalization``, which are evaluated alike.
+        type: ``nt_experiment`` or ``nt_personalization``, evaluated in the same way.
         audience: id of its audience; ``None``: everyone.
         config: ``nt_config``; may be ``None``, and any member may be missing or ``null`` (spec section 6).
 
@@ -227,7 +233,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
         type=type,
         audience=audience,
         traffic=traffic,
-        # The same additions in the same order as a client makes them, so that borders are the same numbers.
+        # Add in the same order as the clients, so that the ends of ranges are the same floats.
         ends=tuple(accumulate(distribution)),
         sticky=bool(sticky),
         replacements=replacements,
@@ -243,7 +249,7 @@ def _outcome(
 ) -> Outcome:
     variants: dict[str, str] = {}
     for part in replacements:
-        # Of two replacements of one baseline the first counts, as in the SDK's look-up.
+        # If two components replace one baseline, the first counts, as in the SDK.
         variants.setdefault(part.baseline, _chosen(part.baseline, part.variants, index))
     item: dict[str, Any] = {"experienceId": id, "variantIndex": index, "variants": variants}
     if sticky:
@@ -308,7 +314,7 @@ def _components(given: Any, problems: Problems) -> tuple[tuple[Replacement, ...]
         elif kind == "InlineVariable":
             variables.append(_variable(component, path, problems))
         elif (replacement := _replacement(component, path, problems)).baseline:
-            # Without a baseline's id there is nothing to replace yet: an author's tool stores such drafts.
+            # Authoring tools store drafts without a baseline's id: there is nothing to replace yet.
             replacements.append(replacement)
     variables.sort(key=lambda variable: (variable.key.casefold(), variable.key))
     return tuple(replacements), tuple(variables)
@@ -317,7 +323,7 @@ def _components(given: Any, problems: Problems) -> tuple[tuple[Replacement, ...]
 def _objects(
     component: Mapping[str, Any], path: str, problems: Problems
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """A component's baseline and its variants, the latter with their paths."""
+    """Return a component's baseline and its variants, the latter with their paths."""
     baseline = component.get("baseline")
     if not isinstance(baseline, dict):
         problems.add(f"{path}.baseline", baseline, "an object")

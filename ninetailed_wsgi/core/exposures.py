@@ -5,9 +5,9 @@ A profile's ``exposures`` are a JSON object of experience id to phase to::
     {"first": time of the first view (ms), "index": of that view, "how": "served" where no browser reported it,
      "also": other indices seen, "views", "clicks", "hovers": numbers, "longest": view (ms), "inconsistent": true}
 
-in which a member that would be 0 or empty is left out; an index of -1 is the baseline shown to somebody outside the
+Members that are 0 or empty are left out. Index -1 is the baseline, shown to a visitor outside the
 traffic. A phase is the split in force: traffic, shares and, where it differs from their number, how many variants.
-``reported`` are the keys of the newest reports, so that one that comes twice counts once.
+``reported`` are the keys of the newest reports, so that a repeated report counts once.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from ninetailed_wsgi.core.events import message_key
 from ninetailed_wsgi.core.experiences import Experience
 
 EXPERIENCES_KEPT = 50
-"""Experiences whose exposures a profile keeps; those of the least recent report go first."""
+"""Experiences whose exposures a profile keeps; the least recently reported go first."""
 
 PHASES_KEPT = 4
 """Phases of one experience that a profile keeps, the newest."""
 
 INDICES_KEPT = 10
-"""Indices besides the first one that are remembered as seen in one phase."""
+"""Further indices that are remembered as seen in one phase."""
 
 REPORTS_KEPT = 200
-"""Reports that are recognised when they come again."""
+"""Reports whose repetition is recognized."""
 
 LONGEST_DURATION = 24 * 60 * 60 * 1000
-"""Milliseconds; a view or hover that says it took longer is not believed."""
+"""Milliseconds; a longer view or hover is not believed."""
 
 OUTSIDE = -1
-"""The index of somebody outside the traffic who saw the baseline."""
+"""The index of a visitor outside the traffic who saw the baseline."""
 
 _KEY_LENGTH = 8  # of 12 hex characters: one of 200 is mistaken for another once in twenty million
 _VARIABLE = "Variable-"
@@ -82,7 +82,7 @@ EVENT_TYPES = frozenset(_TYPES)
 
 
 def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | None:
-    """Read what an event says of a component; None where it says nothing that can be believed.
+    """Read what an event says of a component; None if it has nothing valid.
 
     Args:
         body: the event as it was sent.
@@ -114,7 +114,7 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
 
 
 def phase_of(experience: Experience) -> str:
-    """Name the split of an experience, such as ``1:0.5/0.5``: who sees what depends on nothing else."""
+    """Name the split of an experience, such as ``1:0.5/0.5``: nothing else decides who sees what."""
     traffic = f"{experience.traffic:.12g}"
     shares = "/".join(f"{share:.12g}" for share in shares_of(experience))
     variants, named = len(experience.outcomes), len(experience.ends)
@@ -122,12 +122,12 @@ def phase_of(experience: Experience) -> str:
 
 
 def shares_of(experience: Experience) -> list[float]:
-    """Return the share of each index as the ranges give it, without the one that what is left over adds to index 0."""
+    """Return the share of each index as the ranges give it, without the remainder that index 0 gets."""
     return [round(end - start, 12) for start, end in pairwise((0.0, *experience.ends))]
 
 
 class ExposureSet:
-    """Judges reports of an environment's experiences. Immutable but for what it remembers having computed."""
+    """Judges reports of an environment's experiences. Immutable except for a cache."""
 
     def __init__(self, experiences: Iterable[Experience]) -> None:
         """Index the experiences by id and by the components whose baselines they replace."""
@@ -163,7 +163,7 @@ class ExposureSet:
             experience = self._experiences.get(report.experience)
             judged = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
         else:
-            # Nobody chose a variant for it, so it is a baseline: of experiences that give index 0, or outside of them.
+            # Without a variant it is a baseline: of an experience that gives index 0, or outside every experience.
             candidates = self._by_baseline.get(report.component, ()) if report.variant == 0 else ()
             judged = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
             judged = [(each, verdict) for each, verdict in judged if verdict != "inconsistent"]
@@ -190,7 +190,7 @@ class ExposureSet:
         sticky: Mapping[str, int],
         belongs: Callable[[str], bool],
     ) -> int | str:
-        """The index that counts, or the reason why none does."""
+        """Return the index that counts, or the reason why none does."""
         if report.kind != "served" and not self._shows(experience, report):
             return "component" if not self._shows_anywhere(experience, report.component) else "inconsistent"
         allocated = experience.allocated(record["stable_id"])
@@ -210,7 +210,10 @@ class ExposureSet:
         return any(component in self._components(experience, index) for index in range(len(experience.outcomes)))
 
     def _components(self, experience: Experience, index: int) -> frozenset[str]:
-        """What an experience shows at an index; a hidden variant stands as its baseline, which its sender names."""
+        """Return what an experience shows at an index.
+
+        A hidden variant is its baseline, as its sender names it.
+        """
         index = min(index, len(experience.outcomes))
         found = self._shown.get((experience.id, index))
         if found is None:
@@ -221,7 +224,7 @@ class ExposureSet:
         return found
 
     def _entry(self, record: dict[str, Any], experience: Experience) -> dict[str, Any]:
-        """A profile's exposure to an experience in the phase that it is in, as the newest of all."""
+        """Return a profile's exposure to an experience in the phase that it is in, as the newest of all."""
         exposures = record.setdefault("exposures", {})
         phases = exposures[experience.id] = exposures.pop(experience.id, {})
         phase = self.phases[experience.id]
@@ -276,7 +279,7 @@ def _count(entry: dict[str, Any], report: Report, index: int, first_time: bool) 
         entry["longest"] = report.duration
     if report.kind not in ("view", "served"):
         return
-    # A view says more than that a page was rendered, so it takes the place of an exposure that was only served.
+    # A view proves more than a served page, so it replaces an exposure that was only served.
     seen_first = report.kind == "view" and entry.get("how") == "served" and index == entry.get("index")
     if "first" not in entry or report.at < entry["first"]:
         before = entry.get("index", index)
@@ -302,7 +305,7 @@ def _see(entry: dict[str, Any], index: int) -> None:
 
 
 def _recognise(record: dict[str, Any], report: Report) -> tuple[bool, bool]:
-    """Whether a report is new, and whether one that goes on with a view or hover may make it longer."""
+    """Return whether a report is new, and whether a continued view or hover may make it longer."""
     if report.kind == "served":
         return True, True
     place = f"{report.component}\0{report.experience}\0{report.variant}"
@@ -312,7 +315,7 @@ def _recognise(record: dict[str, Any], report: Report) -> tuple[bool, bool]:
     if not _remember(record, reports, _key(f"message\0{report.message}")):
         return False, False
     if report.kind == "view":
-        # A sticky view without an id comes here and as an event of the Experience API: the two are one.
+        # A sticky view without an id arrives here and through the Experience API: count it once.
         twin, own = (_key(f"twin\0{direct}\0{place}") for direct in (not report.direct, report.direct))
         reports = record["reported"]
         if (index := _index_of(reports, twin)) >= 0:

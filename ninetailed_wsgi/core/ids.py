@@ -1,7 +1,7 @@
 """Profile ids that certify themselves: 64 hex characters, the last 32 a keyed hash of the first 32 (spec section 16).
 
-So a name that this service issued is told from one that somebody made up without a look-up. The key is random bytes
-that belong to the store; whoever has it can issue ids.
+So the service recognizes the ids that it issued without a lookup. The key is random bytes
+that belong to the store; everybody who has it can issue ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 class Environment(Protocol):
-    """Whose profiles they are: an id of one environment is a stranger in any other."""
+    """The environment: an id of one is invalid in every other."""
 
     @property
     def organization(self) -> str: ...
@@ -46,7 +46,7 @@ def replayed_half(key: bytes, environment: Environment, message_id: str, window:
     """Return the first half of the id of a profile that begins with this message (32 hex characters).
 
     The same message makes the same id, in a preflight and in the request that repeats it, so no preflight needs to be
-    remembered. The window bounds how long somebody who learns a message id can find the profile with it.
+    remembered. The window limits how long a leaked message id leads to the profile.
 
     Args:
         message_id: a UUID in any spelling; for other texts use a random half, see `is_replayable`.
@@ -56,7 +56,7 @@ def replayed_half(key: bytes, environment: Environment, message_id: str, window:
 
 
 def is_replayable(message_id: str) -> bool:
-    """Return whether a message id is a UUID: an id that a client counts, such as ``m-1``, is not the visitor's own."""
+    """Return whether a message id is a UUID: a counter of a client, such as ``m-1``, is not unique to a visitor."""
     return _UUID.fullmatch(message_id) is not None
 
 
@@ -65,7 +65,7 @@ def window_of(event_time: int | None, now: int) -> int:
 
     Args:
         event_time: when the event says that it happened (ms since the epoch), None where it does not say. It is the
-            same in a preflight and in its replay, so the two meet even across the border of a window.
+            same in a preflight and in its replay, so both find the same window.
         now: ms since the epoch; used instead of an event time that is more than a window away from it.
     """
     anchor = now if event_time is None or abs(now - event_time) > WINDOW else event_time

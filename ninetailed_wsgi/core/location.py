@@ -1,4 +1,4 @@
-"""What a request's events say about the visitor's location, and how it is laid over what the database knows."""
+"""The location in a request's events, and how it is laid over the result of the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ninetailed_wsgi.core.events import is_before_3_14
 
 LONGEST_TEXT = 256
-"""Characters of a member; a longer text is no place."""
+"""Characters of a member; longer text is ignored."""
 
 Located = tuple[dict[str, Any], dict[str, Any]]
 """A location with names in the visitor's language, and the same with English names."""
@@ -33,10 +33,10 @@ CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
 
 
 def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -> bool:
-    """Whether the visitor's address is to be resolved (spec section 4).
+    """Return whether to resolve the visitor's address (spec section 4).
 
-    It is when the feature ``location`` is asked for or a library older than 3.14 sent an event, unless an event
-    suppresses it: by a ``context.location`` that is an empty text or whose members are all empty.
+    Resolve if the feature ``location`` is requested or a library older than 3.14 sent an event, unless an event
+    suppresses it with a ``context.location`` that is an empty text or whose members are all empty.
     """
     asked = "location" in features
     for event in events:
@@ -49,7 +49,7 @@ def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -
 
 
 def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The valid members of an event's ``context.location``; empty and invalid ones are left out."""
+    """Return the valid members of an event's ``context.location``; empty and invalid ones are left out."""
     location = event["context"].get("location")
     if not location:
         return {}
@@ -71,7 +71,7 @@ def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def laid_over(located: Located, events: Iterable[Mapping[str, Any]]) -> Located:
-    """A location with the members that events give laid over it, one by one; one that is empty stays empty."""
+    """Return a location with the members of the events laid over it, one by one; an empty location stays empty."""
     for members in map(given_members, events) if located[0] else ():
         located = ({**located[0], **members}, {**located[1], **members})
     return located

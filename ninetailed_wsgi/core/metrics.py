@@ -1,8 +1,8 @@
 """What counts as success: metrics, and what a profile keeps of the events that they count (spec section 12).
 
 A profile keeps, for each kind of event that a metric counts, entries ``[time, number, sum]`` of its events, oldest
-first: exact for the newest, older ones added up. So a result does not depend on how long the history is kept, and
-reads no history of visitors whose events were counted as they came.
+first: the newest one by one, older ones as sums. So a result does not depend on how long the history is kept, and
+needs no history of visitors whose events were counted on arrival.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TYPES = ("binary", "count", "value")
 DIRECTIONS = ("increase", "decrease")
 
 ENTRIES_KEPT = 64
-"""Entries of one kind of event that a profile keeps; of more, the oldest two become one."""
+"""Entries of one kind of event that a profile keeps; beyond that, the oldest two become one."""
 
 LARGEST_VALUE = 1e12
-"""A property's number beyond this counts as 0: no sum of a visitor may hide those of all others."""
+"""A property's number beyond this counts as 0: one visitor must not outweigh all others."""
 
 _COUNTED_FOR = "for"  # the member that names the kinds of events that were counted
 
@@ -37,8 +37,8 @@ class Metric:
     Attributes:
         type: ``binary`` (did it at least once), ``count`` (how often), ``value`` (sum of a property).
         event: the name of the track events that count.
-        property: whose number is added up; None where none is.
-        direction: ``increase`` or ``decrease``: what is wanted.
+        property: whose numbers are added up; None if there is none.
+        direction: ``increase`` or ``decrease``: the wanted direction.
         key: the name under which a profile keeps its events.
     """
 
@@ -51,7 +51,7 @@ class Metric:
     key: str
 
     def of(self, entries: Iterable[Entry], since: int, until: float) -> float:
-        """Return what a visitor's events at ``since <= time < until`` (ms) are worth: 0 or 1, a number, a sum."""
+        """Return what a visitor's events at ``since <= time < until`` (ms) amount to: 0 or 1, a number, a sum."""
         chosen = [entry for entry in entries if since <= entry[0] < until]
         if self.type == "binary":
             return 1.0 if chosen else 0.0
@@ -80,7 +80,7 @@ def compile_metric(
         problems.add("property", property, "the name of a property" if type == "value" else "none, as only value has")
     problems.raise_any()
     name_of_property = property if isinstance(property, str) else None
-    # A name has no control characters in practice; those that have only share what they count.
+    # Names have no control characters in practice; names that do share a counter.
     key = digest(f"{event}\0{name_of_property or ''}")
     return Metric(id, name, str(type), str(event), name_of_property, str(direction or "increase"), key)
 
@@ -101,12 +101,12 @@ class MetricSet:
         self._counted_for = digest(" ".join(sorted(self._keys))) if self._keys else ""
 
     def named(self, name: str) -> Metric | None:
-        """The metric with this id or, where none has it, this name."""
+        """Return the metric with this id or, where none has it, this name."""
         by_id = next((metric for metric in self.metrics if metric.id == name), None)
         return by_id or next((metric for metric in self.metrics if metric.name == name), None)
 
     def count(self, record: dict[str, Any], at: int, event: Mapping[str, Any]) -> None:
-        """Let one applied event count: changes ``conversions`` of the record where a metric counts it."""
+        """Count one applied event in the ``conversions`` of the record, if a metric counts it."""
         if not self._by_event or event.get("type") != "track":
             return
         name = event.get("event")
@@ -116,11 +116,11 @@ class MetricSet:
                 _add(conversions.setdefault(key, []), [at, 1, _number(event, property)])
 
     def missing(self, record: Mapping[str, Any]) -> bool:
-        """Whether a profile's events were counted for other metrics, so that `recount` is needed."""
+        """Return whether a profile's events were counted for other metrics, so that `recount` is needed."""
         return bool(record.get("conversions", {}).get(_COUNTED_FOR, "") != self._counted_for)
 
     def recount(self, record: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
-        """Count from the kept history what was not counted as it came; what was counted stays.
+        """Count from the kept history the events that were not counted on arrival; counted ones stay.
 
         Args:
             record: the profile; its ``conversions`` are for exactly the metrics of this set afterwards.
@@ -137,7 +137,7 @@ class MetricSet:
 
 
 def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the conversions of two profiles as one's; empty, to be counted anew, where they counted other metrics."""
+    """Return the conversions of two profiles as one's; empty, to be counted again, if they counted other metrics."""
     one, other = one or {}, other or {}
     if one.get(_COUNTED_FOR) != other.get(_COUNTED_FOR):
         return {}

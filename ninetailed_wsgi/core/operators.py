@@ -1,6 +1,6 @@
-"""The operators of audience rules: how a value found is compared with the value that an author wanted.
+"""The operators of audience rules: how a visitor's value is compared with the author's value.
 
-Source: spec section 5, "Operators seen" and "Values". A value that is missing or ``null`` is ``None`` here.
+Source: spec section 5, "Operators seen" and "Values". A missing value and ``null`` are ``None`` here.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ COUNTING: dict[str, Callable[[Number, Number], bool]] = {**NUMERIC, "equal": ope
 LONGEST_MATCHED_TEXT = 4096
 LARGEST_PATTERN = 3000
 
-# No digit can belong to two parts of it: else a long text of digits that is no number takes for ever.
+# No digit can match two parts; otherwise a long text of digits that is not a number would take exponential time.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class PatternError(ValueError):
-    """A regular expression cannot be run in bounded time, or is none."""
+    """A regular expression is invalid, or cannot run in bounded time."""
 
 
 def text_of(value: object) -> str | None:
-    """The text under which a JSON value is compared: itself, or its JSON text as JavaScript writes it.
+    """Return the text under which a JSON value is compared: itself, or its JSON text as JavaScript writes it.
 
     Lists, objects and ``None`` have no text.
     """
@@ -71,7 +71,10 @@ def text_of(value: object) -> str | None:
 
 
 def number_of(value: object) -> Number | None:
-    """The number that numeric operators compare: a JSON number, or text that is one (``"42"``); never a boolean."""
+    """Return the number that numeric operators compare: a JSON number, or text that is one (``"42"``).
+
+    Never a boolean.
+    """
     if isinstance(value, str):
         text = value.strip()
         return float(text) if _NUMBER.fullmatch(text) else None
@@ -81,7 +84,7 @@ def number_of(value: object) -> Number | None:
 def _integer_text(value: int) -> str | None:
     try:
         return str(value)
-    except ValueError:  # over the interpreter's limit of digits: no author writes such a text
+    except ValueError:  # more digits than the interpreter allows: never a value in practice
         return None
 
 
@@ -105,7 +108,7 @@ def _float_text(value: float) -> str:
 
 
 def compile_test(name: str, wanted: str, *, blank_is_missing: bool = False) -> Test:
-    """Compile one comparison into a function of the value found; it never raises, whatever JSON is found.
+    """Compile one comparison into a function of the value found; it never raises, for any JSON.
 
     Args:
         name: a value of `OPERATORS`.
@@ -129,7 +132,7 @@ def compile_count_test(name: str, count: Number) -> tuple[Callable[[int], bool],
     """Compile the comparison of a number of events with ``count``.
 
     Returns:
-        The comparison, and how far one has to count to know its outcome: from that number on it no longer changes.
+        The comparison, and the number from which on its outcome no longer changes.
     """
     compare = COUNTING[name]
     enough = math.ceil(count) if name in ("greaterThanInclusive", "lessThan") else math.floor(count) + 1
@@ -205,7 +208,7 @@ def _matches(wanted: str) -> Test:
             return False
         try:
             return pattern.search(text) is not None
-        except UnicodeEncodeError:  # half of a surrogate pair, which is JSON but no text
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON allows
             return False
 
     return holds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 class ContentError(ValueError):
-    """A piece of published content cannot be used as it stands.
+    """A piece of published content is invalid.
 
     Attributes:
         problems: all of them, as pairs of path and message; a path such as ``any[0].all[1].operator`` is relative to

@@ -25,25 +25,25 @@ from ninetailed_wsgi.core.experiences import hash_fraction
 from ninetailed_wsgi.core.location import given_members
 
 SEEN_KEPT = 200
-"""Message ids remembered: as many as one request may hold, so that a request sent again is always recognised."""
+"""Message ids remembered: as many as one request may hold, so that a repeated request is always recognized."""
 
 SEEN_KEPT_MORE = 100
-"""As many more for each of at most ten merged profiles: which of all their message ids are the latest is not known."""
+"""As many more for each of at most ten merged profiles: the order of message ids across profiles is unknown."""
 
 TRAITS_BYTES = 65_536
-"""JSON of all traits of a profile; what a merge brings together never takes more, unless one profile had it before."""
+"""JSON of all traits of a profile; a merge exceeds it only if one of the profiles already did."""
 
 NAMES_BYTES = 65_536
 """JSON of a profile's aliases, and of the ids of the profiles it absorbed: some 970 ids as they are generated."""
 
 TRAIT_TIMES = 100
-"""Traits of which it is remembered one by one when they were set; of the others together."""
+"""Traits whose time is stored individually; all others share one time."""
 
 Record = dict[str, Any]
 
 
 def new_record(profile_id: str) -> Record:
-    """A profile without any event. Its ``stableId`` is its id, so a visitor's variants are known beforehand."""
+    """Return a profile without any event. Its ``stableId`` is its id, so a visitor's variants are known beforehand."""
     return {
         "id": profile_id,
         "stable_id": profile_id,
@@ -61,7 +61,7 @@ def new_record(profile_id: str) -> Record:
 
 
 def has_seen(record: Record, event: Event) -> bool:
-    """Whether this event, or another one of its message id, was already applied to the profile."""
+    """Return whether this event, or another one of its message id, was already applied to the profile."""
     if event.imported and _was_imported(record, *event.imported):
         return True
     seen: str = record["seen"]
@@ -102,7 +102,7 @@ def apply(
             record["device"] = event.device
     if members := given_members(body):
         location, english = record["location"], english_location(record)
-        if late:  # it knows no better than a later event, only perhaps more
+        if late:  # a late event can add what is unknown, but replaces nothing
             _set_location(record, {**members, **location}, {**members, **english})
         else:
             _set_location(record, {**location, **members}, {**english, **members})
@@ -132,7 +132,7 @@ def _set_traits(record: Record, traits: Mapping[str, Any], at: int, most: int) -
 
 
 def _trait_times(record: Record, unknown: int) -> dict[str, int]:
-    """When each trait was set."""
+    """Return when each trait was set."""
     common, others = record.get("trait_times", (unknown, {}))
     return {name: others.get(name, common) for name in record["traits"]}
 
@@ -150,13 +150,16 @@ def _keep_trait_times(record: Record, times: Mapping[str, int]) -> None:
 
 
 def excess(before: Mapping[str, Any], traits: Mapping[str, Any], most: int) -> int:
-    """The bytes of a profile's traits as JSON when they are more than allowed, and more than ``before``; else 0."""
+    """Return the bytes of a profile's traits as JSON when they are more than allowed, and more than ``before``.
+
+    Else 0.
+    """
     size = len(orjson.dumps(traits))
     return size if size > most and size > len(orjson.dumps(before)) else 0
 
 
 def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """The traits of two profiles as one's: the newer values, and of the older those that still fit (`TRAITS_BYTES`)."""
+    """Return the merged traits of two profiles: the newer values, and those of the older that fit `TRAITS_BYTES`."""
     traits = {**older, **newer}
     sizes = [len(orjson.dumps(part)) for part in (older, newer)]
     if len(orjson.dumps(traits)) > (most := max(TRAITS_BYTES, *sizes)):
@@ -171,7 +174,7 @@ def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[st
 
 
 def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
-    """The newer profile's traits with these of the older one, which were set later, unless that makes them too many."""
+    """Return the newer profile's traits with these of the older one, which were set later, up to the limit."""
     if not names:
         return newer
     traits = {**newer, **{name: older[name] for name in names}}
@@ -179,7 +182,7 @@ def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Colle
 
 
 def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
-    """Names within `NAMES_BYTES`, the last one always: of too many, ids of absorbed profiles go first, oldest first."""
+    """Return the names that fit `NAMES_BYTES`, the last one always; the oldest ids of absorbed profiles go first."""
     surplus = len(orjson.dumps(aliases)) - NAMES_BYTES
     if surplus <= 0:
         return aliases
@@ -194,17 +197,17 @@ def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
 
 
 def _was_imported(record: Record, batch: int, index: int) -> bool:
-    """Whether the profile has had an event of an imported batch.
+    """Return whether the profile has had an event of an imported batch.
 
-    Batches are applied one after the other, in the order of their numbers. So one that comes after a later one had an
-    event here was done before: whoever applies it has slept while others took over.
+    Batches are applied one after the other, in the order of their numbers. So if a later batch has
+    applied an event here, this one is complete: its consumer stalled while another one took over.
     """
     last: int = record.get("import", (0,))[0]
     return batch < last or bool(_imported(record, batch) >> index & 1)
 
 
 def _imported(record: Record, batch: int) -> int:
-    """Which events of an imported batch the profile has had: bit n is event n. Newer events never push this out."""
+    """Return which events of an imported batch the profile has had, bit n for event n; never pushed out."""
     last, places = record.get("import", (0, "0"))
     return int(places, 16) if last == batch else 0
 
@@ -216,15 +219,15 @@ def locate(record: Record, located: tuple[dict[str, Any], dict[str, Any]]) -> No
 
 
 def english_location(record: Record) -> dict[str, Any]:
-    """The location with English names, which audience rules compare with."""
+    """Return the location with English names, which audience rules compare with."""
     location: dict[str, Any] = record.get("location_en") or record["location"]
     return location
 
 
 def merge(canonical: Record, other: Record) -> Record:
-    """Two profiles of one visitor as one; ``canonical`` keeps its id, stable id and assignments (spec section 3).
+    """Merge two profiles of one visitor; ``canonical`` keeps its id, stable id and assignments (spec section 3).
 
-    The counts are left to be made anew from the joined history.
+    The caller computes the counts again from the joined history.
     """
     older, newer = sorted((canonical, other), key=lambda record: record["updated"])
     before, after = (_trait_times(record, record["updated"]) for record in (older, newer))
@@ -253,7 +256,7 @@ def merge(canonical: Record, other: Record) -> Record:
         if joined:
             merged[member] = joined
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
-        # Batches are applied one after the other: only of the last one can there be events still to come.
+        # Batches apply one after the other, so only the last one can have events left.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]
     located = newer if newer["location"] else older
     _set_location(merged, located["location"], english_location(located))
@@ -261,11 +264,11 @@ def merge(canonical: Record, other: Record) -> Record:
 
 
 def answer(record: Record, audiences: list[str]) -> dict[str, Any]:
-    """The profile as the API answers it."""
+    """Return the profile as the API answers it."""
     return {
         "id": record["id"],
         "stableId": record["stable_id"],
-        # A function of the id, so that a preflight answers what the real request will.
+        # Derived from the id, so a preflight and the real request answer the same.
         "random": hash_fraction("random-" + record["stable_id"]),
         "audiences": audiences,
         "traits": record["traits"],
@@ -279,7 +282,7 @@ def _latest(seen: str, merged: int) -> str:
 
 
 def facts(record: Record, next_ordinal: int, now: int) -> Facts:
-    """What audience rules read of a profile that has had ``next_ordinal`` events, at the time ``now`` (ms)."""
+    """Return what audience rules read of a profile that has had ``next_ordinal`` events, at the time ``now`` (ms)."""
     return Facts(
         traits=record["traits"],
         location=english_location(record),

@@ -1,6 +1,6 @@
 """Reading the parts of a rule as an author's tool stored them: operators, values, counts and conditions.
 
-Source: spec section 5. Whatever is wrong is noted with its place; reading goes on, so that all of it is noted.
+Source: spec section 5. Each problem is noted with its place, and reading continues, so that one run notes all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.core.operators import OPERATORS, Number, PatternError, Test, compile_test, number_of, text_of
 from ninetailed_wsgi.core.problems import Problems, shown
 
-# Far above any history; keeps what is computed from a count small.
+# Far above any history; keeps numbers computed from a count small.
 LARGEST_COUNT = 1e9
 
 
@@ -30,7 +30,7 @@ class Part:
 
     Attributes:
         path: such as ``any[0].all[1].conditions[0]``.
-        problems: receives whatever is found wrong.
+        problems: receives every problem.
     """
 
     body: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Part:
     problems: Problems
 
     def operator(self, default: str) -> str:
-        """The operator under its one name; the default where it is missing or wrong, the latter a problem."""
+        """Return the operator under its one name; the default where it is missing or wrong, the latter a problem."""
         given = self.body.get("operator")
         if given is None or given == "":
             return default
@@ -48,7 +48,7 @@ class Part:
         return name or default
 
     def comparison(self, *, blank_is_missing: bool = False) -> Comparison | None:
-        """The operator (``equal`` where it is missing) with the value; ``None`` after a problem."""
+        """Return the operator (``equal`` where it is missing) with the value; ``None`` after a problem."""
         name = self.operator("equal")
         if name in ("exists", "notExists"):
             return Comparison(compile_test(name, "", blank_is_missing=blank_is_missing), name, (name, ""))
@@ -79,7 +79,7 @@ class Draft(Part):
     conditions: tuple[Condition, ...]
 
     def count(self) -> Number:
-        """The number of events to compare with; 1 where it is missing."""
+        """Return the number of events to compare with; 1 where it is missing."""
         given = self.body.get("count")
         if given is None or given == "":
             return 1
@@ -90,12 +90,12 @@ class Draft(Part):
         return count
 
     def refuse_conditions(self) -> None:
-        """Note every condition as a problem, in a rule that knows none."""
+        """Note every condition as a problem, for a rule without conditions."""
         for condition in self.conditions:
             self.problems.add(f"{condition.path}.key.key", condition.key, f"no condition here ({self.body['type']})")
 
     def comparisons(self, key: str) -> list[Comparison]:
-        """The conditions as comparisons of the one thing ``key``; any other key is a problem."""
+        """Return the conditions as comparisons of the one thing ``key``; any other key is a problem."""
         comparisons = []
         for condition in self.conditions:
             if condition.key != key:
@@ -106,7 +106,7 @@ class Draft(Part):
 
 
 def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
-    """Take a rule apart; a condition that cannot be read is noted and left out."""
+    """Read the parts of a rule; an unreadable condition is noted and left out."""
     listed = body.get("conditions")
     if listed is not None and not isinstance(listed, list):
         problems.add(f"{path}.conditions", listed, "a list")

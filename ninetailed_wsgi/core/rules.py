@@ -1,4 +1,4 @@
-"""One audience rule, compiled into what it finds of a visitor and whether that is enough.
+"""One audience rule, compiled into two functions: the visitor's value, and whether it satisfies the rule.
 
 Source: spec section 5, the tables of rules and conditions.
 """
@@ -25,7 +25,7 @@ EVENT_KEYS = (*PAGE_KEYS, "context_page_query", *CAMPAIGN_KEYS, "properties", *W
 
 @dataclass(slots=True)
 class Facts:
-    """What audiences are decided by: a visitor as they are known now.
+    """The visitor's facts that decide audiences.
 
     Attributes:
         traits: of the profile.
@@ -56,8 +56,8 @@ class Rule:
 
     Attributes:
         wanted: the rule in words, for `AudienceSet.explain`.
-        found: what is compared: a trait, a location's member, a device type, a session count, a number of events.
-        holds: whether that is enough. Neither function raises, whatever JSON is found.
+        found: the compared value: a trait, a location's member, a device type, a session count, a number of events.
+        holds: whether it satisfies the rule. Neither function raises, for any JSON.
         counter: of page and track rules.
     """
 
@@ -83,7 +83,7 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
         body: with ``type``, ``operator``, ``count``, ``key``, ``value`` and ``conditions``, each of which may be
             missing where the type does not need it.
         path: where it stands, such as ``any[0].all[1]``.
-        problems: receives everything that is wrong with it.
+        problems: receives every problem of it.
 
     Returns:
         The rule; ``None`` when a problem was noted.
@@ -100,7 +100,7 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
 
 
 def find(values: Mapping[str, Any], key: str) -> object:
-    """A member by its exact name, else by a dotted path into nested objects; ``None`` when there is none."""
+    """Return a member by its exact name, else by a dotted path into nested objects; ``None`` when there is none."""
     value = values.get(key)
     if value is not None or "." not in key:
         return value
@@ -209,7 +209,7 @@ def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
 
 
 def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
-    """The number of events that count; one that happened exactly ``window`` days ago still does."""
+    """Return the number of events that count; one that happened exactly ``window`` days ago still does."""
     window_ms = None if window is None else round(window * DAY)
 
     def found(facts: Facts) -> int:
@@ -228,7 +228,7 @@ def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
 
 
 def _days(condition: Condition) -> Number:
-    """The length of a window. The operator beside it says nothing more, but has to be one."""
+    """Return the length of a window. Its operator has no meaning, but must be valid."""
     condition.operator("equal")
     days = number_of(condition.body.get("value"))
     if days is None or not days > 0:
@@ -239,7 +239,7 @@ def _days(condition: Condition) -> Number:
 
 def _event_condition(condition: Condition) -> EventCondition | None:
     read = _reader(condition)
-    # SDKs send "" for what they do not know of a page or campaign; a parameter or property that is "" is there.
+    # SDKs send "" for unknown members of a page or campaign; a parameter or property "" does exist.
     comparison = condition.comparison(blank_is_missing=condition.key in (*PAGE_KEYS, *CAMPAIGN_KEYS))
     if comparison is None:
         return None
@@ -250,7 +250,7 @@ def _event_condition(condition: Condition) -> EventCondition | None:
 
 
 def _of_any(comparison: Comparison) -> Callable[[object], bool]:
-    """Test a query parameter that may have several values: one that satisfies is enough; a denial denies each."""
+    """Test a query parameter that may have several values: one match is enough, a negated one must hold for all."""
     test, operator = comparison.test, comparison.identity[0]
     holds = all if operator in DENIALS else any
 
@@ -263,7 +263,7 @@ def _of_any(comparison: Comparison) -> Callable[[object], bool]:
 
 
 def _reader(condition: Condition) -> Callable[[SeenEvent], object]:
-    """What a condition reads of an event."""
+    """Return what a condition reads of an event."""
     key, parameter = condition.key, condition.parameter
     if key not in EVENT_KEYS:
         condition.problems.add_choice(f"{condition.path}.key.key", key, EVENT_KEYS)

@@ -1,4 +1,4 @@
-"""Sessions of one profile: which session an event belongs to, and what the API says of them.
+"""Sessions of one profile: which session an event belongs to, and what the API answers about them.
 
 Stored as ``{"id", "landing", "landing_at", "spans", "older", "merged"?}``: ``spans`` are the newest sessions as
 ``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
@@ -18,7 +18,7 @@ TIMEOUT = 30 * 60 * 1000
 """A session ends after this many milliseconds without an event (spec section 3)."""
 
 SPANS_KEPT = 32
-"""Sessions whose times are kept one by one, so that an event that arrives late finds its own."""
+"""Sessions whose times are stored individually, so that a late event finds its own."""
 
 LONGEST_TEXT = 8192
 """Characters of a member of the landing page, and of its query together; longer ones are left empty."""
@@ -27,15 +27,15 @@ Session = dict[str, Any]
 
 
 def new_session() -> Session:
-    """The state of a profile that has had no event yet."""
+    """Return the state of a profile that has had no event yet."""
     return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, 0, 0]}
 
 
 def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
-    """Let an event at time ``at`` (ms) count for its session.
+    """Count an event at time ``at`` (ms) for its session.
 
-    It belongs to the latest session that it is at most ``TIMEOUT`` away from, else it starts one, in the past where
-    it is an old one. One that arrives late and closes the gap between two sessions makes them one. ``page`` is the
+    It belongs to the latest session at most ``TIMEOUT`` away. Otherwise it starts one, in the past if the event
+    is old. A late event that closes the gap between two sessions joins them. ``page`` is the
     event's page when it is a page event.
     """
     spans = session["spans"]
@@ -58,7 +58,7 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
 
 
 def merge(known: Session, other: Session) -> Session:
-    """The sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
+    """Return the sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
     current, former = sorted((known, other), key=_end, reverse=True)
     return {
         **current,
@@ -70,7 +70,7 @@ def merge(known: Session, other: Session) -> Session:
 
 
 def count(session: Session) -> int:
-    """Number of sessions, the current one included."""
+    """Return the number of sessions, the current one included."""
     number: int = session["older"][0] + len(session["spans"])
     return number
 
@@ -78,7 +78,7 @@ def count(session: Session) -> int:
 def answer(session: Session) -> dict[str, Any]:
     """Return the ``session`` member of a profile as the API answers it; lengths in whole seconds (spec section 3).
 
-    The average is the total of these lengths divided by the count: so of a single session both are the same number.
+    The average is the total of these lengths divided by the count: so for a single session both are equal.
     """
     number = count(session)
     spans = session["spans"]
@@ -96,7 +96,7 @@ def answer(session: Session) -> dict[str, Any]:
 def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
     """Return the five members of a landing page, empty where nothing is known.
 
-    Its query has the text of each value, of several the last one's.
+    Its query has the text of each value, the last one of several.
     """
     query = page.get("query")
     query = _texts(query) if isinstance(query, dict) else {}
@@ -120,9 +120,9 @@ def _insert(spans: list[list[int]], at: int) -> int:
 
 
 def _join_with_former(session: Session, index: int) -> bool:
-    """Make a session one with the one before it when they overlap within the timeout; whether they did.
+    """Join a session with the previous one if they overlap within the timeout; return whether they did.
 
-    Not after two profiles were merged: their sessions add up, however near they lie.
+    Sessions of merged profiles add up instead, however close they are.
     """
     spans = session["spans"]
     if index == 0 or session.get("merged") or spans[index][0] - TIMEOUT > spans[index - 1][1]:
@@ -133,7 +133,7 @@ def _join_with_former(session: Session, index: int) -> bool:
 
 
 def _belongs_to_older(older: list[int], at: int) -> bool:
-    """Whether an event falls among the sessions no longer told apart; between their ends it changes nothing."""
+    """Return whether an event falls among the summed sessions; between their ends it changes nothing."""
     number, total, first, last = older
     if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
         return False

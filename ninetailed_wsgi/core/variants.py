@@ -10,7 +10,7 @@ from typing import Any
 
 
 def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]) -> Any:
-    """The entry to show; None where it is hidden.
+    """Return the entry to show; None where it is hidden.
 
     Args:
         entry: the baseline, or just its id.
@@ -30,9 +30,9 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
     if not listed or any(map(_is_link, listed)):
         order = list(published(baseline)) or order
     if not order and "nt_experiences" not in members_of(entry):
-        # Nobody says an order: the first by id that replaces this entry.
+        # Without an order: the first by id that replaces this entry.
         order = [id for id, variants in chosen.items() if baseline in variants]
-    # The first that was chosen decides, even if it replaces other entries only: so do the SDKs.
+    # The first selected one decides, even if it only replaces other entries, as in the SDKs.
     first = next((id for id in order if id in chosen), None)
     id = baseline if first is None else chosen[first].get(baseline, baseline)
     if id == baseline:
@@ -46,7 +46,7 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
 
 
 def id_of(entry: Any) -> str | None:
-    """The id of an entry, of a link to one, or of an id."""
+    """Return the id of an entry, of a link to one, or of an id."""
     if isinstance(entry, str):
         return entry
     if not isinstance(entry, Mapping):
@@ -57,7 +57,7 @@ def id_of(entry: Any) -> str | None:
 
 
 def members_of(entry: Any) -> Mapping[str, Any]:
-    """The fields of an entry in either form."""
+    """Return the fields of an entry in either form."""
     fields = entry.get("fields") if isinstance(entry, Mapping) else None
     if isinstance(fields, Mapping):
         return fields

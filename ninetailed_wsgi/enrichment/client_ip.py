@@ -61,7 +61,7 @@ class ClientAddress:
         return self.sender(environ)
 
     def sender(self, environ: Mapping[str, Any]) -> str | None:
-        """The same without ``X-Force-IP``, which a client may write to hide behind many addresses."""
+        """Return the same without ``X-Force-IP``, which a client may write to hide behind many addresses."""
         remote = environ.get("REMOTE_ADDR")
         address = _parsed(remote)
         if self._trusts_nobody or not self._is_trusted_peer(remote, address):

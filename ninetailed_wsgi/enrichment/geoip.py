@@ -68,7 +68,7 @@ class _Reader(geoip2.database.Reader):
     """geoip2's reader, giving records as they are: its model objects would double the time of a look-up."""
 
     def record(self, address: str | IPv4Address | IPv6Address) -> object:
-        """The record of an address, or None; raises ValueError for text that is no address."""
+        """Return the record of an address, or None; raises ValueError for text that is no address."""
         return self._db_reader.get(address)
 
 
@@ -128,12 +128,12 @@ class LocationDatabase:
 
     @property
     def database_type(self) -> str:
-        """The type that the file names itself, such as ``GeoLite2-City``."""
+        """Return the type that the file names itself, such as ``GeoLite2-City``."""
         return self._current.database_type
 
     @property
     def built(self) -> datetime:
-        """When the publisher built the file, in UTC."""
+        """Return when the publisher built the file, in UTC."""
         return self._current.built
 
     def state(self) -> tuple[float, bool]:
@@ -372,7 +372,7 @@ def _name(names: object, wanted: _Tags) -> str | None:
 
 
 def _names(record: Mapping[str, Any], wanted: _Tags) -> Place:
-    """The three members that have a name in each language."""
+    """Return the three members that have a name in each language."""
     found = {
         "city": _name(_map(record, "city").get("names"), wanted),
         "region": _name(_region(record).get("names"), wanted),
@@ -382,7 +382,7 @@ def _names(record: Mapping[str, Any], wanted: _Tags) -> Place:
 
 
 def _place(record: Mapping[str, Any]) -> Place:
-    """All members that a City record holds, with English names."""
+    """Return all members that a City record holds, with English names."""
     location = _map(record, "location")
     found = {
         "coordinates": _coordinates(location),
@@ -406,7 +406,7 @@ def _coordinates(location: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _region(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first subdivision, which is the largest: England, not the county."""
+    """Return the first subdivision, which is the largest: England, not the county."""
     subdivisions = record.get("subdivisions")
     if isinstance(subdivisions, list) and subdivisions and isinstance(subdivisions[0], dict):
         return subdivisions[0]

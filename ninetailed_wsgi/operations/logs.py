@@ -17,7 +17,7 @@ TEXT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 
 
 def failure(error: BaseException) -> str:
-    """What went wrong, without a word of what a visitor sent, which the text of an exception may quote.
+    """Return what went wrong, without a word of what a visitor sent, which the text of an exception may quote.
 
     The text of errors about this installation (disk, settings) is kept. Of any other one: its class, where it was
     raised, and the same of its causes. The text itself is logged at DEBUG by who calls this.
@@ -28,7 +28,7 @@ def failure(error: BaseException) -> str:
 
 
 def stack(error: BaseException) -> str:
-    """The class of an exception and where it was raised, cause first; none of their texts."""
+    """Return the class of an exception and where it was raised, cause first; none of their texts."""
     lines: list[str] = []
     seen: set[int] = set()
     each: BaseException | None = error

@@ -153,7 +153,7 @@ class Metrics:
 
 @cache
 def process_metrics() -> Metrics:
-    """The one of this process, made when first asked for."""
+    """Return the one of this process, made when first asked for."""
     return Metrics()
 
 
@@ -222,7 +222,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _processes() -> Iterator[Metric]:
-    """What prometheus_client tells of a process, for each one that serves."""
+    """Yield what prometheus_client tells of a process, for each one that serves."""
     from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.metrics_core import Metric
 

@@ -35,7 +35,7 @@ _MEMBERS = {
 
 
 def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> dict[str, Any]:
-    """An audience of the visitors for whom all rules hold; ``any_of(...)`` for those for whom one does.
+    """Return an audience of the visitors for whom all rules hold; ``any_of(...)`` for those for whom one does.
 
     Args:
         id: without one, made of the rules, so that the same rules are the same audience.
@@ -49,12 +49,12 @@ def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> di
 
 
 def any_of(*rules: Rule) -> Rule:
-    """A group of rules of which one must hold."""
+    """Return a group of rules of which one must hold."""
     return {"any": [rule if "all" in rule else all_of(rule) for rule in rules]}
 
 
 def all_of(*rules: Rule) -> Rule:
-    """A group of rules which must all hold."""
+    """Return a group of rules which must all hold."""
     return {"all": list(rules)}
 
 
@@ -116,17 +116,20 @@ def on_device(type: str) -> Rule:
 
 
 def having(property: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """The event has a property: with this value, or with any."""
+    """Return the event has a property: with this value, or with any."""
     return _condition("properties", value, operator, property)
 
 
 def with_query(parameter: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """The page's address has a query parameter: with this value, or with any."""
+    """Return the page's address has a query parameter: with this value, or with any."""
     return _condition("context_page_query", value, operator, parameter)
 
 
 def from_campaign(member: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """A campaign brought the visitor; ``member`` is ``name``, ``source``, ``medium``, ``term`` or ``content``."""
+    """Return a campaign brought the visitor.
+
+    ``member`` is ``name``, ``source``, ``medium``, ``term`` or ``content``.
+    """
     return _condition(f"context_campaign_{member}", value, operator)
 
 
@@ -188,7 +191,7 @@ def experience(
     name: str | None = None,
     metric: str | None = None,
 ) -> dict[str, Any]:
-    """An experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
+    """Return an experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
 
     Args:
         baseline: id of the entry that is replaced; None where ``components`` say everything.
@@ -224,7 +227,7 @@ def experience(
 
 
 def flag(key: str, *, control: Any, variants: Sequence[Any], **options: Any) -> dict[str, Any]:
-    """An experience that sets one variable: ``flag("theme", control="light", variants=["dark"])``.
+    """Return an experience that sets one variable: ``flag("theme", control="light", variants=["dark"])``.
 
     ``options`` are those of `experience`: ``audience``, ``traffic``, ``distribution``, ``sticky``, ``id``, ``name``,
     ``metric``.
@@ -241,7 +244,7 @@ def metric(
     id: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """A metric: ``metric("purchase")`` asks who bought, ``metric("purchase", property="total")`` for how much.
+    """Return a metric: ``metric("purchase")`` asks who bought, ``metric("purchase", property="total")`` for how much.
 
     Args:
         event: the name of a track event.
@@ -258,7 +261,7 @@ def metric(
 
 
 def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
-    """A component of `experience`: an entry, and those shown instead at index 1, 2, ...; None hides it."""
+    """Return a component of `experience`: an entry, and those shown instead at index 1, 2, ...; None hides it."""
     return {
         "type": "EntryReplacement",
         "baseline": {"id": baseline},
@@ -267,7 +270,7 @@ def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
 
 
 def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
-    """A component of `experience`: a variable's value for the control, and at index 1, 2, ...; any JSON."""
+    """Return a component of `experience`: a variable's value for the control, and at index 1, 2, ...; any JSON."""
     kinds = {bool: "Boolean", int: "Number", float: "Number", str: "String"}
     return {
         "type": "InlineVariable",

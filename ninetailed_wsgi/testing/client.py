@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     @property
     def document(self) -> Any:
-        """The body as JSON."""
+        """Return the body as JSON."""
         return orjson.loads(self.body)
 
 

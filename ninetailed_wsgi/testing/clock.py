@@ -24,7 +24,7 @@ class Clock:
 
     @property
     def now(self) -> datetime:
-        """What the clock shows, in UTC."""
+        """Return what the clock shows, in UTC."""
         return moment(self._now)
 
     def at(self, now: datetime | str) -> None:
@@ -46,5 +46,5 @@ class Clock:
 
 
 def moment(milliseconds: int) -> datetime:
-    """A time in milliseconds since the epoch, as an aware datetime in UTC."""
+    """Return a time in milliseconds since the epoch, as an aware datetime in UTC."""
     return EPOCH + timedelta(milliseconds=milliseconds)

@@ -176,7 +176,7 @@ class Harness:
 
     @property
     def events(self) -> list[Captured]:
-        """Every event that was stored and acknowledged, the oldest first, with the id of its profile."""
+        """Return every event that was stored and acknowledged, the oldest first, with the id of its profile."""
         return self._store.events
 
     def explain(self, visitor: Visitor | str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class Harness:
         return self.service.explain(self.environment, id)
 
     def why(self, visitor: Visitor | str) -> str:
-        """The same as `explain`, as a text to print."""
+        """Return the same as `explain`, as a text to print."""
         return explanation.text(self.explain(visitor))
 
     def results(
@@ -221,7 +221,7 @@ class Harness:
         return scan.results(self._store, self.environment, self.catalog, wanted, period)[0].document(now)
 
     def report(self) -> str:
-        """What each visitor did, and why they got what they got: what a failing test shows."""
+        """Return what each visitor did, and why they got what they got: what a failing test shows."""
         return report.text(self.events, self.explain)
 
     def mount(self, site: WSGIApplication, **options: Any) -> Ninetailed:
@@ -244,7 +244,7 @@ class Harness:
 
     @property
     def catalog(self) -> Catalog:
-        """What is published now, compiled."""
+        """Return what is published now, compiled."""
         return self._content.catalog()
 
     def publish(self, *content: Published) -> None:

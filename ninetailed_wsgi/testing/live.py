@@ -157,7 +157,7 @@ def _body(environ: WSGIEnvironment) -> object:
 
 
 def _member(body: Any, *expected: tuple[str, Any]) -> Any:
-    """The value of the first of these members that is there and of its type."""
+    """Return the value of the first of these members that is there and of its type."""
     for name, kind in expected:
         value = body.get(name) if isinstance(body, dict) else None
         if isinstance(value, kind) and not isinstance(value, bool):

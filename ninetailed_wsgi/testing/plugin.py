@@ -35,13 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def ninetailed_content() -> Any:
-    """What is published at first; override it to return what ``Harness(content=...)`` takes."""
+    """Return what is published at first; override it to return what ``Harness(content=...)`` takes."""
     return None
 
 
 @pytest.fixture
 def ninetailed_location() -> Any:
-    """The places of addresses; override it to return what ``Harness(location=...)`` takes."""
+    """Return the places of addresses; override it to return what ``Harness(location=...)`` takes."""
     return None
 
 
@@ -58,7 +58,7 @@ def ninetailed(
     ninetailed_location: Any,
     ninetailed_settings: dict[str, Any],
 ) -> Iterator[Harness]:
-    """A real Experience API for one test, with nobody in it."""
+    """Yield a real Experience API for one test, with nobody in it."""
     from ninetailed_wsgi.testing.harness import Harness
 
     options = {"content": ninetailed_content, "location": ninetailed_location, **ninetailed_settings}
@@ -75,7 +75,7 @@ def ninetailed(
 
 @pytest.fixture
 def ninetailed_server(ninetailed: Harness) -> Iterator[LiveServer]:
-    """The harness of the fixture ``ninetailed`` behind a free port."""
+    """Yield the harness of the fixture ``ninetailed`` behind a free port."""
     from ninetailed_wsgi.testing.live import LiveServer
 
     with LiveServer(ninetailed) as server:

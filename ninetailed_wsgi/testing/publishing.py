@@ -168,7 +168,10 @@ class PublishedContent:
 
 
 def _forced(experience: Experience, index: int) -> Experience:
-    """An experience for everyone whose whole distribution is one variant; its answers are as they are without force."""
+    """Return an experience for everyone whose whole distribution is one variant.
+
+    Its answers are as they are without force.
+    """
     return replace(experience, audience=None, traffic=1.0, ends=(0.0,) * index + (1.0,), sticky=False)
 
 

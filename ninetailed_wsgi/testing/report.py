@@ -16,7 +16,7 @@ MOST_EVENTS = 20
 
 
 def text(events: Sequence[Captured], explain: Callable[[str], dict[str, Any]]) -> str:
-    """The events of each visitor, oldest first, then the answer of ``explain`` (id of a profile) in words."""
+    """Return the events of each visitor, oldest first, then the answer of ``explain`` (id of a profile) in words."""
     by_profile: dict[str, list[Captured]] = {}
     explained: dict[str, dict[str, Any] | None] = {}
     for event in events:
@@ -54,7 +54,7 @@ def _events(events: Sequence[Captured]) -> Iterator[str]:
 
 
 def words(event: Mapping[str, Any]) -> str:
-    """An event in a few words: ``viewed /pricing``, ``purchase {"total": 120}``."""
+    """Return an event in a few words: ``viewed /pricing``, ``purchase {"total": 120}``."""
     kind = event["type"]
     if kind == "page":
         properties = event["properties"]

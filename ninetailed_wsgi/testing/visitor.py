@@ -128,7 +128,7 @@ class Visitor:
         return self
 
     def _shown(self, experience: str | Mapping[str, Any]) -> dict[str, Any]:
-        """What an event says of the component that an experience shows them."""
+        """Return what an event says of the component that an experience shows them."""
         id = experience if isinstance(experience, str) else experience["id"]
         answer = self._answer()
         item = next((one for one in answer["experiences"] if one["experienceId"] == id), None)
@@ -152,32 +152,32 @@ class Visitor:
 
     @property
     def profile(self) -> Profile:
-        """The profile as the API answers it now."""
+        """Return the profile as the API answers it now."""
         return self._answer()["profile"]
 
     @property
     def experiences(self) -> list[dict[str, Any]]:
-        """The experiences they take part in, each with ``experienceId``, ``variantIndex``, ``variants``."""
+        """Return the experiences they take part in, each with ``experienceId``, ``variantIndex``, ``variants``."""
         return self._answer()["experiences"]
 
     @property
     def changes(self) -> list[dict[str, Any]]:
-        """The variables that experiences set."""
+        """Return the variables that experiences set."""
         return self._answer()["changes"]
 
     @property
     def audiences(self) -> list[str]:
-        """The ids of the audiences they belong to."""
+        """Return the ids of the audiences they belong to."""
         return self.profile["audiences"]
 
     @property
     def traits(self) -> dict[str, Any]:
-        """What is known of them."""
+        """Return what is known of them."""
         return self.profile["traits"]
 
     @property
     def location(self) -> dict[str, Any]:
-        """Where they are; members that are not known are not there."""
+        """Return where they are; members that are not known are not there."""
         return self.profile["location"]
 
     @property
@@ -186,7 +186,7 @@ class Visitor:
         return self.profile["session"]
 
     def variant(self, baseline: str) -> str:
-        """The id of the entry that they see in place of ``baseline``: ``baseline`` itself without a variant.
+        """Return the id of the entry that they see in place of ``baseline``: ``baseline`` itself without a variant.
 
         ``""`` is an entry that is hidden from them. Where several experiences replace it, the first in the entry's own
         list counts, as in the SDK; without such a list, the first by id (spec section 6).
@@ -196,12 +196,12 @@ class Visitor:
         return "" if shown is None else str(shown)
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
-        """The variant index that an experience (or its id) gives them; None where it is not for them."""
+        """Return the variant index that an experience (or its id) gives them; None where it is not for them."""
         id = experience if isinstance(experience, str) else experience["id"]
         return next((item["variantIndex"] for item in self.experiences if item["experienceId"] == id), None)
 
     def flag(self, key: str, default: Any = None) -> Any:
-        """The value of a variable; ``default`` where no experience sets it."""
+        """Return the value of a variable; ``default`` where no experience sets it."""
         return next((change["value"] for change in self.changes if change["key"] == key), default)
 
     @property

@@ -55,7 +55,7 @@ class Schemas:
         self._checks = {name: _check_for(document, fast, slow) for name, document in documents.items()}
 
     def is_valid(self, name: str, document: object) -> bool:
-        """Whether ``document``, parsed JSON, is valid against the schema ``name``; says not why."""
+        """Return whether ``document``, parsed JSON, is valid against the schema ``name``; says not why."""
         return self._checks[name].is_valid(document)
 
     def check(self, name: str, document: object) -> None:
