@@ -131,7 +131,7 @@ def test_turns_come_in_the_order_of_arrival() -> None:
 
 def test_who_waits_too_long_is_refused_and_the_next_one_is_not_kept_from_its_turn() -> None:
     turns = Turns(10, 0.01)
-    with turns.turn([HOT]), pytest.raises(ProfileOverload), turns.taken([HOT]):
+    with turns.turn([HOT]), pytest.raises(ProfileOverload), turns.turn([HOT]):
         pytest.fail("two at once")
     with turns.turn([HOT]):
         pass
