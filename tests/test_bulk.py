@@ -16,8 +16,8 @@ import pytest
 import serving
 import support
 
-from ninetailed_wsgi.commands import bulk
-from ninetailed_wsgi.commands.console import Progress, duration
+from ninetailed_wsgi.commands import expire
+from ninetailed_wsgi.commands.console import Console, Progress, duration
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
@@ -164,12 +164,12 @@ def test_an_import_that_was_interrupted_goes_on_where_it_stopped_and_applies_not
     monkeypatch.setattr(ExperienceService, "upsert_many", interrupted)
     assert run(data, "import", file, WHERE) == 130
     told = capsys.readouterr().err
-    assert "run the same command again to go on" in told
+    assert "run the same command again to resume" in told
     assert "Traceback" not in told
     assert json.loads((tmp_path / "e.progress").read_bytes())["lines"] == 401
     assert run(data, "import", file, WHERE) == 1
     printed = capsys.readouterr()
-    assert "going on after line 401" in printed.err
+    assert "resuming after line 401" in printed.err
     assert printed.out.startswith("701 lines: 700 events imported, 1 rejected")
     assert len((tmp_path / "e.rejects.ndjson").read_text().splitlines()) == 1
     assert not (tmp_path / "e.progress").exists()
@@ -257,15 +257,15 @@ def test_an_export_into_a_file_that_was_interrupted_goes_on_and_writes_each_visi
     with monkeypatch.context() as patch:
         patch.setattr(ExperienceService, "record", interrupted)
         assert run(data, *command) == 130
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     with (tmp_path / "all.ndjson.part").open("ab") as part:
         part.write(b'{"profile":')  # cut off in the middle of a line
     assert not (tmp_path / "all.ndjson").exists()
     assert run(data, *command, "--events") == 1
-    assert "belongs to an export of something else" in capsys.readouterr().err
+    assert "belongs to another export" in capsys.readouterr().err
     assert run(data, *command) == 0
     told = capsys.readouterr()
-    assert "going on after 7 profiles" in told.err
+    assert "resuming after 7 profiles" in told.err
     assert told.out == "20 profiles exported\n"
     lines = [json.loads(line) for line in (tmp_path / "all.ndjson").read_text().splitlines()]
     assert sorted(line["profile"]["id"] for line in lines) == sorted(f"v{number}" for number in range(20))
@@ -352,16 +352,16 @@ def test_expire_keeps_a_visitor_who_comes_back_while_it_runs(data: Path, monkeyp
     service = ExperienceService.from_settings(Settings(data_dir=data))
     where = service.environment("acme", "main")
     service.upsert(where, "v0", {"events": [support.track(timestamp="2020-05-06T07:00:00Z")]})
-    real = bulk.identity.delete
+    real = expire.identity.delete
 
     def comes_back(*arguments: Any) -> bool:
         service.upsert(where, "v0", {"events": [support.track()]})
         return real(*arguments)
 
-    monkeypatch.setattr(bulk.identity, "delete", comes_back)
-    console = bulk.Console(io.StringIO(), io.StringIO())
+    monkeypatch.setattr(expire.identity, "delete", comes_back)
+    console = Console(io.StringIO(), io.StringIO())
     assert isinstance(service.store, DiskStore)
-    bulk.expire(service.store, where, 30, support.milliseconds("2024-01-01"), console, dry_run=False)
+    expire.expire(service.store, where, 30, support.milliseconds("2024-01-01"), console, dry_run=False)
     assert isinstance(console.out, io.StringIO)
     assert console.out.getvalue() == "0 deleted, 1 kept\n"
     assert service.get(where, "v0")
@@ -455,12 +455,12 @@ def test_a_file_that_cannot_be_read_is_said_in_one_line(
 ) -> None:
     file = str(tmp_path / "none")
     assert run(data, command, *((file, WHERE) if command == "import" else (WHERE, file))) == 1
-    assert capsys.readouterr().err == f"ninetailed-wsgi: {file} cannot be read: No such file or directory\n"
+    assert capsys.readouterr().err == f"ninetailed-wsgi {command}: {file} cannot be read: No such file or directory\n"
 
 
 def test_a_busy_store_is_asked_again_for_a_while() -> None:
     waited: list[float] = []
-    console = bulk.Console(io.StringIO(), io.StringIO(), waited.append)
+    console = Console(io.StringIO(), io.StringIO(), waited.append)
     outcomes = iter([StoreUnavailable("busy"), StoreUnavailable("busy"), None])
 
     def step() -> None:
@@ -477,9 +477,9 @@ def test_a_store_that_stays_busy_ends_the_import_which_says_how_to_go_on(
     def busy(*_: Any) -> None:
         raise StoreUnavailable("the store is busy")
 
-    monkeypatch.setattr(bulk.Console, "patiently", busy)
+    monkeypatch.setattr(Console, "patiently", busy)
     assert run(data, "import", write(tmp_path / "e.ndjson", *visits(1)), WHERE) == 1
-    assert "the store is busy; later, run the same command again to go on from there" in capsys.readouterr().err
+    assert "the store is busy; later, run the same command again to resume" in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):
@@ -504,3 +504,30 @@ def test_progress_says_the_rate_and_the_time_left(out: io.StringIO, line: str) -
 
 def test_a_long_time_is_told_in_hours() -> None:
     assert [duration(5), duration(3725)] == ["0:05", "1:02:05"]
+
+
+def test_an_export_resumes_only_from_files_that_are_whole_and_names_the_damaged_one(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(3)), WHERE)
+    output = tmp_path / "out.ndjson"
+    what = json.dumps({"environment": WHERE, "events": False})
+    for state, part, damaged in ((what, "{}\n", "out.ndjson.part"), ("{", "", "out.ndjson.progress")):
+        Path(f"{output}.progress").write_text(state)
+        Path(f"{output}.part").write_text(part)
+        capsys.readouterr()
+        assert run(data, "export", WHERE, "--output", str(output)) == 1
+        assert f"{damaged} is damaged; remove it and the export starts over" in capsys.readouterr().err
+
+
+def test_a_value_that_is_wrong_while_an_export_runs_is_no_damage_of_its_files(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(data, "import", write(tmp_path / "e.ndjson", *visits(3)), WHERE)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(ExperienceService, "record", fail)
+    with pytest.raises(ValueError, match="a defect"):
+        run(data, "export", WHERE, "--output", str(tmp_path / "out.ndjson"))

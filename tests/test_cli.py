@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -25,9 +26,10 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
 from ninetailed_wsgi import Settings
-from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.commands.main import COMMANDS, main
 from ninetailed_wsgi.server.checks import check_all, check_location
 from ninetailed_wsgi.server.serve import LONGEST_REQUEST_LINE, announcement, configuration, curl_line
+from ninetailed_wsgi.settings import OPTIONS, USES
 
 ROOT = Path(__file__).parent.parent
 PROFILES = "/v2/organizations/default/environments/main/profiles"
@@ -212,7 +214,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
         ended = run("serve", "--bind", f"127.0.0.1:{port}", folder=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"ninetailed-wsgi: cannot listen on 127.0.0.1:{port}: another process listens there already; "
+        f"ninetailed-wsgi serve: cannot listen on 127.0.0.1:{port}: another process listens there already; "
         "stop it, or choose another port with --bind\n"
     )
     assert ended.stdout == ""
@@ -224,7 +226,7 @@ def test_wrong_settings_stop_the_start_with_one_message_that_lists_them_all(tmp_
     assert ended.returncode == 2
     assert ended.stdout == ""
     first, *problems = ended.stderr.splitlines()
-    assert first == "ninetailed-wsgi: cannot start:"
+    assert first == "ninetailed-wsgi serve: cannot start:"
     options = [problem.split()[0].rstrip(":") for problem in problems]
     assert options == ["bind", "workers", "history_days", "NINETAILED_WORKER"]
 
@@ -233,7 +235,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused_before_anything_starts(tmp
     (tmp_path / "file").touch()
     ended = run("serve", "--data-dir", "file/data", folder=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("ninetailed-wsgi: cannot start:\n  data folder: ")
+    assert ended.stderr.startswith("ninetailed-wsgi serve: cannot start:\n  data folder: ")
     assert "Not a directory (--data-dir)" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -272,6 +274,37 @@ def test_the_usage_text_names_every_option(capsys: pytest.CaptureFixture[str]) -
         main(["serve", "--help"])
     usage = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in usage for name in Settings.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_shows_and_accepts_only_the_options_that_it_uses(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    shown = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    for option in OPTIONS:
+        assert (option.flag in shown) == _has_option(name, USES[option.use]), option.flag
+
+
+def _has_option(command: str, users: str) -> bool:
+    """Read the table's column `used by`: what it says of a command."""
+    if command == "contract":
+        return False
+    if command in ("serve", "check") or users == "all":
+        return True
+    return (f"`{command}`" in users) != users.startswith("all but")
+
+
+def test_an_option_of_another_command_is_refused_as_a_flag_and_ignored_as_a_variable(tmp_path: Path) -> None:
+    ended = run("stats", "--bind", "127.0.0.1:80", folder=tmp_path)
+    assert ended.returncode == 2
+    assert "unrecognized arguments: --bind" in ended.stderr
+    ended = run("stats", folder=tmp_path, NINETAILED_WORKERS="none")
+    assert ended.stderr == (
+        "ninetailed-wsgi stats: wrong usage:\n"
+        f"  data_dir: no profiles are stored in {tmp_path / 'ninetailed-data'} (--data-dir)\n"
+    )
 
 
 def test_a_stop_waits_longer_than_a_writer_waits_for_its_turn() -> None:

@@ -86,7 +86,7 @@ def test_the_terminal_says_that_there_is_no_such_profile(
     make_server: Callable[..., Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", "org/main", "anna", "--data-dir", str(make_server().folder)]) == 1
-    assert capsys.readouterr().err == "ninetailed-wsgi: no profile has the id or alias anna\n"
+    assert capsys.readouterr().err == "ninetailed-wsgi explain: no profile has the id or alias anna\n"
 
 
 def test_the_terminal_makes_no_store_where_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

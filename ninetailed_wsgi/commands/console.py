@@ -1,11 +1,18 @@
-"""A line that says how far a long command is: rewritten in place on a terminal, a plain line now and then elsewhere."""
+"""What a command prints to: results, and a progress line, which is rewritten in place on a terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TextIO
 
+from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+
+_TRIES = 5
 _EVERY = {True: 0.1, False: 10.0}  # seconds between two lines, by whether it is a terminal
 
 
@@ -71,3 +78,45 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a command prints.
+
+    Attributes:
+        out: gets the result.
+        err: gets progress, and the summary where ``out`` gets data.
+        sleep: waits some seconds before a busy store is asked again.
+    """
+
+    out: TextIO
+    err: TextIO
+    sleep: Callable[[float], None] = time.sleep
+
+    @contextlib.contextmanager
+    def progress(self, unit: str) -> Iterator[Progress]:
+        """Yield a progress line, which is erased when the block ends, however it does."""
+        line = Progress(self.err, unit)
+        try:
+            yield line
+        finally:
+            line.end()
+
+    def patiently(self, step: Callable[[], object]) -> None:
+        """Do a step that may be repeated; retry it for some seconds while the store is busy."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                step()
+                return
+            except (ProfileOverload, StoreUnavailable):
+                if attempt == _TRIES:
+                    raise
+                self.sleep(attempt)
+
+
+def print_unicode_safely() -> None:
+    """Let the standard streams print letters that the terminal lacks as escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -8,16 +8,21 @@ ended, and all that both hold was found to be the same, the target is marked, an
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from ninetailed_wsgi.commands.bulk import BulkError, Console
+from ninetailed_wsgi.commands.command import Command, CommandError, read_settings
+from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.commands.work import require_stored
+from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.keys import digest_of, name_of
 from ninetailed_wsgi.store.opening import open_store
@@ -31,7 +36,43 @@ _NEARLY_NOTHING = 100
 _SHOWN = 10
 
 
+_USES = ("store",)
+
 _Item = TypeVar("_Item")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own flags."""
+    stores = "a data folder, or the URL of a Redis as for --store"
+    parser.add_argument(
+        "--from", metavar="WHERE", help=f"{stores} (default: where the options below say that profiles are)"
+    )
+    parser.add_argument("--to", metavar="WHERE", help="the same; empty, or partly filled by this command")
+    parser.add_argument(
+        "--final",
+        action="store_true",
+        help="the source's servers are stopped: copy the rest, compare everything, release the target",
+    )
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    """Migrate between the two stores that were typed."""
+    places = vars(arguments)["from"], arguments.to
+    if places == (None, None):
+        raise SettingsError(["--from, --to: expected at least one: a folder, or the URL of a Redis"])
+    settings = read_settings(arguments, _USES)
+    source, target = (_settings_of(settings, where) for where in places)
+    require_stored(source)
+    console = Console(sys.stdout, sys.stderr)
+    return migrate(open_place(source), open_place(target, filling=True), console, final=arguments.final)
+
+
+def _settings_of(settings: Settings, where: str | None) -> Settings:
+    """Return the settings of a store that was typed; those of the service itself when none was."""
+    if where is None:
+        return settings
+    place: dict[str, Any] = {"store": where} if "://" in where else {"store": None, "data_dir": where}
+    return replace(settings, **place)  # these read text
 
 
 class Place(NamedTuple):
@@ -56,7 +97,7 @@ def migrate(source: Place, target: Place, console: Console, *, final: bool) -> b
     Returns False when both do not hold the same in the end, as others write meanwhile.
 
     Raises:
-        BulkError: the source holds nothing, or the target holds something that this migration did not put there.
+        CommandError: the source holds nothing, or the target holds something that this migration did not put there.
     """
     _begin(source, target)
     changes = _pass(source, target, console)
@@ -71,16 +112,16 @@ def migrate(source: Place, target: Place, console: Console, *, final: bool) -> b
 
 def _begin(source: Place, target: Place) -> None:
     if source.name == target.name:
-        raise BulkError(f"--from and --to are both {source.name}")
+        raise CommandError(f"--from and --to are both {source.name}")
     if _empty(source):
-        raise BulkError(f"no profiles are stored in {source.name} (--from)")
+        raise CommandError(f"no profiles are stored in {source.name} (--from)")
     filled_from = target.store.filled_from()
     if filled_from is None and not _empty(target):
-        raise BulkError(
+        raise CommandError(
             f"{target.name} (--to) holds profiles, and no migration into it is going on: expected an empty store"
         )
     if filled_from not in (None, source.name):
-        raise BulkError(f"{target.name} (--to) is being filled from {filled_from}: go on with that, or empty it")
+        raise CommandError(f"{target.name} (--to) is being filled from {filled_from}: go on with that, or empty it")
     target.store.fill_from(source.name)
 
 
@@ -279,3 +320,6 @@ def _differences(here: Sequence[Stored], there: Sequence[Stored]) -> list[tuple[
         elif list(_parts(stored)) != list(_parts(other)):
             found.append((stored, "the events differed"))
     return found
+
+
+COMMAND = Command(run, _USES, add_arguments, resume="run the same command again to resume")

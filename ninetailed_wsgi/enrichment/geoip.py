@@ -88,6 +88,12 @@ class _Opened:
         self.places = lru_cache(maxsize=4096)(partial(_places, self))
 
 
+WITHOUT_C_EXTENSION = (
+    "maxminddb runs without its C extension: a look-up of a location takes about fifteen times as long. "
+    "Install a wheel of maxminddb for this platform, or libmaxminddb before building it"
+)
+
+
 class LocationDatabase:
     """Answers which place an address belongs to, from a MaxMind City, Enterprise or Country database (spec section 4).
 
@@ -121,10 +127,7 @@ class LocationDatabase:
         except OSError as problem:
             raise SettingsError([_cannot_read(self._path, problem)]) from problem
         if not HAS_C_EXTENSION:
-            log.warning(
-                "maxminddb runs without its C extension: a look-up of a location takes about fifteen times as long. "
-                "Install a wheel of maxminddb for this platform, or libmaxminddb before building it."
-            )
+            log.warning("%s", WITHOUT_C_EXTENSION)
 
     @property
     def database_type(self) -> str:

@@ -1,13 +1,25 @@
-"""Writes a file as a whole or not at all: under another name first, renamed at the end."""
+"""Files of the system: writing one as a whole or not at all, and how many may be open."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# Three for each database of the store, and gunicorn lets in 1000 connections: the usual limit of 1024 is too low.
+OPEN_FILES = 65_536
+
+
+def allow_open_files() -> None:
+    """Raise the number of files that this process and its workers may open, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -172,7 +172,7 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
     """The location database's type, build date and age."""
     if settings.geoip_database is None:
         return Finding("warn", "location", "no database: visitors get no location (set one with --geoip-database)")
-    from ninetailed_wsgi.enrichment.geoip import HAS_C_EXTENSION, LocationDatabase
+    from ninetailed_wsgi.enrichment.geoip import HAS_C_EXTENSION, WITHOUT_C_EXTENSION, LocationDatabase
 
     try:
         database = LocationDatabase(settings.geoip_database)
@@ -183,7 +183,7 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
     if age > OLD_AFTER_DAYS and not database.database_type.endswith(DEMO_TYPE):
         return Finding("warn", "location", f"{text}: addresses move, a newer one is more exact")
     if not HAS_C_EXTENSION:
-        return Finding("warn", "location", f"{text}; maxminddb lacks its C extension: look-ups take ten times as long")
+        return Finding("warn", "location", f"{text}; {WITHOUT_C_EXTENSION}")
     return Finding("ok", "location", text)
 
 

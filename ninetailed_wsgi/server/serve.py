@@ -7,7 +7,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import shlex
 import socket
 import struct
@@ -25,6 +24,7 @@ from gunicorn.workers import gthread
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.server.checks import Finding
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 # together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
-
-# Three for each file of the store, and gunicorn lets in 1000 connections: the usual limit of 1024 is too low.
-OPEN_FILES = 65_536
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
@@ -68,14 +65,6 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
     with counting_together() if settings.metrics else contextlib.nullcontext():
         Server(settings, findings, _prepared(settings)).run()
-
-
-def allow_open_files() -> None:
-    """Raise the number of files that this process and its workers may open, as far as the system lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints

@@ -25,7 +25,7 @@ USES: Mapping[str, str] = {
     "server": "`serve`",
     "requests": "`serve`, app, mount",
     "events": "`serve`, app, mount, `import`",
-    "decisions": "`serve`, app, mount, `explain`, `import`, `export`",
+    "decisions": "`serve`, app, mount, `explain`, `import`, `export`, `results`",
     "environments": "all but `migrate`, `compact`, `backup`",
     "store": "all",
 }

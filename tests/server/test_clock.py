@@ -13,7 +13,8 @@ import pytest
 import support
 from support import DAY, HOUR, START, Api, milliseconds, page
 
-from ninetailed_wsgi.commands import bulk
+from ninetailed_wsgi.commands import expire
+from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
@@ -76,8 +77,8 @@ def test_a_clock_set_back_expires_nobody(api: Api, tmp_path: Path) -> None:
     store = api.server.store
     assert isinstance(store, DiskStore)
     out = io.StringIO()
-    console = bulk.Console(out, io.StringIO())
-    bulk.expire(store, Environment("org", "main"), 1, milliseconds(START) - 10 * YEAR, console, dry_run=False)
+    console = Console(out, io.StringIO())
+    expire.expire(store, Environment("org", "main"), 1, milliseconds(START) - 10 * YEAR, console, dry_run=False)
     assert out.getvalue() == "0 deleted, 1 kept\n"
     assert api.knows("anna")
 

@@ -157,9 +157,11 @@ def test_the_backup_of_the_page_is_whole_while_the_service_serves(
     server, _ = served
     for number in range(10):
         assert server.call("POST", f"{PROFILES}/kept-{number}", {"events": [page("first")]}).status == 200
-    (script,) = re.findall(r"```python\n(.*?)```", OPERATION, re.DOTALL)
+    (command,) = re.findall(r"^ninetailed-wsgi (backup .*)$", OPERATION, re.MULTILINE)
+    _, target, flag, folder = command.split()
     source, copy = server.printed.parent / "data", tmp_path / "copy"
-    subprocess.run([sys.executable, "-c", script, str(source), str(copy)], check=True, timeout=60)
+    words = [{target: str(copy), folder: str(source)}.get(word, word) for word in ("backup", target, flag, folder)]
+    subprocess.run([sys.executable, "-m", "ninetailed_wsgi", *words], check=True, timeout=60)
     store = DiskStore(copy)
     for number in range(10):
         assert store.read(Key("acme", "main", f"kept-{number}")).document is not None

@@ -151,7 +151,7 @@ def owner(thread: int) -> str:
 def test_a_low_limit_on_open_files_is_raised_as_far_as_the_system_lets_it() -> None:
     program = """
 import resource
-from ninetailed_wsgi.server.serve import allow_open_files
+from ninetailed_wsgi.operations.files import allow_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 1000))
 allow_open_files()
 print(resource.getrlimit(resource.RLIMIT_NOFILE))

@@ -222,7 +222,7 @@ def test_an_interrupted_migration_into_a_folder_says_how_it_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(DiskStore, "fetch", lambda self, digests: interrupt())
         assert migrate(filled, "target") == 130
-    assert "stopped before the end; run the same command again to go on" in capsys.readouterr().err
+    assert "interrupted; run the same command again to resume" in capsys.readouterr().err
     assert main(["stats", "--data-dir", "target"]) == 2
     assert main(["serve", "--data-dir", "target"]) == 2
     assert migrate(urls[0], "target") == 1

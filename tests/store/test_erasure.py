@@ -16,7 +16,8 @@ from parties import CutAt, Wrapped
 from redis_servers import Redis
 from support import Clock, identify, of, page, track
 
-from ninetailed_wsgi.commands.bulk import Console, compact
+from ninetailed_wsgi.commands.compact import compact
+from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable

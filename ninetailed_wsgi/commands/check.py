@@ -1,0 +1,27 @@
+"""The command ``check``: looks at everything that a startup depends on and prints what it found."""
+
+from __future__ import annotations
+
+import argparse
+
+from ninetailed_wsgi.commands.command import FAILURE, Command, read_settings
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.server.checks import check_all, failures
+from ninetailed_wsgi.settings import USES
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line for each thing; the exit status is 1 when one of them stops a startup."""
+    try:
+        settings = read_settings(arguments, USES)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"fail  {'settings':<12}  {problem}")
+        return FAILURE
+    findings = check_all(settings)
+    for finding in findings:
+        print(finding)
+    return FAILURE if failures(findings) else 0
+
+
+COMMAND = Command(run, USES, resume="run the same command again")

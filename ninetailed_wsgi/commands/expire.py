@@ -1,0 +1,63 @@
+"""The command ``expire``: deletes the profiles of visitors who have not been seen for long."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+
+from ninetailed_wsgi.commands.command import Command
+from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.commands.work import add_environment, documents, open_work
+from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.protocol import DAY, Document, KeptStore
+
+_USES = ("store", "environments")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ORG/ENV and the command's own flags."""
+    add_environment(parser)
+    parser.add_argument("--inactive-days", metavar="N", help="whose newest event is more than N days old")
+    parser.add_argument("--dry-run", action="store_true", help="only count them")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Delete the profiles of visitors who have been inactive for the days that were typed."""
+    work = open_work(arguments, _USES)
+    days = arguments.inactive_days or ""
+    if not re.fullmatch("[0-9]{1,5}", days) or not int(days):
+        raise SettingsError([f"--inactive-days: found {days!r}, expected a whole number from 1 to 99999"])
+    now, where = time.time_ns() // 1_000_000, work.environment(arguments.where)
+    expire(work.store, where, int(days), now, work.console, dry_run=arguments.dry_run)
+
+
+def expire(store: KeptStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
+    """Delete the profiles whose newest event is more than ``days`` days before ``now`` (ms); a dry run counts them."""
+
+    def inactive(record: Document) -> bool:
+        return bool(record["updated"] < now - days * DAY)
+
+    found = kept = 0
+    with console.progress("documents") as progress:
+        for key in identity.profiles(store, documents(store, where, progress)):
+            record = store.read(key).document
+            if record is None or "to" in record or "into" in record or not inactive(record):
+                kept += 1
+                continue
+            deleted = True
+
+            def step(key: Key = key) -> None:
+                nonlocal deleted
+                deleted = identity.delete(store, key, inactive)  # unless it has become active meanwhile
+
+            if not dry_run:
+                console.patiently(step)
+            found += deleted
+            kept += not deleted
+    console.out.write(f"{found:,} {'would be ' if dry_run else ''}deleted, {kept:,} kept\n")
+
+
+COMMAND = Command(run, _USES, add_arguments)

@@ -1,0 +1,160 @@
+"""The command ``export``: writes profiles as JSON, one a line."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from ninetailed_wsgi.commands.command import Command, CommandError
+from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.commands.work import add_environment, documents, open_work
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.protocol import KeptStore
+
+_USES = ("store", "environments", "decisions")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ORG/ENV, ID and the command's own flags."""
+    add_environment(parser)
+    parser.add_argument(
+        "profile", metavar="ID", nargs="?", help="all that is stored of the one visitor with this id or alias"
+    )
+    parser.add_argument("--events", action="store_true", help="with the events that are stored")
+    parser.add_argument("--output", metavar="FILE", help="write to a file, which is there when it is complete")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export one visitor or all of an environment."""
+    work = open_work(arguments, _USES)
+    where, output = work.environment(arguments.where), arguments.output or ""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # what is written is JSON, whatever the terminal can show
+    if arguments.profile is None:
+        export(work.service, work.store, where, work.console, events=arguments.events, output=output)
+    else:
+        export_one(work.service, where, arguments.profile, work.console, output=output)
+
+
+def export(
+    service: ExperienceService, store: KeptStore, where: Environment, console: Console, *, events: bool, output: str
+) -> None:
+    """Write every profile of an environment as NDJSON, each as ``ExperienceService.record`` gives it.
+
+    Two profiles that become one while the export runs may be written both; the later line then lists the id of the
+    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``. Into a
+    file, an export that was interrupted goes on with the profiles that it had not written.
+    """
+    what = {"environment": f"{where.organization}/{where.environment}", "events": events}
+    with console.progress("documents looked at") as progress:  # else a profile could be met before what it absorbs
+        identity.settle(store, documents(store, where, progress))
+    with _resumed(output, what, console) as (write, done), console.progress("documents") as progress:
+        written = len(done)
+        for key in identity.profiles(store, documents(store, where, progress)):
+            if key.name in done:
+                continue
+            with contextlib.suppress(ProfileNotFound):  # deleted meanwhile
+                record = service.record(where, key.name, events=events)
+                if record["profile"]["id"] == key.name:  # else it has become part of another, which has its own line
+                    write(record)
+                    written += 1
+    (console.out if output else console.err).write(f"{written:,} profiles exported\n")
+
+
+def export_one(service: ExperienceService, where: Environment, name: str, console: Console, *, output: str) -> None:
+    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is no profile.
+
+    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were put aside.
+    """
+    record = service.record(where, name, events=True)
+    if imported := service.imported(where, {record["profile"]["id"], *record["aliases"]}):
+        record["imported"] = imported
+    with _written(output, console) as write:
+        write(record)
+
+
+@contextlib.contextmanager
+def _written(output: str, console: Console) -> Iterator[Callable[[object], None]]:
+    """Yield what writes a line, to a file that is there when it is complete, or to ``console.out``."""
+    if not output:
+        yield lambda record: print(orjson.dumps(record).decode(), file=console.out)
+        return
+    try:
+        with replacement(Path(output)) as file:
+            yield lambda record: file.writelines((orjson.dumps(record), b"\n"))
+    except OSError as error:
+        raise CommandError(f"{output} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _resumed(
+    output: str, what: dict[str, Any], console: Console
+) -> Iterator[tuple[Callable[[object], None], set[str]]]:
+    """As `_written`; with the ids that the same command, ``what``, wrote before it was interrupted."""
+    if not output:
+        with _written(output, console) as write:
+            yield write, set()
+        return
+    part, state = Path(output + ".part"), Path(output + ".progress")
+    try:
+        _begin(part, state, what)
+        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # visitors' data
+            ids = _exported(file, part)
+            if ids:
+                console.err.write(f"resuming after {len(ids):,} profiles\n")
+            yield lambda record: file.writelines((orjson.dumps(record), b"\n")), ids
+        part.replace(output)
+        state.unlink()
+    except OSError as error:
+        raise CommandError(f"{output} cannot be written: {error.strerror}") from error
+
+
+def _begin(part: Path, state: Path, what: dict[str, Any]) -> None:
+    """Note what is exported, or check that the interrupted export was of the same."""
+    if not state.exists():
+        part.unlink(missing_ok=True)
+        with replacement(state) as file:
+            file.write(orjson.dumps(what))
+        return
+    try:
+        earlier = orjson.loads(state.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise CommandError(f"{state} is damaged; remove it and the export starts over") from error
+    if earlier != what:
+        raise CommandError(f"{state} belongs to another export; remove it and the export starts over")
+
+
+def _exported(file: BinaryIO, part: Path) -> set[str]:
+    """Return the ids in an export; what was written of the line after the last whole one is cut off."""
+    ids = set()
+    whole = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            try:
+                ids.add(orjson.loads(line)["profile"]["id"])
+            except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+                raise CommandError(f"{part} is damaged; remove it and the export starts over") from error
+            whole += len(line)
+    file.seek(whole)
+    file.truncate()
+    return ids
+
+
+COMMAND = Command(
+    run,
+    _USES,
+    add_arguments,
+    resume="run the same command again to resume (without --output: to start over)",
+)

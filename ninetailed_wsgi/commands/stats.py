@@ -1,0 +1,72 @@
+"""The command ``stats``: counts what is stored."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ninetailed_wsgi.commands.command import Command
+from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.commands.work import add_environment, open_work
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.store.protocol import Document, KeptStore
+
+_USES = ("store", "environments")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ORG/ENV, which may be left out."""
+    add_environment(parser, nargs="?", help="only this environment")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what is stored."""
+    work = open_work(arguments, _USES)
+    stats(work.store, work.environment(arguments.where) if arguments.where else None, work.console)
+
+
+@dataclass(slots=True)
+class _Sums:
+    profiles: int = 0
+    aliases: int = 0
+    events: int = 0
+    bytes: int = 0
+    oldest: int | None = None
+    newest: int | None = None
+
+
+def stats(store: KeptStore, where: Environment | None, console: Console) -> None:
+    """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
+    found: dict[str, _Sums] = {f"{where.organization}/{where.environment}": _Sums()} if where else {}
+    with console.progress("documents") as progress:
+        total = max(store.count(), 1)
+        for done, (key, document, events, size) in enumerate(store.sizes(), start=1):
+            progress.at(done, done / total)
+            if where is None or key[:2] == (where.organization, where.environment):
+                _add(found.setdefault(f"{key.organization}/{key.environment}", _Sums()), document, events, size)
+    for name, sums in sorted(found.items()):
+        console.out.write(
+            f"{name}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
+            f"{sums.bytes:,} bytes, last active from {_day(sums.oldest)} to {_day(sums.newest)}\n"
+        )
+    console.out.write(f"{store.footprint()}\n")
+
+
+def _add(sums: _Sums, document: Document, events: int, size: int) -> None:
+    sums.bytes += size
+    if "to" in document or "into" in document:
+        return
+    sums.profiles += 1
+    sums.aliases += len(document["aliases"])
+    sums.events += events
+    active = document["updated"]
+    sums.oldest = active if sums.oldest is None else min(sums.oldest, active)
+    sums.newest = active if sums.newest is None else max(sums.newest, active)
+
+
+def _day(at: int | None) -> str:
+    return "never" if at is None else datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+COMMAND = Command(run, _USES, add_arguments, resume="run the same command again")
