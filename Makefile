@@ -3,7 +3,7 @@
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
 #   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision; needs redis-server
-#   make lint    ruff, mypy, import-linter
+#   make lint    ruff, mypy, import-linter, the limits of tests/layout.py
 #   make docs    the documentation as a site, into docs/_build/; a warning is an error
 #   make diagrams  draw the Mermaid diagrams of the documentation that have no drawing yet; needs Chromium and npm
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
@@ -55,6 +55,7 @@ lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/layout.py
 
 docs: .venv/installed-docs
 	@rm -rf docs/_build

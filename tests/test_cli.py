@@ -27,8 +27,9 @@ from netaddr import IPSet
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.commands.main import COMMANDS, main
+from ninetailed_wsgi.server.announcement import announcement, curl_line
 from ninetailed_wsgi.server.checks import check_all, check_location
-from ninetailed_wsgi.server.serve import LONGEST_REQUEST_LINE, announcement, configuration, curl_line
+from ninetailed_wsgi.server.serve import LONGEST_REQUEST_LINE, configuration
 from ninetailed_wsgi.settings import OPTIONS, USES
 
 ROOT = Path(__file__).parent.parent

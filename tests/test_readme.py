@@ -13,7 +13,7 @@ import pytest
 from serving import GEO, serving
 
 from ninetailed_wsgi import Settings, __version__
-from ninetailed_wsgi.server.serve import curl_line
+from ninetailed_wsgi.server.announcement import curl_line
 from ninetailed_wsgi.settings import options_table
 
 ROOT = Path(__file__).parent.parent

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ninetailed_wsgi import __version__
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -72,21 +73,7 @@ class Metrics:
             ["error"],
             registry=registry,
         )
-        self._applied = Counter(
-            "ninetailed_events_applied",
-            "Events applied to profiles; environment only where the option environments is set.",
-            ["type", "environment"],
-            registry=registry,
-        )
-        self._repeated = Counter(
-            "ninetailed_events_repeated", "Events left out as they had been applied before.", registry=registry
-        )
-        self._insights = Counter(
-            "ninetailed_insights_events",
-            "Insights events: accepted, or left out by reason.",
-            ["result"],
-            registry=registry,
-        )
+        self._count_events(registry)
         self._evaluations = Counter(
             "ninetailed_evaluations", "Decisions about a visitor's audiences and variants.", registry=registry
         )
@@ -102,6 +89,25 @@ class Metrics:
         # Finding the series of some labels costs more than counting; there is one for each known route and status.
         self._answered: dict[tuple[str, str, object], tuple[Any, Any]] = {}
         self._typed: dict[tuple[str, str], Any] = {}
+
+    def _count_events(self, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter
+
+        self._applied = Counter(
+            "ninetailed_events_applied",
+            "Events applied to profiles; environment only where the option environments is set.",
+            ["type", "environment"],
+            registry=registry,
+        )
+        self._repeated = Counter(
+            "ninetailed_events_repeated", "Events left out as they had been applied before.", registry=registry
+        )
+        self._insights = Counter(
+            "ninetailed_insights_events",
+            "Insights events: accepted, or left out by reason.",
+            ["result"],
+            registry=registry,
+        )
 
     def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
         """A request was answered; ``route`` is a template, never a path; ``status`` begins with its number.

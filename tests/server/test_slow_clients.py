@@ -15,13 +15,13 @@ import pytest
 from serving import PROFILES, Server, page, running, wait_until
 from test_gunicorn import HEAD, read_answer
 
-from ninetailed_wsgi.server.serve import LONGEST_REQUEST, Worker
+from ninetailed_wsgi.server.worker import LONGEST_REQUEST, Worker
 
 SHORT = """
 import sys
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.server import serve
-serve.STALLED_AFTER, serve.LONGEST_REQUEST = 2, 1
+from ninetailed_wsgi.server import worker
+worker.STALLED_AFTER, worker.LONGEST_REQUEST = 2, 1
 main(sys.argv[1:])
 """
 

@@ -1,0 +1,136 @@
+"""The private parts of libraries that we use are as we use them; each failure says what of ours broke.
+
+setup.cfg bounds the versions of these libraries. Raise a bound only after these tests pass with the new version.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sqlite3
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import gunicorn.http.message
+import gunicorn.http.unreader
+import pytest
+from gunicorn import glogging
+from gunicorn.workers import gthread
+
+ROOT = Path(__file__).parent.parent
+BOUNDED = ("diskcache", "gunicorn", "redis")
+
+
+def parameters(method: Any) -> list[str]:
+    return list(inspect.signature(method).parameters)
+
+
+@pytest.mark.parametrize("package", BOUNDED)
+def test_a_library_whose_private_parts_are_used_has_an_upper_bound_that_the_installed_version_keeps(
+    package: str,
+) -> None:
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    requirements = re.findall(rf"^ *{package}(>=[^\n;]*)$", text, re.MULTILINE)
+    assert requirements
+    bounds = {requirement.partition(",<")[2] for requirement in requirements}
+    assert len(bounds) == 1, f"{package}: each mention in setup.cfg has the same upper bound"
+    (bound,) = bounds
+    assert bound, f"{package} has no upper bound in setup.cfg"
+    installed = [int(part) for part in version(package).split(".")[:3]]
+    assert installed < [int(part) for part in bound.split(".")]
+
+
+# gunicorn: server/worker.py and server/serve.py
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("handle", ["self", "conn"]),
+        ("enqueue_req", ["self", "conn"]),
+        ("finish_request", ["self", "conn", "fs"]),
+        ("handle_request", ["self", "req", "conn"]),
+        ("_keepalive_after", ["self", "conn", "keepalive"]),
+        ("murder_pending", ["self"]),
+    ],
+)
+def test_gunicorns_worker_has_the_methods_that_ours_overrides(method: str, arguments: list[str]) -> None:
+    found = parameters(getattr(gthread.ThreadWorker, method))
+    assert found == arguments, "server/worker.py: slow clients would keep threads, or connections would be lost"
+
+
+def test_gunicorns_connection_tells_whether_its_first_byte_is_there() -> None:
+    assert callable(gthread.TConn.wait_for_data), "server/worker.py: idle connections would each take a thread"
+    source = inspect.getsource(gthread)
+    assert "self.initialized = " in source, "server/worker.py asks a connection whether it was read from"
+    assert "self.pending_conns" in source, "server/worker.py closes the connections in it at the end"
+    assert "is _DEFER" in source, "server/worker.py hands _DEFER back for a connection that is silent yet"
+
+
+def test_gunicorns_connection_reads_a_body_in_chunks_of_a_size_that_can_be_set() -> None:
+    source = inspect.getsource(gunicorn.http.unreader)
+    assert "max_body_chunk" in source, "server/worker.py: draining a refused body would hold a mebibyte of it"
+    assert callable(gunicorn.http.message.Request.force_close), "server/worker.py: a long body would not be announced"
+
+
+def test_gunicorns_ceiling_of_the_request_line_is_a_name_that_can_be_set() -> None:
+    assert gunicorn.http.message.MAX_REQUEST_LINE == 8190, "server/serve.py raises it, as ids may be 10 kB each"
+    assert "MAX_REQUEST_LINE" in inspect.getsource(gunicorn.http.message.Request), "and the request reads it"
+
+
+def test_gunicorns_log_can_be_given_another_form() -> None:
+    assert parameters(glogging.Logger.setup) == ["self", "cfg"]
+    assert "self.error_log" in inspect.getsource(glogging.Logger), "server/worker.py: the log would name visitors"
+
+
+# diskcache: store/disk/rows.py
+
+
+def test_diskcache_makes_the_table_that_our_statements_read(tmp_path: Path) -> None:
+    diskcache.Cache(str(tmp_path), eviction_policy="none").close()
+    with sqlite3.connect(tmp_path / diskcache.core.DBNAME) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(Cache)")]
+    connection.close()
+    needed = {"key", "raw", "store_time", "access_time", "access_count", "mode", "value"}
+    assert needed <= set(columns), "store/disk/rows.py: its statements name these columns"
+    assert diskcache.core.DBNAME == "cache.db", "store/disk/folder.py: existing folders have this name"
+    assert diskcache.core.MODE_RAW == 1, "store/disk/rows.py: rows that were written would be refused as pickles"
+
+
+def test_diskcache_takes_its_connection_and_its_statements_from_what_we_override() -> None:
+    assert isinstance(diskcache.Cache._con, property), "store/disk/rows.py: each thread would open its own connection"
+    assert isinstance(diskcache.Cache._sql_retry, property), "store/disk/rows.py: triggers for counting would be made"
+    assert "self._sql_retry" in inspect.getsource(diskcache.Cache.__init__)
+
+
+def test_diskcaches_disk_stores_and_fetches_by_the_methods_that_refuse_pickles() -> None:
+    assert parameters(diskcache.Disk.store) == ["self", "value", "read", "key"], "store/disk/rows.py: bytes only"
+    assert parameters(diskcache.Disk.fetch) == ["self", "mode", "filename", "value", "read"], "no unpickling"
+
+
+# redis: store/redis/server.py
+
+
+def test_redis_lends_a_connection_to_which_packed_commands_are_sent() -> None:
+    redis = pytest.importorskip("redis")
+    connection = redis.connection.AbstractConnection
+    for method in ("send_packed_command", "pack_commands", "read_response", "disconnect"):
+        assert callable(getattr(connection, method)), f"store/redis/server.py: _Talk calls {method}"
+    pool = redis.ConnectionPool
+    for method in ("get_connection", "release"):
+        assert callable(getattr(pool, method)), f"store/redis/server.py: _Talk calls {method} of the pool"
+    required = [
+        parameter.name
+        for parameter in inspect.signature(pool.get_connection).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    assert required == ["self"] or required == ["self", "command_name"]
+
+
+def test_redis_cluster_finds_the_server_of_a_key_and_can_look_again() -> None:
+    cluster = pytest.importorskip("redis.cluster")
+    for method in ("get_redis_connection", "get_primaries", "get_node_from_key"):
+        assert callable(getattr(cluster.RedisCluster, method)), f"store/redis/server.py calls {method}"
+    assert callable(cluster.NodesManager.initialize), "store/redis/server.py: looks around after a failover"
