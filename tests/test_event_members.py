@@ -1,0 +1,72 @@
+"""Every member of every event type, tried with null, an empty text, other types and a list: fixtures/cases/validation."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Api
+
+from ninetailed_wsgi.api.validation.schemas import schemas
+
+FILE = Path(__file__).parent.parent / "fixtures" / "cases" / "validation" / "members" / "events.json"
+TABLE: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+DOCUMENTS = schemas().documents
+TYPES: list[str] = DOCUMENTS["event"]["properties"]["type"]["enum"]
+
+
+def members_of(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every member that a schema describes, in objects within it as well."""
+    if "$ref" in schema:
+        yield from members_of(DOCUMENTS[schema["$ref"].removesuffix(".schema.json")], path)
+    for name, member in schema.get("properties", {}).items():
+        yield (*path, name)
+        yield from members_of(member, (*path, name))
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    document: dict[str, Any] = DOCUMENTS["event-" + kind.replace("_", "-")]
+    return document
+
+
+def rows_of(kind: str) -> dict[str, dict[str, Any]]:
+    return {row["member"]: row for row in TABLE["rows"] if kind in row.get("types", TYPES)}
+
+
+def event_with(kind: str, member: str, value: Any) -> dict[str, Any]:
+    """The smallest event of a type, with this value at this member."""
+    sent = copy.deepcopy({**TABLE["events"]["*"], **TABLE["events"].get(kind, {}), "type": kind})
+    *parents, last = member.split(".")
+    place = sent
+    for name in parents:
+        place = place.setdefault(name, {})
+    place[last] = value
+    return sent
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_table_has_a_row_for_each_member_of_an_event_and_none_besides(kind: str) -> None:
+    described = {".".join(path) for path in members_of(schema_of(kind))}
+    assert set(rows_of(kind)) == described
+
+
+def test_the_table_gives_a_reason_for_each_refusal_and_uses_each_of_its_reasons() -> None:
+    used = {reason for row in TABLE["rows"] for reason in row["refused"].values()}
+    assert used == set(TABLE["reasons"])
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_each_member_is_accepted_or_refused_by_its_path_as_the_table_says(api: Api, kind: str) -> None:
+    wrong = []
+    for member, row in rows_of(kind).items():
+        assert set(row["accepted"]) | set(row["refused"]) == set(TABLE["values"])
+        for name, value in TABLE["values"].items():
+            answer = api.update_answer("visitor", event_with(kind, member, value))
+            status = 200 if name in row["accepted"] else 400
+            if answer.status_code != status or (status == 400 and f"events[0].{member}" not in answer.json["message"]):
+                wrong.append(f"{member} with {name}: {answer.status_code} {answer.json['message']}")
+    assert wrong == []
