@@ -1,4 +1,4 @@
-"""Every member of every event type, tried with null, an empty text, other types and a list: fixtures/cases/validation."""
+"""Every member of every event type, tried with null, an empty text, values of other types and a list."""
 
 from __future__ import annotations
 

@@ -171,6 +171,9 @@ class Visitor:
         Example: ``visitor.identify("user-7", plan="pro")``
         """
         user = "" if user_id is None else str(user_id)
+        if isinstance(user_id, Mapping | list | tuple | set):
+            self._misunderstood("identify", user_id, "a user id, and traits as named arguments")
+            user = ""
         self._say({"type": "identify", "userId": user, "traits": traits}, self._page())
 
     # What the page asks
@@ -207,6 +210,8 @@ class Visitor:
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
+        if not _is_text(key):
+            self._misunderstood("flag", key, "the key of an inline variable")
         return next((change["value"] for change in self.changes if change["key"] == key), default)
 
     @_never_raises(lambda self, entry: entry)
@@ -225,6 +230,9 @@ class Visitor:
 
         Example: ``hero = visitor.variant(hero_entry)``
         """
+        if variants.id_of(entry) is None:
+            self._misunderstood("variant", entry, "an entry as JSON with an id, or the id of an entry")
+            return entry
         return variants.shown(entry, self.experiences, self._order)
 
     @_never_raises(lambda self, path, fallback=None: fallback or "")
@@ -237,6 +245,9 @@ class Visitor:
 
         Example: ``visitor.merge_tag("location.city", "your town")``
         """
+        if not _is_text(path):
+            self._misunderstood("merge_tag", path, "a path such as traits.firstname")
+            return merge_tags.text(fallback)
         value = merge_tags.resolve(self.profile, path)
         if value is None:
             value = self._fallback(path) if fallback is None else fallback
@@ -256,6 +267,9 @@ class Visitor:
 
         Example: ``visitor.render("Hello {{ traits.firstname }}")``
         """
+        if not isinstance(content, str | Mapping | list):
+            self._misunderstood("render", content, "a text, or a rich text document as JSON")
+            return content
         return merge_tags.render(content, self.merge_tag)
 
     @_never_raises(lambda self: _script_json(_nothing("")))
@@ -299,6 +313,11 @@ class Visitor:
         self._answered = True  # from now on nobody comes to write what waits
         if self._waiting:
             self._evaluated()
+
+    def _misunderstood(self, method: str, value: object, expected: str) -> None:
+        """Report once what a page gave, by its type alone: its text may be a visitor's."""
+        found = type(value).__name__
+        self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; shown as it is")
 
     def _use(self) -> None:
         if self._used:
@@ -388,6 +407,11 @@ def _nothing(id: str) -> dict[str, Any]:
     }
     profile = {"id": id, "stableId": id, "random": 0, "audiences": [], "traits": {}, "location": {}, "session": session}
     return {"profile": profile, "experiences": [], "changes": []}
+
+
+def _is_text(value: object) -> bool:
+    """Whether a page gave what type hints ask for: templates are not checked."""
+    return isinstance(value, str)
 
 
 def _script_json(document: object) -> str:

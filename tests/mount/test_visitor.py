@@ -651,3 +651,42 @@ def test_wrong_text_in_a_paste_ini_file_is_named() -> None:
         "consent: found 'x:y', expected a function of the WSGI environ, or its name as package.module:function",
         "cookie_max_age: found 'long', expected a whole number from 0 to 2147483647",
     ]
+
+
+# What a page gives that is not understood
+
+
+@pytest.mark.parametrize(
+    ("use", "method", "kind"),
+    [
+        (lambda visitor: visitor.variant(None), "variant", "NoneType"),
+        (lambda visitor: visitor.variant(7), "variant", "int"),
+        (lambda visitor: visitor.variant(object()), "variant", "object"),
+        (lambda visitor: visitor.variant([{"id": "hero"}]), "variant", "list"),
+        (lambda visitor: visitor.variant({"name": "an entry without an id"}), "variant", "dict"),
+        (lambda visitor: visitor.render(b"Hello {{ traits.name }}"), "render", "bytes"),
+        (lambda visitor: visitor.render(None), "render", "NoneType"),
+        (lambda visitor: visitor.render(object()), "render", "object"),
+        (lambda visitor: visitor.merge_tag(["traits", "name"], "friend"), "merge_tag", "list"),
+        (lambda visitor: visitor.merge_tag(None), "merge_tag", "NoneType"),
+        (lambda visitor: visitor.flag(("a", "b"), 7), "flag", "tuple"),
+        (lambda visitor: visitor.identify({"plan": "pro"}), "identify", "dict"),
+        (lambda visitor: visitor.identify(["user"]), "identify", "list"),
+    ],
+)
+def test_what_is_not_understood_shows_as_it_is_and_is_reported_once_with_its_type(
+    bare: Mounted, caplog: pytest.LogCaptureFixture, use: Any, method: str, kind: str
+) -> None:
+    browser = bare.visited_by(use)
+    for _ in range(3):
+        browser.get()
+    told = [record.getMessage() for record in caplog.records if "expected" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(f"visitor.{method}: found {kind}, expected ")
+
+
+def test_what_is_not_understood_is_given_back(bare: Mounted) -> None:
+    entry, content = object(), object()
+    shown: list[Any] = []
+    bare.visited_by(lambda visitor: shown.append((visitor.variant(entry), visitor.render(content)))).get()
+    assert shown == [(entry, content)]
