@@ -37,7 +37,7 @@ def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
 def sets_cookie(headers: Sequence[tuple[str, str]], name: str) -> bool:
     """Return whether a cookie of this name is among the headers."""
     start = f"{name}="
-    return any(key.lower() == "set-cookie" and value.startswith(start) for key, value in headers)
+    return any(key.lower() == "set-cookie" and value.lstrip().startswith(start) for key, value in headers)
 
 
 def _varied(headers: Headers) -> Headers:

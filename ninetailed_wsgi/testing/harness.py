@@ -233,10 +233,13 @@ class Harness:
 
         Example: ``app.wsgi_app = harness.mount(app.wsgi_app)``
         """
-        given = {"organization": self.environment.organization, "environment": self.environment.environment}
-        # A slow machine is no reason for a test to see baselines.
+        own = {
+            "organization": self.environment.organization,
+            "environment": self.environment.environment,
+            "time_budget_ms": 30_000,  # a slow machine is no reason for a test to see baselines
+        }
         inner: Any = site._app if isinstance(site, Ninetailed) else site  # mounted again: not one around the other
-        mounted = Ninetailed(inner, self.settings, service=self.service, time_budget_ms=30_000, **{**given, **options})
+        mounted = Ninetailed(inner, self.settings, service=self.service, **{**own, **options})
         mounted.cookie.clock = lambda: self.clock() / 1000
         return mounted
 

@@ -1,0 +1,95 @@
+"""The middleware as a class for Django's ``MIDDLEWARE``, with the options in ``settings.NINETAILED``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.http import HttpRequest, HttpResponseBase
+
+from ninetailed_wsgi.site.middleware import Ninetailed
+from ninetailed_wsgi.site.visitor import KEY, Visitor
+
+
+class Middleware:
+    """Gives each request its visitor, under WSGI, ASGI, Django's test client and its live server.
+
+    List it in ``MIDDLEWARE`` below ``UpdateCacheMiddleware``, so that Django's cache sees the cookie and ``Vary``.
+    Where `Ninetailed` wraps the WSGI application too, its visitor is used. In an async view, ask the visitor in
+    ``sync_to_async``: a question waits for the store.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        site()  # wrong options stop the start
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self._is_async:
+            return self._answer_later(request)
+        visitor = _visitor(request)
+        return _personal(visitor, self._get_response(request))
+
+    async def _answer_later(self, request: HttpRequest) -> HttpResponseBase:
+        visitor = _visitor(request)
+        response = await self._get_response(request)
+        return await sync_to_async(_personal, thread_sensitive=False)(visitor, response)
+
+
+@cache
+def site() -> Ninetailed:
+    """Return the middleware that ``settings.NINETAILED`` describes, the same one for the whole process."""
+    return Ninetailed(**getattr(settings, "NINETAILED", {}))
+
+
+def environ_of(request: HttpRequest) -> dict[str, Any]:
+    """Return the WSGI environ of a request; one that is made like it where ASGI has none."""
+    if hasattr(request, "environ"):
+        environ: dict[str, Any] = {**request.environ, "wsgi.url_scheme": request.scheme}
+        return environ
+    path = request.META.get("PATH_INFO", request.path_info)
+    as_wsgi = path.encode().decode("latin-1")  # PEP 3333
+    return {**request.META, "PATH_INFO": as_wsgi, "wsgi.url_scheme": request.scheme}
+
+
+def _visitor(request: HttpRequest) -> Visitor:
+    visitor = request.META.get(KEY)
+    if not isinstance(visitor, Visitor):
+        visitor = request.META[KEY] = Visitor(environ_of(request), site())
+    return visitor
+
+
+def _personal(visitor: Visitor, response: Any) -> Any:
+    """Write what the page recorded, and give the response the headers of a page that used its visitor."""
+    cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+    before = [*response.items(), *cookies]
+    backend = visitor.backend
+    owner = backend if isinstance(backend, Ninetailed) else site()
+    after = owner.finish(visitor, str(response.status_code), before)
+    if after is before:
+        return response
+    for name in {name for name, _ in before} - {name for name, _ in after}:
+        del response[name]
+    for name, value in after:
+        if name != "Set-Cookie":
+            response[name] = value
+        elif (name, value) not in cookies:
+            response.cookies.load(value)
+    return response
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "NINETAILED":
+        site.cache_clear()
+
+
+setting_changed.connect(_forget)
