@@ -5,6 +5,7 @@ The names are loaded when they are first asked for, so importing the package cos
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,28 @@ def __getattr__(name: str) -> Any:
     """Load a public name from the module that has it (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _refuse_sub_interpreter()
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value  # the next look-up does not come here
     return value
+
+
+def _refuse_sub_interpreter() -> None:
+    """Raise SettingsError in a sub-interpreter, where extensions such as RE2 hang instead of loading."""
+    try:
+        interpreters = import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+        current, main = interpreters.get_current(), interpreters.get_main()
+    except (ImportError, AttributeError):  # a Python without sub-interpreters
+        return
+    if current != main:
+        from ninetailed_wsgi.errors import SettingsError
+
+        raise SettingsError(
+            [
+                "this is a sub-interpreter of Python, where C extensions that ninetailed-wsgi needs cannot run: "
+                "set WSGIApplicationGroup %{GLOBAL} in the configuration of mod_wsgi"
+            ]
+        )
 
 
 def __dir__() -> list[str]:

@@ -114,3 +114,17 @@ def test_an_unknown_name_of_the_package_is_an_ordinary_attribute_error() -> None
     with pytest.raises(AttributeError, match="'ninetailed_wsgi' has no attribute 'nonsense'"):
         _ = ninetailed_wsgi.nonsense
     assert {"Settings", "create_app", "__version__"} <= set(dir(ninetailed_wsgi))
+
+
+def test_a_sub_interpreter_is_refused_in_a_sentence_that_says_what_to_set() -> None:
+    program = """
+import _xxsubinterpreters as interpreters
+made = interpreters.create()
+interpreters.run_string(made, "import ninetailed_wsgi\\n"
+    "try:\\n    from ninetailed_wsgi import Ninetailed\\n"
+    "except Exception as error:\\n    print(type(error).__name__, error, flush=True)")
+"""
+    program = program if sys.version_info < (3, 13) else program.replace("_xxsubinterpreters", "_interpreters")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.startswith("SettingsError ")
+    assert "WSGIApplicationGroup %{GLOBAL}" in run.stdout

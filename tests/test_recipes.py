@@ -33,7 +33,8 @@ LOAD = {
     "flask": "from app import app",
     "falcon": "from app import app",
     "fastapi": "from a2wsgi import ASGIMiddleware\nfrom app import app as served\napp = ASGIMiddleware(served)",
-    "django": "from shop.wsgi import application as app",
+    "django": "import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'shop.settings'\n"
+    "from django.core.wsgi import get_wsgi_application\napp = get_wsgi_application()",
     "pyramid": "from paste.deploy import loadapp\napp = loadapp('config:site.ini', relative_to='.')",
 }
 
@@ -44,6 +45,7 @@ BASE_DIR = Path(__file__).parent.parent
 SECRET_KEY = "tests"
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = []
+MIDDLEWARE = []
 ROOT_URLCONF = "shop.urls"
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [BASE_DIR / "shop/templates"]}]
 """
@@ -55,9 +57,10 @@ urlpatterns = [path("pricing", pricing)]
 PYRAMID_SITE = """
 from pyramid.config import Configurator
 from pyramid.response import Response
+from ninetailed_wsgi import visitor_of
 
 def pricing(request):
-    visitor = request.environ["ninetailed.visitor"]
+    visitor = visitor_of(request)
     visitor.page()
     return Response(f"Hello {visitor.merge_tag('traits.firstname', 'friend')}: {visitor.variant('banner')}")
 

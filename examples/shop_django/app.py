@@ -17,7 +17,7 @@ from django.shortcuts import render
 from django.urls import path, re_path
 from django.views.static import serve
 
-from ninetailed_wsgi import Ninetailed
+from ninetailed_wsgi import Ninetailed, visitor_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
@@ -45,7 +45,7 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
     """A page of the shop, personalized while it is rendered."""
     if name not in PAGES:
         raise Http404(name)
-    visitor = request.environ["ninetailed.visitor"]
+    visitor = visitor_of(request)
     visitor.page()
     shown = {id: TITLES[variant] for id in ("banner", "hero", "greeting") if (variant := visitor.variant(id))}
     shown["greeting"] = shown["greeting"].replace("{{name}}", "{{ traits_firstname }}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Flask, abort, render_template, request
 
-from ninetailed_wsgi import Ninetailed
+from ninetailed_wsgi import Ninetailed, visitor_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
@@ -52,6 +52,6 @@ def page(path: str) -> str:
     """A page of the shop, personalized while it is rendered."""
     if path not in PAGES:
         abort(404)
-    visitor = request.environ["ninetailed.visitor"]
+    visitor = visitor_of(request)
     visitor.page()
     return render_template("page.html", visitor=visitor, titles=TITLES, text=PAGES[path], teas=TEAS)

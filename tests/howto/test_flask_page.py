@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask, request
 
+from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.testing import Harness, audience, experience, viewed
 
 OFFER = experience("hero", ["offer"], audience=audience(viewed("/pricing", at_least=2), id="interested"))
@@ -17,7 +18,7 @@ def make_site() -> Flask:
 
     @site.get("/pricing")
     def pricing() -> str:
-        visitor = request.environ["ninetailed.visitor"]
+        visitor = visitor_of(request)
         visitor.page()
         return HEROES[visitor.variant("hero")]
 

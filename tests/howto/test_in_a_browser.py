@@ -9,6 +9,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
+from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.testing import Harness, LiveServer, audience, experience, viewed
 
 OFFER = experience("hero", ["offer"], audience=audience(viewed("/", at_least=2), id="interested"))
@@ -23,7 +24,7 @@ PAGE = """<h1>%s</h1>
 
 def site(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Your site."""
-    visitor = environ["ninetailed.visitor"]
+    visitor = visitor_of(environ)
     visitor.page()
     start_response("200 OK", [("Content-Type", "text/html")])
     return [(PAGE % visitor.variant("hero")).encode()]

@@ -192,7 +192,7 @@ class Answer(NamedTuple):
         """The cookie that is set, as it is sent; None where none is."""
         found = self.all("Set-Cookie")
         assert len(found) <= 1, found
-        return found[0] if found else None
+        return found[0].strip() if found else None  # Django puts a space before it
 
 
 class Browser:
