@@ -56,6 +56,20 @@ class PayloadTooLarge(InvalidData):
     status = 413
 
 
+class Unauthorized(NinetailedError):
+    """The operation needs a key, and the request has no valid one (401)."""
+
+    status = 401
+    code = "ERR_UNAUTHORIZED"
+
+
+class Forbidden(NinetailedError):
+    """The key lacks the scope, or the request comes from an origin or for a host that is not answered (403)."""
+
+    status = 403
+    code = "ERR_FORBIDDEN"
+
+
 class UnknownEnvironment(NinetailedError):
     """The organization or the environment is not served here (404)."""
 

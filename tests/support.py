@@ -95,7 +95,7 @@ class Server:
         contents = ContentFolder(source)
         contents.load()
         ids, sessions = itertools.count(1), itertools.count(1)
-        options = Settings(environments=tuple(environments), **settings)
+        options = Settings(environments=tuple(environments), **{"access": "open", **settings})
         self.service = ExperienceService(
             store=self.store,
             content=contents,

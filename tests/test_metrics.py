@@ -114,7 +114,7 @@ def test_the_content_served_is_told_by_version_and_a_version_that_is_refused_as_
 def test_a_broken_content_file_shows_without_a_request_of_a_visitor(tmp_path: Path) -> None:
     file = tmp_path / "content.json"
     file.write_text(json.dumps({"audiences": [], "experiences": []}))
-    app = create_app(Settings(data_dir=tmp_path / "data", content=file, metrics=True))
+    app = create_app(Settings(data_dir=tmp_path / "data", content=file, metrics=True, access="open"))
     file.write_text("{")
     os.utime(file, (1, 1))
 
@@ -127,7 +127,7 @@ def test_a_broken_content_file_shows_without_a_request_of_a_visitor(tmp_path: Pa
 
 
 def test_the_age_of_the_location_database_can_be_told_and_that_a_new_one_is_refused(make_server: MakeServer) -> None:
-    samples = scrape(make_server(metrics=True))
+    samples = scrape(make_server(metrics=True, access="open"))
     assert value(samples, "ninetailed_location_database_build_timestamp_seconds") == 1767225600  # 2026-01-01
     assert ("ninetailed_location_database_refused", frozenset()) in samples
     without = scrape(make_server(metrics=True, geo=None))
@@ -135,7 +135,7 @@ def test_the_age_of_the_location_database_can_be_told_and_that_a_new_one_is_refu
 
 
 def test_the_import_queue_is_told_as_it_is_now(tmp_path: Path) -> None:
-    app = create_app(Settings(data_dir=tmp_path / "data", metrics=True))
+    app = create_app(Settings(data_dir=tmp_path / "data", metrics=True, access="open"))
     text = TestClient(app).simulate_get("/metrics").text
     told = {family.name: family.samples[0].value for family in text_string_to_metric_families(text) if family.samples}
     assert told["ninetailed_import_queue_batches"] == 0
@@ -180,7 +180,7 @@ def test_in_a_site_they_are_under_the_prefix_of_the_api_and_count_what_its_pages
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"shop"]
 
-    site = TestClient(Ninetailed(shop, data_dir=tmp_path / "data", metrics=True, time_budget_ms=10_000))
+    site = TestClient(Ninetailed(shop, data_dir=tmp_path / "data", metrics=True, access="open", time_budget_ms=10_000))
 
     def pages() -> float:
         text = site.simulate_get("/ninetailed/metrics").text

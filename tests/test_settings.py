@@ -27,7 +27,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert (settings.workers, settings.threads) == (2, 4)
     assert settings.data_dir == Path("ninetailed-data")
     assert (settings.content, settings.geoip_database, settings.content_locale) == (None, None, None)
-    assert (settings.trusted_proxies, settings.environments, settings.cors_origins) == ((), (), ("*",))
+    assert (settings.trusted_proxies, settings.environments, settings.cors_origins) == ((), (), ())
     assert (settings.max_body_bytes, settings.history_events, settings.history_days) == (1_048_576, 500, 365)
     assert (settings.sqlite_synchronous, settings.store_shards, settings.store_timeout) == ("NORMAL", 32, 5.0)
     assert settings.explain is False

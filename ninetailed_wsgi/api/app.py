@@ -15,6 +15,8 @@ import orjson
 
 from ninetailed_wsgi.api import openapi
 from ninetailed_wsgi.api.access_log import ERROR, OTHER, Observed
+from ninetailed_wsgi.api.callers import Callers
+from ninetailed_wsgi.api.origins import Origins
 from ninetailed_wsgi.api.resources import (
     Batch,
     Document,
@@ -32,6 +34,7 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.operations.metrics import process_metrics
+from ninetailed_wsgi.service.access import Access, Decision, decide
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
@@ -72,11 +75,18 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
     return api(ExperienceService.from_settings(settings), settings)
 
 
-def api(service: ExperienceService, settings: Settings) -> App:
-    """Return the Falcon app around a service; ``settings`` gives the body limit, the proxies, the origins."""
+def api(service: ExperienceService, settings: Settings, access: Access | None = None) -> App:
+    """Return the Falcon app around a service; ``settings`` gives the body limit and the proxies.
+
+    ``access`` is who may do what; None: as ``settings`` say for an API that is mounted in a site.
+
+    Raises:
+        SettingsError: the file of keys or of the identity secret cannot be used.
+    """
+    access = access or Access.of(settings, "site")
     compiled = schemas()
     metrics = process_metrics() if settings.metrics else None
-    middleware: list[Any] = [_Headers(settings.cors_origins)]
+    middleware: list[Any] = [_Headers(Origins(access))]
     if metrics or settings.access_log:
         middleware.insert(0, Observed(metrics, settings.access_log))
     address = ClientAddress(settings.trusted_proxies)
@@ -88,11 +98,12 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
     app.add_error_handler(NinetailedError, _answer_error)
-    app.add_error_handler(StoreUnavailable, _Outage())
+    callers = Callers(access, address)
+    app.add_error_handler(StoreUnavailable, _Outage(access, callers))
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain)
+    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain, access, callers)
     app.add_route(PREFIX + "/profiles", Profiles(edge))
     app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
     app.add_route(PREFIX + "/events", Batch(edge))
@@ -102,8 +113,8 @@ def api(service: ExperienceService, settings: Settings) -> App:
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     if metrics:
-        app.add_route("/metrics", Scrape(service, metrics))
-    app.add_route("/openapi.json", Document(openapi.document(compiled, explain=settings.explain)))
+        app.add_route("/metrics", Scrape(edge, metrics))
+    app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))
     return app
 
 
@@ -115,22 +126,19 @@ def _random_hex(size: int) -> str:
 class _Headers:
     """What every answer of the API has, whatever the route: CORS and trace headers."""
 
-    def __init__(self, origins: tuple[str, ...], new_id: Callable[[int], str] = _random_hex) -> None:
-        self._any_origin = "*" in origins
-        self._origins = frozenset(origins)
+    def __init__(self, origins: Origins, new_id: Callable[[int], str] = _random_hex) -> None:
+        self._origins = origins
         self._new_id = new_id
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_header("traceparent", self._traceparent(req.env.get("HTTP_TRACEPARENT")))
-        if self._any_origin:
-            resp.set_header("Access-Control-Allow-Origin", "*")
-        else:
-            resp.append_header("Vary", "Origin")
-            if (origin := req.get_header("Origin")) in self._origins:
-                resp.set_header("Access-Control-Allow-Origin", origin)
         resp.set_header("Access-Control-Expose-Headers", "traceparent")
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Content-Type-Options", "nosniff")
+        if self._origins.vary:
+            resp.append_header("Vary", "Origin")
+        if origin := self._origins.allow(req.env):
+            resp.set_header("Access-Control-Allow-Origin", origin)
         if req.method == "OPTIONS":
             resp.set_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
             resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP")
@@ -160,6 +168,8 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
     req.env[ERROR] = type(error).__name__
     if error.retry_after is not None:
         resp.set_header("Retry-After", str(error.retry_after))
+    if error.status == 401:
+        resp.set_header("WWW-Authenticate", "Bearer")
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
 
@@ -167,7 +177,8 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
 class _Outage:
     """Answers what the store cannot do now, and tells the log why: each reason once a minute, however many fail."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, access: Access, callers: Callers, clock: Callable[[], float] = time.monotonic) -> None:
+        self._access, self._callers = access, callers
         self._clock = clock
         self._silent_until: dict[str, float] = {}
 
@@ -181,6 +192,10 @@ class _Outage:
             self._silent_until[reason] = now + 60
             traced = {"reason": reason, "traceparent": resp.get_header("traceparent")}
             _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
+        caller = self._callers.of(req.env)
+        if decide("reasons", caller, guarded=self._access.guarded) is not Decision.ALLOWED:
+            # The reason names files and hosts.
+            error = StoreUnavailable("the service cannot answer now; try again later")
         _answer_error(req, resp, error, params)
 
 

@@ -134,6 +134,13 @@ _ERRORS = (
         "ERR_INVALID_DATA",
         "The body or the query is wrong; the message says where and what was expected.",
     ),
+    ("Unauthorized", 401, "ERR_UNAUTHORIZED", "The operation needs a key, and none that is valid came along."),
+    (
+        "Forbidden",
+        403,
+        "ERR_FORBIDDEN",
+        "The key lacks the scope, or a page of this origin or a request for this host is not answered.",
+    ),
     ("UnknownEnvironment", 404, "ERR_CONFIG_NOT_FOUND", "The organization or the environment is unknown."),
     (
         "ProfileNotFound",
@@ -190,7 +197,7 @@ def _failures(names: Iterable[str]) -> Json:
     }
 
 
-_ALWAYS = ("MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
+_ALWAYS = ("Unauthorized", "Forbidden", "MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
 _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
 

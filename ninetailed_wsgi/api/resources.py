@@ -11,12 +11,14 @@ import orjson
 from falcon import Request, Response
 
 from ninetailed_wsgi.api.body import read_body
+from ninetailed_wsgi.api.callers import Callers
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
-from ninetailed_wsgi.errors import InvalidData, RouteNotFound
+from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics
+from ninetailed_wsgi.service.access import Access, Caller, Decision, check_name, check_names
 from ninetailed_wsgi.service.service import ExperienceService
 
 _EXPLAIN = "/explain"
@@ -27,6 +29,8 @@ class Edge:
     """What the routes share.
 
     Attributes:
+        access: who may do what.
+        callers: finds out who asks.
         max_body_bytes: a longer body is refused.
         explain: whether ``/explain`` is served, which shows rules.
     """
@@ -36,6 +40,21 @@ class Edge:
     address: ClientAddress
     max_body_bytes: int
     explain: bool
+    access: Access
+    callers: Callers
+
+    def environment(self, organization: str, environment: str) -> Environment:
+        """Return the environment of a path; UnknownEnvironment when it is not served here (spec section 16)."""
+        where = self.service.environment(organization, environment)
+        if self.access.guarded and not self.service.has_content(where):
+            raise UnknownEnvironment("no such environment of this organization is served here")
+        return where
+
+    def allow(self, operation: str, req: Request) -> Caller:
+        """Return who asks for an operation that names no profile; Unauthorized or Forbidden where they may not."""
+        caller = self.callers.of(req.env)
+        self.access.check(operation, caller)
+        return caller
 
 
 class _Resource:
@@ -48,42 +67,72 @@ class _Resource:
         self._edge.schemas.check(schema, body)
         return body
 
-    def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None) -> None:
+    def _events(self, body: dict[str, Any], caller: Caller, where: Environment, resp: Response) -> dict[str, Any]:
+        """The body of a request with its events as the caller may have them applied."""
+        check_names(body["events"])
+        judged = self._edge.access.judge(body["events"], caller, where, self._service.certifies)
+        if judged.unverified:
+            resp.set_header("X-Ninetailed-Identity", "unverified")
+            self._service.count_unverified(judged.unverified)
+        return body if judged.events is body["events"] else {**body, "events": judged.events}
+
+    def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None, caller: Caller) -> None:
         kind = req.get_param("type")
         if kind not in (None, "preflight"):
             raise InvalidData(f'query.type: found "{kind[:60]}", expected "preflight" or no type at all')
-        body = self._body(req, "profile-request")
-        address = self._edge.address.of(req.env)
-        locale = req.get_param("locale") or "en"
-        data = self._service.upsert(where, name, body, preflight=kind is not None, address=address, locale=locale)
-        _answer(resp, data)
+        body = self._events(self._body(req, "profile-request"), caller, where, resp)
+        sender = self._edge.address
+        address = sender.of(req.env) if caller.trusted else sender.sender(req.env)
+        data = self._service.upsert(
+            where,
+            name,
+            body,
+            preflight=kind is not None,
+            address=address,
+            locale=req.get_param("locale") or "en",
+            terms=self._edge.access.terms(caller, address),
+        )
+        _answer(resp, self._edge.access.shown(data, caller))
 
 
 class Profiles(_Resource):
     """``/profiles``: create a profile."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        self._upsert(req, resp, self._service.environment(organization, environment), None)
+        caller = self._edge.allow("create", req)
+        self._upsert(req, resp, self._edge.environment(organization, environment), None, caller)
 
 
 class Profile(_Resource):
     """``/profiles/{idOrAlias}``: update, get, delete a profile; ``/explain`` behind it says why, where that is on."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        where = self._service.environment(organization, environment)
-        self._upsert(req, resp, where, self._changeable(name))
+        where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
+        name = self._changeable(name)
+        fresh = self._check("update", caller, where, name) is Decision.FRESH
+        self._upsert(req, resp, where, None if fresh else name, caller)
 
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        where = self._service.environment(organization, environment)
         if self._edge.explain and name.endswith(_EXPLAIN):
+            self._edge.allow("explain", req)
+            where = self._edge.environment(organization, environment)
             _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
-        else:
-            _answer(resp, self._service.get(where, _given(name)))
+            return
+        where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
+        if self._check("get", caller, where, _given(name)) is Decision.ABSENT:
+            raise ProfileNotFound("no profile has this id")
+        data = self._service.get(where, name, guarded=self._edge.access.guarded)
+        _answer(resp, self._edge.access.shown(data, caller))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        where = self._service.environment(organization, environment)
+        self._edge.allow("delete", req)
+        where = self._edge.environment(organization, environment)
         self._service.delete(where, self._changeable(name))
         _answer(resp, {})
+
+    def _check(self, operation: str, caller: Caller, where: Environment, name: str) -> Decision:
+        own = self._edge.access.guarded and self._service.certifies(where, name)
+        return self._edge.access.check(operation, caller, own=own)
 
     def _changeable(self, name: str) -> str:
         if self._edge.explain and name.endswith(_EXPLAIN):
@@ -95,22 +144,27 @@ class Batch(_Resource):
     """``/events``: apply a batch of events to many profiles."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        where, body = self._batch(req, organization, environment)
-        _answer(resp, {"profiles": self._service.upsert_many(where, body)})
+        where, body = self._batch(req, resp, "batch", organization, environment)
+        guarded = self._edge.access.guarded
+        _answer(resp, {"profiles": self._service.upsert_many(where, body, guarded=guarded)})
 
-    def _batch(self, req: Request, organization: str, environment: str) -> tuple[Environment, dict[str, Any]]:
-        where = self._service.environment(organization, environment)
+    def _batch(
+        self, req: Request, resp: Response, operation: str, organization: str, environment: str
+    ) -> tuple[Environment, dict[str, Any]]:
+        caller = self._edge.allow(operation, req)
+        where = self._edge.environment(organization, environment)
         if kind := req.get_param("type"):
             # A sender that asks for a preflight must not find its events stored.
             raise InvalidData(f'query.type: found "{kind[:60]}", expected no type: a batch is always stored')
-        return where, self._body(req, "batch-request")
+        return where, self._events(self._body(req, "batch-request"), caller, where, resp)
 
 
 class Import(Batch):
     """``/import/events``: accept the same, to be applied after the answer."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        self._service.import_many(*self._batch(req, organization, environment))
+        where, body = self._batch(req, resp, "import", organization, environment)
+        self._service.import_many(where, body, guarded=self._edge.access.guarded)
         _answer(resp, {})
 
 
@@ -136,13 +190,14 @@ class Insights(_Resource):
 class Scrape:
     """``/metrics``: what Prometheus asks for; no page of another site may read it."""
 
-    def __init__(self, service: ExperienceService, metrics: Metrics) -> None:
-        self._service = service
+    def __init__(self, edge: Edge, metrics: Metrics) -> None:
+        self._edge = edge
         self._metrics = metrics
 
     def on_get(self, req: Request, resp: Response) -> None:
+        self._edge.allow("metrics", req)
         resp.delete_header("Access-Control-Allow-Origin")
-        resp.content_type, resp.data = self._metrics.exposition(self._service.state())
+        resp.content_type, resp.data = self._metrics.exposition(self._edge.service.state())
 
 
 class Live:
@@ -170,10 +225,12 @@ class Ready:
 class Document:
     """``/openapi.json``: a document that does not change."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, edge: Edge, document: dict[str, Any]) -> None:
+        self._edge = edge
         self._text = orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
     def on_get(self, req: Request, resp: Response) -> None:
+        self._edge.allow("openapi", req)
         resp.content_type = falcon.MEDIA_JSON
         resp.data = self._text
 
@@ -182,6 +239,7 @@ def _given(name: str) -> str:
     """Return the name of a profile; callers who have none yet and leave it out must not all share one profile."""
     if not name:
         raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")
+    check_name("path", name)
     return name
 
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "migrate": "copy all that is stored to another store, while servers serve from the first one; see docs/migrate.md",
     "results": "say whether the variants of experiences helped; needs the extra `results`",
     "backup": "copy the data folder while servers use it, and check the copy",
+    "key": "make, list and revoke the keys of trusted callers; see docs/security.md",
+    "upgrade": "bring a store that an older version wrote to the format of this one",
     "compact": "give free space back and overwrite what was deleted",
 }
 """Each command's name and a line for the usage text; its module in this package has the same name."""

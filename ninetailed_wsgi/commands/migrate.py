@@ -123,6 +123,8 @@ def _begin(source: Place, target: Place) -> None:
     if filled_from not in (None, source.name):
         raise CommandError(f"{target.name} (--to) is being filled from {filled_from}: go on with that, or empty it")
     target.store.fill_from(source.name)
+    if target.store.id_key() != (key := source.store.id_key()):
+        target.store.take_id_key(key)  # else no id of the source would be one at the target
 
 
 def _empty(place: Place) -> bool:

@@ -5,6 +5,7 @@ profiles that became part of it), ``traits``, ``location``, ``location_en`` (onl
 ``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
 rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
+``user``, ``vouched``, ``until`` (only in the mode ``guarded``, see service/guarded.py),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
 hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
 ``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py).
@@ -258,9 +259,21 @@ def merge(canonical: Record, other: Record) -> Record:
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
         # Batches apply one after the other, so only the last one can have events left.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]
+    _join_identity(merged, canonical, other)
     located = newer if newer["location"] else older
     _set_location(merged, located["location"], english_location(located))
     return merged
+
+
+def _join_identity(merged: Record, canonical: Record, other: Record) -> None:
+    """Keep what the mode ``guarded`` notes of both: the user, the aliases vouched for, and which names end when."""
+    if user := canonical.get("user") or other.get("user"):
+        merged["user"] = user
+    vouched = dict.fromkeys((*canonical.get("vouched", ()), *other.get("vouched", ())))
+    if vouched := [name for name in vouched if name in merged["aliases"]]:
+        merged["vouched"] = vouched
+    if until := {**other.get("until", {}), **canonical.get("until", {})}:
+        merged["until"] = until
 
 
 def answer(record: Record, audiences: list[str]) -> dict[str, Any]:

@@ -24,7 +24,6 @@ LONGEST_HOST = 300
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _Address = IPv4Address | IPv6Address
-_Network = IPv4Network | IPv6Network
 
 _BRACKETS_AND_PORT = re.compile(r"\[([^\[\]]*)\](?::[\w.-]*)?")
 _ADDRESS_AND_PORT = re.compile(r"([0-9.]+):[\w.-]*")
@@ -44,7 +43,7 @@ class ClientAddress:
 
     def __init__(self, trusted_proxies: Sequence[str] = ()) -> None:
         self._trust_unix_socket = UNIX_SOCKET in trusted_proxies
-        self._networks = tuple(_network(text) for text in trusted_proxies if text != UNIX_SOCKET)
+        self._networks = tuple(network(text) for text in trusted_proxies if text != UNIX_SOCKET)
         self._trusts_nobody = not self._networks and not self._trust_unix_socket
 
     def of(self, environ: Mapping[str, Any]) -> str | None:
@@ -119,18 +118,19 @@ class ClientAddress:
         return any(address in network for network in self._networks)
 
 
-def _network(text: str) -> _Network:
+def network(text: str) -> IPv4Network | IPv6Network:
+    """Read an address or a network; ValueError names what is neither."""
     try:
-        network = ip_network(text.strip())
+        found = ip_network(text.strip())
     except ValueError as problem:
         raise ValueError(
             f'"{text}" is not a trusted proxy: expected an address (192.0.2.1), '
             f'a network (10.0.0.0/8, fd00::/8) or "{UNIX_SOCKET}" ({problem})'
         ) from None
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped and network.prefixlen >= 96:
+    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped and found.prefixlen >= 96:
         # Addresses are compared as IPv4 where they are IPv4 inside IPv6, so networks must be as well.
-        return IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
-    return network
+        return IPv4Network((found.network_address.ipv4_mapped, found.prefixlen - 96))
+    return found
 
 
 def _parsed(text: object) -> _Address | None:

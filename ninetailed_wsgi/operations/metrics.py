@@ -82,6 +82,11 @@ class Metrics:
             "Updates computed again, as another writer of the profile was faster.",
             registry=registry,
         )
+        self._unverified = Counter(
+            "ninetailed_identities_unverified",
+            "Identify events of visitors whose user id was not believed, as no proof came along.",
+            registry=registry,
+        )
         self._workers = Gauge(
             "ninetailed_workers", "Processes that serve.", multiprocess_mode="livesum", registry=registry
         )
@@ -108,6 +113,10 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+
+    def unverified(self, claims: int) -> None:
+        """So many identify events came without a proof of their user id."""
+        self._unverified.inc(claims)
 
     def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
         """A request was answered; ``route`` is a template, never a path; ``status`` begins with its number.

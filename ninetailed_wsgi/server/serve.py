@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from ninetailed_wsgi.server.worker import JsonLog, Log, Worker
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.service.access import Place
     from ninetailed_wsgi.service.service import Sources
 
 # Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
@@ -77,10 +79,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def load(self) -> Any:
         """The WSGI app; called in each worker, so that no database file is open across a fork."""
         from ninetailed_wsgi.api.app import api
+        from ninetailed_wsgi.service.access import Access
         from ninetailed_wsgi.service.service import ExperienceService
 
         with _quietly():
-            return api(ExperienceService.from_settings(self.settings, self.sources), self.settings)
+            service = ExperienceService.from_settings(self.settings, self.sources)
+            return api(service, self.settings, Access.of(self.settings, place_of(self.settings.bind)))
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:
@@ -122,6 +126,17 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         "proc_name": "ninetailed-wsgi",
         "when_ready": when_ready,
     }
+
+
+def place_of(bind: str) -> Place:
+    """Where a server is that listens on an address: on this machine alone, or in a network (spec section 16)."""
+    host = bind.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return "local"
+    try:
+        return "local" if ip_address(host).is_loopback else "network"
+    except ValueError:
+        return "network"
 
 
 def _refuse_taken_address(bind: str) -> None:

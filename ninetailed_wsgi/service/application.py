@@ -6,7 +6,7 @@ join happens between two runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -146,13 +146,16 @@ class Application:
         while steps:
             run, owner = self._claim_run(steps)
             self.apply_run(run)
-            if self._location:
-                bodies = (event.body for events in run.values() for event in events)
-                self._location = laid_over(self._location, bodies)
+            self._move_location(event for events in run.values() for event in events)
             self._confirm_claims()
             steps = steps[sum(map(len, run.values())) :]
             if owner:
                 self._join(steps[0][0], owner, generated)
+
+    def _move_location(self, events: Iterable[Event]) -> None:
+        """Lay what events say of the location over what the database says, for the events that follow."""
+        if self._location:
+            self._location = laid_over(self._location, (event.body for event in events))
 
     def apply_run(self, run: Mapping[Key, Sequence[Event]]) -> None:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
@@ -257,13 +260,16 @@ class Application:
             # Nobody has been told this id, and it has no events: there is nothing to merge.
             self._homes[name] = owner
             return
-        merged = identity.merge(self._store, home, owner)
+        merged = self._merged(home, owner)
         self._profiles.pop(home, None)
         self._profiles.pop(merged, None)
         self._owners[merged] = identity.resolve(self._store, merged)
         for other in [*self._homes, name, home]:
             if self.home(other) in (home, owner):
                 self._homes[other] = merged
+
+    def _merged(self, home: Key, owner: Key) -> Key:
+        return identity.merge(self._store, home, owner)
 
     def _follow(self, key: Key) -> Key:
         """Read again whose a name is that was a profile's before."""

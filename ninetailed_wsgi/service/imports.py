@@ -41,21 +41,24 @@ class Batch(NamedTuple):
         environment: of all its events.
         at: when it was accepted, milliseconds since the epoch.
         events: as they were sent; None in the place of one that was deleted since, as profiles remember places.
+        guarded: whether it was accepted in the mode ``guarded``.
     """
 
     environment: Environment
     at: int
     events: list[dict[str, Any] | None]
+    guarded: bool = False
 
     def encode(self) -> bytes:
         """Return the batch as a queue keeps it."""
-        return orjson.dumps({"at": self.at, "where": list(self.environment), "events": self.events})
+        mode = {"guarded": True} if self.guarded else {}
+        return orjson.dumps({"at": self.at, "where": list(self.environment), **mode, "events": self.events})
 
     @classmethod
     def decode(cls, text: bytes) -> Batch:
         """Return the batch that `encode` made this text of."""
         members = orjson.loads(text)
-        return cls(Environment(*members["where"]), members["at"], members["events"])
+        return cls(Environment(*members["where"]), members["at"], members["events"], "guarded" in members)
 
 
 def events_of(text: bytes, environment: Environment) -> list[dict[str, Any] | None]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
+from ninetailed_wsgi.core.ids import HALF, certifies, issue
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
@@ -22,7 +23,9 @@ from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure
+from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.application import Application, Snapshot
+from ninetailed_wsgi.service.guarded import GuardedApplication, leads
 from ninetailed_wsgi.service.imports import Batch, Consumer
 from ninetailed_wsgi.service.incoming import prepared, short
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
@@ -31,6 +34,8 @@ from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
+
+_ANY_TERMS = Terms()
 
 
 class Sources(NamedTuple):
@@ -61,8 +66,9 @@ class ExperienceService:
         metrics: counts events, evaluations and conflicts; None: nobody asks.
         turns: how many requests write a profile at once; None: as many as come.
         clock: now, in milliseconds since the epoch.
-        new_id: makes a profile id.
+        new_id: makes the profile id, of which the first half is taken where ids certify themselves.
         new_session_id: makes a session id.
+        id_key: gives the key that ids are certified with (spec section 16); None: ids are as ``new_id`` makes them.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
     :mod:`ninetailed_wsgi.errors`.
@@ -83,6 +89,7 @@ class ExperienceService:
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        id_key: Callable[[], bytes] | None = None,
     ) -> None:
         self._store = store
         self._content = content
@@ -95,6 +102,7 @@ class ExperienceService:
         self._clock = clock
         self._new_id = new_id
         self._new_session_id = new_session_id
+        self._id_key = id_key
         self._queue = queue
         self._consumer = Consumer(queue, self._apply_import) if queue else None
 
@@ -120,6 +128,7 @@ class ExperienceService:
             masked_query_parameters=settings.masked_query_parameters,
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
+            id_key=store.id_key,
         )
 
     @property
@@ -146,13 +155,30 @@ class ExperienceService:
             )
         return asked
 
+    def has_content(self, environment: Environment) -> bool:
+        """Return whether an environment is named by the options or has published content."""
+        catalog = self.content(*environment)
+        return environment in self._environments or bool(
+            catalog.audience_list or catalog.experience_list or catalog.merge_tags
+        )
+
+    def count_unverified(self, claims: int) -> None:
+        """Count identify events whose user id was not believed."""
+        if self._metrics:
+            self._metrics.unverified(claims)
+
+    def certifies(self, environment: Environment, name: str) -> bool:
+        """Return whether a name is a profile id that was issued for this environment (spec section 16)."""
+        return self._id_key is not None and certifies(self._id_key(), environment, name)
+
     def content(self, organization: str, environment: str) -> Catalog:
         """The published content of an environment."""
         return self._content.catalog(organization, environment)
 
     def new_id(self, environment: Environment) -> str:
         """Return an id for a profile of this environment that nobody has yet."""
-        return self._new_id()
+        made = self._new_id()
+        return made if self._id_key is None else issue(self._id_key(), environment, made[:HALF])
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
@@ -171,6 +197,7 @@ class ExperienceService:
         locale: str = "en",
         new_id: str | None = None,
         catalog: Catalog | None = None,
+        terms: Terms = _ANY_TERMS,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
@@ -189,10 +216,11 @@ class ExperienceService:
         events = prepared(bodies, now)
         key = environment.key((new_id or self.new_id(environment)) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
-        application = (self._preflight if preflight else self._application)(environment, location, catalog)
+        application = self._applied_on(terms, environment, preflight, now, location, catalog)
+        named = terms.guarded and name is not None and not self.certifies(environment, name)
         # Nobody else can know an id that was just made, and a preflight writes nothing.
         with self._turn(() if preflight or name is None else (key,)):
-            if any(event.user_id or event.body.get("traits") for event in events):
+            if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An identify event needs to know the profile; the events before it then have to go to the same one.
                 steps = [(key, event) for event in events]
                 application.look_up(key)
@@ -202,7 +230,9 @@ class ExperienceService:
                 application.apply_run({key: events})
             return self._decision(application.catalog, self._applied(application, key), now)
 
-    def upsert_many(self, environment: Environment, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def upsert_many(
+        self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
+    ) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
         self._importing()
         now = self._clock()
@@ -211,7 +241,7 @@ class ExperienceService:
         check_profiles(bodies)
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
-        application = self._application(environment)
+        application = self._applied_on(Terms(guarded), environment, False, now, None, renames=False)
         with self._turn(names.keys()):
             for name in names:
                 application.look_up(name)
@@ -220,10 +250,10 @@ class ExperienceService:
         homes = dict.fromkeys(map(application.home, names))
         return [self._profile(application.catalog, self._applied(application, home), now) for home in homes]
 
-    def import_many(self, environment: Environment, body: Mapping[str, Any]) -> None:
+    def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
         """Accept a batch as of `upsert_many`, to be applied soon, exactly once, whatever dies meanwhile."""
         if self._queue is None or self._consumer is None:
-            self.upsert_many(environment, body)
+            self.upsert_many(environment, body, guarded=guarded)
             return
         now = self._clock()
         bodies = self._masked(body)
@@ -231,7 +261,7 @@ class ExperienceService:
         check_profiles(bodies)
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
-        self._queue.put(Batch(environment, now, [*bodies]).encode())
+        self._queue.put(Batch(environment, now, [*bodies], guarded).encode())
         self._consumer.wake()
 
     def imports(self) -> QueueState | None:
@@ -252,11 +282,14 @@ class ExperienceService:
             self._location.state() if self._location else None,
         )
 
-    def get(self, environment: Environment, name: str) -> dict[str, Any]:
+    def get(self, environment: Environment, name: str, *, guarded: bool = False) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
         self._importing()
-        application = self._application(environment)
-        return self._decision(application.catalog, self._stored(application, environment.key(name)), self._clock())
+        application, now = self._application(environment), self._clock()
+        snapshot = self._stored(application, environment.key(name))
+        if guarded and not leads(snapshot.record, name, now):
+            raise _not_found(name)
+        return self._decision(application.catalog, snapshot, now)
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
         """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
@@ -342,11 +375,12 @@ class ExperienceService:
             self._consumer.ensure()
 
     def _apply_import(self, number: int, text: bytes) -> None:
-        environment, at, bodies = Batch.decode(text)
+        environment, at, bodies, guarded = Batch.decode(text)
         places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
         arrived = prepared([body for body in bodies if body is not None], at)
         events = [event._replace(imported=(number, places[event.place])) for event in arrived]
-        application, steps = self._application(environment), named_by(events, environment.key)
+        steps = named_by(events, environment.key)
+        application = self._applied_on(Terms(guarded), environment, False, self._clock(), None, renames=False)
         for name in dict.fromkeys(name for name, _ in steps):
             application.look_up(name)
         application.apply(steps)
@@ -372,6 +406,35 @@ class ExperienceService:
             location=location,
             metrics=self._metrics,
             # Clients can name any environment; only those of the options are as many as the operator wants.
+            label=str(environment) if self._environments else "",
+        )
+
+    def _applied_on(
+        self,
+        terms: Terms,
+        environment: Environment,
+        preflight: bool,
+        now: int,
+        location: Located | None,
+        catalog: Catalog | None = None,
+        *,
+        renames: bool = True,
+    ) -> Application:
+        """Return what applies events on these terms; ``renames``: whether the caller learns of a new id."""
+        if not terms.guarded:
+            return (self._preflight if preflight else self._application)(environment, location, catalog)
+        return GuardedApplication(
+            Overlay(self._store) if preflight else self._store,
+            catalog or self.content(*environment),
+            issued=lambda key: self.certifies(environment, key.name),
+            new_key=lambda: environment.key(self.new_id(environment)),
+            now=now,
+            renames=renames,
+            begin=None if preflight else terms.begin,
+            new_session_id=self._new_session_id,
+            most_traits=self._most_traits,
+            location=location,
+            metrics=None if preflight else self._metrics,
             label=str(environment) if self._environments else "",
         )
 

@@ -108,12 +108,56 @@ class Settings:
         "ORG/ENV[,ORG/ENV]",
         "Environments that are served; empty: any.",
     )
+    access: str = _option(
+        "requests",
+        "",
+        readers.one_of("open", "guarded", ""),
+        "open|guarded",
+        "Who may do what: `open` trusts every caller, `guarded` trusts keys and ids that were issued. Default: `open` "
+        "where `serve` listens on loopback, else `guarded`. See docs/security.md.",
+    )
+    keys_file: Path | None = _option(
+        "requests", None, readers.file, "FILE", "Keys of trusted callers, which `ninetailed-wsgi key` makes and revokes."
+    )
+    identity_secret_file: Path | None = _option(
+        "requests",
+        None,
+        readers.existing_file(readers.SECRET, folder_too=False),
+        "FILE",
+        "Secret that signs proofs of who a visitor is, at least 32 bytes; a second line holds the previous one.",
+    )
+    trusted_senders: tuple[str, ...] = _option(
+        "requests",
+        (),
+        readers.list_of(readers.network),
+        "CIDR[,CIDR]",
+        "Addresses whose requests have the scopes `events` and `read` without a key.",
+    )
+    private_traits: tuple[str, ...] = _option(
+        "requests",
+        ("albacross", "company"),
+        readers.list_of(str),
+        "NAME[,NAME]",
+        "Traits that decide, but that visitors are not shown (`guarded`).",
+    )
+    protected_traits: tuple[str, ...] = _option(
+        "requests", (), readers.list_of(str), "NAME[,NAME]", "Traits that only trusted callers set (`guarded`)."
+    )
+    new_profiles_per_minute: int = _option(
+        "requests",
+        600,
+        readers.whole_number(1, 1_000_000),
+        "N",
+        "New profiles that one client address (IPv6: /64) may begin in a minute (`guarded`); over it: 429. Each process"
+        " counts for itself.",
+    )
     cors_origins: tuple[str, ...] = _option(
         "requests",
-        ("*",),
+        (),
         readers.list_of(readers.origin),
         "ORIGIN[,ORIGIN]",
-        "Origins whose pages may call the API from a browser; `*`: any.",
+        "Origins whose pages may call the API from a browser; `*`: any. Default: none (`guarded`), those of loopback "
+        "hosts (`open` on loopback), any (`open` elsewhere).",
     )
     max_body_bytes: int = _option(
         "events",

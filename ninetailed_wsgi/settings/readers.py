@@ -22,6 +22,7 @@ UNIX_SOCKET = "unix"
 """Stands for a proxy on a Unix socket."""
 
 DATABASE = "a MaxMind City database (.mmdb)"
+SECRET = "a file with a secret"
 CONTENT = "a content file, or of a folder with one file per environment"
 
 _TRUE = ("1", "true", "yes", "on")
@@ -118,6 +119,15 @@ def folder(given: object) -> Path:
     return path
 
 
+def file(given: object) -> Path | None:
+    if given is None or given == "":
+        return None
+    path, there = _path(given, "a file")
+    if there == "folder":
+        raise ValueError("the path of a file; there is a folder of that name")
+    return path
+
+
 def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | None]:
     def read(given: object) -> Path | None:
         if given is None or given == "":
@@ -172,7 +182,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     def read(given: object) -> str:
         word = by_upper_case.get(str(given).strip().upper())
         if word is None:
-            raise ValueError(" or ".join(words))
+            raise ValueError(" or ".join(filter(None, words)))
         return word
 
     return read

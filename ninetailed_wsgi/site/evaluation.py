@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from ninetailed_wsgi.errors import InvalidData
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.access import Access
 
 MOST_EVENTS = 200
 """Events of one request (spec section 1)."""
@@ -62,6 +65,7 @@ class Evaluation:
     Attributes:
         service: an `ExperienceService`.
         schemas: `Schemas`, which each event is checked against like a client's.
+        access: the rules in force.
         organization, environment: whose visitor it is.
         address: the visitor's, or None.
         refuse: gets each event that is left out, and why.
@@ -69,6 +73,7 @@ class Evaluation:
 
     service: Any
     schemas: Any
+    access: Access
     organization: str
     environment: str
     address: str | None
@@ -105,9 +110,15 @@ class Evaluation:
         preflight: bool,
     ) -> dict[str, Any] | None:
         """Return the answer to the events that are not refused; None where all are."""
+        from ninetailed_wsgi.service.access import INSIDE
+
         environment = self.service.environment(self.organization, self.environment)
+        if self.access.guarded and name is not None and not self.service.certifies(environment, name):
+            name = None  # a cookie with an id that nobody issued begins a new visitor
+        terms = self.access.terms(INSIDE, self.address)
         while events:
-            body = {"events": events, "options": {"features": ["location"]}}
+            judged = self.access.judge(events, INSIDE, environment, self.service.certifies)
+            body = {"events": judged.events, "options": {"features": ["location"]}}
             try:
                 answer: dict[str, Any] = self.service.upsert(
                     environment,
@@ -118,6 +129,7 @@ class Evaluation:
                     locale=question.locale,
                     new_id=new_id,
                     catalog=content,
+                    terms=terms,
                 )
             except InvalidData as error:
                 events = self._left(events, error)

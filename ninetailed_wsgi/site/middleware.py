@@ -96,6 +96,11 @@ class Ninetailed:
         # All that could be wrong is said now. Files are opened by the first request of each process, after any fork
         # and as the user that serves; paths are resolved now, in case the working folder changes until then.
         self.options, self.settings = _options(own, settings, options)
+        from ninetailed_wsgi.service.access import Access
+
+        self.access = Access.of(self.settings, "site")
+        if self.access.guarded and not self.settings.environments:
+            self.settings = replace(self.settings, environments=(f"{organization}/{environment}",))
         self._arguments = {**own, "settings": settings, "service": service, **options}
         _import_service()
         self.preflight = self.options.preflight
@@ -152,7 +157,7 @@ class Ninetailed:
         if engine.api is None:
             from ninetailed_wsgi.api.app import api
 
-            engine.api = api(engine.service, self.settings)
+            engine.api = api(engine.service, self.settings, self.access)
         return engine.api(environ, start_response)
 
     def finish(self, visitor: Visitor, status: str, headers: Headers) -> Headers:
@@ -221,7 +226,7 @@ class Ninetailed:
         process = self._process
         if process is None or process.pid != os.getpid():
             # Two threads may both come here: one process object more is made and forgotten, which does no harm.
-            process = self._process = Process(self.settings, self.options, self._service, self.reports)
+            process = self._process = Process(self.settings, self.options, self.access, self._service, self.reports)
         return process
 
 

@@ -18,6 +18,7 @@ from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.workers import Workers
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.service.access import Access
     from ninetailed_wsgi.service.service import ExperienceService
 
 RETRY_AFTER = 5.0
@@ -54,7 +55,7 @@ class Process:
     """One process that serves the site.
 
     Args:
-        settings, options: of the middleware.
+        settings, options, access: of the middleware.
         service: one that is there already, or None.
         reports: gets what fails.
 
@@ -64,13 +65,19 @@ class Process:
     """
 
     def __init__(
-        self, settings: Settings, options: MountOptions, service: ExperienceService | None, reports: Reports
+        self,
+        settings: Settings,
+        options: MountOptions,
+        access: Access,
+        service: ExperienceService | None,
+        reports: Reports,
     ) -> None:
         self.pid = os.getpid()
         self.engine: Engine | None = None
         self.retry_at = 0.0
         self._settings = settings
         self._options = options
+        self._access = access
         self._service = service
         self._reports = reports
         self._workers = Workers(_PAGES_AT_ONCE)
@@ -132,9 +139,11 @@ class Process:
             if engine is None:
                 call.set_result(Decision())
                 return
-            address = engine.address.of(question.environ)
+            # What a visitor's browser forces is not believed where visitors are not trusted.
+            address_of = engine.address.sender if self._access.guarded else engine.address.of
             where = (options.organization, options.environment)
-            evaluation = Evaluation(engine.service, engine.schemas, *where, address, self._refuse)
+            address = address_of(question.environ)
+            evaluation = Evaluation(engine.service, engine.schemas, self._access, *where, address, self._refuse)
             call.set_result(evaluation.decide(question, call.id))
         except BaseException as error:
             if not call.running():  # it failed before it could begin

@@ -125,20 +125,26 @@ def _pointer(target: Key) -> Document:
     return {"to": target.name, "nonce": secrets.randbits(52)}
 
 
-def merge(store: Store, source: Key, target: Key) -> Key:
+def merge(store: Store, source: Key, target: Key, until: int | None = None) -> Key:
     """Let ``source`` become part of the profile ``target``, or its alias when it is no profile yet.
+
+    Its name leads there until a time (ms), as the record notes (see service/guarded.py), or for good.
 
     Returns the key of the profile that both are then; the source's own when the target is no profile any more.
     """
 
     def freeze(_: Key, entry: Entry) -> Write | None:
-        return Write({**entry.document, "into": target.name}) if _is_profile(entry.document) else None
+        record = entry.document
+        return Write({**ending(record), "into": target.name}) if _is_profile(record) else None
+
+    def ending(record: Document) -> Document:
+        return record if until is None else {**record, "until": {**record.get("until", {}), source.name: until}}
 
     def list_alias(_: Key, entry: Entry) -> Write | None:
         known = entry.document
         if not _is_profile(known) or source.name in known["aliases"]:
             return None
-        return Write({**known, "aliases": [*known["aliases"], source.name]})
+        return Write({**ending(known), "aliases": [*known["aliases"], source.name]})
 
     if source == target:  # somebody else has merged them meanwhile
         return resolve(store, source).key
@@ -149,6 +155,21 @@ def merge(store: Store, source: Key, target: Key) -> Key:
         if resolve(store, source).key == target:
             return confirm(store, target, source.name)
     return resolve(store, source).key
+
+
+def release(store: Store, owner: Key, name: str) -> None:
+    """Take a name from the profile that lists it; the pointer at the name then means nothing."""
+
+    def without(_: Key, entry: Entry) -> Write | None:
+        record = entry.document
+        if not _is_profile(record) or name not in record["aliases"]:
+            return None
+        kept = {member: value for member, value in record.items() if member != "until"}
+        until = {other: time for other, time in record.get("until", {}).items() if other != name}
+        aliases = [alias for alias in record["aliases"] if alias != name]
+        return Write({**kept, "aliases": aliases, **({"until": until} if until else {})})
+
+    store.update([owner], without)
 
 
 def finish_merge(store: Store, source: Key) -> None:

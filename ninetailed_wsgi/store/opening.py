@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.redis_url import RedisUrl
-from ninetailed_wsgi.store.disk.folder import refuse_filling
+from ninetailed_wsgi.store.disk.folder import refuse_filling, upgrade
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.protocol import KeptStore, Queue
@@ -34,6 +34,19 @@ def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore,
         timeout=settings.store_timeout,
     )
     return store, queue
+
+
+def upgrade_store(settings: Settings) -> bool:
+    """Bring the store that the settings name to the format of this software; whether it had an older one.
+
+    Raises:
+        SettingsError: there is no store, or its format cannot be upgraded.
+    """
+    if settings.store is None:
+        return upgrade(settings.data_dir)
+    from ninetailed_wsgi.store.redis.server import RedisServer
+
+    return RedisServer(settings.store, timeout=settings.store_timeout).upgrade()
 
 
 def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptStore, Queue]:

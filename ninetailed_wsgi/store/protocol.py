@@ -11,6 +11,9 @@ from ninetailed_wsgi.core.names import Key
 DAY = 24 * 60 * 60 * 1000
 """Milliseconds of a day, in which the age of events is bounded."""
 
+KEY_BYTES = 32
+"""Length of the key that the profile ids of a store are certified with."""
+
 Document = dict[str, Any]
 """A profile record, or a pointer from an alias to its profile (see identity.py). Any JSON object."""
 
@@ -117,6 +120,12 @@ class Stored(NamedTuple):
 
 class KeptStore(Store, Protocol):
     """A store that keeps what it is given, with what the commands need of all of it."""
+
+    def id_key(self) -> bytes:
+        """Return the key that profile ids are certified with; it was made with the store."""
+
+    def take_id_key(self, key: bytes) -> None:
+        """Certify ids with the key of the store that this one is filled from."""
 
     def count(self) -> int:
         """How many documents there are, pointers included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import tempfile
 import uuid
@@ -19,6 +20,8 @@ from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.metrics import process_metrics
 from ninetailed_wsgi.service import explanation
+from ninetailed_wsgi.service.access import Access
+from ninetailed_wsgi.service.keys import SCOPES, changing, new_key
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.middleware import Ninetailed
@@ -62,6 +65,11 @@ class Ids:
             random.Random(f"{kind} {self._seed}") for kind in ("profile", "session", "message")
         )
 
+    @property
+    def key(self) -> bytes:
+        """The key that ids are certified with in the mode ``guarded``."""
+        return hashlib.sha256(f"key {self._seed}".encode()).digest()
+
     def profile(self) -> str:
         return f"{self._profiles.getrandbits(256):064x}"
 
@@ -83,7 +91,8 @@ class Harness:
         seed: another one gives other ids, and so other draws of traffic and distribution.
         location: a dict of places (see `Locations`), the path of a MaxMind database, or an object with its ``lookup``.
         settings: options of :class:`~ninetailed_wsgi.settings.Settings` that a harness uses; environment variables are
-            not read, and ``/explain`` is served unless ``explain=False``.
+            not read, and ``/explain`` is served unless ``explain=False``. With
+            ``access="guarded"`` the files of keys and of the identity secret are made where they are not named.
 
     Attributes:
         app: the API as a WSGI app, to be called or mounted.
@@ -91,6 +100,7 @@ class Harness:
         insights: the same for Insights, whose one path is ``/events``.
         clock: the time, moved by ``harness.clock.advance(minutes=31)``.
         ids: makes the ids.
+        access: the rules in force, see docs/security.md; without ``access="guarded"`` everybody may do everything.
 
     Raises:
         SettingsError: an option is wrong, or the content has errors: all of them are listed.
@@ -118,7 +128,14 @@ class Harness:
         self._stores = 0
         try:
             folder = Path(self._folder.name)
-            own = {"environments": [f"{organization}/{environment}"], "explain": True, "store_shards": SHARDS}
+            guarded = settings.get("access") == "guarded"
+            own = {
+                "environments": [f"{organization}/{environment}"],
+                "explain": True,
+                "store_shards": SHARDS,
+                "access": "open",
+            }
+            own |= self._trust(folder, settings) if guarded else {}
             path = Path(content) if isinstance(content, str | Path) else None
             self.settings = Settings.from_env({}, data_dir=folder / "data", content=path, **{**own, **settings})
             self._content = PublishedContent(
@@ -136,8 +153,11 @@ class Harness:
                 clock=self.clock,
                 new_id=self.ids.profile,
                 new_session_id=self.ids.session,
+                # The ids of an open harness are those that its seed has always given.
+                id_key=(lambda: self.ids.key) if guarded else None,
             )
-            self.app: App = api(self.service, self.settings)
+            self.access = Access.of(self.settings, "local", now=lambda: self.clock() / 1000)
+            self.app: App = api(self.service, self.settings, self.access)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -162,6 +182,36 @@ class Harness:
         self._content.reset()
         self.clock.at(self._start)
         self.ids.reset()
+
+    # Callers, where ``access="guarded"``
+
+    def key(self, *scopes: str) -> str:
+        """Return a new key with these scopes (default: all) for the header ``Authorization: Bearer KEY``."""
+        if self.settings.keys_file is None:
+            raise ValueError('an open harness knows no keys: Harness(access="guarded")')
+        key, entry = new_key("test", scopes or SCOPES, int(self.clock() / 1000))
+        with changing(self.settings.keys_file) as keys:
+            keys.append(entry)
+        self.access.reload_keys()
+        return key
+
+    def identity_token(self, user_id: str, seconds: int = 3600) -> str:
+        """Return the proof that a visitor is this user, for the trait ``nt_identity`` of an identify event."""
+        if self.access.tokens is None:
+            raise ValueError('an open harness checks no proofs: Harness(access="guarded")')
+        return self.access.tokens.make(user_id, *self.environment, seconds)
+
+    def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the files of keys and of the identity secret that the settings do not name."""
+        made: dict[str, Any] = {}
+        if "keys_file" not in settings:
+            made["keys_file"] = folder / "keys.json"
+            with changing(made["keys_file"]):
+                pass  # an empty file of keys
+        if "identity_secret_file" not in settings:
+            made["identity_secret_file"] = folder / "identity-secret"
+            made["identity_secret_file"].write_bytes(self.ids.key.hex().encode())
+        return made
 
     # Visitors
 

@@ -1,7 +1,7 @@
 """A harness behind a real port, for browsers and SDKs in other languages, with its controls as HTTP routes.
 
-The control routes exist only here. Each answers ``{"data": ..., "error": null, "message": "ok"}``, or 400 with what is
-wrong:
+The control routes exist only here, and only for loopback hosts and pages of loopback origins. Each answers
+``{"data": ..., "error": null, "message": "ok"}``, or 400 with what is wrong:
 
 - ``GET /control/clock``, ``POST /control/clock`` ``{"advance_seconds": 1860}`` or ``{"now": "2026-01-05T12:31:00Z"}``
 - ``POST /control/force`` ``{"experience": "id", "variant": 1}``; variant null: decided again as published
@@ -22,12 +22,14 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
 
+from ninetailed_wsgi.api.origins import Origins
 from ninetailed_wsgi.api.validation.json_body import read_json
-from ninetailed_wsgi.errors import InvalidData, NinetailedError
+from ninetailed_wsgi.errors import Forbidden, InvalidData, NinetailedError
+from ninetailed_wsgi.service.access import Access
 from ninetailed_wsgi.testing.harness import Harness
 
 CONTROL = "/control/"
-_CORS = [("Access-Control-Allow-Origin", "*")]
+_Start = Callable[[str, list[tuple[str, str]]], Any]
 _PREFLIGHT = [
     ("Access-Control-Allow-Methods", "GET, POST, OPTIONS"),
     ("Access-Control-Allow-Headers", "*"),
@@ -93,6 +95,7 @@ class _Controlled:
     def __init__(self, app: WSGIApplication, harness: Harness) -> None:
         self._app = app
         self._harness = harness
+        self._origins = Origins(Access(local=True, origins=()))
         self._routes: Mapping[tuple[str, str], Callable[[Any], object]] = {
             ("GET", "clock"): lambda _: self._clock(),
             ("POST", "clock"): self._move_clock,
@@ -106,9 +109,17 @@ class _Controlled:
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if not path.startswith(CONTROL):
             return self._app(environ, start_response)
+        try:
+            origin = self._origins.allow(environ)
+        except Forbidden as error:  # a page of the internet that found this port must not control anything
+            return _answer(start_response, 403, str(error))
+        cors = [("Vary", "Origin"), *([("Access-Control-Allow-Origin", origin)] if origin else [])]
         if method == "OPTIONS":
-            start_response("204 No Content", _CORS + _PREFLIGHT)
+            start_response("204 No Content", cors + _PREFLIGHT)
             return []
+        return self._controlled(method, path, environ, lambda status, headers: start_response(status, headers + cors))
+
+    def _controlled(self, method: str, path: str, environ: WSGIEnvironment, start_response: _Start) -> list[bytes]:
         route = self._routes.get((method, path.removeprefix(CONTROL)))
         if route is None:
             known = ", ".join(f"{one} {CONTROL}{name}" for one, name in self._routes)
@@ -165,9 +176,10 @@ def _member(body: Any, *expected: tuple[str, Any]) -> Any:
     raise InvalidData(f"body: expected {' or '.join(name for name, _ in expected)}")
 
 
-def _answer(start_response: StartResponse, status: int, message: str, data: object = None) -> list[bytes]:
-    error = None if status == 200 else {"code": "ERR_INVALID_DATA"}
+def _answer(start_response: _Start, status: int, message: str, data: object = None) -> list[bytes]:
+    code = "ERR_FORBIDDEN" if status == 403 else "ERR_INVALID_DATA"
+    error = None if status == 200 else {"code": code}
     body = orjson.dumps({"data": {} if data is None else data, "error": error, "message": message})
-    headers = [*_CORS, ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     start_response(f"{status} {HTTPStatus(status).phrase}", headers)
     return [body]

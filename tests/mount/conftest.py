@@ -80,7 +80,7 @@ class Mounted:
         given = {"data_dir": self.folder / "data", "content": SHOP, "geoip_database": GEO, "store_shards": 2}
         # Not 100 ms: other tests may keep this machine busy.
         site = answering(self.make_site(), respond)
-        self.latest = Ninetailed(site, **{"time_budget_ms": 20_000, **given, **options})
+        self.latest = Ninetailed(site, **{"time_budget_ms": 20_000, "access": "open", **given, **options})
         return self.latest
 
     def browser(self, respond: Respond, **options: Any) -> Browser:

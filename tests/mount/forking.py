@@ -28,7 +28,7 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 def make(data_dir: str) -> Ninetailed:
     """The site with the middleware around it, as a server that loads it before it forks would make it."""
-    return Ninetailed(site, data_dir=data_dir, content=SHOP, time_budget_ms=20_000)
+    return Ninetailed(site, data_dir=data_dir, content=SHOP, time_budget_ms=20_000, access="open")
 
 
 def visit(app: Ninetailed, path: str = "/pricing") -> Any:

@@ -111,16 +111,20 @@ def test_an_empty_file_system_or_hidden_files_are_no_obstacle(make_disk: MakeDis
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b'{"format": 3, "shards": 2}', "store format 3, this software reads format 2"),
+        (
+            b'{"format": 2, "shards": 2}',
+            "stop every process that uses it and run `ninetailed-wsgi upgrade`",
+        ),
+        (b'{"format": 4, "shards": 2}', "store format 4, this software reads format 3"),
         (b'{"format": null, "shards": 2}', "store format None"),
         (b"", "is damaged"),
         (b'{"format": 2', "is damaged"),
         (b"[]", "is damaged"),
         (b"null", "is damaged"),
         (b'{"format": 2}', "is damaged"),
-        (b'{"format": 2, "shards": 0}', "names 0 shards"),
-        (b'{"format": 2, "shards": 257}', "names 257 shards"),
-        (b'{"format": 2, "shards": "2"}', "names '2' shards"),
+        (b'{"format": 3, "shards": 0}', "names 0 shards"),
+        (b'{"format": 3, "shards": 257}', "names 257 shards"),
+        (b'{"format": 3, "shards": "2"}', "names '2' shards"),
     ],
 )
 def test_a_store_of_another_format_or_a_damaged_one_is_refused(folder: Path, content: bytes, complaint: str) -> None:
@@ -657,8 +661,8 @@ def test_a_folder_replaced_by_one_of_other_shards_or_format_is_503(make_disk: Ma
     assert "3 shards" in unavailable(lambda: put(store, key("a"), {}) or put(store, key("other"), {}))
     shutil.rmtree(folder)
     folder.mkdir()
-    (folder / "store.json").write_text('{"format": 3, "shards": 2}')
-    assert "format 3" in unavailable(store.check)
+    (folder / "store.json").write_text('{"format": 2, "shards": 2}')
+    assert "format 2" in unavailable(store.check)
 
 
 def test_a_closed_store_opens_again_when_it_is_asked(disk: DiskStore) -> None:

@@ -82,10 +82,20 @@ def test_a_server_that_evicts_and_was_away_at_the_start_is_given_nothing(own_red
 
 
 def test_a_store_of_another_format_is_refused_and_left_alone(redis_server: Redis, redis_url: RedisUrl) -> None:
-    redis_server.client.set("nt:store", "2")
-    with pytest.raises(SettingsError, match="store format '2', this software reads format 1"):
+    redis_server.client.set("nt:store", "3")
+    with pytest.raises(SettingsError, match="store format '3', this software reads format 2"):
         RedisServer(redis_url).start()
-    assert redis_server.client.get("nt:store") == b"2"
+    assert redis_server.client.get("nt:store") == b"3"
+
+
+def test_a_store_of_the_format_before_is_upgraded_by_the_command(redis_server: Redis, redis_url: RedisUrl) -> None:
+    redis_server.client.set("nt:store", "1")
+    with pytest.raises(SettingsError, match="run `ninetailed-wsgi upgrade`"):
+        RedisServer(redis_url).start()
+    assert RedisServer(redis_url).upgrade()
+    assert not RedisServer(redis_url).upgrade()
+    RedisServer(redis_url).start()
+    assert RedisServer(redis_url).id_key() == RedisServer(redis_url).id_key() != b""
 
 
 def test_a_server_that_keeps_nothing_on_its_disk_is_warned_of(
@@ -229,7 +239,7 @@ def test_other_keys_of_the_database_are_left_alone(redis_server: Redis, make_red
     assert [where for where, _ in store.documents()] == [key()]
     assert store.count() == 1
     put(store, key(), None)
-    assert sorted(redis_server.client.keys()) == [b"nt:store", b"session:1"]
+    assert sorted(redis_server.client.keys()) == [b"nt:ids", b"nt:store", b"session:1"]
 
 
 def test_a_damaged_document_is_reported(redis_server: Redis, make_redis: MakeRedis) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import tempfile
 import time
 from pathlib import Path
@@ -17,12 +18,15 @@ from pathlib import Path
 import orjson
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.store.protocol import KEY_BYTES
 
-FORMAT = 2
+FORMAT = 3
+"""2 had no key of ids; `upgrade` makes it."""
+
 LOOK_EVERY = 0.1
 """Seconds between two looks at ``store.json``: one before each step would take a tenth of it."""
 
-_NOTES, _SOURCE = "files.txt", "migration.txt"
+_NOTES, _SOURCE, _KEY = "files.txt", "migration.txt", "ids.key"
 
 
 def examine(folder: Path) -> int | None:
@@ -33,7 +37,7 @@ def examine(folder: Path) -> int | None:
         OSError: the folder cannot be read.
     """
     # Listed before the look for store.json: another process may be making the same store.
-    foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name != "lost+found"]
+    foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name not in ("lost+found", _KEY)]
     if (folder / "store.json").exists():
         return read_description(folder)
     if foreign:
@@ -46,6 +50,7 @@ def prepare(folder: Path, shards: int) -> int:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if examine(folder) is None:
+            _make_key(folder)
             _write_once(folder / "store.json", orjson.dumps({"format": FORMAT, "shards": shards}))
         os.chmod(folder, folder.stat().st_mode & 0o700)
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
@@ -53,6 +58,61 @@ def prepare(folder: Path, shards: int) -> int:
         return read_description(folder)
     except OSError as error:
         raise SettingsError([f"data_dir: {folder} cannot be used: {error.strerror}"]) from error
+
+
+def id_key(folder: Path) -> bytes:
+    """Return the key that the profile ids of the store in a folder are certified with.
+
+    Raises:
+        StoreUnavailable: it is gone or damaged; with another one, every visitor would be a stranger.
+    """
+    file = folder / _KEY
+    try:
+        key = bytes.fromhex(file.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise StoreUnavailable(f"{file}, the key of all profile ids, is gone or damaged: restore it from a backup")
+    return key
+
+
+def replace_id_key(folder: Path, key: bytes) -> None:
+    """Give an empty store the key of another one, from which it is filled."""
+    new = folder / f".{_KEY}-{secrets.token_hex(8)}"
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as opened:
+        opened.write(key.hex().encode())
+        opened.flush()
+        os.fsync(descriptor)
+    os.replace(new, folder / _KEY)
+
+
+def upgrade(folder: Path) -> bool:
+    """Bring the store of a folder to the format of this software; whether it had an older one.
+
+    Raises:
+        SettingsError: there is no store, or its format cannot be upgraded.
+        OSError: the folder cannot be written.
+    """
+    description = folder / "store.json"
+    try:
+        found = orjson.loads(description.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"data_dir: no profiles are stored in {folder} (--data-dir)"]) from error
+    if found != {"format": 2, "shards": found.get("shards")}:
+        read_description(folder)
+        return False
+    _make_key(folder)
+    # In place and of the same length: `files.txt` names the inode of this file.
+    with open(description, "r+b") as opened:
+        opened.write(orjson.dumps({"format": FORMAT, "shards": found["shards"]}))
+        opened.flush()
+        os.fsync(opened.fileno())
+    return True
+
+
+def _make_key(folder: Path) -> None:
+    _write_once(folder / _KEY, secrets.token_bytes(KEY_BYTES).hex().encode())
 
 
 def filled_from(folder: Path) -> str | None:
@@ -90,7 +150,10 @@ def read_description(folder: Path) -> int:
         ) from error
     if written_by != FORMAT:
         raise SettingsError(
-            [f"data_dir: {folder} has store format {written_by!r}, this software reads format {FORMAT}"]
+            [
+                f"data_dir: {folder} has store format {written_by!r}, this software reads format {FORMAT}"
+                + ("; stop every process that uses it and run `ninetailed-wsgi upgrade`" if written_by == 2 else "")
+            ]
         )
     if not isinstance(count, int) or not 1 <= count <= 256:
         raise SettingsError([f"data_dir: {description} names {count!r} shards, expected 1 to 256"])

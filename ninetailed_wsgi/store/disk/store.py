@@ -29,9 +29,11 @@ from ninetailed_wsgi.store.disk.folder import (
     check_file,
     file_identity,
     filled_from,
+    id_key,
     made_files,
     note_source,
     prepare,
+    replace_id_key,
 )
 from ninetailed_wsgi.store.disk.history import (
     DOCUMENT,
@@ -109,6 +111,7 @@ class DiskStore:
         self._watch = Watch(self._folder, len(self._shards))
         self._pid = os.getpid()
         self._inherited: list[Any] = []
+        self._id_key: bytes | None = None
 
     # What the protocol of base.py asks for; its docstrings say what each does.
 
@@ -161,7 +164,18 @@ class DiskStore:
                     opened.rows.close()
             self._shards = [None] * len(self._shards)
 
+    def id_key(self) -> bytes:
+        """Return the key that profile ids are certified with; it was made with the store."""
+        if self._id_key is None:
+            self._id_key = id_key(self._folder)
+        return self._id_key
+
     # What the commands need of all of it.
+
+    def take_id_key(self, key: bytes) -> None:
+        """Certify ids with the key of the store that this one is filled from."""
+        replace_id_key(self._folder, key)
+        self._id_key = key
 
     def count(self) -> int:
         """How many documents there are, pointers included."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.settings.redis_url import RedisUrl
+from ninetailed_wsgi.store.protocol import KEY_BYTES
 from ninetailed_wsgi.store.redis.commands import Command
 
 try:
@@ -37,8 +39,11 @@ try:
 except ImportError as error:
     raise SettingsError(["store: Redis needs a package more: pip install 'ninetailed-wsgi[redis]'"]) from error
 
-FORMAT = 1
+FORMAT = 2
+"""1 had no key of ids; `upgrade` makes it."""
+
 MARKER = "nt:store"
+ID_KEY = "nt:ids"
 _FROM = b"%d, being filled from " % FORMAT
 OLDEST = (7, 0)
 _FAILURES = (RedisError, RedisClusterException, OSError)
@@ -232,6 +237,7 @@ class RedisServer:
         try:
             marked = client.get(MARKER)
             if marked is None and not look_only:
+                self._make_id_key(client)
                 client.set(MARKER, b"%d" % FORMAT, nx=True)
                 marked = client.get(MARKER)
         except _FAILURES:
@@ -245,9 +251,48 @@ class RedisServer:
             raise SettingsError([f"store: {self.url} is being filled from {source}, see `ninetailed-wsgi migrate`"])
         if marked not in (None, b"%d" % FORMAT):
             shown = marked[:20].decode(errors="replace")
+            remedy = "; stop every server that uses it and run `ninetailed-wsgi upgrade`" if marked == b"1" else ""
             raise SettingsError(
-                [f"store: {self.url} has store format {shown!r}, this software reads format {FORMAT} (key {MARKER})"]
+                [
+                    f"store: {self.url} has store format {shown!r}, this software reads format {FORMAT} "
+                    f"(key {MARKER}){remedy}"
+                ]
             )
+
+    def upgrade(self) -> bool:
+        """Bring the store to the format of this software; whether it had an older one.
+
+        Raises:
+            SettingsError: there is no store, or its format cannot be upgraded.
+            StoreUnavailable: the servers cannot be asked now.
+        """
+        try:
+            client = self._client()
+            marked = client.get(MARKER)
+            if marked is None:
+                raise SettingsError([f"store: no profiles are stored in {self.url}"])
+            if marked != b"1":
+                self._check_marker(look_only=True, partly=False)
+                return False
+            self._make_id_key(client)
+            client.set(MARKER, b"%d" % FORMAT)
+        except _FAILURES as error:
+            raise self._unavailable(error) from error
+        return True
+
+    def id_key(self) -> bytes:
+        """Return the key that profile ids are certified with; it was made with the store."""
+        key: bytes | None = self.ask(Command(ID_KEY, ("GET", ID_KEY)))
+        if key is None or len(key) != 2 * KEY_BYTES:
+            raise StoreUnavailable(f"{ID_KEY} of {self.url}, the key of all profile ids, is gone: restore it")
+        return bytes.fromhex(key.decode())
+
+    def take_id_key(self, key: bytes) -> None:
+        """Certify ids with the key of the store that this one is filled from."""
+        self.ask(Command(ID_KEY, ("SET", ID_KEY, key.hex())))
+
+    def _make_id_key(self, client: Any) -> None:
+        client.set(ID_KEY, secrets.token_bytes(KEY_BYTES).hex(), nx=True)
 
     def filled_from(self) -> str | None:
         """Where a migration into this store comes from that has not ended; None: there is none."""

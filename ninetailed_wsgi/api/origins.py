@@ -1,0 +1,83 @@
+"""Which pages may call the API from a browser, and which hosts it answers to (spec section 16)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from ninetailed_wsgi.errors import Forbidden
+from ninetailed_wsgi.service.access import Access
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@]+)", re.IGNORECASE)
+_DEFAULT_PORT = {"http": ":80", "https": ":443"}
+
+
+class Origins:
+    """Judges the ``Host``, ``Origin`` and ``Sec-Fetch-Site`` of a request.
+
+    Args:
+        access: the rules in force.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._any = "*" in access.origins
+        self._named = frozenset(access.origins)
+        self._local = access.local
+        self._strict = access.guarded or access.local
+        self.vary = not self._any
+        """Whether answers differ by origin."""
+
+    def allow(self, environ: Mapping[str, Any]) -> str | None:
+        """Return the value of ``Access-Control-Allow-Origin``, None for no such header.
+
+        Raises:
+            Forbidden: a page of another site asks, or this server answers loopback hosts only.
+        """
+        if self._local and not is_loopback(host := environ.get("HTTP_HOST") or "localhost"):
+            raise Forbidden(
+                f"host: found {host[:100]!r}; this server is open to everybody, so it answers loopback hosts only. "
+                "Behind a proxy, start it with --access guarded"
+            )
+        if self._any:
+            return "*"
+        origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
+        if origin and (origin in self._named or (self._local and _is_loopback_origin(origin))):
+            return str(origin)
+        if not self._strict:
+            return None
+        if self._local:
+            foreign = bool(origin) or site == "cross-site"
+        elif site:  # browsers do not let a page write it
+            foreign = site == "cross-site"
+        else:
+            foreign = origin is not None and not _is_of_host(origin, environ.get("HTTP_HOST", ""))
+        if foreign:
+            shown = f"found {origin[:100]!r}" if origin else "found a request of another site"
+            raise Forbidden(f"origin: {shown}; name the origins whose pages may call with --cors-origins")
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, perhaps with a port, is this machine to the browser that asks for it."""
+    name = re.sub(r":[0-9]*$", "", host.lower()) if not host.endswith("]") else host
+    if name in ("localhost", "localhost.") or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_loopback_origin(origin: str) -> bool:
+    match = _ORIGIN.fullmatch(origin)
+    return match is not None and is_loopback(match[2])
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return False
+    port = _DEFAULT_PORT.get(match[1].lower(), "")
+    return match[2].lower().removesuffix(port) == host.lower().removesuffix(port)

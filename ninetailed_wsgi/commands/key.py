@@ -1,0 +1,107 @@
+"""The command ``key``: makes, lists and revokes the keys of trusted callers."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+from ninetailed_wsgi.commands.command import Command
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.service.keys import SCOPES, ApiKey, changing, new_key, read_keys
+from ninetailed_wsgi.settings import PREFIX
+
+_DAY = 24 * 60 * 60
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their flags."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    new = actions.add_parser("new", help="make a key and print it, this once", allow_abbrev=False)
+    new.add_argument("name", metavar="NAME", type=_name, help="who will use it; several keys may have one name")
+    new.add_argument(
+        "--scope", required=True, type=_scopes, metavar="SCOPE[,SCOPE]", help=f"what it allows: {', '.join(SCOPES)}"
+    )
+    new.add_argument("--expires", type=_days, metavar="DAYS", help="after how many days it ends [never]")
+    listing = actions.add_parser("list", help="list the keys, without the keys themselves", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="end a key at once", allow_abbrev=False)
+    revoke.add_argument("name", metavar="NAME|ID", help="its name, or its id where several have the name")
+    for action in (new, listing, revoke):
+        action.add_argument(
+            "--keys-file", metavar="FILE", type=Path, help=f"the file of the keys [{PREFIX}KEYS_FILE]", default=None
+        )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run one action."""
+    variable = os.environ.get(f"{PREFIX}KEYS_FILE")
+    file = given.keys_file or (Path(variable) if variable else None)
+    if file is None:
+        raise SettingsError([f"keys_file: name the file of the keys with --keys-file FILE or {PREFIX}KEYS_FILE"])
+    return {"new": _new, "list": _list, "revoke": _revoke}[given.action](file, given)
+
+
+def _new(file: Path, given: argparse.Namespace) -> int:
+    now = int(time.time())
+    key, entry = new_key(given.name, given.scope, now, given.expires and now + given.expires * _DAY)
+    with changing(file) as keys:
+        keys.append(entry)
+    print(key)  # alone on the standard output, so that `KEY=$(ninetailed-wsgi key new ...)` has it
+    print(f"key {entry.id} of {entry.name} is in {file}; it is not shown again", file=sys.stderr)
+    return 0
+
+
+def _list(file: Path, given: argparse.Namespace) -> int:
+    now = time.time()
+    for key in read_keys(file):
+        scopes = ",".join(scope for scope in SCOPES if scope in key.scopes)
+        print(f"{key.id}  {key.name:<20}  {scopes:<26}  made {_date(key.created)}  {_end(key, now)}")
+    return 0
+
+
+def _revoke(file: Path, given: argparse.Namespace) -> int:
+    with changing(file) as keys:
+        named = [key for key in keys if given.name in (key.id, key.name)]
+        if len(named) != 1:
+            ids = ", ".join(key.id for key in named)
+            problem = f"several keys are named {given.name}; name one id of {ids}" if named else f"no key {given.name}"
+            raise SettingsError([f"{problem} in {file}"])
+        keys.remove(named[0])
+    print(f"key {named[0].id} of {named[0].name} is revoked", file=sys.stderr)
+    return 0
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def _end(key: ApiKey, now: float) -> str:
+    if key.expires is None:
+        return "never expires"
+    return f"{'expired' if key.expires <= now else 'expires'} {_date(key.expires)}"
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected letters, digits and . _ @ - (at most 64)")
+    return text
+
+
+def _scopes(text: str) -> list[str]:
+    named = [scope.strip() for scope in text.split(",")]
+    if wrong := [scope for scope in named if scope not in SCOPES]:
+        raise argparse.ArgumentTypeError(f"found {', '.join(map(repr, wrong))}, expected of {', '.join(SCOPES)}")
+    return named
+
+
+def _days(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of days from 1 to 99999")
+    return int(text)
+
+
+COMMAND = Command(run, add_arguments=add_arguments, resume="run the same command again")

@@ -1,0 +1,278 @@
+"""Decides who may do what: from the caller, the operation and the mode, without any look-up (spec section 16)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import Forbidden, InvalidData, Unauthorized
+from ninetailed_wsgi.service.identity_tokens import TRAIT, IdentityTokens
+from ninetailed_wsgi.service.keys import SCOPES, Keys
+from ninetailed_wsgi.service.new_profiles import NewProfiles
+from ninetailed_wsgi.settings import Settings
+
+Issued = Callable[[Environment, str], bool]
+"""Whether a name is a profile id that was issued for an environment."""
+
+Place = Literal["site", "local", "network"]
+"""Where the API is: mounted in a site, on a server that listens on loopback (or a harness), on any other server."""
+
+SENDER_SCOPES = frozenset(("events", "read"))
+"""What an address of ``trusted_senders`` may do."""
+
+
+LONGEST_NAME = 1024
+"""Bytes of a user id, and of an id that a client chose."""
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        scopes: what the caller's key or address allows; empty for visitors and strangers.
+        inside: whether it is code of the host site.
+    """
+
+    scopes: frozenset[str] = frozenset()
+    inside: bool = False
+
+    @property
+    def trusted(self) -> bool:
+        """Whether private traits may be shown and a forced address is believed."""
+        return self.inside or bool(self.scopes)
+
+    def may(self, scope: str) -> bool:
+        """Whether a scope is allowed."""
+        return self.inside or scope in self.scopes
+
+
+STRANGER = Caller()
+INSIDE = Caller(inside=True)
+EVERYBODY = Caller(frozenset(SCOPES))
+"""What any caller is in the mode ``open``."""
+
+
+class Decision(Enum):
+    """What an operation comes to."""
+
+    ALLOWED = "allowed"
+    FRESH = "fresh"
+    """Serve it as a create: the answer has an id that the service issues."""
+    ABSENT = "absent"
+    """Answer that there is no such profile, whether there is one or not."""
+    REFUSED = "refused"
+    """401 without a valid key, 403 with one that lacks the scope."""
+
+
+class _Rule(NamedTuple):
+    """Who may do an operation in the mode ``guarded``: everybody without a scope; and what all others get."""
+
+    scope: str = ""
+    own: bool = False
+    otherwise: Decision = Decision.REFUSED
+
+
+_RULES: Mapping[str, _Rule] = {
+    "create": _Rule(),
+    "update": _Rule("events", own=True, otherwise=Decision.FRESH),
+    "get": _Rule("read", own=True, otherwise=Decision.ABSENT),
+    "batch": _Rule("events"),
+    "import": _Rule("events"),
+    "delete": _Rule("delete"),
+    "insights": _Rule(),
+    "explain": _Rule("admin"),
+    "results": _Rule("admin"),
+    "preview": _Rule("admin"),
+    "inspector": _Rule("admin"),
+    "metrics": _Rule("admin"),
+    "openapi": _Rule("admin"),
+    "reasons": _Rule("admin"),
+}
+
+OPERATIONS = tuple(_RULES)
+
+
+def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) -> Decision:
+    """Return what an operation comes to (the table of spec section 16).
+
+    Args:
+        operation: one of `OPERATIONS`.
+        caller: who asks.
+        guarded: whether the mode is ``guarded``; in ``open`` everybody may do everything.
+        own: whether the profile is named by an id that certifies itself.
+    """
+    rule = _RULES[operation]
+    if not guarded or not rule.scope or (rule.own and own) or caller.may(rule.scope):
+        return Decision.ALLOWED
+    return rule.otherwise
+
+
+class Terms(NamedTuple):
+    """On which terms events are applied.
+
+    Attributes:
+        guarded: whether names that do not certify themselves are user ids, and user ids were verified.
+        begin: called before a profile is begun; raises RateLimited where that is one too many.
+    """
+
+    guarded: bool = False
+    begin: Callable[[], None] | None = None
+
+
+class Judged(NamedTuple):
+    """Events as they may be applied, and how many claims to be somebody were not believed."""
+
+    events: Sequence[dict[str, Any]]
+    unverified: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The rules that are in force where the API is served.
+
+    Attributes:
+        guarded: the mode.
+        local: only loopback hosts and origins are answered.
+        origins: origins whose pages may call the API; ``*``: any.
+        keys: those of trusted callers.
+        tokens: check who a visitor says to be, and make proofs of it.
+        senders: networks whose requests are trusted.
+        private: traits that visitors are not shown.
+        protected: traits that visitors do not set.
+        new_profiles: bounds how many profiles one address begins; None: nothing does.
+    """
+
+    guarded: bool = False
+    local: bool = False
+    origins: tuple[str, ...] = ("*",)
+    keys: Keys | None = None
+    tokens: IdentityTokens | None = None
+    senders: tuple[str, ...] = ()
+    private: frozenset[str] = frozenset()
+    protected: frozenset[str] = frozenset()
+    new_profiles: NewProfiles | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, place: Place, *, now: Callable[[], float] | None = None) -> Access:
+        """Return the rules that settings mean at a place, with the defaults of spec section 16.
+
+        Args:
+            now: seconds since 1970, where a test has a clock of its own.
+
+        Raises:
+            SettingsError: the file of keys or of the identity secret cannot be used.
+        """
+        guarded = (settings.access or ("open" if place == "local" else "guarded")) == "guarded"
+        local = place == "local" and not guarded
+        timed = {} if now is None else {"now": now}
+        secret_file = settings.identity_secret_file
+        return cls(
+            guarded=guarded,
+            local=local,
+            origins=settings.cors_origins or (() if guarded or local else ("*",)),
+            keys=Keys(settings.keys_file, **timed) if settings.keys_file else None,
+            tokens=IdentityTokens.of_file(secret_file, **timed) if secret_file else None,
+            senders=settings.trusted_senders,
+            private=frozenset(settings.private_traits if guarded else ()),
+            protected=frozenset(settings.protected_traits if guarded else ()),
+            new_profiles=NewProfiles(settings.new_profiles_per_minute) if guarded else None,
+        )
+
+    def reload_keys(self) -> None:
+        """Read the file of keys again now, instead of within a second."""
+        if self.keys:
+            self.keys.reload()
+
+    def check(self, operation: str, caller: Caller, *, own: bool = False) -> Decision:
+        """Return what an operation comes to, where that is not a refusal.
+
+        Raises:
+            Unauthorized: the caller has no valid key.
+            Forbidden: the caller's key lacks the scope.
+        """
+        decision = decide(operation, caller, guarded=self.guarded, own=own)
+        if decision is Decision.REFUSED:
+            scope = _RULES[operation].scope
+            if caller.trusted:
+                raise Forbidden(f"this key or address lacks the scope {scope}")
+            raise Unauthorized(f"expected Authorization: Bearer KEY, a key with the scope {scope}")
+        return decision
+
+    def judge(self, events: Sequence[dict[str, Any]], caller: Caller, where: Environment, issued: Issued) -> Judged:
+        """Return the events of a request as this caller may have them applied (spec section 16).
+
+        A proof is taken out. Without one, an identify event of a visitor keeps its traits and loses its user id.
+
+        Args:
+            issued: knows the ids of profiles: none of them is a user's id, whoever says so.
+        """
+        if not any(event["type"] == "identify" for event in events):
+            return Judged(events)
+        judged, unverified = [], 0
+        for event in events:
+            if event["type"] == "identify":
+                event, doubted = self._judge_identify(event, caller, where, issued)
+                unverified += doubted
+            judged.append(event)
+        return Judged(judged, unverified)
+
+    def _judge_identify(
+        self, event: dict[str, Any], caller: Caller, where: Environment, issued: Issued
+    ) -> tuple[dict[str, Any], bool]:
+        traits, user_id = event["traits"], event.get("userId") or ""
+        hidden = (TRAIT,) if caller.may("events") else (TRAIT, *self.protected)
+        if any(name in traits for name in hidden):
+            event = {**event, "traits": {name: value for name, value in traits.items() if name not in hidden}}
+        if not self.guarded:
+            return event, False
+        believed = user_id
+        if not caller.may("events"):
+            token = traits.get(TRAIT)
+            proven = self.tokens.user(token, *where) if token and self.tokens else None
+            believed = proven if proven and user_id in ("", proven) else ""
+        doubted = bool(user_id) and not believed
+        if believed and issued(where, believed):
+            believed = ""
+        return (event if believed == user_id else {**event, "userId": believed}), doubted
+
+    def terms(self, caller: Caller, address: str | None) -> Terms:
+        """Return on which terms the events of a caller at an address are applied."""
+        if not self.guarded:
+            return Terms()
+        if self.new_profiles is None or caller.scopes:
+            return Terms(guarded=True)
+        return Terms(guarded=True, begin=partial(self.new_profiles.begin, address))
+
+    def shown(self, data: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """Return an answer without the traits that this caller may not see."""
+        if not self.private or caller.trusted:
+            return data
+        profile = data["profile"]
+        if self.private.isdisjoint(profile["traits"]):
+            return data
+        traits = {name: value for name, value in profile["traits"].items() if name not in self.private}
+        return {**data, "profile": {**profile, "traits": traits}}
+
+
+def check_name(where: str, name: str) -> None:
+    """InvalidData when a name that a client chose is too long (spec section 16)."""
+    if len(name) > LONGEST_NAME // 4 and (size := len(name.encode("utf-8", "surrogatepass"))) > LONGEST_NAME:
+        raise InvalidData(f"{where}: found an id of {size} bytes, expected at most {LONGEST_NAME}")
+
+
+def check_names(events: Sequence[dict[str, Any]]) -> None:
+    """InvalidData when an event names a profile or a user by too long a text."""
+    for index, event in enumerate(events):
+        for member in ("anonymousId", "userId"):
+            if isinstance(name := event.get(member), str):
+                check_name(f"events[{index}].{member}", name)
+
+
+OPEN = Access()
+"""The rules of the hosted API: everybody may do everything."""
+
+__all__ = ["EVERYBODY", "INSIDE", "OPEN", "OPERATIONS", "STRANGER", "Access", "Caller", "Decision", "Judged", "decide"]

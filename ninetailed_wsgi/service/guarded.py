@@ -1,0 +1,213 @@
+"""Applies events in the mode ``guarded``: a visitor's id is a secret, and a profile has at most one verified user.
+
+Every user id that comes here was vouched for: by code of the site, by a trusted caller or by a proof (spec section 16).
+An identify with it gives the profile a new id, to which the old one leads for a minute more, so an id that somebody
+planted is worth nothing. A record notes its ``user``; ``vouched``, the aliases that were claimed in this mode; and
+``until``, the former ids that still lead to it, each with the time (ms) when that ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.core.profile import Record
+from ninetailed_wsgi.service.application import Application, Outcome, SessionIds, Step
+from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.protocol import Entry, Store, Write
+
+GRACE = 60_000
+"""Milliseconds that a former id still leads to its profile, for requests under way and other tabs."""
+
+
+def leads(record: Record, name: str, now: int) -> bool:
+    """Return whether a name that a record lists still leads to it at this time (ms)."""
+    until: int | None = record.get("until", {}).get(name)
+    return until is None or now < until
+
+
+class GuardedApplication(Application):
+    """The events of one request whose user ids were vouched for.
+
+    Args:
+        issued: whether a key is that of an id which certifies itself; any other name is a user id.
+        new_key: makes the key of a new profile.
+        now: ms since the epoch.
+        renames: whether the caller reads the answer, and so learns the new id that an identify gives.
+        begin: called before a profile is begun; raises RateLimited where that is one too many.
+        others: arguments of `Application`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *others: Any,
+        issued: Callable[[Key], bool],
+        new_key: Callable[[], Key],
+        now: int,
+        renames: bool,
+        begin: Callable[[], None] | None = None,
+        **named: Any,
+    ) -> None:
+        super().__init__(store, *others, **named)
+        self._issued = issued
+        self._new_key = new_key
+        self._now = now
+        self._renames = renames
+        self._begin = begin
+        self._names: dict[Key, list[str]] = {}  # user ids that a profile is to list, as it was asked for by them
+
+    def look_up(self, name: Key) -> Key:
+        """Read whose a name is, once; a user id that nobody has gets a profile with an id of its own."""
+        if name in self._homes:
+            return self._homes[name]
+        owner = self._owner_of(name)
+        if not self._issued(name):
+            owner = self._adopt(name, owner)
+        self._homes[name] = owner.key
+        self._owners[owner.key] = owner
+        return owner.key
+
+    def apply(self, steps: Sequence[Step], *, generated: bool = False) -> None:
+        """Apply events to the profiles of their names; ``generated``: to a profile whose id was made for this request.
+
+        Raises StoreUnavailable and ProfileOverload; the request can be repeated, as no event counts twice.
+        """
+        run: list[Step] = []
+        for name, event in steps:
+            home = self.look_up(name)
+            if event.user_id and not self._is_repeated(home, event, [e for n, e in run if self.home(n) == home]):
+                self._apply_steps(run)
+                run = []
+                self._identify(name, event.user_id, generated)
+            run.append((name, event))
+        self._apply_steps(run)
+
+    def _apply_steps(self, steps: Sequence[Step]) -> None:
+        run: dict[Key, list[Any]] = {}
+        for name, event in steps:
+            run.setdefault(self.home(name), []).append(event)
+        self.apply_run(run)
+        self._move_location(event for _, event in steps)
+        self._confirm_claims()
+
+    # Whose a name is
+
+    def _owner_of(self, name: Key) -> identity.Owner:
+        """Read what a name leads to now; a former id whose time is over leads to a new profile.
+
+        Not so in a batch: its trusted sender never learns of new ids, and goes on with the one that it has.
+        """
+        owner = identity.resolve(self._store, name)
+        if owner.record is None or not self._renames or leads(owner.record, name.name, self._now):
+            return owner
+        return identity.Owner(self._new_key(), None)
+
+    def _adopt(self, name: Key, owner: identity.Owner) -> identity.Owner:
+        """Give a profile with an issued id to a user id, which may have none, or one of the time before this mode."""
+        if owner.record is not None and self._issued(owner.key):
+            return owner
+        new = self._new_key()
+        if owner.record is not None:
+            return self._rename(owner.key, owner.record, new, None)
+        key = identity.claim_unless_owned(self._store, name, new)
+        if key != new:
+            return self._owner_of(key)
+        self._names.setdefault(new, []).append(name.name)
+        return identity.Owner(new, None)
+
+    def _identify(self, name: Key, user_id: str, generated: bool) -> None:
+        """Lead a name to the profile of a verified user: its own, that of the user, or a fresh one."""
+        home = self.home(name)
+        record = self._record(home)
+        if record is not None and record.get("user") == user_id:
+            return
+        mine = record.get("user") if record else None
+        alias = home._replace(name=user_id)
+        theirs = self._owner_of(alias)
+        if theirs.record is not None and theirs.key != home and not _is_user(theirs.record, user_id):
+            # Claimed before anybody vouched for it, or a name of another user: who is verified takes it.
+            self._take(alias, theirs)
+        elif theirs.record is not None and theirs.key != home:
+            if record is None or mine is not None:
+                self._lead(name, theirs)  # two verified users never merge
+            else:
+                self._join(name, theirs.key, generated)
+            return
+        if mine is not None:
+            self._lead(name, identity.Owner(self._new_key(), None))
+        elif self._renames and not generated and self._issued(home):
+            self._lead(name, self._rename(home, record, self._new_key(), self._now + GRACE))
+        home = self.home(name)
+        other = identity.claim_unless_owned(self._store, alias, home)
+        if other != home:
+            self._join(name, other)
+            return
+        self._homes[alias] = home
+        self._claims[alias] = home
+
+    def _record(self, home: Key) -> Record | None:
+        known = self._profiles.get(home) or self._owners.get(home)
+        return known.record if known else None
+
+    def _lead(self, name: Key, owner: identity.Owner) -> None:
+        home = self.home(name)
+        for other in [*self._homes, name, home]:
+            if self.home(other) == home:
+                self._homes[other] = owner.key
+        self._owners[owner.key] = owner
+
+    def _take(self, alias: Key, owner: identity.Owner) -> None:
+        """Take a user id from a profile that nobody vouched for."""
+        assert owner.record is not None
+        if owner.key == alias:  # its very id, of the time before this mode: it gets another one, that nobody knows
+            owner = self._rename(alias, owner.record, self._new_key(), None)
+        identity.release(self._store, owner.key, alias.name)
+        self._profiles.pop(owner.key, None)
+
+    def _rename(self, key: Key, record: Record | None, new: Key, until: int | None) -> identity.Owner:
+        """Give a profile a new id; the old one leads to it until a time (ms), or for good."""
+        begun: Record = {**profile.new_record(new.name), "born": new.name}
+        begun["stable_id"] = record["stable_id"] if record else key.name
+        self._store.update([new], lambda _, entry: Write(begun) if entry.document is None else None)
+        merged = identity.merge(self._store, key, new, until)
+        if merged != new:  # another request was faster, and nobody was told this id
+            identity.delete(self._store, new)
+        self._profiles.pop(key, None)
+        self._profiles.pop(merged, None)
+        return identity.resolve(self._store, merged)
+
+    def _merged(self, home: Key, owner: Key) -> Key:
+        until = self._now + GRACE if self._renames and self._issued(home) else None
+        return identity.merge(self._store, home, owner, until)
+
+    # Folds
+
+    def _fold(self, run: Mapping[Key, Sequence[Any]], session_ids: SessionIds, key: Key, entry: Entry) -> Outcome:
+        """Decide what the events of a run make of one profile, and note for whom callers vouched."""
+        owner = self._owners.get(key)
+        if self._begin and (entry.document is None or (owner is not None and entry.document == owner.stale)):
+            self._begin()  # counts once more where a conflict lets the fold run again, which does no harm
+        outcome = super()._fold(run, session_ids, key, entry)
+        if outcome.profile is None:
+            return outcome
+        record = outcome.profile.record
+        users = [event.user_id for event in outcome.applied if event.user_id]
+        names = [name for name in self._names.get(key, ()) if name not in record["aliases"]]
+        if outcome.write is None and not names:
+            return outcome
+        if users:
+            record["user"] = users[-1]
+        record["aliases"] += names
+        if vouched := [name for name in (*users, *names) if name not in record.get("vouched", ())]:
+            record["vouched"] = [*record.get("vouched", ()), *vouched]
+        write = outcome.write or Write(record)
+        return outcome._replace(write=write, aliases=[*outcome.aliases, *names])
+
+
+def _is_user(record: Record, user_id: str) -> bool:
+    """Whether a profile is that user's: verified as such, or known by this name to trusted callers."""
+    user = record.get("user")
+    return user == user_id or (user is None and user_id in record.get("vouched", ()))

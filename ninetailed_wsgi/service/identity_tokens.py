@@ -1,0 +1,99 @@
+"""Proofs of who a visitor is: tokens that the site signs and the browser hands over as the trait ``nt_identity``.
+
+The only module that imports PyJWT. A token is a JWT signed with HS256 and nothing else: ``sub`` the user id, ``exp`` at
+most 24 hours ahead, ``aud`` the environment as ``organization/environment`` (spec section 16).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeGuard
+
+import jwt
+
+from ninetailed_wsgi.errors import SettingsError
+
+TRAIT = "nt_identity"
+"""The trait of an identify event that carries the token; it is never stored."""
+
+LONGEST_LIFE = 24 * 60 * 60
+"""Seconds that a token is valid at most."""
+
+_LIFE = 60 * 60
+_SHORTEST_SECRET = 32  # RFC 7518, section 3.2: as long as the hash
+_LONGEST_TOKEN = 4096
+
+
+class IdentityTokens:
+    """Makes and checks tokens.
+
+    Args:
+        secrets: the first signs, each of them verifies: a new secret goes before the old one for a day.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, secrets: tuple[bytes, ...], now: Callable[[], float] = time.time) -> None:
+        self._secrets = secrets
+        self._now = now
+
+    @classmethod
+    def of_file(cls, file: Path, now: Callable[[], float] = time.time) -> IdentityTokens:
+        """Read the secrets of a file, one a line, each at least 32 bytes; SettingsError names what is wrong."""
+        try:
+            lines = tuple(line.strip() for line in file.read_bytes().splitlines() if line.strip())
+        except OSError as error:
+            raise SettingsError([f"identity_secret_file: {file} cannot be read: {error.strerror}"]) from error
+        if not lines or min(map(len, lines)) < _SHORTEST_SECRET:
+            raise SettingsError(
+                [
+                    f"identity_secret_file: {file} must hold a secret of at least {_SHORTEST_SECRET} bytes on each "
+                    "line; `openssl rand -hex 32` makes one"
+                ]
+            )
+        return cls(lines, now)
+
+    def make(self, user_id: str, organization: str, environment: str, seconds: int = _LIFE) -> str:
+        """Return a token that proves for so many seconds, at most 24 hours, that its holder is this user."""
+        if not user_id:
+            raise ValueError("user_id: found an empty text, expected the id of a user")
+        if not 0 < seconds <= LONGEST_LIFE:
+            raise ValueError(f"seconds: found {seconds}, expected 1 to {LONGEST_LIFE}")
+        claims = {"sub": user_id, "aud": f"{organization}/{environment}", "exp": int(self._now()) + seconds}
+        return jwt.encode(claims, self._secrets[0], algorithm="HS256")
+
+    def user(self, token: object, organization: str, environment: str) -> str | None:
+        """Return the user id that a token proves in this environment; None for any token that proves nothing."""
+        if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
+            return None
+        for secret in self._secrets:
+            try:
+                claims = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=["HS256"],
+                    audience=f"{organization}/{environment}",
+                    # Times are compared below, with the service's own clock.
+                    options={
+                        "require": ["sub", "exp", "aud"],
+                        "verify_exp": False,
+                        "verify_nbf": False,
+                        "verify_iat": False,
+                    },
+                )
+            except jwt.InvalidTokenError:
+                continue
+            user_id = claims["sub"]
+            return user_id if isinstance(user_id, str) and user_id and self._is_now(claims) else None
+        return None
+
+    def _is_now(self, claims: dict[str, object]) -> bool:
+        now, expires, begins = self._now(), claims["exp"], claims.get("nbf", 0)
+        if not _is_time(expires) or not _is_time(begins):
+            return False
+        return begins <= now < expires <= now + LONGEST_LIFE
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,194 @@
+"""The keys of trusted callers: a file of hashes that `ninetailed-wsgi key` writes and every process follows."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ninetailed_wsgi.errors import SettingsError
+
+SCOPES = ("events", "read", "delete", "admin")
+"""What a key may allow (spec section 16)."""
+
+_PREFIX = "nt_"
+_LOOK_EVERY = 1.0  # seconds between two looks at the file
+
+_log = logging.getLogger("ninetailed_wsgi")
+
+
+class ApiKey(NamedTuple):
+    """A key as the file keeps it; the key itself is in nobody's file.
+
+    Attributes:
+        id: the first characters of the hash, which name one key among several of the same name.
+        name: who uses the key.
+        hash: SHA-256 of the key, hexadecimal.
+        scopes: what it allows, of `SCOPES`.
+        created, expires: seconds since 1970; ``expires`` None: never.
+    """
+
+    id: str
+    name: str
+    hash: str
+    scopes: frozenset[str]
+    created: int
+    expires: int | None
+
+
+def new_key(name: str, scopes: Sequence[str], now: int, expires: int | None = None) -> tuple[str, ApiKey]:
+    """Return a new key, 256 random bits that only this answer shows, and what the file keeps of it."""
+    key = _PREFIX + secrets.token_urlsafe(32)
+    hashed = _hash(key)
+    return key, ApiKey(hashed[:8], name, hashed, frozenset(scopes), now, expires)
+
+
+def read_keys(file: Path) -> list[ApiKey]:
+    """Return the keys of a file, in the order they were made; none where there is no file.
+
+    Raises:
+        SettingsError: the file cannot be read, is damaged, or others than its owner can write it.
+    """
+    try:
+        with open(file, "rb") as opened:
+            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o022:
+                raise SettingsError([f"keys_file: others than the owner can write {file}: chmod 600 {file}"])
+            content = opened.read()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SettingsError([f"keys_file: {file} cannot be read: {error.strerror}"]) from error
+    try:
+        return [_key_of(entry) for entry in orjson.loads(content)["keys"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingsError(
+            [f"keys_file: {file} is damaged; restore it, or remove it and make new keys with `ninetailed-wsgi key new`"]
+        ) from error
+
+
+@contextlib.contextmanager
+def changing(file: Path) -> Iterator[list[ApiKey]]:
+    """Change the list of a file's keys inside the block; at its end the file is replaced as a whole, mode 0600.
+
+    Raises:
+        SettingsError: as `read_keys`, or the file cannot be written.
+    """
+    folder = file.absolute().parent
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SettingsError([f"keys_file: the folder {folder} cannot be used: {error.strerror}"]) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = read_keys(file)
+        yield keys
+        _replace(file, orjson.dumps({"keys": list(map(_entry_of, keys))}, option=orjson.OPT_INDENT_2) + b"\n")
+    finally:
+        os.close(lock)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    new = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(descriptor)
+        os.replace(new, file)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise SettingsError([f"keys_file: {file} cannot be written: {error.strerror}"]) from error
+
+
+class Keys:
+    """The keys of a file that may change at any time: a process knows a new or revoked key within a second.
+
+    Args:
+        file: as `read_keys` reads it.
+        now: seconds since 1970.
+        clock: seconds that never go back.
+
+    Raises:
+        SettingsError: as `read_keys`, or there is no such file.
+    """
+
+    def __init__(
+        self, file: Path, *, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not file.exists():
+            raise SettingsError([f"keys_file: there is no file {file}; `ninetailed-wsgi key new` makes it"])
+        self._file = file
+        self._now = now
+        self._clock = clock
+        self._seen = self._look()
+        self._keys = read_keys(file)
+        self._next_look = clock() + _LOOK_EVERY
+
+    def scopes(self, key: str) -> frozenset[str]:
+        """Return what a key allows: nothing where it is unknown, revoked or expired."""
+        self._follow()
+        hashed, now = _hash(key), self._now()
+        allowed: frozenset[str] = frozenset()
+        for known in self._keys:
+            # All of them are compared, each in constant time: the time taken says nothing about any.
+            if hmac.compare_digest(known.hash, hashed) and (known.expires is None or now < known.expires):
+                allowed = known.scopes
+        return allowed
+
+    def reload(self) -> None:
+        """Read the file again now, if it has changed."""
+        self._next_look = 0.0
+        self._follow()
+
+    def _follow(self) -> None:
+        if (now := self._clock()) < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
+        if (seen := self._look()) == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._keys = read_keys(self._file)
+        except SettingsError as error:  # what was read before stays, as a half-edited file must not lock callers out
+            _log.error("%s; the keys read before stay valid", error)
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key_of(entry: dict[str, Any]) -> ApiKey:
+    scopes, expires = frozenset(entry["scopes"]), entry["expires"]
+    if not scopes <= set(SCOPES) or len(entry["hash"]) != 64 or not isinstance(expires, int | None):
+        raise ValueError("damaged")
+    return ApiKey(entry["hash"][:8], str(entry["name"]), str(entry["hash"]), scopes, int(entry["created"]), expires)
+
+
+def _entry_of(key: ApiKey) -> dict[str, Any]:
+    scopes = [scope for scope in SCOPES if scope in key.scopes]
+    return {
+        "name": key.name,
+        "hash": key.hash,
+        "scopes": scopes,
+        "created": key.created,
+        "expires": key.expires,
+    }
