@@ -269,8 +269,8 @@ def _join_identity(merged: Record, canonical: Record, other: Record) -> None:
     """Keep what the mode ``guarded`` notes of both: the user, the aliases vouched for, and which names end when."""
     if user := canonical.get("user") or other.get("user"):
         merged["user"] = user
-    vouched = dict.fromkeys((*canonical.get("vouched", ()), *other.get("vouched", ())))
-    if vouched := [name for name in vouched if name in merged["aliases"]]:
+    both = dict.fromkeys((*canonical.get("vouched", ()), *other.get("vouched", ())))
+    if vouched := [name for name in both if name in merged["aliases"]]:
         merged["vouched"] = vouched
     if until := {**other.get("until", {}), **canonical.get("until", {})}:
         merged["until"] = until

@@ -14,7 +14,7 @@ from typing import Any
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
-from ninetailed_wsgi.service.application import Application, Outcome, SessionIds, Step
+from ninetailed_wsgi.service.application import Application, Outcome, Step
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Store, Write
 
@@ -185,7 +185,9 @@ class GuardedApplication(Application):
 
     # Folds
 
-    def _fold(self, run: Mapping[Key, Sequence[Any]], session_ids: SessionIds, key: Key, entry: Entry) -> Outcome:
+    def _fold(
+        self, run: Mapping[Key, Sequence[Any]], session_ids: Mapping[Key, list[str]], key: Key, entry: Entry
+    ) -> Outcome:
         """Decide what the events of a run make of one profile, and note for whom callers vouched."""
         owner = self._owners.get(key)
         if self._begin and (entry.document is None or (owner is not None and entry.document == owner.stale)):

@@ -117,7 +117,11 @@ class Settings:
         "where `serve` listens on loopback, else `guarded`. See docs/security.md.",
     )
     keys_file: Path | None = _option(
-        "requests", None, readers.file, "FILE", "Keys of trusted callers, which `ninetailed-wsgi key` makes and revokes."
+        "requests",
+        None,
+        readers.file,
+        "FILE",
+        "Keys of trusted callers, which `ninetailed-wsgi key` makes and revokes.",
     )
     identity_secret_file: Path | None = _option(
         "requests",

@@ -100,12 +100,12 @@ class RedisStore:
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""
         if self._id_key is None:
-            self._id_key = self._server.id_key()
+            self._id_key = self.server.id_key()
         return self._id_key
 
     def take_id_key(self, key: bytes) -> None:
         """Certify ids with the key of the store that this one is filled from."""
-        self._server.take_id_key(key)
+        self.server.take_id_key(key)
         self._id_key = key
 
     # What the protocol of base.py asks for; its docstrings say what each does.

@@ -1,0 +1,166 @@
+"""A verified identify gives the profile a new id, one user to a profile, and takes user ids from unverified claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support import identify, page, track
+
+from ninetailed_wsgi.testing import Harness
+from ninetailed_wsgi.testing.client import Answer
+
+
+@pytest.fixture
+def harness() -> Iterator[Harness]:
+    with Harness(access="guarded") as made:
+        yield made
+
+
+def send(harness: Harness, path: str, *events: Any, key: str = "") -> Answer:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return harness.client.post(path, {"events": [*events]}, headers=headers)
+
+
+def profile(answer: Answer) -> Any:
+    assert answer.status == 200, answer.body
+    return answer.document["data"]["profile"]
+
+
+def proven(harness: Harness, user_id: str, **traits: Any) -> dict[str, Any]:
+    return identify(user_id, {**traits, "nt_identity": harness.identity_token(user_id)})
+
+
+def create(harness: Harness, *events: Any) -> Any:
+    return profile(send(harness, "/profiles", *(events or (page(),))))
+
+
+def status(harness: Harness, id: str) -> int:
+    return harness.client.get(f"/profiles/{id}").status
+
+
+def test_a_proof_gives_the_profile_a_new_id_and_the_old_one_leads_there_for_a_minute(harness: Harness) -> None:
+    before = create(harness, page("/pricing"))
+    after = profile(send(harness, f"/profiles/{before['id']}", proven(harness, "anna", plan="pro"), track()))
+    assert after["id"] != before["id"]
+    assert after["stableId"] == before["stableId"]
+    assert after["traits"] == {"plan": "pro"}
+    assert after["session"]["id"] == before["session"]["id"]
+
+    other_tab = profile(send(harness, f"/profiles/{before['id']}", page("/other-tab")))
+    assert other_tab["id"] == after["id"]
+    harness.clock.advance(seconds=61)
+    assert status(harness, before["id"]) == 404
+    assert status(harness, after["id"]) == 200
+    begun = profile(send(harness, f"/profiles/{before['id']}", page()))
+    assert begun["id"] not in (before["id"], after["id"])
+    assert begun["traits"] == {}
+
+
+def test_two_tabs_that_prove_the_same_user_at_once_end_in_one_profile(harness: Harness) -> None:
+    id = create(harness)["id"]
+    first = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
+    second = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
+    assert first["id"] == second["id"] != id
+
+
+def test_a_proof_that_is_sent_again_changes_nothing(harness: Harness) -> None:
+    id = create(harness)["id"]
+    event = proven(harness, "anna")
+    first = profile(send(harness, f"/profiles/{id}", event))
+    assert profile(send(harness, f"/profiles/{id}", event))["id"] == first["id"]
+    assert profile(send(harness, f"/profiles/{first['id']}", event))["id"] == first["id"]
+
+
+def test_the_same_user_on_another_device_gets_the_profile_that_is_there(harness: Harness) -> None:
+    laptop = profile(send(harness, f"/profiles/{create(harness)['id']}", proven(harness, "anna", plan="pro")))
+    phone = create(harness, identify("", {"phone": True}))
+    joined = profile(send(harness, f"/profiles/{phone['id']}", proven(harness, "anna")))
+    assert (joined["id"], joined["stableId"]) == (laptop["id"], laptop["stableId"])
+    assert joined["traits"] == {"plan": "pro", "phone": True}
+    harness.clock.advance(seconds=61)
+    assert status(harness, phone["id"]) == 404
+
+
+def test_another_user_on_the_same_browser_switches_and_two_users_never_merge(harness: Harness) -> None:
+    anna = profile(send(harness, f"/profiles/{create(harness)['id']}", proven(harness, "anna", name="Anna")))
+    bert = profile(send(harness, f"/profiles/{anna['id']}", proven(harness, "bert", name="Bert")))
+    assert bert["id"] != anna["id"]
+    assert bert["traits"] == {"name": "Bert"}
+    again = profile(send(harness, f"/profiles/{bert['id']}", proven(harness, "anna")))
+    assert (again["id"], again["traits"]) == (anna["id"], {"name": "Anna"})
+
+
+def test_a_create_with_a_proof_answers_the_users_profile(harness: Harness) -> None:
+    first = create(harness, page(), proven(harness, "anna", plan="pro"))
+    second = create(harness, page("/x"), proven(harness, "anna"))
+    assert second["id"] == first["id"]
+    assert create(harness)["id"] != first["id"]
+
+
+def test_the_id_that_a_preflight_answered_is_created_and_verified_later(harness: Harness) -> None:
+    rendered = profile(send(harness, "/profiles?type=preflight", page()))
+    real = profile(send(harness, f"/profiles/{rendered['id']}", proven(harness, "anna")))
+    assert real["stableId"] == rendered["stableId"]
+    assert real["id"] != rendered["id"]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x.y.z",
+        7,
+        "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhbm5hIn0.",
+        "a" * 100_000,
+    ],
+)
+def test_a_wrong_proof_is_as_none(harness: Harness, token: object) -> None:
+    id = create(harness)["id"]
+    answer = send(harness, f"/profiles/{id}", identify("anna", {"plan": "pro", "nt_identity": token}))
+    assert (profile(answer)["id"], profile(answer)["traits"]) == (id, {"plan": "pro"})
+    assert answer.headers["x-ninetailed-identity"] == "unverified"
+    assert (
+        harness.client.get("/profiles/anna", headers={"Authorization": f"Bearer {harness.key('read')}"}).status == 404
+    )
+
+
+def test_a_late_one_one_of_another_user_and_one_of_another_environment_prove_nothing(harness: Harness) -> None:
+    late = harness.identity_token("anna", 10)
+    harness.clock.advance(seconds=10)
+    assert harness.access.tokens is not None
+    elsewhere = harness.access.tokens.make("anna", "default", "staging")
+    bert = harness.identity_token("bert")
+    for token in (late, elsewhere, bert):
+        id = create(harness)["id"]
+        answer = send(harness, f"/profiles/{id}", identify("anna", {"nt_identity": token}))
+        assert profile(answer)["id"] == id
+        assert answer.headers["x-ninetailed-identity"] == "unverified"
+
+
+def test_a_proof_is_never_stored_nor_answered(harness: Harness) -> None:
+    token = harness.identity_token("anna")
+    answered = send(harness, "/profiles", identify("anna", {"nt_identity": token}))
+    assert token.encode() not in answered.body
+    assert [event.event["traits"] for event in harness.events] == [{}]
+
+
+def test_a_trusted_sender_finds_profiles_by_user_id_and_joins_them(harness: Harness) -> None:
+    key = harness.key("events", "read")
+    uuid = "5f0e5c1a-3f0b-4c8e-9d1e-6b1f2a7c9d10"
+    for name, event in ((uuid, track()), (uuid, identify("anna", {"plan": "pro"})), (uuid, track("later"))):
+        answer = send(harness, "/events", {**event, "anonymousId": name}, key=key)
+        assert answer.status == 200
+        (found,) = answer.document["data"]["profiles"]
+        assert len(found["id"]) == 64
+    by_user = harness.client.get("/profiles/anna", headers={"Authorization": f"Bearer {key}"})
+    assert profile(by_user)["id"] == found["id"]
+    mine = profile(send(harness, f"/profiles/{create(harness)['id']}", proven(harness, "anna")))
+    assert (mine["id"], mine["traits"]) == (found["id"], {"plan": "pro"})
+
+
+def test_traits_that_a_trusted_sender_set_before_the_user_came_are_theirs(harness: Harness) -> None:
+    key = harness.key("events")
+    send(harness, "/events", {**identify("anna", {"segment": "vip"}), "anonymousId": "anna"}, key=key)
+    assert create(harness, proven(harness, "anna"))["traits"] == {"segment": "vip"}
