@@ -176,8 +176,12 @@ class Insights(_Resource):
         self._ingestion: Any = None
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
-        where = self._service.environment(organization, environment)
+        caller = self._edge.allow("insights", req)
+        where = self._edge.environment(organization, environment)
         body = self._body(req, "insights-request")
+        if self._edge.access.guarded and not caller.may("events"):
+            # Of others a visitor knows at most a user id, which is no secret.
+            body = [batch for batch in body if self._service.certifies(where, batch["profile"]["id"])]
         if self._ingestion is None:
             # Here, as a site whose visitors report nothing need not load it.
             from ninetailed_wsgi.insights.ingestion import Ingestion

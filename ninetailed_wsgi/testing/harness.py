@@ -185,11 +185,15 @@ class Harness:
 
     # Callers, where ``access="guarded"``
 
-    def key(self, *scopes: str) -> str:
-        """Return a new key with these scopes (default: all) for the header ``Authorization: Bearer KEY``."""
+    def key(self, *scopes: str, days: int | None = None) -> str:
+        """Return a new key with these scopes (default: all) for the header ``Authorization: Bearer KEY``.
+
+        ``days`` is after how many it expires.
+        """
         if self.settings.keys_file is None:
             raise ValueError('an open harness knows no keys: Harness(access="guarded")')
-        key, entry = new_key("test", scopes or SCOPES, int(self.clock() / 1000))
+        now = int(self.clock() / 1000)
+        key, entry = new_key("test", scopes or SCOPES, now, None if days is None else now + days * 86_400)
         with changing(self.settings.keys_file) as keys:
             keys.append(entry)
         self.access.reload_keys()
