@@ -29,7 +29,7 @@ from ninetailed_wsgi.site.visitor import Visitor
 
 
 class Ninetailed(Extension):
-    """Adds ``nt_visitor``, ``nt_variant``, ``nt_flag``, ``nt_merge_tag``, ``nt_render`` and ``nt_handoff``."""
+    """Adds the functions of `HELPERS`: ``nt_visitor``, ``nt_variant``, ``nt_flag`` and the others of this module."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -73,5 +73,12 @@ def nt_handoff(context: Context) -> Markup:
     return Markup(nt_visitor(context).handoff())
 
 
-HELPERS = {helper.__name__: helper for helper in (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_handoff)}
+@pass_context
+def nt_identity_token(context: Context, user_id: object) -> str:
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.identity_token`: a proof of who is logged in."""
+    return nt_visitor(context).identity_token(user_id)
+
+
+_HELPERS = (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_handoff, nt_identity_token)
+HELPERS = {helper.__name__: helper for helper in _HELPERS}
 """The helpers by name, for environments that are given globals instead of extensions."""

@@ -146,6 +146,10 @@ class ExperienceService:
         """What counts; None: nobody asks."""
         return self._metrics
 
+    def now(self) -> float:
+        """Return the time, in seconds since 1970."""
+        return self._clock() / 1000
+
     def environment(self, organization: str, environment: str) -> Environment:
         """The environment of a request; UnknownEnvironment when it is not served here."""
         asked = Environment(organization, environment)

@@ -26,7 +26,7 @@ USES: Mapping[str, str] = {
     "requests": "`serve`, app, mount",
     "events": "`serve`, app, mount, `import`",
     "decisions": "`serve`, app, mount, `explain`, `import`, `export`, `results`",
-    "environments": "all but `migrate`, `compact`, `backup`",
+    "environments": "all but `migrate`, `compact`, `backup`, `upgrade`",
     "store": "all",
 }
 """What an option is for: the word that a declaration and a command name, and who then has the option.

@@ -35,6 +35,7 @@ _PUBLIC = (
     "a page that used its visitor allowed shared caches to keep it; its Cache-Control is now private, no-store, "
     "because each visitor may see a different page"
 )
+_NO_SECRET = "a page asked for an identity token, but the option identity_secret_file is not set"
 
 
 class Ninetailed:
@@ -98,7 +99,7 @@ class Ninetailed:
         self.options, self.settings = _options(own, settings, options)
         from ninetailed_wsgi.service.access import Access
 
-        self.access = Access.of(self.settings, "site")
+        self.access = Access.of(self.settings, "site", now=service.now if service else None)
         if self.access.guarded and not self.settings.environments:
             self.settings = replace(self.settings, environments=(f"{organization}/{environment}",))
         self._arguments = {**own, "settings": settings, "service": service, **options}
@@ -190,6 +191,20 @@ class Ninetailed:
     def evaluate(self, question: Question, seconds: float) -> Decision:
         return self._here().evaluate(question, seconds)
 
+    def forget(self, id: str) -> bool:
+        return self._here().forget(id)
+
+    def identity_token(self, user_id: str, seconds: int) -> str:
+        if self.access.tokens is None:
+            self.hint("identity", _NO_SECRET)
+            return ""
+        return self.access.tokens.make(user_id, self.options.organization, self.options.environment, seconds)
+
+    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        from ninetailed_wsgi.service.access import STRANGER
+
+        return self.access.shown(data, STRANGER)
+
     def report(self, kind: str, error: Exception) -> None:
         self.reports.failure(kind, error)
 
@@ -218,6 +233,9 @@ class Ninetailed:
             expired = [name for name in self.cookie_names if name in sent and not sets_cookie(headers, name)]
             return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme)) for name in expired)]
         id = visitor.cookie_id
+        if visitor.is_renewed:
+            old = [name for name in self.cookie_names if name in sent and not (id and name == self.cookie.name)]
+            private = [*private, *(("Set-Cookie", self.cookie.expired(name, scheme)) for name in old)]
         if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
             return [*private, ("Set-Cookie", self.cookie.value(id, scheme))]
         return private

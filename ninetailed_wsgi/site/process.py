@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ninetailed_wsgi.errors import InvalidData, StoreUnavailable
+from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.evaluation import Decision, Evaluation, Event, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
@@ -117,6 +118,17 @@ class Process:
         except Exception as error:
             self._reports.failure(type(error).__name__, error)
             return Decision()
+
+    def forget(self, id: str) -> bool:
+        """Delete the visitor with this id; return whether nothing is stored of them."""
+        engine, options = self.running(), self._options
+        if engine is None:
+            return False
+        environment = engine.service.environment(options.organization, options.environment)
+        if not self._access.guarded or engine.service.certifies(environment, id):
+            with suppress(ProfileNotFound):
+                engine.service.delete(environment, id)
+        return True
 
     def close(self) -> None:
         """End the threads and close the store; pages get baselines from now on."""

@@ -34,6 +34,15 @@ class _Nowhere:
     def evaluate(self, question: Question, seconds: float) -> Decision:
         return Decision()
 
+    def forget(self, id: str) -> bool:
+        return False
+
+    def identity_token(self, user_id: str, seconds: int) -> str:
+        return ""
+
+    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        return data
+
     def report(self, kind: str, error: Exception) -> None:
         return None
 

@@ -49,6 +49,15 @@ class Backend(Protocol):
     def evaluate(self, question: Question, seconds: float) -> Decision:
         """Return the answer, without data when it failed or took longer."""
 
+    def forget(self, id: str) -> bool:
+        """Delete what is stored of a visitor; return whether nothing is stored any more."""
+
+    def identity_token(self, user_id: str, seconds: int) -> str:
+        """Return a proof of who the visitor is; empty where no secret is set."""
+
+    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer as the visitor's browser may see it."""
+
     def report(self, kind: str, error: Exception) -> None:
         """Log a failure, once for each kind and minute."""
 
@@ -99,9 +108,11 @@ class Visitor:
         "_data",
         "_environ",
         "_failed",
+        "_forgotten",
         "_id",
         "_late",
         "_only_evaluated",
+        "_renewed",
         "_seconds",
         "_used",
         "_waiting",
@@ -121,6 +132,8 @@ class Visitor:
         self._answered = False
         self._used = False
         self._late = False
+        self._renewed = False  # the cookie's visitor is no longer this one
+        self._forgotten = False  # and nothing is stored of this one
 
     @property
     def consent(self) -> bool:
@@ -175,6 +188,47 @@ class Visitor:
             self._misunderstood("identify", user_id, "a user id, and traits as named arguments")
             user = ""
         self._say({"type": "identify", "userId": user, "traits": traits}, self._page())
+
+    @_never_raises(_no_answer)
+    def reset(self) -> None:
+        """Begin a new visitor, as at logout: the next person at this browser is somebody else.
+
+        What was recorded before belongs to the visitor of before. In the page, call the browser SDK's ``reset()``.
+
+        Example: ``visitor.reset()``
+        """
+        if self._waiting:
+            self._evaluated()
+        self._renew()
+
+    @_never_raises(lambda self: False)
+    def forget(self) -> bool:
+        """Delete everything that is stored of the visitor, and store nothing more of this page.
+
+        Returns whether nothing is stored any more; False where the store could not do it now, so that the page can say
+        so. Example: ``visitor.forget()``
+        """
+        id = self._id or self._known()
+        done = id is None or self._backend.forget(id)
+        self._waiting.clear()
+        self._renew()
+        self._forgotten = True
+        return done
+
+    @_never_raises(lambda self, user_id, seconds=3600: "")
+    def identity_token(self, user_id: object, seconds: int = 3600) -> str:
+        """Return a proof that this visitor is a user, for the browser SDK to send as the trait ``nt_identity``.
+
+        Call it only for the user whom the site has logged in. Empty where ``identity_secret_file`` is not set.
+
+        Args:
+            user_id: of the user; one that is no text, such as a number, becomes text.
+            seconds: how long the proof is valid, at most 24 hours.
+
+        Example: ``visitor.identity_token(user.id)``
+        """
+        self._use()
+        return self._backend.identity_token(str(user_id), seconds)
 
     # What the page asks
 
@@ -279,7 +333,7 @@ class Visitor:
         For the initial state of the browser SDK. A template must not escape it again:
         ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
         """
-        return _script_json(self._evaluated())
+        return _script_json(self._backend.shown(self._evaluated()))
 
     # For the middleware
 
@@ -296,7 +350,13 @@ class Visitor:
     @property
     def cookie_id(self) -> str | None:
         """The id that the cookie has to carry; None for no change. Only of a visit with consent."""
-        return self._id if self._used and self.consent and is_visit(self._environ) else None
+        carries = self._used and self.consent and not self._forgotten and is_visit(self._environ)
+        return self._id if carries else None
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether the cookie's visitor is no longer this one."""
+        return self._renewed
 
     @property
     def backend(self) -> Backend:
@@ -318,6 +378,11 @@ class Visitor:
         """Report once what a page gave, by its type alone: its text may be a visitor's."""
         found = type(value).__name__
         self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; shown as it is")
+
+    def _renew(self) -> None:
+        self._use()
+        self._data, self._id, self._failed, self._renewed = None, None, False, True
+        self._only_evaluated = []
 
     def _use(self) -> None:
         if self._used:
@@ -353,7 +418,7 @@ class Visitor:
 
     def _evaluate(self) -> None:
         waiting, self._waiting = self._waiting, []
-        stores = self.consent and not self._late and is_visit(self._environ)
+        stores = self.consent and not (self._late or self._forgotten) and is_visit(self._environ)
         stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         if stored:
@@ -381,7 +446,9 @@ class Visitor:
             self._data, self._content, self._failed = decision.data, decision.content, False
 
     def _known(self) -> str | None:
-        return cookie_of(self._environ, self._backend.cookie_names) if self.consent else None
+        if self._renewed or not self.consent:
+            return None
+        return cookie_of(self._environ, self._backend.cookie_names)
 
     def _order(self, entry: str) -> tuple[str, ...]:
         """Return the experiences of a baseline entry by priority, in the content that decided."""

@@ -74,7 +74,7 @@ def test_wrapping_twice_changes_nothing(mounted: Mounted) -> None:
 
     app = mounted.app(respond)
     options = {"content": app.settings.content, "geoip_database": app.settings.geoip_database, "store_shards": 2}
-    again = Ninetailed(app, data_dir=mounted.folder / "data", time_budget_ms=20_000, **options)
+    again = Ninetailed(app, data_dir=mounted.folder / "data", time_budget_ms=20_000, access="open", **options)
     mounted.latest = again
     browser = mounted.visit(again)
     answer = browser.get()

@@ -63,3 +63,9 @@ def nt_render(context: Context, content: Any) -> Any:
 def nt_handoff(context: Context) -> SafeString:
     """``<script>window.visitor = {% nt_handoff %}</script>``: JSON for the browser SDK; in script elements only."""
     return mark_safe(nt_visitor(context).handoff())
+
+
+@register.simple_tag(takes_context=True)
+def nt_identity_token(context: Context, user_id: object) -> str:
+    """``{% nt_identity_token user.id %}``: a proof of who is logged in, for the browser SDK."""
+    return nt_visitor(context).identity_token(user_id)
