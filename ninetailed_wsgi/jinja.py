@@ -12,7 +12,7 @@ and in a template::
     <p>Free shipping from {{ nt_flag("free-shipping-from", 50) }}</p>
     <script>window.visitor = {{ nt_handoff() }}</script>
 
-The template needs the variable ``request``, as Flask, Pyramid, Django and Starlette give it; or the ``visitor`` itself.
+The template needs the variable ``request``, as Flask, Pyramid, Django and Starlette pass it, or the ``visitor`` itself.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Ninetailed(Extension):
 
 @pass_context
 def nt_visitor(context: Context) -> Visitor:
-    """Return the visitor; one that gets baselines where the middleware did not serve the request."""
+    """Return the visitor; outside the middleware, one who gets baselines."""
     given = context.get("visitor")
     return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
 
 
 @pass_context
 def nt_variant(context: Context, entry: Any) -> Any:
-    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.variant`: the entry to show, None where it is hidden."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.variant`: the entry to show, None if it is hidden."""
     return nt_visitor(context).variant(entry)
 
 
@@ -81,4 +81,4 @@ def nt_identity_token(context: Context, user_id: object) -> str:
 
 _HELPERS = (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_handoff, nt_identity_token)
 HELPERS = {helper.__name__: helper for helper in _HELPERS}
-"""The helpers by name, for environments that are given globals instead of extensions."""
+"""The helpers by name, for environments that take globals instead of extensions."""

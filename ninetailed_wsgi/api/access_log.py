@@ -1,4 +1,4 @@
-"""Falcon middleware that counts each request and logs a line of it; only there when one of the two is on."""
+"""Falcon middleware that counts and logs each request; installed if one of the two is on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ninetailed_wsgi.operations.metrics import Metrics
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 OTHER = "other"
-"""Any further method, any path without a route: what clients make up must not become a label or a log line."""
+"""Any further method, any path without a route: invented methods and paths must not become labels or log lines."""
 
 ERROR = "ninetailed.error"
-"""Where the environ of a request has the class of the error that it is answered with."""
+"""The environ key with the class of the error in the answer."""
 _BEGAN = "ninetailed.began"
 
 LINE = "%(method)s %(route)s %(status)d in %(seconds).4f s, %(bytes)d bytes, traceparent %(traceparent)s"
@@ -25,12 +25,12 @@ _log = logging.getLogger("ninetailed_wsgi.access")
 
 
 class Observed:
-    """Observes from the first byte of the body to the answer made; reading the head and sending are the server's.
+    """Measures from the first byte of the body to the finished answer; the server reads the head and sends.
 
     Args:
         metrics: counts, or None.
         access_log: whether a line is logged for each request, at INFO, by the logger ``ninetailed_wsgi.access``.
-        clock: seconds, for how long a request took.
+        clock: seconds, to measure a request.
     """
 
     def __init__(

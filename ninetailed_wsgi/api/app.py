@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
     """Return the Experience API as a WSGI app.
 
     Args:
-        settings: everything that can be set; without it, the ``NINETAILED_*`` environment variables.
+        settings: all options; without it, the ``NINETAILED_*`` environment variables.
         options: fields of :class:`~ninetailed_wsgi.settings.Settings` by name, which win over ``settings`` and
             variables. Those that only ``serve`` has, such as ``workers``, are refused.
 
@@ -119,12 +119,12 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
 
 
 def _random_hex(size: int) -> str:
-    """So many random bytes as hex characters; a trace id need not be a secret, which would take ten times as long."""
+    """Return random bytes as hex characters; a trace id is not secret, and secrets would take ten times as long."""
     return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
 
 class _Headers:
-    """What every answer of the API has, whatever the route: CORS and trace headers."""
+    """Adds CORS and trace headers to every answer."""
 
     def __init__(self, origins: Origins, new_id: Callable[[int], str] = _random_hex) -> None:
         self._origins = origins
@@ -149,7 +149,7 @@ class _Headers:
         path = req.env.get("PATH_INFO", "")
         if not path.isascii():
             try:
-                # WSGI hands the path over as Latin-1 (PEP 3333); Falcon would replace what is not UTF-8,
+                # WSGI passes the path as Latin-1 (PEP 3333); Falcon would replace what is not UTF-8,
                 # and two different ids could become one.
                 path.encode("latin-1").decode("utf-8")
             except UnicodeError:
@@ -175,7 +175,7 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
 
 
 class _Outage:
-    """Answers what the store cannot do now, and tells the log why: each reason once a minute, however many fail."""
+    """Answers 503 if the store is unavailable, and logs each reason once a minute."""
 
     def __init__(self, access: Access, callers: Callers, clock: Callable[[], float] = time.monotonic) -> None:
         self._access, self._callers = access, callers
@@ -202,7 +202,7 @@ class _Outage:
 def _answer_http_error(
     req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
-    """What Falcon refuses by itself, in our envelope."""
+    """Answer Falcon's own refusals in our envelope."""
     refused: NinetailedError
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         allowed = dict(error.headers or {}).get("Allow", "")
@@ -217,7 +217,7 @@ def _answer_http_error(
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    # Neither the path, which holds an id or alias, nor the text of the exception, which may hold anything.
+    # Neither the path, which contains an id or alias, nor the exception's text, which may contain anything.
     traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
     _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
     _log.debug("the failure in full", exc_info=error)

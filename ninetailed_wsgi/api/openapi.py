@@ -1,6 +1,6 @@
 """The API's own description: an OpenAPI 3.1 document assembled from the schema files and the table of routes.
 
-Source: spec section 1. The content of the schemas is embedded from where they are kept and written nowhere twice.
+Source: spec section 1. The schema files are embedded, so nothing is written twice.
 """
 
 from __future__ import annotations

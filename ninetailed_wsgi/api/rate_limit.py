@@ -1,4 +1,4 @@
-"""How many requests a client address may make: Falcon middleware, there when the option `rate_limit` is set."""
+"""How many requests a client address may make: Falcon middleware, installed if the option `rate_limit` is set."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import RateLimited
 
 WATCHED = ("/health/", "/metrics")
-"""Whoever watches the service is never refused."""
+"""Monitoring is never refused."""
 
 
 class RateLimit:
     """Counts the requests of each address in the memory of this process, and refuses those over the limit.
 
-    A request whose address is not known (a Unix socket that is no trusted proxy) is not counted.
+    A request without a known address (a Unix socket that is not a trusted proxy) is not counted.
 
     Args:
         rates: such as ``100/second;2000/minute``, as the option takes it.
@@ -38,7 +38,7 @@ class RateLimit:
             self._check(sender)
 
     def _check(self, address: str) -> None:
-        # A customer of an access provider has a /64 of IPv6 addresses or more.
+        # A customer of an access provider has at least a /64 of IPv6 addresses.
         client = str(IPv6Network((address, 64), strict=False)) if ":" in address else address
         for rate in self._rates:
             if not self._limiter.hit(rate, client):

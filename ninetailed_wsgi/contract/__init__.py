@@ -1,1 +1,1 @@
-"""Contract tests for any deployment: the language-neutral cases, said over HTTP to a running server."""
+"""Contract tests for any deployment: the language-neutral cases, sent to a running server over HTTP."""

@@ -1,4 +1,4 @@
-"""Holds an answer against what a case expects, against its schema, and against what a browser lets pages read."""
+"""Compares an answer with what a case expects, with its schema, and with what a browser lets pages read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SHOWN = 300  # characters of a value that a difference repeats
 
 
 class Answer(NamedTuple):
-    """What was answered: status, headers with names in lower case, and the body as bytes."""
+    """An answer: status, headers with lower-case names, and the body as bytes."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def document(self) -> Any:
-        """Return the body as JSON; ABSENT where it is none."""
+        """Return the body as JSON; ABSENT if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -46,7 +46,7 @@ def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> li
 
 
 def unfit(step: Mapping[str, Any], answer: Answer) -> list[str]:
-    """Where an answer, whatever it says, breaks its schema, lacks headers or is kept from the page that asked."""
+    """Return where an answer breaks its schema, lacks headers, or is withheld from the page that asked."""
     request = step["request"]
     expected = {name.lower(): value for name, value in step["expect"].get("headers", {}).items()}
     return [
@@ -101,7 +101,7 @@ def _same(pointer: str, found: Any, answers: Sequence[Any]) -> bool:
 COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
     "$any": lambda argument, found, answers: (found is not ABSENT) is argument,
     "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
-    "$exactly": lambda argument, found, answers: False,  # differences() goes on inside instead
+    "$exactly": lambda argument, found, answers: False,  # differences() continues inside instead
     "$same": _same,
     "$other": lambda pointer, found, answers: found is not ABSENT and found != pointed_at(answers, pointer),
     "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
@@ -115,9 +115,9 @@ def _shown(value: Any) -> str:
 
 
 def _outside_schema(method: str, path: str, answer: Answer) -> list[str]:
-    """Return where the body is not what the schema of such an answer says.
+    """Return where the body does not match its schema.
 
-    Every answer but that to OPTIONS has a body.
+    Every answer except that to OPTIONS has a body.
     """
     if method in ("OPTIONS", "HEAD"):
         return []
@@ -142,11 +142,11 @@ def _schema_of(method: str, path: str, status: int) -> str:
     return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
 
 
-_SAFE_METHODS = {"get", "head", "post"}  # need no leave
+_SAFE_METHODS = {"get", "head", "post"}  # need no permission
 
 
 def _hidden_from_pages(request: Mapping[str, Any], answer: Answer) -> Iterator[str]:
-    """Why a browser would keep this answer from a page of the request's Origin, or not send what it asked leave for.
+    """Return why a browser would withhold this answer from a page of the request's Origin, or refuse its preflight.
 
     Source: the CORS protocol of the Fetch standard, for requests without credentials.
     """

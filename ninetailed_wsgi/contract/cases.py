@@ -1,4 +1,4 @@
-"""The cases that any server can be held to: reads them and gives each run names of its own.
+"""The cases that any server can be tested with: reads them and gives each run its own names.
 
 Their form is described in ``fixtures/cases/README.md``; ``ninetailed_wsgi/cases`` is a link to that folder.
 """
@@ -17,10 +17,10 @@ AREAS = ("contract", "events", "identity", "sessions", "location")
 
 PROFILE = "/profiles/"
 CLAIMS = ("deduplication", "choices")
-"""What a server may claim beyond what every one has to do.
+"""What a server may claim beyond the common contract.
 
-``deduplication``: a ``messageId`` that a profile has already seen is not applied again. ``choices``: what no
-documentation says is as ninetailed-wsgi decided it (marked "ours" in the specification).
+``deduplication``: a ``messageId`` that a profile has already seen is not applied again. ``choices``: questions that no
+documentation answers are decided as ninetailed-wsgi does (marked "ours" in the specification).
 """
 
 
@@ -32,8 +32,8 @@ class Case:
         id: a short unique name.
         area: what it is about: the file's name for those of ``contract/``, the folder's for the others.
         name: the case as a sentence.
-        claim: the claim that a server has to make to be held to it; empty: every server is.
-        steps: requests in order and what is expected of each.
+        claim: the claim that makes the case apply to a server; empty: it applies to every server.
+        steps: requests in order, each with what is expected.
     """
 
     id: str
@@ -123,7 +123,7 @@ def _is_name(value: object) -> bool:
 
 
 def _repeated(value: Any, number: int | None = None) -> Any:
-    """A copy in which ``{"$repeat": count, "item": ...}`` in a list became that many items, ``#`` their number."""
+    """Return a copy in which ``{"$repeat": count, "item": ...}`` in a list is that many items, numbered by ``#``."""
     if isinstance(value, dict):
         return {key: _repeated(child, number) for key, child in value.items()}
     if isinstance(value, str):

@@ -19,7 +19,7 @@ BREACH, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
 def run(given: Namespace, out: TextIO, err: TextIO) -> int:
-    """Run every case that the server can be held to; 0 when all passed, 1 after a breach, 2 when none could be run."""
+    """Run every case that applies to the server; 0 when all passed, 1 after a breach, 2 when none could be run."""
     refusal = "ninetailed-wsgi contract:"
     try:
         send = Target(given.base_url, given.timeout)
@@ -42,7 +42,7 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
         results: list[Result] = []
         try:
             interrupted = _run_all(at, cases, results, out)
-        finally:  # also when nobody reads what is printed any more
+        finally:  # also if nobody reads the output any more
             left = _cleaned_up(at)
     summary = report.Summary(
         given.base_url, given.organization, given.environment, claims, results, at.deleted, left, interrupted
@@ -51,7 +51,7 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
 
 
 def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO) -> bool:
-    """Run the cases and say each as it ends; whether that was interrupted."""
+    """Run the cases and print each as it ends; return whether that was interrupted."""
     terminal = out.isatty()
     try:
         for number, result in enumerate(at.results(cases), start=1):
@@ -68,7 +68,7 @@ def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO)
 def _cleaned_up(at: Run) -> list[str]:
     try:
         return at.clean_up()
-    except KeyboardInterrupt:  # a second time: whoever waits does not want to
+    except KeyboardInterrupt:  # a second time: stop at once
         return at.made()
 
 
@@ -97,7 +97,7 @@ def _told(summary: report.Summary, files: Sequence[Path], out: TextIO, err: Text
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Whoever ends the process politely gets the profiles deleted too."""
+    """Treat SIGTERM like Ctrl-C, so that the profiles are deleted."""
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The flags of ``ninetailed-wsgi contract``, apart from what it does, so that other commands start without that."""
+"""The flags of ``ninetailed-wsgi contract``, in a module of their own, so that others load no more."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ REPORTS = (".xml", ".json")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The command's own flags."""
+    """Add the flags of the command."""
     parser.add_argument(
-        "--base-url", required=True, metavar="URL", help="where the server is, with the path that it is mounted under"
+        "--base-url", required=True, metavar="URL", help="address of the server, with the path that it is mounted under"
     )
     parser.add_argument("--organization", required=True, metavar="ORG", help="the organization to use")
     parser.add_argument("--environment", default="main", metavar="ENV", help="the environment to use [main]")

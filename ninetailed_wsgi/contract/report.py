@@ -1,4 +1,4 @@
-"""Says what a run found: lines for a person, JUnit XML for a build server, JSON for a program."""
+"""Reports a run: lines for a person, JUnit XML for a build server, JSON for a program."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Summary:
     """A run.
 
     Attributes:
-        url, organization, environment: against which server.
-        claims: what the server was held to besides.
+        url, organization, environment: of the server.
+        claims: further claims that were tested.
         results: of each case that was run or skipped.
         deleted: how many profiles were deleted.
-        left: the names of those that could not be.
+        left: the names of those that could not be deleted.
         interrupted: whether the run was stopped before its end.
     """
 
@@ -43,7 +43,7 @@ class Summary:
 
 
 def line(result: Result, number: int, total: int, colours: bool) -> str:
-    """One case as a line, with counted progress and colours for a terminal."""
+    """Return one case as a line, with progress, and colors for a terminal."""
     word = f"{_WORDS[result.outcome]:<4}"
     if colours:
         word = f"[{number:>{len(str(total))}}/{total}] \x1b[{_COLOURS[result.outcome]}m{word}\x1b[0m"
@@ -52,7 +52,7 @@ def line(result: Result, number: int, total: int, colours: bool) -> str:
 
 
 def details(breach: Breach) -> Iterator[str]:
-    """Yield what was sent, what was expected and what came, as lines."""
+    """Yield the request, the expectation and the answer as lines."""
     yield f"step {breach.step[0]} of {breach.step[1]}"
     yield f"  sent      {_sent_line(breach.sent)}"
     if breach.sent.body is not None:
@@ -77,7 +77,7 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def write(path: Path, summary: Summary) -> None:
-    """Write a report, in the form that the file's ending says; OSError where that fails."""
+    """Write a report in the format of the file's ending; OSError if that fails."""
     path.write_text(_junit(summary) if path.suffix.lower() == ".xml" else _json(summary), encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def _junit(summary: Summary) -> str:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
+    """Remove the characters that XML 1.0 cannot contain."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
@@ -161,7 +161,7 @@ def _sent_line(sent: Sent) -> str:
 
 
 def _text(body: bytes, most: int) -> str:
-    # What a server sends must not steer the terminal that shows it.
+    # A server must not control the terminal that shows its answers.
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _cut(body[: most + 1].decode("utf-8", "replace"), most))
 
 

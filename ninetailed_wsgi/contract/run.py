@@ -20,7 +20,7 @@ Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
 Outcome: TypeAlias = Literal["passed", "failed", "skipped"]
 
 _GIVE_UP_AFTER = 3  # cases in a row without an answer
-_PAUSE = 0.1  # seconds between two looks at what is processed after its answer
+_PAUSE = 0.1  # seconds between two checks of work that continues after its answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Breach:
     """A step that was not answered as expected.
 
     Attributes:
-        step: which, counted from 1, of how many.
+        step: its number, counted from 1, and the number of steps.
         expected: the step's ``expect``.
-        came: the answer; None: there was none.
+        came: the answer, or None.
         problems: where the two differ, a line each.
     """
 
@@ -53,7 +53,7 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a case; ``reason`` says why it was skipped."""
+    """The result of a case; ``reason`` says why it was skipped."""
 
     case: Case
     outcome: Outcome
@@ -66,10 +66,10 @@ class Run:
     """One run of cases against one environment of one server.
 
     Args:
-        send: speaks with the server.
+        send: sends requests to the server.
         prefix: the path of the environment.
         claims: what the server claims, of ``CLAIMS``.
-        mark: a text of this run alone, of which every name begins that it uses.
+        mark: a text unique to this run, which begins every name that it uses.
 
     Attributes:
         deleted: how many profiles were deleted so far.
@@ -81,10 +81,10 @@ class Run:
         self.deleted = 0
 
     def reach(self) -> None:
-        """Ask for a profile that nobody has.
+        """Request a profile that does not exist.
 
         Raises:
-            NoAnswer: nobody is there, or the server does not know the environment.
+            NoAnswer: the server does not answer, or does not know the environment.
         """
         answer = self._send("GET", f"{self._prefix}{PROFILE}{self._mark}-nobody", None, {})
         document = answer.document()
@@ -105,12 +105,12 @@ class Run:
                 result = self._result(case, f"{self._mark}-{number}-")
                 silent = silent + 1 if result.breach and result.breach.came is None else 0
                 if not silent:
-                    # What could not be deleted after its own case is left to the end of the run.
+                    # Profiles that could not be deleted after their case wait for the end of the run.
                     self._delete([name for name in self._made if name not in before])
                 yield result
 
     def clean_up(self) -> list[str]:
-        """Delete the profiles that were made; the names of those that could not be."""
+        """Delete the created profiles; return the names of those that could not be deleted."""
         self._delete(self.made())
         return self.made()
 
@@ -125,7 +125,7 @@ class Run:
                 self.deleted += answer.status == 200
 
     def made(self) -> list[str]:
-        """Return the names of profiles that were made, or may have been, and are not deleted yet."""
+        """Return the names of profiles that may exist because of this run."""
         return list(self._made)
 
     def _result(self, case: Case, mark: str) -> Result:
@@ -153,7 +153,7 @@ class Run:
         while True:
             answer = self._exchange(sent)
             found = unmet(step, answer, [*answers, answer.document()])
-            # Not there yet, or not all of it; any other answer will not get better.
+            # Not there yet, or incomplete; any other answer is final.
             if not found or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
                 return answer, found + unfit(step, answer)
             time.sleep(_PAUSE)
@@ -169,7 +169,7 @@ class Run:
         for name, value in request.get("headers", {}).items():
             headers[next((known for known in headers if known.lower() == name.lower()), name)] = value
         if request["method"] == "POST":
-            # Also where it should be refused, or is a preflight: a server that stores it all the same is cleaned up.
+            # Also for refused requests and preflights: a faulty server may have stored them.
             name = profile_name(path)
             self._made |= dict.fromkeys([name] if name else batch_names(request.get("body")))
         return Sent(request["method"], self._prefix + path + query, headers, body)
@@ -185,7 +185,7 @@ def claims_of(send: Send) -> tuple[str, ...]:
     """Return what a server claims in its own ``/openapi.json``, as ``info.x-claims``; nothing where it has none.
 
     Raises:
-        NoAnswer: there was no answer at all.
+        NoAnswer: there was no answer.
     """
     document = send("GET", "/openapi.json", None, {}).document()
     info = document.get("info") if isinstance(document, dict) else None

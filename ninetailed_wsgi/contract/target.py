@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ninetailed_wsgi.contract.answers import Answer
 
-# No user name, query or fragment: nothing would be sent of them.
+# No user name, query or fragment: they would not be sent.
 _BASE_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(?P<path>(/[^\s?#]*)?)",
     re.ASCII | re.IGNORECASE,
@@ -27,11 +27,11 @@ class Target:
     """The server under test.
 
     Args:
-        base_url: where it is, with the path that it is mounted under, such as ``https://shop.example/ninetailed``.
+        base_url: its address, with the path that it is mounted under, such as ``https://shop.example/ninetailed``.
         timeout: seconds that a request may take.
 
     Raises:
-        ValueError: ``base_url`` is none, and how one looks.
+        ValueError: ``base_url`` is not an address; the message shows one.
     """
 
     def __init__(self, base_url: str, timeout: float) -> None:
@@ -44,7 +44,7 @@ class Target:
         self._timeout = timeout
 
     def __call__(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """Send one request; ``path`` is percent-encoded, has the query, and stands below the base URL.
+        """Send one request; ``path`` is percent-encoded, includes the query, and is below the base URL.
 
         Raises:
             NoAnswer: there was none.

@@ -1,1 +1,1 @@
-"""What a request says of its visitor besides events: address, place and device."""
+"""What a request tells about its visitor besides events: address, location and device."""

@@ -1,4 +1,4 @@
-"""The visitor's address: what the request names, read through the proxies that are trusted and no others.
+"""The visitor's address, read through trusted proxies and no others.
 
 Sources: spec section 4; RFC 7239 for the header ``Forwarded``.
 """
@@ -14,10 +14,10 @@ from typing import Any
 
 UNIX_SOCKET = "unix"
 
-# A longer chain of proxies does not exist, and the left part of these headers is whatever the sender wrote.
+# No real chain of proxies is longer, and anybody can write the left part of these headers.
 MOST_HOPS = 100
 MOST_CHARACTERS = 8192
-# The longest address is 45 characters, a zone or a port comes on top.
+# The longest address has 45 characters, plus a zone or a port.
 LONGEST_ADDRESS = 64
 LONGEST_HOST = 300
 
@@ -38,7 +38,7 @@ class ClientAddress:
             to write or remove ``X-Forwarded-For``: where it is present, ``Forwarded`` is not read.
 
     Raises:
-        ValueError: a text is none of these; the message names it.
+        ValueError: a text is neither; the message names it.
     """
 
     def __init__(self, trusted_proxies: Sequence[str] = ()) -> None:
@@ -47,11 +47,11 @@ class ClientAddress:
         self._trusts_nobody = not self._networks and not self._trust_unix_socket
 
     def of(self, environ: Mapping[str, Any]) -> str | None:
-        """Return the visitor's address as text in its shortest form, or None when the request does not tell.
+        """Return the visitor's address as text in its shortest form, or None if it is unknown.
 
         ``X-Force-IP`` wins where it is one valid address. Otherwise it is ``REMOTE_ADDR``, or behind trusted proxies
         the right-most address of the forwarding header that is not trusted itself; where all are trusted, the
-        left-most. Parts that are no address are passed over. An IPv4 address inside an IPv6 one comes out as IPv4.
+        left-most. Other text is skipped. An IPv4 address inside an IPv6 one comes out as IPv4.
         Never raises.
         """
         forced = environ.get("HTTP_X_FORCE_IP")
@@ -142,7 +142,7 @@ def _parsed(text: object) -> _Address | None:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> _Address | None:
-    # A zone (fe80::1%eth0) only means something on the machine that wrote it.
+    # A zone (fe80::1%eth0) has a meaning only on the machine that wrote it.
     plain, _, _ = text.strip().partition("%")
     try:
         address = ip_address(plain)
@@ -157,7 +157,7 @@ _text = lru_cache(maxsize=4096)(str)  # PERF: ipaddress takes 2 microseconds to 
 
 
 def _without_port(hop: str) -> str:
-    """Take off what forwarding headers add to an address: ``[2001:db8::1]:443``, ``192.0.2.1:80``."""
+    """Remove what forwarding headers add to an address: ``[2001:db8::1]:443``, ``192.0.2.1:80``."""
     hop = hop.strip()
     found = _BRACKETS_AND_PORT.fullmatch(hop) or _ADDRESS_AND_PORT.fullmatch(hop)
     return found[1] if found else hop
@@ -198,7 +198,7 @@ def _own_host(environ: Mapping[str, Any], scheme: str) -> str:
 def _last_characters(header: str) -> str:
     if len(header) <= MOST_CHARACTERS:
         return header
-    # The cut may go through an address and make another one of it, so the first part is dropped.
+    # The cut may split an address and leave a different one, so the first part is dropped.
     return header[-MOST_CHARACTERS:].partition(",")[2]
 
 

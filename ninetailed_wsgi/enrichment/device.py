@@ -1,4 +1,4 @@
-"""The device type that a user agent stands for.
+"""The device type of a user agent.
 
 Source: spec section 5, rule type ``device``: ``desktop``, ``mobile``, ``tablet`` or ``unknown``.
 ua-parser names families (system, device, bot); the step from families to the four types is ours, and
@@ -12,7 +12,7 @@ from functools import lru_cache
 import re2
 from ua_parser import parse_device, parse_os
 
-# Of real user agents, what lies beyond decides nothing; to read it would cost a flood's receiver, not its sender.
+# Real user agents have nothing decisive beyond this; reading more would help an attacker.
 LONGEST_READ = 512
 
 
@@ -31,7 +31,7 @@ _NEITHER = _pattern(
     r"|\bAFT[A-Z]|PlayStation|Xbox|Nintendo|\bWatch\b|\bSM-R\d|OculusBrowser|\bQuest \d|Tesla/|Automotive",
     case_sensitive=False,
 )
-# Crawlers that ua-parser has no name for, some of which imitate a phone. CUBOT makes phones.
+# Crawlers that ua-parser does not know, some of which imitate a phone. CUBOT is a maker of phones.
 _BOT = _pattern(r"(?:(?:^|[^u]|[^c]u)bots?|spider|crawlers?)(?:[^a-z]|$)", case_sensitive=False)
 # "Tablet PC" is a component of Windows that desktops announce as well.
 _TABLET = _pattern(
@@ -79,8 +79,8 @@ _DESKTOP_SYSTEMS = frozenset(
 def device_type(user_agent: str | None) -> str:
     """Tell the device type of a user agent, for audience rules of type ``device`` (spec section 5).
 
-    Bots, televisions, consoles, watches, headsets, cars and HTTP libraries are ``unknown``, whatever else they claim
-    to be. An iPad since iPadOS 13 says that it is a Mac, and nothing in its user agent tells the two apart.
+    Bots, televisions, consoles, watches, headsets, cars and HTTP libraries are ``unknown``, whatever they claim
+    to be. Since iPadOS 13 an iPad claims to be a Mac, and its user agent does not differ.
 
     Args:
         user_agent: the text of ``context.userAgent``, of any length and content; ``None`` when there is none.

@@ -37,9 +37,9 @@ except ImportError:
 
 log = logging.getLogger("ninetailed_wsgi.location")
 
-# Databases whose records have the members of a City record; Country databases have fewer of them.
+# Databases whose records have the members of a City record; Country databases have only some of them.
 ACCEPTED_TYPES = ("City", "Enterprise", "Country")
-_EXPECTED = 'expected a City database such as GeoLite2-City or GeoIP2-City ("Enterprise" and "Country" will do as well)'
+_EXPECTED = 'expected a City database such as GeoLite2-City or GeoIP2-City ("Enterprise" and "Country" also work)'
 
 # How much of a new file is read before it is used (measured: 70 microseconds a record): whole up to this many nodes of
 # the search tree, else this many addresses of each family, evenly spread.
@@ -68,12 +68,12 @@ class _Reader(geoip2.database.Reader):
     """geoip2's reader, giving records as they are: its model objects would double the time of a look-up."""
 
     def record(self, address: str | IPv4Address | IPv6Address) -> object:
-        """Return the record of an address, or None; raises ValueError for text that is no address."""
+        """Return the record of an address, or None; raises ValueError for text that is not an address."""
         return self._db_reader.get(address)
 
 
 class _Opened:
-    """One version of the database file, open for as long as somebody looks up in it."""
+    """One version of the database file, open as long as a lookup uses it."""
 
     __slots__ = ("built", "database_type", "has_ipv6", "places", "reader", "stamp", "warned")
 
@@ -99,7 +99,7 @@ class LocationDatabase:
 
     The file is copied on opening and only the copy is read: the reader maps it into memory, where cutting or
     overwriting the original in place would otherwise kill the process. A new version of the file is opened on the next
-    look-up after ``check_every`` seconds; while the new one cannot be used, the old one goes on serving.
+    look-up after ``check_every`` seconds; while the new one is invalid, the old one stays in use.
     Threads may share one instance, and so may processes forked after it was made.
 
     Args:
@@ -157,7 +157,7 @@ class LocationDatabase:
             Two dicts with those of the members ``coordinates`` (``latitude``, ``longitude`` in degrees), ``city``,
             ``postalCode``, ``region``, ``regionCode``, ``country``, ``countryCode``, ``continent``, ``timezone`` that
             are known: the first with names by locale, the second with English names for audience rules. Both are empty
-            when nothing is known. They are shared by all who ask: read them, do not change them. Never raises.
+            when nothing is known. All callers share them: do not change them. Never raises.
         """
         now = self._clock()
         if now >= self._next_check:
@@ -167,7 +167,7 @@ class LocationDatabase:
             if not isinstance(ip, str) or len(ip) > LONGEST_ADDRESS:
                 return {}, {}
             return opened.places(ip, locale[:64] if isinstance(locale, str) else "")
-        except Exception as problem:  # damage inside the file shows as nearly any exception
+        except Exception as problem:  # damage inside the file can raise nearly any exception
             if not opened.warned:
                 opened.warned = True
                 log.warning(
@@ -179,7 +179,7 @@ class LocationDatabase:
             return {}, {}
 
     def _reload_if_changed(self, now: float) -> None:
-        # One thread looks at the file; the others do not wait for it but go on with what is open.
+        # One thread checks the file; the others do not wait and use the open version.
         if not self._reloading.acquire(blocking=False):
             return
         try:
@@ -195,7 +195,7 @@ class LocationDatabase:
                 self._reported = ""
                 log.info("%s: now serving %s built %s", self._path, self.database_type, f"{self.built:%Y-%m-%d}")
         except OSError as problem:
-            # Permissions and free space change without a trace in the stamp, so the same version is tried again.
+            # Permissions and free space do not change the stamp, so the same version is tried again.
             self._refused = None
             self._report(_cannot_read(self._path, problem))
         except Exception as problem:
@@ -206,7 +206,7 @@ class LocationDatabase:
     def _report(self, problem: str) -> None:
         if problem != self._reported:
             self._reported = problem
-            log.warning("%s. The version opened before goes on serving.", problem)
+            log.warning("%s. The previous version stays in use.", problem)
 
 
 def _cannot_read(path: Path, problem: OSError) -> str:
@@ -266,11 +266,11 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp) -> _Opened:
         return _Opened(reader, metadata, stamp)
     except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage
         raise
-    except Exception as problem:  # damage inside the file shows as nearly any exception
+    except Exception as problem:  # damage inside the file can raise nearly any exception
         # The name of our copy means nothing to the person who reads this.
         reason = str(problem).replace(copy, str(path))
         raise SettingsError(
-            [f"geoip_database: {path} is damaged or no MaxMind database ({reason}); {_EXPECTED}"]
+            [f"geoip_database: {path} is damaged or not a MaxMind database ({reason}); {_EXPECTED}"]
         ) from problem
 
 
@@ -303,7 +303,7 @@ def _check_keys(value: object) -> None:
     if isinstance(value, dict):
         for key, member in value.items():
             if not isinstance(key, str):
-                raise maxminddb.InvalidDatabaseError("a map has a key that is no text")
+                raise maxminddb.InvalidDatabaseError("a map has a key that is not text")
             _check_keys(member)
     elif isinstance(value, list):
         for member in value:
@@ -322,7 +322,7 @@ def _places(opened: _Opened, ip: str, locale: str) -> tuple[Place, Place]:
 
 
 def _find(opened: _Opened, ip: str) -> object:
-    """Return the record of an address, None for what is no address; raises whatever damage brings about."""
+    """Return the record of an address, None for other text; damage can raise anything."""
     if ":" not in ip:
         # The reader takes text that is no address for a caller's mistake; here it only means "nowhere".
         return opened.reader.record(ip) if _LIKE_IPV4.fullmatch(ip) else None

@@ -1,1 +1,1 @@
-"""What operators see and set besides options: metrics, logs, addresses of Redis."""
+"""What operators see besides options: metrics and logs; and what every long-lived part needs: forks, threads, files."""

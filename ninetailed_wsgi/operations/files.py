@@ -26,10 +26,10 @@ def allow_open_files() -> None:
 def replacement(file: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Yield a new binary file that takes the place of ``file`` when the block ends without an exception.
 
-    Only its owner may read it. With ``durable`` it survives a power cut from then on.
+    Only its owner may read it. With ``durable`` it then survives a power failure.
 
     Raises:
-        OSError: it cannot be written; then ``file`` is as before.
+        OSError: it cannot be written; ``file`` is unchanged.
     """
     handle, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
     try:

@@ -1,4 +1,4 @@
-"""How log lines look under ``serve``, and what they never hold: addresses, traits, ids and aliases of visitors."""
+"""The format of log lines under ``serve``, which never contain addresses, traits, ids or aliases of visitors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TEXT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 
 
 def failure(error: BaseException) -> str:
-    """Return what went wrong, without a word of what a visitor sent, which the text of an exception may quote.
+    """Describe an exception without its text, which may quote what a visitor sent.
 
     The text of errors about this installation (disk, settings) is kept. Of any other one: its class, where it was
-    raised, and the same of its causes. The text itself is logged at DEBUG by who calls this.
+    raised, and the same of its causes. Callers log the text itself at DEBUG.
     """
     if isinstance(error, (SettingsError, StoreUnavailable)):
         return str(error)
@@ -41,7 +41,7 @@ def stack(error: BaseException) -> str:
 
 
 class TextFormat(logging.Formatter):
-    """A line of text; of exceptions the class and the place, not their text."""
+    """Formats lines of text; exceptions as class and place, without their text."""
 
     def __init__(self) -> None:
         super().__init__(TEXT)
@@ -51,7 +51,7 @@ class TextFormat(logging.Formatter):
 
 
 class JsonFormat(TextFormat):
-    """One JSON object a line: ``time``, ``level``, ``logger``, ``message`` and what the record was given by name."""
+    """Formats one JSON object per line: ``time``, ``level``, ``logger``, ``message`` and the record's extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -67,7 +67,7 @@ class JsonFormat(TextFormat):
             line["exception"] = self.formatException(record.exc_info)
         try:
             return orjson.dumps(line, default=str).decode()
-        except TypeError:  # text that is no Unicode, numbers of any length
+        except TypeError:  # invalid Unicode, numbers of any length
             return json.dumps(line, default=str)
 
 
@@ -75,14 +75,14 @@ FORMATS: Mapping[str, type[TextFormat]] = {"text": TextFormat, "json": JsonForma
 
 
 def of_gunicorn(record: logging.LogRecord) -> bool:
-    """A filter for gunicorn's log: it names the address and the request line of what it refuses, this does not."""
+    """Filter gunicorn's log, which names address and request line of refused requests."""
     text = str(record.msg)
     if text.startswith(("Invalid request from", "Error handling request")):
         raised = record.exc_info[1] if record.exc_info else None
         refused = f": {type(raised).__name__}" if raised else ""
         refused_by_server = text.startswith("Invalid request from")
         record.msg = (
-            "a request that is no HTTP as it is served here was refused" if refused_by_server else "a request failed"
+            "a request that is not valid HTTP was refused" if refused_by_server else "a request failed"
         ) + refused
         record.args = ()
     return True

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that prometheus_client is told by where the processes of one service count together."""
+"""The variable that tells prometheus_client where the processes of a service share their counters."""
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _PREFIX = "ninetailed-metrics-"
@@ -30,14 +30,14 @@ _PREFIX = "ninetailed-metrics-"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is true at the moment of a scrape, whichever process is asked.
+    """The state at the moment of a scrape, for any process.
 
     Attributes:
-        imports: batches that wait, seconds that the oldest has waited, batches put aside; None: not known.
+        imports: batches that wait, seconds that the oldest has waited, batches set aside; None: unknown.
         contents: environment, version and time of reading (seconds since the epoch) of what is served.
-        content_errors: errors in the content as it lies there now.
-        location: when the location database was built (seconds since the epoch), and whether the file that lies there
-            now is refused; None without one.
+        content_errors: errors in the current content.
+        location: when the location database was built (seconds since the epoch), and whether the current file
+            is refused; None without one.
     """
 
     imports: tuple[int, float, int] | None
@@ -47,7 +47,7 @@ class State:
 
 
 class Metrics:
-    """What this process has counted; under several processes prometheus_client adds them up in a shared folder.
+    """The counters of this process; prometheus_client adds those of several processes in a shared folder.
 
     Use `process_metrics`: a second one in a process would overwrite the counts of the first in that folder.
     Every method may be called by any thread.
@@ -62,7 +62,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "ninetailed_request_duration_seconds",
-            "Time to answer a request, once its head was read.",
+            "Time from reading a request's head to its answer.",
             ["route"],
             buckets=SECONDS,
             registry=registry,
@@ -79,7 +79,7 @@ class Metrics:
         )
         self._conflicts = Counter(
             "ninetailed_store_conflicts",
-            "Updates computed again, as another writer of the profile was faster.",
+            "Updates repeated because another writer of the profile was faster.",
             registry=registry,
         )
         self._unverified = Counter(
@@ -105,7 +105,7 @@ class Metrics:
             registry=registry,
         )
         self._repeated = Counter(
-            "ninetailed_events_repeated", "Events left out as they had been applied before.", registry=registry
+            "ninetailed_events_repeated", "Events left out because they were applied before.", registry=registry
         )
         self._insights = Counter(
             "ninetailed_insights_events",
@@ -119,7 +119,7 @@ class Metrics:
         self._unverified.inc(claims)
 
     def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
-        """A request was answered; ``route`` is a template, never a path; ``status`` begins with its number.
+        """Count an answered request; ``route`` is a template, never a path; ``status`` begins with its number.
 
         ``error`` is the class of the error that the answer tells, if it does.
         """
@@ -133,7 +133,7 @@ class Metrics:
             self._errors.labels(error).inc()
 
     def stored(self, types: Sequence[str], environment: str, repeated: int) -> None:
-        """Events were stored for one profile."""
+        """Count the events stored for one profile."""
         for type in types:
             found = self._typed.get((type, environment))
             if found is None:
@@ -143,19 +143,19 @@ class Metrics:
             self._repeated.inc(repeated)
 
     def reported(self, result: str, number: int) -> None:
-        """So many Insights events were accepted, or left out for one reason."""
+        """Count Insights events that were accepted, or left out for one reason."""
         self._insights.labels(result).inc(number)
 
     def evaluated(self) -> None:
-        """Audiences and variants were decided once."""
+        """Count one decision about audiences and variants."""
         self._evaluations.inc()
 
     def conflicts(self, number: int) -> None:
-        """So many folds ran again."""
+        """Count repeated folds."""
         self._conflicts.inc(number)
 
     def exposition(self, state: State) -> tuple[str, bytes]:
-        """Content type and text of a scrape: what all processes counted, and what is true now."""
+        """Return content type and text of a scrape: the counters of all processes and the current state."""
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
         from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -168,12 +168,12 @@ class Metrics:
 
 @cache
 def process_metrics() -> Metrics:
-    """Return the one of this process, made when first asked for."""
+    """Return the metrics of this process, created on first use."""
     return Metrics()
 
 
 class _Now:
-    """The families that are read at the moment of a scrape, not counted."""
+    """The gauges that are read at the moment of a scrape."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -194,8 +194,8 @@ class _Now:
             return
         waiting, oldest, aside = imports
         yield _gauge("ninetailed_import_queue_batches", "Batches that wait to be applied.", waiting)
-        yield _gauge("ninetailed_import_queue_oldest_seconds", "How long the first of them has waited.", oldest)
-        yield _gauge("ninetailed_import_aside_batches", "Batches that could not be applied.", aside)
+        yield _gauge("ninetailed_import_queue_oldest_seconds", "How long the oldest of them has waited.", oldest)
+        yield _gauge("ninetailed_import_aside_batches", "Batches that were set aside.", aside)
 
     def _content(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -212,7 +212,7 @@ class _Now:
         yield loaded
         yield _gauge(
             "ninetailed_content_errors",
-            "Errors in the content as it lies there now; above 0 an older version is served.",
+            "Errors in the current content; above 0 an older version is served.",
             self._state.content_errors,
         )
 
@@ -221,11 +221,11 @@ class _Now:
             return
         built, refused = location
         yield _gauge(
-            "ninetailed_location_database_build_timestamp_seconds", "When the database served was built.", built
+            "ninetailed_location_database_build_timestamp_seconds", "When the database in use was built.", built
         )
         yield _gauge(
             "ninetailed_location_database_refused",
-            "1 while the file that lies there cannot be used and an older version is served.",
+            "1 while the current file is invalid and an older version is in use.",
             int(refused),
         )
 
@@ -237,12 +237,12 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _processes() -> Iterator[Metric]:
-    """Yield what prometheus_client tells of a process, for each one that serves."""
+    """Yield the process metrics of prometheus_client for each serving process."""
     from prometheus_client import CollectorRegistry, ProcessCollector
     from prometheus_client.metrics_core import Metric
 
     pids = [os.getpid()]
-    if FOLDER in os.environ:  # a worker has such a file from its start; it goes when the worker does
+    if FOLDER in os.environ:  # a worker has this file for its whole life
         files = Path(os.environ[FOLDER]).glob("gauge_livesum_*.db")
         pids = sorted(int(file.stem.rpartition("_")[2]) for file in files)
     merged: dict[str, Metric] = {}
@@ -260,10 +260,10 @@ def _processes() -> Iterator[Metric]:
 
 @contextlib.contextmanager
 def counting_together() -> Iterator[None]:
-    """For the process that starts workers, before prometheus_client is imported: a folder of their own, empty.
+    """Yield in the process that starts workers, before prometheus_client is imported: give them an empty folder.
 
-    In memory where there is such a place, as counts are written with each request. It goes when the block ends; what a
-    killed server left is removed by the next one. A folder that the operator names by the variable is emptied instead.
+    It is in memory if possible, since counters are written with each request. It is removed when the block ends; the
+    next server removes what a killed one left. A folder that the variable names is emptied instead.
     """
     if named := os.environ.get(FOLDER):
         folder = Path(named)
@@ -288,7 +288,7 @@ def counting_together() -> Iterator[None]:
 
 
 def worker_ended(pid: int) -> None:
-    """For the process that started it: a worker is gone, what it counted stays."""
+    """Note in the parent process that a worker has ended; its counters stay."""
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid)  # type: ignore[no-untyped-call]

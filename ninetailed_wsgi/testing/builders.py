@@ -38,8 +38,8 @@ def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> di
     """Return an audience of the visitors for whom all rules hold; ``any_of(...)`` for those for whom one does.
 
     Args:
-        id: without one, made of the rules, so that the same rules are the same audience.
-        name: the id when missing.
+        id: by default derived from the rules, so that equal rules are one audience.
+        name: by default the id.
     """
     if not rules:
         raise ValueError("found no rule, expected at least one, such as viewed('/pricing')")
@@ -59,12 +59,12 @@ def all_of(*rules: Rule) -> Rule:
 
 
 def viewed(path: str | None = None, *conditions: Condition, operator: str = "equal", **count: float | None) -> Rule:
-    """Has viewed a page.
+    """Match visitors who viewed a page.
 
     Args:
         path: of the page, compared by ``operator`` (``equal``, ``contains``, ``startsWith``, ...); None: any page.
-        conditions: what else holds for each view that counts: `having`, `with_query`, `from_campaign`.
-        count: one of ``at_least`` (1 when nothing is said), ``at_most``, ``exactly``; and ``within_days``: only views
+        conditions: further conditions of a view that counts: `having`, `with_query`, `from_campaign`.
+        count: one of ``at_least`` (default: 1), ``at_most``, ``exactly``; and ``within_days``: only views
             of the last so many days count.
     """
     paths = [] if path is None else [_condition("context_page_path", path, operator)]
@@ -72,17 +72,17 @@ def viewed(path: str | None = None, *conditions: Condition, operator: str = "equ
 
 
 def performed(event: str = "*", *conditions: Condition, **count: float | None) -> Rule:
-    """Has performed an event: its exact name, ``*`` for any; conditions and count as for `viewed`."""
+    """Match visitors who performed an event (exact name, or ``*`` for any); conditions and count as for `viewed`."""
     return _counted("track", event, list(conditions), **count)
 
 
 def trait(name: str, value: Value = "*", *, operator: str = "equal") -> Rule:
-    """Has a trait: with this value, or with any; dots in the name lead into nested traits."""
+    """Match visitors with a trait: with this value, or any; dots in the name lead into nested traits."""
     return _rule("identify", key=name, value=value, operator=operator)
 
 
 def located(*, operator: str = "equal", **members: str) -> Rule:
-    """Is at a place.
+    """Match visitors at a place.
 
     Args:
         members: ``city``, ``continent`` (a code such as EU), ``country``, ``country_code``, ``postal_code``,
@@ -103,7 +103,7 @@ def located(*, operator: str = "equal", **members: str) -> Rule:
 
 
 def returning(value: bool = True, *, sessions: int | None = None) -> Rule:
-    """Is here for the second time at least (False: for the first); ``sessions``: at least so many sessions."""
+    """Match returning visitors (False: new ones), or those with at least this many ``sessions``."""
     rule = _rule("isReturningVisitor", value="true" if value else "false")
     if sessions is not None:
         rule["conditions"].append(_condition("session_count", sessions, "greaterThanInclusive"))
@@ -111,22 +111,22 @@ def returning(value: bool = True, *, sessions: int | None = None) -> Rule:
 
 
 def on_device(type: str) -> Rule:
-    """Is on a device: ``desktop``, ``mobile``, ``tablet`` or ``unknown``."""
+    """Match visitors on a device: ``desktop``, ``mobile``, ``tablet`` or ``unknown``."""
     return _rule("device", conditions=[_condition("type", type, "equal")])
 
 
 def having(property: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """Return the event has a property: with this value, or with any."""
+    """Require a property of the event: with this value, or any."""
     return _condition("properties", value, operator, property)
 
 
 def with_query(parameter: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """Return the page's address has a query parameter: with this value, or with any."""
+    """Require a query parameter of the page's address: with this value, or any."""
     return _condition("context_page_query", value, operator, parameter)
 
 
 def from_campaign(member: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """Return a campaign brought the visitor.
+    """Require that a campaign brought the visitor.
 
     ``member`` is ``name``, ``source``, ``medium``, ``term`` or ``content``.
     """
@@ -194,16 +194,16 @@ def experience(
     """Return an experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
 
     Args:
-        baseline: id of the entry that is replaced; None where ``components`` say everything.
+        baseline: id of the entry that is replaced; None if ``components`` has all replacements.
         variants: ids of the entries shown instead at index 1, 2, ...; None hides the entry.
-        components: more that it changes: `replacement`, `variable`.
+        components: further components: `replacement`, `variable`.
         audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
         traffic: share of the visitors who take part, 0 to 1.
         distribution: share of each variant index, the control's first: an experiment, or A/B test. Without one it is a
             personalization, which gives everybody the first variant.
         sticky: whether visitors keep a variant once they saw it.
-        id: ``experience-`` and the baseline when missing, or the first variable's key.
-        name: the id when missing.
+        id: by default ``experience-`` and the baseline, or the first variable's key.
+        name: by default the id.
         metric: id or name of the metric that says whether a variant helped.
     """
     parts = [*([] if baseline is None else [replacement(baseline, variants)]), *components]
@@ -249,10 +249,10 @@ def metric(
     Args:
         event: the name of a track event.
         property: its property whose numbers are added up.
-        count: whether each event counts; without, a visitor did it or did not.
-        direction: ``decrease`` where less is better.
-        id: ``metric-`` and the event when missing.
-        name: the id when missing.
+        count: whether each event counts; otherwise only whether a visitor did it.
+        direction: ``decrease`` if less is better.
+        id: by default ``metric-`` and the event.
+        name: by default the id.
     """
     own = id or f"metric-{event}"
     kind = "value" if property is not None else "count" if count else "binary"
@@ -282,6 +282,6 @@ def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
 
 
 def _listed(variants: Sequence[Any]) -> Sequence[Any]:
-    if isinstance(variants, str):  # its letters would be taken for variants
+    if isinstance(variants, str):  # otherwise each letter would be a variant
         raise TypeError(f"found the text {variants!r}, expected a list of variants: [{variants!r}]")
     return variants

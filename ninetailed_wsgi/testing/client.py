@@ -1,4 +1,4 @@
-"""Calls of a WSGI app without a server: what a harness's visitors speak through."""
+"""Calls a WSGI app without a server, for the visitors of a harness."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 
 
 class Answer(NamedTuple):
-    """What was answered: status, headers with names in lower case, the body as bytes."""
+    """An answer: status, headers with lower-case names, and the body as bytes."""
 
     status: int
     headers: Mapping[str, str]
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Refused(Exception):
-    """The API answered another status than 200; the text is what it said.
+    """The API answered a status other than 200; the text is its message.
 
     Attributes:
         status: the HTTP status.
@@ -45,7 +45,7 @@ class Client:
 
     Args:
         app: any WSGI app.
-        prefix: what `get`, `post` and `delete` put before their paths.
+        prefix: a prefix for the paths of `get`, `post` and `delete`.
     """
 
     def __init__(self, app: WSGIApplication, prefix: str = "") -> None:
@@ -73,10 +73,10 @@ class Client:
         address: str = "127.0.0.1",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request, whatever it is answered.
+        """Send one request and return its answer, of any status.
 
         Args:
-            path: percent-encoded, with the query if there is one; the client's prefix is not put before it.
+            path: percent-encoded, with the query if there is one; without the client's prefix.
             body: bytes as they are sent, None for no body, anything else as JSON.
             address: where the request comes from.
         """

@@ -1,4 +1,4 @@
-"""Holds a document against the package's JSON Schema files and names the place that does not conform."""
+"""Validates a document against the package's JSON Schema files and names the place that does not conform."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def assert_conforms(document: object, schema: str) -> None:
         schema: the name of a file in ``schemas/`` without ``.schema.json``, such as ``profile-response``.
 
     Raises:
-        AssertionError: it is not; a line for each place, such as
+        AssertionError: the document is invalid; one line for each place, such as
             ``data.profile.location.city: found null, expected a string``.
-        ValueError: there is no schema of that name; the message lists those that there are.
+        ValueError: there is no schema of that name; the message lists the existing ones.
     """
     compiled = schemas()
     if schema not in compiled.documents:
@@ -24,4 +24,4 @@ def assert_conforms(document: object, schema: str) -> None:
     try:
         compiled.check(schema, document)
     except InvalidData as invalid:
-        raise AssertionError("\n  ".join([f"the document is no {schema}:", *invalid.problems])) from None
+        raise AssertionError("\n  ".join([f"the document is not a valid {schema}:", *invalid.problems])) from None

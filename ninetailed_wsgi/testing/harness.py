@@ -53,14 +53,14 @@ SHARDS = 1
 
 
 class Ids:
-    """Ids that look like real ones and are the same for the same seed, each kind in a sequence of its own."""
+    """Ids that look real and depend only on the seed; each kind has its own sequence."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self.reset()
 
     def reset(self) -> None:
-        """Begin the sequences anew."""
+        """Restart the sequences."""
         self._profiles, self._sessions, self._messages = (
             random.Random(f"{kind} {self._seed}") for kind in ("profile", "session", "message")
         )
@@ -87,8 +87,8 @@ class Harness:
         content: what is published at first: the path of a content file or folder, its content as JSON, or a list of
             audiences and experiences as the builders make them.
         organization, environment: what is served; a request for another one is answered 404.
-        now: what the clock shows at first; ISO 8601 text will do.
-        seed: another one gives other ids, and so other draws of traffic and distribution.
+        now: what the clock shows at first; also as ISO 8601 text.
+        seed: a different one gives different ids, and so different hashes for traffic and distribution.
         location: a dict of places (see `Locations`), the path of a MaxMind database, or an object with its ``lookup``.
         settings: options of :class:`~ninetailed_wsgi.settings.Settings` that a harness uses; environment variables are
             not read, and ``/explain`` is served unless ``explain=False``. With
@@ -96,7 +96,7 @@ class Harness:
 
     Attributes:
         app: the API as a WSGI app, to be called or mounted.
-        client: calls of that app without a server; its paths begin behind the environment: ``/profiles/anna``.
+        client: calls that app without a server; its paths follow the environment: ``/profiles/anna``.
         insights: the same for Insights, whose one path is ``/events``.
         clock: the time, moved by ``harness.clock.advance(minutes=31)``.
         ids: makes the ids.
@@ -104,7 +104,7 @@ class Harness:
 
     Raises:
         SettingsError: an option is wrong, or the content has errors: all of them are listed.
-        ValueError: a place of ``location`` is none.
+        ValueError: a place of ``location`` is invalid.
 
     A context manager; `close` removes everything it stored.
     """
@@ -172,12 +172,12 @@ class Harness:
         self.close()
 
     def close(self) -> None:
-        """Remove everything that was stored; the harness cannot be used any more."""
+        """Remove everything that was stored; the harness cannot be used afterwards."""
         self._store.close()
         self._folder.cleanup()
 
     def reset(self) -> None:
-        """Be as it was at first: nobody was here, first content, nothing forced, the clock at its start."""
+        """Restore the initial state: no visitors, the initial content, nothing forced, the clock at its start."""
         self._store.replace(self._new_store())
         self._content.reset()
         self.clock.at(self._start)
@@ -220,10 +220,10 @@ class Harness:
     # Visitors
 
     def visitor(self, id: str | None = None, *, locale: str = "en") -> Visitor:
-        """Somebody new on the site, or somebody known: the visitor whose profile has this id or alias.
+        """Return a new visitor, or the one whose profile has this id or alias.
 
         Args:
-            id: without one, the API makes it; with one, tests read better: ``harness.visitor("anna")``.
+            id: None: the API generates it; a name makes tests readable: ``harness.visitor("anna")``.
             locale: the language that place names are answered in.
         """
         return Visitor(self, id, locale=locale)
@@ -234,7 +234,7 @@ class Harness:
         return self._store.events
 
     def explain(self, visitor: Visitor | str) -> dict[str, Any]:
-        """Why a visitor (or an id, or an alias) is in each audience and gets each variant, or not.
+        """Explain why a visitor (or an id, or an alias) is in each audience and gets each variant, or not.
 
         Returns:
             ``profile``, ``audiences``, ``experiences``, as :meth:`ExperienceService.explain` says.
@@ -255,7 +255,7 @@ class Harness:
         *,
         window_days: float | None = None,
     ) -> dict[str, Any]:
-        """Whether an experience (or its id or name) helped, as of now, in its latest phase; needs the extra `results`.
+        """Return the result of an experience (or its id or name) in its latest phase; needs the extra `results`.
 
         Args:
             metric: by which metric (or its id or name); None: the experience's own, else the first one of the content.
@@ -279,7 +279,7 @@ class Harness:
         return report.text(self.events, self.explain)
 
     def mount(self, site: WSGIApplication, **options: Any) -> Ninetailed:
-        """Your site with the middleware around it, on this harness.
+        """Wrap your site with the middleware, on this harness.
 
         Args:
             site: a WSGI app.
@@ -305,7 +305,7 @@ class Harness:
         return self._content.catalog()
 
     def publish(self, *content: Published) -> None:
-        """Publish audiences and experiences, in place of those that have the same id; as a whole or not at all.
+        """Publish audiences and experiences, replacing those with the same id; all or nothing.
 
         Args:
             content: what the builders make, or whole documents of any form that content files have.
@@ -316,13 +316,13 @@ class Harness:
         self._content.publish(*content)
 
     def unpublish(self, *published: Published | str) -> None:
-        """Take audiences and experiences (or their ids) back; ValueError where they are not published."""
+        """Remove audiences and experiences (or their ids) from the content; ValueError if they are not published."""
         self._content.unpublish(*map(_id, published))
 
     def force(self, experience: Published | str, index: int) -> None:
         """Let every visitor get this variant index of an experience (or its id), until `release` or `reset`.
 
-        It holds whatever audience, traffic, distribution and assignments say, and assignments are not stored meanwhile.
+        It holds whatever audience, traffic, distribution and assignments say. Until then no assignment is stored.
 
         Raises:
             ValueError: no such experience is published, or it has no such variant.
@@ -330,7 +330,7 @@ class Harness:
         self._content.force(_id(experience), index)
 
     def release(self, experience: Published | str | None = None) -> None:
-        """Let an experience (or its id; None: every one) be decided again as it is published."""
+        """Let an experience (or its id; None: every one) be decided normally again."""
         self._content.release(None if experience is None else _id(experience))
 
     def _new_store(self) -> DiskStore:

@@ -4,9 +4,9 @@ The control routes exist only here, and only for loopback hosts and pages of loo
 ``{"data": ..., "error": null, "message": "ok"}``, or 400 with what is wrong:
 
 - ``GET /control/clock``, ``POST /control/clock`` ``{"advance_seconds": 1860}`` or ``{"now": "2026-01-05T12:31:00Z"}``
-- ``POST /control/force`` ``{"experience": "id", "variant": 1}``; variant null: decided again as published
+- ``POST /control/force`` ``{"experience": "id", "variant": 1}``; variant null: decided normally again
 - ``POST /control/content``: audiences and experiences to publish, in any form that content files have
-- ``POST /control/reset``: as it was at first
+- ``POST /control/reset``: restore the initial state
 - ``GET /control/events``: what was acknowledged, the oldest first
 """
 
@@ -38,14 +38,14 @@ _PREFLIGHT = [
 
 
 class LiveServer:
-    """Serves a harness on a free port of the loopback address, from its making until `close`; a context manager.
+    """Serves a harness on a free port of the loopback address, until `close`; a context manager.
 
     Args:
-        harness: whose app is served and whose controls answer under ``/control/``.
+        harness: its app is served, with its controls under ``/control/``.
         app: another WSGI app to serve in place of the harness's own, such as a site that the API is mounted in.
 
     Attributes:
-        url: such as ``http://127.0.0.1:40123``; what SDKs take as the base address.
+        url: such as ``http://127.0.0.1:40123``; the base address for SDKs.
         api_url: the same with the path of the environment, to which ``/profiles`` is added.
     """
 
@@ -55,7 +55,7 @@ class LiveServer:
         self._server.set_app(_Controlled(app or harness.app, harness))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.api_url = self.url + harness.client.prefix
-        # How long `close` waits at most for the server to notice.
+        # The most that `close` waits for the server to notice.
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -77,7 +77,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def server_bind(self) -> None:
-        # http.server would ask the name service what this machine is called.
+        # http.server would look this machine's name up in the DNS.
         socketserver.TCPServer.server_bind(self)
         host, port = self.server_address[:2]
         self.server_name, self.server_port = str(host), int(port)
@@ -90,7 +90,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Controlled:
-    """A WSGI app with the control routes before it."""
+    """A WSGI app behind the control routes."""
 
     def __init__(self, app: WSGIApplication, harness: Harness) -> None:
         self._app = app
@@ -168,7 +168,7 @@ def _body(environ: WSGIEnvironment) -> object:
 
 
 def _member(body: Any, *expected: tuple[str, Any]) -> Any:
-    """Return the value of the first of these members that is there and of its type."""
+    """Return the value of the first of these members that exists with its type."""
     for name, kind in expected:
         value = body.get(name) if isinstance(body, dict) else None
         if isinstance(value, kind) and not isinstance(value, bool):

@@ -14,7 +14,7 @@ _EXPECTED = 'text such as "Berlin, DE" or "DE", or the members of a location'
 
 
 class Lookup:
-    """Makes a `LocationSource` of any object that has a ``lookup``."""
+    """Wraps any object with a ``lookup`` as a `LocationSource`."""
 
     def __init__(self, places: Any) -> None:
         self.lookup = places.lookup
@@ -29,8 +29,8 @@ class Locations:
     Args:
         places: a network or address to its place: ``"Berlin, DE"``, ``"DE"``, or the members as the API answers them
             (``{"city": "Berlin", "country": "Germany", "countryCode": "DE", "continent": "EU", ...}``, spec section 4).
-            Text says nothing but what stands there: a rule on the country's name needs the member ``country``. Of
-            several networks that hold an address the smallest one counts.
+            Text adds nothing to these members: a rule on the country's name needs the member ``country``. The
+            smallest network that contains an address counts.
 
     Raises:
         ValueError: one line for each bad network or place, all of them at once.
@@ -49,7 +49,7 @@ class Locations:
         self._networks = sorted(networks, key=lambda known: known[0].prefixlen, reverse=True)
 
     def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
-        """The place of an address, twice: names have no languages here. Two empty places where nothing is known."""
+        """Return the place of an address twice, as names have no languages here; empty places if it is unknown."""
         place = next(self._holding(ip), {})
         return dict(place), dict(place)
 

@@ -1,10 +1,11 @@
 """The pytest plugin: a harness, a live server and a visitor as fixtures; reports that say what visitors did and why.
 
-Loaded by every pytest run of an environment that has this package, so everything is imported when a fixture is used.
+Every pytest run in an environment with this package loads this module, so imports wait until a fixture is used.
 
 Fixtures: ``ninetailed`` (a :class:`~ninetailed_wsgi.testing.harness.Harness`), ``ninetailed_server`` (the same behind a
-port), ``ninetailed_visitor`` (somebody new). Set up by overriding ``ninetailed_content``, ``ninetailed_location`` and
-``ninetailed_settings``, or by the marker ``ninetailed``, whose arguments are those of the harness and win.
+port), ``ninetailed_visitor`` (a new visitor). Configure them by overriding ``ninetailed_content``,
+``ninetailed_location`` and ``ninetailed_settings``, or by the marker ``ninetailed``, whose arguments are those of the
+harness and take precedence.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "ninetailed(content=..., location=..., now=..., organization=..., environment=..., seed=..., **settings): "
-    "the harness of this test; what a test's own mark says wins over its class's and module's, and over fixtures."
+    "the harness of this test; the mark of a test wins over those of its class and module, and over fixtures."
 )
 _SECTION = "Ninetailed: what each visitor did, and why they got what they got"
 
@@ -47,7 +48,7 @@ def ninetailed_location() -> Any:
 
 @pytest.fixture
 def ninetailed_settings() -> dict[str, Any]:
-    """Further arguments of ``Harness``; override it to return them."""
+    """Return further arguments of ``Harness``; override it to set them."""
     return {}
 
 
@@ -67,7 +68,7 @@ def ninetailed(
             pytest.fail("the marker ninetailed takes arguments by name: ninetailed(content=...)", pytrace=False)
         options.update(marker.kwargs)
     with Harness(**options) as harness:
-        # Where a fixture fails, the test's own list of fixtures is not complete.
+        # If a fixture fails, the test's list of fixtures is incomplete.
         request.node.stash[_OWN] = harness
         yield harness
         del request.node.stash[_OWN]  # tests outlive their fixtures
@@ -84,7 +85,7 @@ def ninetailed_server(ninetailed: Harness) -> Iterator[LiveServer]:
 
 @pytest.fixture
 def ninetailed_visitor(ninetailed: Harness) -> Visitor:
-    """Somebody new on the site."""
+    """Return a new visitor."""
     return ninetailed.visitor()
 
 
@@ -108,5 +109,5 @@ def _told(item: pytest.Item) -> Iterator[str]:
     for harness in harnesses.values():
         try:
             yield harness.report()
-        except Exception as error:  # whatever it is, the test's own failure must be shown
-            yield f"cannot be told: {error!r}"
+        except Exception as error:  # always show the test's own failure
+            yield f"report failed: {error!r}"

@@ -44,7 +44,7 @@ class PublishedContent:
 
     Args:
         content: what is published at first.
-        folder: where documents are put to be read as files are; an own temporary one.
+        folder: a temporary folder of its own, where documents are stored to be read as files.
         settings: give the path, where ``content`` is one, the locale and the bounds of the history.
         own: organization and environment, whose files are read where ``content`` is a folder.
         seconds: the time since the epoch, for `state`.
@@ -75,14 +75,14 @@ class PublishedContent:
         return self._catalog
 
     def state(self) -> ContentState:
-        """Return the version that is published; content with errors never is."""
+        """Return the version that is published; content with errors is never published."""
         return ContentState([ServedVersion(str(self._own), self._catalog.version, self._published_at)], 0)
 
     def follow(self) -> None:
         """Do nothing: content changes here when a test publishes it."""
 
     def publish(self, *content: Published) -> None:
-        """Add to what is published, in place of what has the same id; as a whole or not at all.
+        """Add to what is published, replacing items with the same id; all or nothing.
 
         Raises:
             SettingsError: it has errors: all of them are listed, and what was published before stays.
@@ -95,7 +95,7 @@ class PublishedContent:
         self._compile(_laid_over(self._content, added), self._forced)
 
     def unpublish(self, *ids: str) -> None:
-        """Take audiences, experiences and metrics back; ValueError for an id that none has."""
+        """Remove audiences, experiences and metrics; ValueError for an unknown id."""
         published = self._content
         known = [entry.id for entry in published.audiences] + [entry.id for entry in published.experiences]
         known += [entry.id for entry in published.metrics]
@@ -123,11 +123,11 @@ class PublishedContent:
         self._compile(self._content, {**self._forced, id: index})
 
     def release(self, id: str | None = None) -> None:
-        """Let an experience (None: every one) be decided again as it is published."""
+        """Let an experience (None: every one) be decided normally again."""
         self._compile(self._content, {one: index for one, index in self._forced.items() if id not in (None, one)})
 
     def reset(self) -> None:
-        """Publish what was published at first, and force nothing."""
+        """Publish the initial content and force nothing."""
         self._compile(self._first, {})
 
     def _compile(self, content: Content, forced: Mapping[str, int]) -> None:
@@ -170,7 +170,7 @@ class PublishedContent:
 def _forced(experience: Experience, index: int) -> Experience:
     """Return an experience for everyone whose whole distribution is one variant.
 
-    Its answers are as they are without force.
+    Its answers are the same as without forcing.
     """
     return replace(experience, audience=None, traffic=1.0, ends=(0.0,) * index + (1.0,), sticky=False)
 

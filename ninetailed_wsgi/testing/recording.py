@@ -1,4 +1,4 @@
-"""Writes down every event that a store took in, in order: what a test asks of a harness's events."""
+"""Records every event that a store accepted, in order, for a test to read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ninetailed_wsgi.testing.clock import moment
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """An event that was stored and acknowledged; one that was sent again is not there twice.
+    """An event that was stored and acknowledged; a repeated event is recorded once.
 
     Attributes:
         profile: id of the profile that it was applied to.
@@ -40,12 +40,12 @@ class RecordingStore:
 
     @property
     def events(self) -> list[Captured]:
-        """Everything so far, the oldest first; the caller's own list."""
+        """Return all events so far, the oldest first, as a new list."""
         with self._recording:
             return list(self._events)
 
     def replace(self, store: Store) -> None:
-        """Forget everything and go on with another store."""
+        """Forget everything and continue with another store."""
         with self._recording:
             self._store.close()
             self._store = store
@@ -59,7 +59,7 @@ class RecordingStore:
         with self._recording:
             for key, decision in decisions.items():
                 write = decision.write if decision is not None else None
-                # Where two profiles become one, the history of both is written anew: no event happens.
+                # Where two profiles become one, both histories are rewritten: that is not an event.
                 if write is not None and not write.replace_history:
                     self._events += [Captured(key.name, moment(at), orjson.loads(raw)) for at, raw in write.events]
         return decisions

@@ -1,4 +1,4 @@
-"""What the visitors of a harness did and why they got what they got, as text for the person whose test fails."""
+"""Reports what the visitors of a harness did, and why they got their variants, as text for a failing test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.service import explanation
 from ninetailed_wsgi.testing.recording import Captured
 
-# A failing test's report is read on one screen or two.
+# A report should fit on one or two screens.
 MOST_VISITORS = 5
 MOST_EVENTS = 20
 
@@ -20,7 +20,7 @@ def text(events: Sequence[Captured], explain: Callable[[str], dict[str, Any]]) -
     by_profile: dict[str, list[Captured]] = {}
     explained: dict[str, dict[str, Any] | None] = {}
     for event in events:
-        # Events of a profile that became part of another one belong to that one.
+        # Events of a merged profile belong to the surviving one.
         if event.profile not in explained:
             explained[event.profile] = _explained(explain, event.profile)
         found = explained[event.profile]

@@ -23,7 +23,7 @@ USER_AGENTS = {
     "unknown": "",
 }
 
-# The library of version 3.14 and later resolves the location only where it is asked to (spec section 4).
+# The library of version 3.14 and later resolves the location only on request (spec section 4).
 _LIBRARY = {"name": "ninetailed_wsgi.testing", "version": "4.0.0"}
 
 
@@ -46,14 +46,14 @@ class _Answered(TypedDict):
 
 
 class Visitor:
-    """Somebody on a site whose events go to a harness, over its app, as those of a browser would.
+    """A visitor of a site. Their events go to the app of a harness, like those of a browser.
 
-    What a visitor does returns the visitor, so that sentences can be joined:
-    ``visitor.views("/pricing").waits(minutes=31).views("/pricing")``. What a visitor gets is asked of the API each
-    time, so it is as of now. Made by `Harness.visitor`.
+    Actions return the visitor, so that they can be chained:
+    ``visitor.views("/pricing").waits(minutes=31).views("/pricing")``. Results are asked from the API at
+    each access, so they are current. Made by `Harness.visitor`.
 
     Attributes:
-        id: of the profile, as last answered; None until the visitor does something, unless it was given.
+        id: of the profile, as last answered; None until the visitor does something, unless `Harness.visitor` got one.
     """
 
     def __init__(self, harness: Harness, id: str | None = None, *, locale: str = "en") -> None:
@@ -110,10 +110,10 @@ class Visitor:
         return self._does("identify", userId=user_id, traits=traits)
 
     def sees(self, experience: str | Mapping[str, Any]) -> Visitor:
-        """See what an experience (or its id) shows them: from then on a sticky one stays as it is.
+        """See what an experience (or its id) shows them: from then on a sticky one keeps its variant.
 
         Raises:
-            AssertionError: it shows them nothing; the text says why.
+            AssertionError: it shows them nothing; the message says why.
         """
         return self._does("component", **self._shown(experience))
 
@@ -121,7 +121,7 @@ class Visitor:
         """Click on what an experience (or its id) shows them, as the SDK reports it to Insights.
 
         Raises:
-            AssertionError: it shows them nothing; the text says why.
+            AssertionError: it shows them nothing; the message says why.
         """
         event = self._event("component_click", self._shown(experience))
         self._send(self._harness.insights, "/events", [{"profile": {"id": self.id}, "events": [event]}])
@@ -172,17 +172,17 @@ class Visitor:
 
     @property
     def traits(self) -> dict[str, Any]:
-        """Return what is known of them."""
+        """Return their traits."""
         return self.profile["traits"]
 
     @property
     def location(self) -> dict[str, Any]:
-        """Return where they are; members that are not known are not there."""
+        """Return their location, without unknown members."""
         return self.profile["location"]
 
     @property
     def session(self) -> dict[str, Any]:
-        """Their session (spec section 3): ``count``, ``isReturningVisitor``, ``landingPage``, ..."""
+        """Return their session (spec section 3): ``count``, ``isReturningVisitor``, ``landingPage``, ..."""
         return self.profile["session"]
 
     def variant(self, baseline: str) -> str:
@@ -196,7 +196,7 @@ class Visitor:
         return "" if shown is None else str(shown)
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
-        """Return the variant index that an experience (or its id) gives them; None where it is not for them."""
+        """Return the variant index that an experience (or its id) gives them; None if it is not for them."""
         id = experience if isinstance(experience, str) else experience["id"]
         return next((item["variantIndex"] for item in self.experiences if item["experienceId"] == id), None)
 
@@ -206,14 +206,14 @@ class Visitor:
 
     @property
     def why(self) -> str:
-        """Why they belong to each audience and see each variant, or not; a text to print."""
+        """Explain, as text to print, why they belong to each audience and see each variant, or not."""
         return self._harness.why(self)
 
     def _does(self, type: str, **members: Any) -> Visitor:
         body = {"events": [self._event(type, members)], "options": {"features": ["location"]}}
         path = "/profiles" if self.id is None else f"/profiles/{quote(self.id, safe='')}"
         answer = self._send(self._harness.client, f"{path}?locale={quote(self._locale)}", body)
-        # The answer's id may be another one than that of the path: callers keep what they get.
+        # The id of the answer may differ from that of the path: callers keep the answer's.
         self.id = answer.document["data"]["profile"]["id"]
         return self
 

@@ -218,7 +218,7 @@ def test_the_clock_stands_still_until_it_is_moved() -> None:
 
 
 def test_time_passes_forwards_only(harness: Harness) -> None:
-    with pytest.raises(ValueError, match="no negative time"):
+    with pytest.raises(ValueError, match="a time of at least 0"):
         harness.clock.advance(minutes=-1)
 
 
@@ -458,7 +458,7 @@ def test_what_does_not_conform_is_named_with_its_path(harness: Harness) -> None:
     with pytest.raises(AssertionError) as failed:
         assert_conforms(document, "profile-response")
     assert str(failed.value) == (
-        "the document is no profile-response:\n"
+        "the document is not a valid profile-response:\n"
         "  data.profile.location.city: found null, expected a string that is not empty\n"
         "  data.changes: found nothing, expected a list"
     )

@@ -114,7 +114,7 @@ def test_only_pages_of_loopback_origins_and_requests_for_loopback_hosts_are_answ
     [
         ("clock", {}, "expected advance_seconds or now"),
         ("clock", {"advance_seconds": "5"}, "expected advance_seconds or now"),
-        ("clock", {"advance_seconds": -5}, "no negative time"),
+        ("clock", {"advance_seconds": -5}, "a time of at least 0"),
         ("clock", {"advance_seconds": 1e300}, ""),
         ("clock", {"now": "soon"}, "soon"),
         ("clock", b"{", "not valid JSON"),

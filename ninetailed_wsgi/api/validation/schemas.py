@@ -55,7 +55,7 @@ class Schemas:
         self._checks = {name: _check_for(document, fast, slow) for name, document in documents.items()}
 
     def is_valid(self, name: str, document: object) -> bool:
-        """Return whether ``document``, parsed JSON, is valid against the schema ``name``; says not why."""
+        """Return whether ``document``, parsed JSON, is valid against the schema ``name``; without the reasons."""
         return self._checks[name].is_valid(document)
 
     def check(self, name: str, document: object) -> None:
@@ -63,7 +63,7 @@ class Schemas:
 
         Raises:
             InvalidData: its problems are at most ten lines in the order of the document, such as
-                ``events[3].context.library.version: problems the number 5, expected a string``, and a last line
+                ``events[3].context.library.version: found the number 5, expected a string``, and a last line
                 ``... and more`` when there are others (spec section 1).
             KeyError: there is no schema of that name.
         """
@@ -78,7 +78,7 @@ class Schemas:
 
 
 class _Slow:
-    """jsonschema with all schemas; two threads that first need it at the same time make equal ones."""
+    """jsonschema with all schemas; two threads that need it first at the same time make equal ones."""
 
     def __init__(self, documents: Sequence[dict[str, Any]]) -> None:
         self._documents = documents
@@ -130,7 +130,7 @@ class _Compiled:
             for leaf in leaves(error):
                 for path, expected, seen in readings(leaf, self.resolve):
                     add_problem(problems, document, prefix + path, expected, seen)
-        if not problems:  # the engines disagree: the refusal stands and still names its place
+        if not problems:  # the engines disagree: refuse anyway and name the place
             add_problem(problems, document, prefix, expectation(self.schema, self.resolve), "")
         return problems
 

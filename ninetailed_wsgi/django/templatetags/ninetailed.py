@@ -9,8 +9,8 @@ Example::
     <p>Hello {% nt_merge_tag "traits.firstname" "friend" %}, free shipping from {{ limit }}</p>
     <script>window.visitor = {% nt_handoff %}</script>
 
-The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. A text that stands in
-the template itself, such as a fallback, is the author's and not escaped, as Django has it everywhere.
+The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. Text in
+the template itself, such as a fallback, belongs to the author and is not escaped, as everywhere in Django.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def nt_visitor(context: Context) -> Visitor:
-    """``{% nt_visitor as visitor %}``: the visitor; one that gets baselines where the middleware did not serve."""
+    """``{% nt_visitor as visitor %}``: the visitor; outside the middleware, one who gets baselines."""
     given = context.get("visitor")
     request = getattr(context, "request", None) or context.get("request")
     return given if isinstance(given, Visitor) else visitor_of(request)
@@ -37,7 +37,7 @@ def nt_visitor(context: Context) -> Visitor:
 
 @register.simple_tag(takes_context=True)
 def nt_variant(context: Context, entry: Any) -> Any:
-    """``{% nt_variant hero as hero %}``: the entry to show, None where it is hidden."""
+    """``{% nt_variant hero as hero %}``: the entry to show, None if it is hidden."""
     return nt_visitor(context).variant(entry)
 
 
