@@ -9,6 +9,7 @@
 #   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
 #   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
+#   make simulation   how often results name a winner that is none, and find one that is, by 200 experiments each
 #   make crash   kill workers and masters under load, for a minute or two (KILLS=50), and count what is there afterwards
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
@@ -37,7 +38,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -81,6 +82,10 @@ mutation: .venv/installed-dev
 	$(BIN)/python -m mutmut run $(MUTANTS)
 	$(BIN)/python -m mutmut export-cicd-stats
 	$(BIN)/python tests/mutation.py
+
+# 200 experiments of four weeks; .ci/run has the short form, as a test.
+simulation: .venv/installed-dev
+	$(BIN)/python tests/insights/simulation.py 200
 
 KILLS ?= 50
 crash: .venv/installed-dev

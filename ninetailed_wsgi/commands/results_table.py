@@ -114,7 +114,7 @@ def text(result: Result, *, color: bool = False) -> list[str]:
 def _table(result: Result) -> Iterator[str]:
     binary = result.metric is not None and result.metric.type == "binary"
     head = "rate (95 %)" if binary else "mean (95 %)"
-    yield f"{'variant':<8}{'visitors':>9}{'convert':>8}  {head:<22}{'lift (95 %)':<22}{'beats':>4}{'best':>5}"
+    yield f"{'variant':<8}{'visitors':>8}{'convert':>8}  {head:<22}{'lift (95 %)':<22}{'beats':>5}{'best':>5}"
     for variant in result.variants:
         mean = interval = lift = ""
         if variant.mean is not None:
@@ -125,8 +125,8 @@ def _table(result: Result) -> Iterator[str]:
             lift = f"{variant.lift * 100:+.1f} %"
             if variant.lift_interval is not None:
                 lift += f" ({' to '.join(f'{bound * 100:+.0f}' for bound in variant.lift_interval)})"
-        line = f"{_name(variant):<8}{variant.visitors:>9,}{variant.conversions:>8,}  {mean + interval:<22}{lift:<22}"
-        yield f"{line}{_chance(variant.beats_control):>4}{_chance(variant.best):>5}".rstrip()
+        line = f"{_name(variant):<8}{variant.visitors:>8,}{variant.conversions:>8,}  {mean + interval:<22}{lift:<22}"
+        yield f"{line}{_chance(variant.beats_control):>5}{_chance(variant.best):>5}".rstrip()
 
 
 def _plot(variants: Sequence[Variant]) -> Iterator[str]:
@@ -186,7 +186,9 @@ def _amount(value: float, binary: bool, *, unit: bool = True) -> str:
 
 
 def _chance(value: float | None) -> str:
-    return "" if value is None else "<1 %"[:3] if value < 0.005 else f"{value * 100:.0f}%"
+    if value is None:
+        return ""
+    return "<1%" if value < 0.01 else ">99%" if value > 0.99 else f"{value * 100:.0f}%"
 
 
 def _day(at: int) -> str:

@@ -33,7 +33,7 @@ MISMATCH = 0.001
 
 _NODES = 32  # of each panel
 _LEVELS = (1e-14, 1e-10, 1e-7, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5)  # quantiles between which a density is smooth enough
-_STEPS = 200  # of a bisection, which ends earlier at the resolution of a float
+_STEPS = 100  # at most, of false position
 
 
 class Posterior(Protocol):
@@ -252,19 +252,35 @@ def _legendre() -> tuple[Array, Array]:
 
 
 def _ratio_quantile(variant: Posterior, control: Posterior, share: float) -> float:
-    """The r with ``P(variant <= r control) = share``, by bisection."""
-    low_v, high_v = _range([variant])
-    low_c, high_c = _range([control])
-    smallest = max(low_c, 1e-12 * high_c, 1e-300)
-    low, high = min(low_v / high_c, low_v / smallest), max(high_v / smallest, high_v / high_c)
+    """The r with ``P(variant <= r control) = share``.
+
+    On the scale of normal quantiles that chance is nearly a line, so false position (Illinois) needs some ten steps.
+    """
+    wanted = float(special.ndtri(share))
+
+    def beyond(ratio: float) -> float:
+        chance = min(max(_ratio_below(variant, control, ratio), 1e-300), 1 - 1e-16)
+        return float(special.ndtri(chance)) - wanted
+
+    tail = share / 2 if share < 0.5 else (1 - share) / 2  # each bound is passed with less than the wanted chance
+    low = variant.quantile(tail) / control.quantile(tail, upper=True)
+    high = variant.quantile(tail, upper=True) / control.quantile(tail)
+    if low > high or variant.quantile(tail) < 0:
+        low, high = min(low, variant.quantile(tail) / control.quantile(tail)), max(low, high)
+    at_low, at_high, side = beyond(low), beyond(high), 0
     for _ in range(_STEPS):
-        middle = (low + high) / 2 if low <= 0 or high / low < 4 else math.sqrt(low * high)
-        if middle in (low, high) or high - low < 1e-12 * abs(middle):
-            break
-        if _ratio_below(variant, control, middle) < share:
-            low = middle
+        ratio = (low * at_high - high * at_low) / (at_high - at_low)
+        found = beyond(ratio)
+        if abs(found) < 1e-10 or high - low < 1e-13 * abs(high):
+            return ratio
+        if found > 0:
+            high, at_high = ratio, found
+            at_low /= 2 if side > 0 else 1
+            side = 1
         else:
-            high = middle
+            low, at_low = ratio, found
+            at_high /= 2 if side < 0 else 1
+            side = -1
     return (low + high) / 2
 
 

@@ -1,0 +1,100 @@
+"""The walk of docs/results.md, from an empty folder to a verdict: its files, its commands, its table."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis_servers import free_port
+from serving import wait_until
+
+PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+COMMAND = [sys.executable, "-m", "ninetailed_wsgi"]
+MEMBERS = {
+    "": "experienceId name type from to phase exposure metric variants health holdout verdict neededPerVariant "
+    "computedAt",
+    "metric": "id name type direction",
+    "health": "srm multiple inconsistent",
+    "holdout": "visitors conversions",
+}
+OF_VARIANT = (
+    "index visitors views clicks conversions sum mean interval lift liftInterval beatsControl best expectedLoss"
+).split()
+
+
+def _block(mark: str) -> str:
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    assert found, mark
+    return found[1]
+
+
+def _run(typed: str, folder: Path, *more: str) -> str:
+    words = shlex.split(typed)
+    assert words[0] == "ninetailed-wsgi"
+    run = [*COMMAND, *words[1:], *more]
+    return subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("walk")
+    (folder / "content.json").write_text(_block("walk: content.json"), encoding="utf-8")
+    (folder / "visitors.py").write_text(_block("tests/insights/test_walk.py"), encoding="utf-8")
+    port = free_port()
+    serve = shlex.split(_block("walk: serve"))[1:]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen([*COMMAND, *serve, "--bind", f"127.0.0.1:{port}"], cwd=folder, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: "curl" in (folder / "log").read_text(), "the server listens", seconds=60)
+        subprocess.run([sys.executable, "visitors.py", str(port)], cwd=folder, timeout=200, check=True)
+        yield folder
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_walk_ends_with_the_winner_that_the_page_shows(folder: Path) -> None:
+    shown = _run(_block("walk: results"), folder)
+    table = re.search(r"```\n(A hero with.*?)```", PAGE, re.DOTALL)
+    assert table
+    undated = re.compile(r"from \S+ to \S+,")
+    assert undated.sub("", shown).strip() == undated.sub("", table[1]).strip()
+
+
+def test_a_table_fits_eighty_columns_and_json_has_exactly_the_members_of_the_reference(folder: Path) -> None:
+    typed = _block("walk: results").replace(" hero-test", "")
+    assert max(map(len, _run(typed, folder, "--metric", "Revenue").splitlines())) <= 80
+    [result] = json.loads(_run(typed, folder, "--json"))
+    for place, members in MEMBERS.items():
+        assert list(result[place] if place else result) == members.split()
+    assert all(list(variant) == OF_VARIANT for variant in result["variants"])
+    assert (list(result["health"]["srm"]), list(result["health"]["multiple"])) == (
+        ["p", "expected", "ok"],
+        ["visitors", "share", "ok"],
+    )
+    assert result["verdict"] == "winner"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["nobody"], "no experience has the id or name 'nobody'; there are hero-test"),
+        (["--metric", "x"], "no metric has the id or name 'x'; there are bought, revenue"),
+        (["--from", "yesterday"], "--from: found 'yesterday', expected a date or time"),
+        (["--window-days", "-1"], "--window-days: found '-1', expected a number of days above 0"),
+        (["--from", "2026-02-01", "--to", "2026-01-01"], "--from: found a time that is not before --to"),
+    ],
+)
+def test_what_cannot_be_answered_is_named(folder: Path, more: list[str], told: str) -> None:
+    typed = shlex.split(_block("walk: results").replace(" hero-test", ""))
+    run = [*COMMAND, *typed[1:3], *more, *typed[3:]]
+    ended = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode in (1, 2)
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
