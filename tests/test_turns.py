@@ -60,7 +60,7 @@ def waiting(api: Api, name: str = "hot") -> int:
     """Requests that write a profile or wait for it."""
     turns = api.server.service._turns
     assert turns is not None
-    return sum(1 + len(queue) for key, queue in turns._queues.items() if key.name == name)
+    return sum(1 + len(queue) for key, queue in turns._waiting().queues.items() if key.name == name)
 
 
 def test_a_hot_profile_is_429_at_once_when_too_many_write_it_and_others_are_served(
@@ -125,7 +125,7 @@ def test_turns_come_in_the_order_of_arrival() -> None:
     with ThreadPoolExecutor(5) as threads, turns.turn([HOT]):
         for number in range(5):
             threads.submit(write, number)
-            wait_until(lambda number=number: len(turns._queues.get(HOT, ())) == number + 1, "it waits")  # type: ignore[misc]
+            wait_until(lambda number=number: len(turns._waiting().queues.get(HOT, ())) == number + 1, "it waits")  # type: ignore[misc]
     assert order == [0, 1, 2, 3, 4]
 
 
@@ -148,7 +148,7 @@ def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_en
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(write, [HOT, OTHER]), threads.submit(write, [OTHER, HOT])]:
             done.result(30)
-    assert turns._queues == {}
+    assert turns._waiting().queues == {}
 
 
 def test_a_forked_process_does_not_wait_for_threads_that_its_parent_has() -> None:

@@ -1,4 +1,4 @@
-"""Notices that the process was forked: the one place that compares process ids.
+"""Notices that the process was forked: the one place that compares process ids or is told of forks.
 
 Process ids are compared where a value is used, since some servers (uWSGI) fork without telling Python.
 """
@@ -6,8 +6,9 @@ Process ids are compared where a value is used, since some servers (uWSGI) fork 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 _Value = TypeVar("_Value")
 
@@ -33,3 +34,49 @@ class PerProcess(Generic[_Value]):
         process = os.getpid()
         value = self._values.get(process)
         return self._values.setdefault(process, self._make()) if value is None else value
+
+
+def forked_since() -> Callable[[], bool]:
+    """Return a function that tells whether the process that calls it is a child, forked since now."""
+    process = os.getpid()
+    return lambda: os.getpid() != process
+
+
+class Forked(Protocol):
+    """What has to do something at a fork; see `prepare_forks`."""
+
+    def before_fork(self) -> bool:
+        """Come to a point where a fork does no harm; whether `after_fork` has to follow."""
+
+    def after_fork(self) -> None:
+        """Continue, in the parent."""
+
+    def in_child(self) -> None:
+        """Let go of what is the parent's, in the child."""
+
+
+_forked: weakref.WeakSet[Forked] = weakref.WeakSet()
+_paused: list[Forked] = []
+
+
+def prepare_forks(of: Forked) -> None:
+    """Tell an object of each fork that Python makes from now on, as long as anybody holds it."""
+    _forked.add(of)
+
+
+def _before() -> None:
+    _paused.extend([one for one in list(_forked) if one.before_fork()])
+
+
+def _after_in_parent() -> None:
+    while _paused:
+        _paused.pop().after_fork()
+
+
+def _after_in_child() -> None:
+    _paused.clear()
+    for one in list(_forked):
+        one.in_child()
+
+
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -17,6 +17,7 @@ import orjson
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.operations.forks import prepare_forks
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.store.protocol import Queue
 
@@ -86,7 +87,7 @@ class Consumer:
         self._apply = apply
         self._waits_for = ""
         self._begin()
-        _consumers.add(self)
+        prepare_forks(self)
 
     def _begin(self) -> None:
         self._thread: threading.Thread | None = None
@@ -193,25 +194,3 @@ def _run(consumer: weakref.ref[Consumer], wake: threading.Event) -> None:
         del found
         if not drained:
             time.sleep(LOOK_EVERY)
-
-
-_consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
-_paused: list[Consumer] = []
-
-
-def _before_fork() -> None:
-    _paused.extend([consumer for consumer in list(_consumers) if consumer.before_fork()])
-
-
-def _after_fork_in_parent() -> None:
-    while _paused:
-        _paused.pop().after_fork()
-
-
-def _after_fork_in_child() -> None:
-    _paused.clear()
-    for consumer in list(_consumers):
-        consumer.in_child()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -6,13 +6,22 @@ meanwhile it has one of the few threads.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Collection
+from dataclasses import dataclass, field
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
+from ninetailed_wsgi.operations.forks import PerProcess
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The profiles that are being written, and who waits for each until its lock is opened."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    queues: dict[Key, deque[threading.Lock]] = field(default_factory=dict)
 
 
 class Turns:
@@ -26,29 +35,22 @@ class Turns:
     def __init__(self, at_once: int, timeout: float) -> None:
         self._at_once = at_once
         self._timeout = timeout
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        # The profiles that are being written, and who waits for each until its lock is opened.
-        self._queues: dict[Key, deque[threading.Lock]] = {}
+        self._waiting = PerProcess(_Waiting)
 
     def turn(self, keys: Collection[Key]) -> Turn:
         """For a ``with`` block in which these profiles are written.
 
         Entering it raises ProfileOverload where one of them has too many writers.
         """
-        if self._pid != os.getpid():  # the threads that wait here are the parent's
-            self._begin()
         return Turn(self, sorted(keys) if len(keys) > 1 else keys)  # in one order, so that no two wait for each other
 
     def take(self, key: Key) -> None:
         """Wait for the turn of a profile."""
-        with self._lock:
-            queue = self._queues.get(key)
+        waiting = self._waiting()
+        with waiting.lock:
+            queue = waiting.queues.get(key)
             if queue is None:
-                self._queues[key] = deque()
+                waiting.queues[key] = deque()
                 return
             if len(queue) + 1 >= self._at_once:
                 raise ProfileOverload(f"{len(queue) + 1} requests are writing this profile; try again in a second")
@@ -56,19 +58,20 @@ class Turns:
             turn.acquire()
             queue.append(turn)
         if not turn.acquire(timeout=self._timeout):
-            with self._lock:
+            with waiting.lock:
                 if turn in queue:  # else it came at the last moment
                     queue.remove(turn)
                     raise ProfileOverload("other requests kept writing this profile until the time to wait was over")
 
     def give_back(self, key: Key) -> None:
         """Let the next one write the profile."""
-        with self._lock:
-            queue = self._queues[key]
+        waiting = self._waiting()
+        with waiting.lock:
+            queue = waiting.queues[key]
             if queue:
                 queue.popleft().release()
             else:
-                del self._queues[key]
+                del waiting.queues[key]
 
 
 class Turn:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import orjson
 
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
 from ninetailed_wsgi.site.cookie import ProfileCookie
@@ -112,7 +113,7 @@ class Ninetailed:
         self._prefix = self.options.path_prefix
         self._address = ClientAddress(self.settings.trusted_proxies)
         self._service = service
-        self._process: Process | None = None
+        self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self._service, self.reports))
         self._app: WSGIApp = app
         if hasattr(app, "wsgi_app"):  # a Flask app
             self._app = _flask_site(app, self)
@@ -239,13 +240,6 @@ class Ninetailed:
         if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
             return [*private, ("Set-Cookie", self.cookie.value(id, scheme))]
         return private
-
-    def _here(self) -> Process:
-        process = self._process
-        if process is None or process.pid != os.getpid():
-            # Two threads may both come here: one process object more is made and forgotten, which does no harm.
-            process = self._process = Process(self.settings, self.options, self.access, self._service, self.reports)
-        return process
 
 
 def _options(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -73,7 +72,6 @@ class Process:
         service: ExperienceService | None,
         reports: Reports,
     ) -> None:
-        self.pid = os.getpid()
         self.engine: Engine | None = None
         self.retry_at = 0.0
         self._settings = settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from serving import ROOT, Server, running
+
+import ninetailed_wsgi
 
 PROFILE = "/ninetailed/v2/organizations/default/environments/main/profiles/anna"
 
@@ -47,3 +50,14 @@ def test_processes_may_fork_before_and_after_the_first_page(tmp_path: Path) -> N
     assert [answer["id"] for answer in answers] == ["anna"] * 5
     assert [answer["banner"] for answer in answers] == ["banner", *["banner-offer"] * 4]
     assert "Traceback" not in run.stderr
+
+
+def test_forks_are_noticed_in_one_place_only() -> None:
+    package = Path(ninetailed_wsgi.__file__).parent
+    asking = [
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if re.search(r"register_at_fork|_pid\b|[!=]= os\.getpid\(\)|os\.getpid\(\) [!=]=", file.read_text("utf-8"))
+    ]
+    # The folder of counts is removed by the process that made it, whichever that is.
+    assert sorted(asking) == ["operations/forks.py", "operations/metrics.py"]

@@ -14,12 +14,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.operations.forks import PerProcess, forked_since
 from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
@@ -34,6 +36,14 @@ _PUSH = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
     f" VALUES (?, 1, ?, ?, {core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
 )
+
+
+@dataclass(slots=True)
+class _Open:
+    """The databases that this process has open, each with the file that it was then."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    files: dict[str, tuple[Rows, tuple[int, int] | None]] = field(default_factory=dict)
 
 
 class ImportQueue:
@@ -67,10 +77,7 @@ class ImportQueue:
         self._clock = clock
         self._files = {name: self._folder / name / core.DBNAME for name in ("queue", "aside")}
         self._watch = Watch(self._folder)
-        self._opened: dict[str, tuple[Rows, tuple[int, int] | None]] = {}
-        self._open_lock = threading.Lock()
-        self._pid = os.getpid()
-        self._inherited: list[Any] = []
+        self._open = PerProcess(_Open)
         self.locked: set[int] = set()
 
     def put(self, batch: bytes) -> None:
@@ -216,10 +223,11 @@ class ImportQueue:
 
     def close(self) -> None:
         """Give back what this process holds open."""
-        with self._open_lock:
-            for rows, _ in self._opened.values():
+        open_files = self._open()
+        with open_files.lock:
+            for rows, _ in open_files.files.values():
                 rows.close()
-            self._opened = {}
+            open_files.files = {}
 
     @contextlib.contextmanager
     def _lock_file(self, name: str) -> Iterator[int]:
@@ -228,12 +236,12 @@ class ImportQueue:
         except OSError as error:
             raise StoreUnavailable(f"the import queue cannot be locked: {error}") from error
         self.locked.add(handle)
-        owner = os.getpid()
+        forked = forked_since()
         try:
             yield handle
         finally:
             # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
-            if owner == os.getpid():
+            if not forked():
                 self.locked.discard(handle)
                 os.close(handle)
 
@@ -312,20 +320,17 @@ class ImportQueue:
             raise StoreUnavailable(f"the import queue cannot serve now: {cause}") from error
 
     def _rows(self, name: str) -> Rows:
-        if self._pid != os.getpid():
-            # As in DiskStore: what a parent opened is neither used nor closed in a child.
-            self._inherited.append(self._opened)
-            self._opened, self._open_lock, self._pid = {}, threading.Lock(), os.getpid()
+        open_files = self._open()
         self._watch.check()
         file = self._files[name]
-        opened = self._opened.get(name)
+        opened = open_files.files.get(name)
         if opened is None or file_identity(file) != opened[1]:
-            with self._open_lock:
+            with open_files.lock:
                 try:
                     rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
                 except (sqlite3.Error, core.Timeout, OSError) as error:
                     raise StoreUnavailable(f"the import queue {file} cannot be opened: {first_cause(error)}") from error
-                opened = self._opened[name] = (rows, file_identity(file))
+                opened = open_files.files[name] = (rows, file_identity(file))
         return opened[0]
 
 

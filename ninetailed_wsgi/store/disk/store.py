@@ -17,11 +17,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.store.disk import upkeep
 from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import (
@@ -75,6 +77,14 @@ class _Changed(Exception):
     """Somebody else wrote what an update has read."""
 
 
+@dataclass(slots=True)
+class _OpenShards:
+    """The shards that this process has open."""
+
+    shards: list[_Shard | None]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class DiskStore:
     """Profiles on the local disk, for any number of processes and threads of one machine.
 
@@ -105,12 +115,10 @@ class DiskStore:
         self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
         self._timeout = timeout
         self._history = History(history_events, history_days, clock)
-        self._open_lock = threading.Lock()
         self._damaged: set[int] = set()  # met by this process, and maybe mended since
-        self._shards: list[_Shard | None] = [None] * prepare(self._folder, shards)
-        self._watch = Watch(self._folder, len(self._shards))
-        self._pid = os.getpid()
-        self._inherited: list[Any] = []
+        self._count = count = prepare(self._folder, shards)
+        self._watch = Watch(self._folder, count)
+        self._open_shards = PerProcess(lambda: _OpenShards([None] * count))
         self._id_key: bytes | None = None
 
     # What the protocol of base.py asks for; its docstrings say what each does.
@@ -125,7 +133,7 @@ class DiskStore:
         by_shard: dict[int, list[tuple[Key, bytes]]] = {}
         for key in keys:
             digest = digest_of(key)
-            by_shard.setdefault(digest[0] % len(self._shards), []).append((key, digest))
+            by_shard.setdefault(digest[0] % self._count, []).append((key, digest))
         if len(by_shard) == 1:
             return self._update_shard(*by_shard.popitem(), fold)
         decisions: dict[Key, Decided] = {}
@@ -136,7 +144,7 @@ class DiskStore:
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             for _, value in self._stored_documents(shard):
                 key = key_in(value)
                 document, _ = read_row(value)
@@ -148,7 +156,7 @@ class DiskStore:
                     yield key, document
 
     def check(self) -> None:
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             with self._serving(shard) as rows:
                 rows.fetch(DOCUMENT)
         for shard in list(self._damaged):
@@ -158,11 +166,12 @@ class DiskStore:
             raise StoreUnavailable(f"the data folder {self._folder} is not writable")
 
     def close(self) -> None:
-        with self._open_lock:
-            for opened in self._shards:
+        open_shards = self._open_shards()
+        with open_shards.lock:
+            for opened in open_shards.shards:
                 if opened is not None:
                     opened.rows.close()
-            self._shards = [None] * len(self._shards)
+            open_shards.shards = [None] * self._count
 
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""
@@ -180,14 +189,14 @@ class DiskStore:
     def count(self) -> int:
         """How many documents there are, pointers included."""
         found = 0
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             with self._serving(shard) as rows:
                 found += rows.rows(_COUNT, (DOCUMENT, HISTORY))[0][0]
         return found
 
     def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
         """Every document, with the number of events kept of it and the bytes of both, in no order."""
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             for row_key, value in self._stored_documents(shard):
                 first = HISTORY + row_key[len(DOCUMENT) :]
                 with self._serving(shard) as rows:
@@ -206,7 +215,7 @@ class DiskStore:
 
     def dump(self) -> Iterator[Stored]:
         """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             after = DOCUMENT
             while page := self._next_documents(shard, after):
                 yield from self.fetch([row_key[len(DOCUMENT) :] for row_key, _ in page])
@@ -244,7 +253,7 @@ class DiskStore:
 
     def states(self) -> Iterator[dict[bytes, bytes]]:
         """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
-        for shard in range(len(self._shards)):
+        for shard in range(self._count):
             after = DOCUMENT
             while page := self._next_documents(shard, after):
                 yield {row_key[len(DOCUMENT) :]: state_of(value) for row_key, value in page}
@@ -271,7 +280,7 @@ class DiskStore:
     def _by_shard(self, digests: Iterable[bytes]) -> dict[int, list[bytes]]:
         grouped: dict[int, list[bytes]] = {}
         for digest in digests:
-            grouped.setdefault(digest[0] % len(self._shards), []).append(digest)
+            grouped.setdefault(digest[0] % self._count, []).append(digest)
         return grouped
 
     def compact(self) -> Iterator[tuple[int, int]]:
@@ -383,7 +392,7 @@ class DiskStore:
     @contextlib.contextmanager
     def _serving(self, shard: int) -> Iterator[Rows]:
         """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
-        shard %= len(self._shards)
+        shard %= self._count
         rows = self._shard(shard)
         try:
             yield rows
@@ -417,10 +426,8 @@ class DiskStore:
             yield
 
     def _shard(self, shard: int) -> Rows:
-        if self._pid != os.getpid():
-            self._after_fork()
         self._watch.glance()
-        opened = self._shards[shard]
+        opened = self._open_shards().shards[shard]
         if opened is None or file_identity(opened.file) != opened.identity:
             opened = self._open(shard)
         return opened.rows
@@ -430,8 +437,9 @@ class DiskStore:
 
     def _open(self, shard: int) -> _Shard:
         file = self._file(shard)
-        with self._open_lock:
-            opened = self._shards[shard]
+        open_shards = self._open_shards()
+        with open_shards.lock:
+            opened = open_shards.shards[shard]
             if opened is not None and file_identity(opened.file) == opened.identity:
                 return opened
             self._watch.check()
@@ -439,12 +447,5 @@ class DiskStore:
                 rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
             except (sqlite3.Error, core.Timeout, OSError) as error:
                 raise StoreUnavailable(f"the store file {file} cannot be opened: {first_cause(error)}") from error
-            opened = self._shards[shard] = _Shard(rows, str(file), file_identity(file))
+            opened = open_shards.shards[shard] = _Shard(rows, str(file), file_identity(file))
             return opened
-
-    def _after_fork(self) -> None:
-        # SQLite connections must not be used nor closed in a child; they are kept so that nothing closes them.
-        self._inherited.append(self._shards)
-        self._shards = [None] * len(self._shards)
-        self._open_lock = threading.Lock()  # some thread of the parent may have held the old one
-        self._pid = os.getpid()

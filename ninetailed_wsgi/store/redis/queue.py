@@ -31,6 +31,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
 from ninetailed_wsgi.store.redis.commands import Command
 from ninetailed_wsgi.store.redis.queue_scripts import (
@@ -81,8 +82,7 @@ class RedisQueue:
         self._timeout = timeout
         self._lease = int(lease * 1000)
         self._clock = clock
-        self._pid = 0
-        self._name = ""
+        self._names = PerProcess(lambda: f"{os.getpid()}-{secrets.token_hex(8)}")
         self._turn = threading.local()
         self.locked: set[int] = set()
 
@@ -200,7 +200,7 @@ class RedisQueue:
 
     def _leave(self, name: str) -> None:
         # In a child of a fork the place is still the parent's. An outage leaves it to the end of the lease.
-        if self._pid == os.getpid():
+        if name.startswith(self._consumer()):
             with contextlib.suppress(StoreUnavailable):
                 self._server.ask(LEAVE.call([_QUEUE, _TURN], name, self._lease))
 
@@ -237,9 +237,7 @@ class RedisQueue:
 
     def _consumer(self) -> str:
         """The name of this process in the group."""
-        if self._pid != os.getpid():
-            self._pid, self._name = os.getpid(), f"{os.getpid()}-{secrets.token_hex(8)}"
-        return self._name
+        return self._names()
 
 
 def _number(entry_id: bytes) -> int:

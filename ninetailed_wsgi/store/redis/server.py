@@ -7,15 +7,16 @@ answer was lost with its connection is sent again, once, on a new one.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.protocol import KEY_BYTES
 from ninetailed_wsgi.store.redis.commands import Command
@@ -61,6 +62,16 @@ class Condition(NamedTuple):
     warnings: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Connected:
+    """What one process knows of the servers: the client, how often it looked around, whether they are fit."""
+
+    client: Any = None
+    refreshing: threading.Lock = field(default_factory=threading.Lock)
+    looked: int = 0
+    admitted: bool = False
+
+
 class RedisServer:
     """The connections of this process.
 
@@ -76,15 +87,8 @@ class RedisServer:
         self._filling = filling
         self._timeout = timeout
         self.wait_replicas = wait_replicas
-        self._begin()
-        self._inherited: list[Any] = []
+        self._here = PerProcess(_Connected)
         self._local = threading.local()
-
-    def _begin(self) -> None:
-        self._opened: Any = None
-        self._refreshing, self._looked = threading.Lock(), 0
-        self._admitted = False
-        self._pid = os.getpid()
 
     def start(self) -> None:
         """Look at the servers before they are used; SettingsError when they cannot be a store.
@@ -106,7 +110,7 @@ class RedisServer:
         """The answers to commands that are sent together; StoreUnavailable when any of them has none."""
         if not commands:
             return []
-        if not self._admitted:
+        if not self._here().admitted:
             self.admit(partly=True)
         end = time.monotonic() + self._timeout / 2
         waiting = dict(enumerate(commands))
@@ -188,7 +192,7 @@ class RedisServer:
         if any(info["role"] != "master" for _, info in found):
             self._look_around()
             raise StoreUnavailable(f"the store {self.url} cannot be written: it is a replica, not the master")
-        self._admitted = True
+        self._here().admitted = True
         kept = next((name for name in saves if name.startswith("nothing")), saves[0])
         warnings = ("Redis keeps nothing on its disk (appendonly no, save ''): a restart loses every profile",)
         info = found[0][1]
@@ -197,8 +201,9 @@ class RedisServer:
 
     def close(self) -> None:
         """Give back the connections."""
-        opened, self._opened = self._opened, None
-        if opened is not None and self._pid == os.getpid():
+        here = self._here()
+        opened, here.client = here.client, None
+        if opened is not None:
             with suppress(*_FAILURES):
                 opened.close()
 
@@ -307,14 +312,11 @@ class RedisServer:
     # Connections
 
     def _client(self) -> Any:
-        if self._pid != os.getpid():
-            # What a parent opened is neither used nor closed in a child.
-            self._inherited.append(self._opened)
-            self._begin()
-        if self._opened is None:
+        here = self._here()
+        if here.client is None:
             # Several threads may do this at the same time: waiting for one that waits for a dead server is worse.
-            self._opened = self._open()
-        return self._opened
+            here.client = self._open()
+        return here.client
 
     def _open(self) -> Any:
         options: dict[str, Any] = {
@@ -351,18 +353,18 @@ class RedisServer:
 
     def _look_around(self) -> None:
         """Ask a Cluster who is responsible for what by now; one thread does, others wait for it, but not for long."""
-        if self.url.kind != "cluster" or self._opened is None:
+        if self.url.kind != "cluster" or self._here().client is None:
             return
-        looked = self._looked
-        if self._refreshing.acquire(timeout=self._timeout / 4):
+        looked = self._here().looked
+        if self._here().refreshing.acquire(timeout=self._timeout / 4):
             try:
-                if self._looked == looked:
-                    self._opened.nodes_manager.initialize()
+                if self._here().looked == looked:
+                    self._here().client.nodes_manager.initialize()
             except _FAILURES:
                 pass  # the next command says what is wrong
             finally:
-                self._looked += 1
-                self._refreshing.release()
+                self._here().looked += 1
+                self._here().refreshing.release()
 
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send all, then read all, so that servers work at the same time; an error stands where the answer would."""
