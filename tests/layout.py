@@ -18,6 +18,9 @@ MODULE_LINES, FUNCTION_LINES, ROOMS = 450, 45, 11
 IMPORTED = {"contract", "django", "errors", "jinja", "openfeature", "settings", "testing"}
 NO_ROOMS = {"__init__", "__main__", "__pycache__", "cases", "py", "schemas"}
 
+# Still to be split; remove a line when its module is within the limits, and add none.
+LATER = ("service/service.py", "site/visitor.py", "store/redis/server.py", "testing/harness.py")
+
 
 def problems(package: Path) -> Iterator[str]:
     """Yield a line for each module, function and count that is over its limit."""
@@ -36,9 +39,15 @@ def problems(package: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print every problem; 1 when there is any."""
-    found = list(problems(PACKAGE))
-    print("\n".join(found) or f"layout: {len(list(PACKAGE.rglob('*.py')))} modules within the limits")
+    """Print every problem of a module that is not one for later, and every outdated mention; 1 when there is any."""
+    every = list(problems(PACKAGE))
+    found = [problem for problem in every if not problem.startswith(LATER)]
+    found += [
+        f"{name}: is within the limits; remove it from LATER"
+        for name in LATER
+        if not any(problem.startswith(name) for problem in every)
+    ]
+    print("\n".join(found) or f"layout: {len(list(PACKAGE.rglob('*.py')))} modules, {len(LATER)} still to be split")
     return 1 if found else 0
 
 

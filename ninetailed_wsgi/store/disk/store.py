@@ -117,8 +117,7 @@ class DiskStore:
         self._history = History(history_events, history_days, clock)
         self._damaged: set[int] = set()  # met by this process, and maybe mended since
         self._count = count = prepare(self._folder, shards)
-        self._watch = Watch(self._folder, count)
-        self._open_shards = PerProcess(lambda: _OpenShards([None] * count))
+        self._watch, self._open_shards = Watch(self._folder, count), PerProcess(lambda: _OpenShards([None] * count))
         self._id_key: bytes | None = None
 
     # What the protocol of base.py asks for; its docstrings say what each does.
