@@ -52,7 +52,6 @@ def test_a_library_whose_private_parts_are_used_has_an_upper_bound_that_the_inst
         ("enqueue_req", ["self", "conn"]),
         ("finish_request", ["self", "conn", "fs"]),
         ("handle_request", ["self", "req", "conn"]),
-        ("_keepalive_after", ["self", "conn", "keepalive"]),
         ("murder_pending", ["self"]),
     ],
 )
@@ -61,17 +60,19 @@ def test_gunicorns_worker_has_the_methods_that_ours_overrides(method: str, argum
     assert found == arguments, "server/worker.py: slow clients would keep threads, or connections would be lost"
 
 
-def test_gunicorns_connection_tells_whether_its_first_byte_is_there() -> None:
-    assert callable(gthread.TConn.wait_for_data), "server/worker.py: idle connections would each take a thread"
+def test_gunicorns_worker_and_connections_have_what_ours_uses() -> None:
     source = inspect.getsource(gthread)
-    assert "self.initialized = " in source, "server/worker.py asks a connection whether it was read from"
-    assert "self.pending_conns" in source, "server/worker.py closes the connections in it at the end"
-    assert "is _DEFER" in source, "server/worker.py hands _DEFER back for a connection that is silent yet"
+    for used in ("self.poller.register(", "self.poller.unregister(", "self.nr_conns -= 1", "self.tpool.submit("):
+        assert used in source, "server/worker.py collects and ends connections with these"
+    assert parameters(gthread.TConn.init) == ["self"], "server/worker.py makes the parser before a thread does"
+    assert "and not conn.data_ready" in source, "server/worker.py says so, or a thread would wait for the first byte"
+    assert parameters(gthread.TConn.close) == ["self", "graceful"]
 
 
-def test_gunicorns_connection_reads_a_body_in_chunks_of_a_size_that_can_be_set() -> None:
-    source = inspect.getsource(gunicorn.http.unreader)
-    assert "max_body_chunk" in source, "server/worker.py: draining a refused body would hold a mebibyte of it"
+def test_gunicorns_parser_takes_back_what_was_read_before() -> None:
+    reader = gunicorn.http.unreader.Unreader()
+    reader.unread(b"GET ")
+    assert reader.take_buffered() == b"GET ", "server/worker.py puts the whole request there"
     assert callable(gunicorn.http.message.Request.force_close), "server/worker.py: a long body would not be announced"
 
 

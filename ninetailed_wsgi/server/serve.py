@@ -22,7 +22,7 @@ from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.server import worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.checks import Finding
-from ninetailed_wsgi.server.worker import JsonLog, Log, Worker
+from ninetailed_wsgi.server.worker import JsonLog, Log, worker_class
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         "bind": settings.bind,
         "workers": settings.workers,
         # Threads share one process's compiled schemas and content, and idle connections take no thread.
-        "worker_class": Worker,
+        "worker_class": worker_class(settings.max_body_bytes),
         "threads": settings.threads,
         # Each worker opens the store for itself: SQLite connections do not survive a fork.
         "preload_app": False,

@@ -4,100 +4,243 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import selectors
 import socket
+import struct
 import time
-from concurrent.futures import Future
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gunicorn import glogging
 from gunicorn.workers import gthread
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
+from ninetailed_wsgi.server.arrival import Arrival
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
 
+HALF_WAY_PER_ADDRESS = 128  # connections of one address in the middle of a request, in each process
+HALF_WAY_BYTES = 64 << 20  # of all requests in the middle of arriving, in each process
+
 DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
 DRAINED_WITHIN = 5  # seconds
-DRAINED_AT_ONCE = 65_536
+
+_AT_ONCE = 65_536
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_IN_NO_TIME = struct.pack("ll", 0, 10_000)  # Linux: struct timeval
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's worker with threads; a connection gets one of them when its first byte is there, not before.
+    """gunicorn's worker with threads; a request gets one of them when all of it is there, not before.
 
-    gunicorn lets a thread wait five seconds for that byte. Browsers and load balancers open connections ahead of need:
-    with 2 processes of 4 threads, 20 such connections kept everybody else waiting for 25 seconds.
+    gunicorn reads heads and bodies in its threads, and lingers over connections that it closes in the very loop that
+    accepts new ones: sixteen slow clients kept everybody else waiting for 20 seconds. Here that loop collects what
+    arrives, bounded per address and in all, and drains what nobody needs, without waiting for anyone.
 
-    A request that does not arrive in time, byte after byte, is cut off; so is an answer that is not taken.
+    An answer that is not taken in time is cut off.
     """
+
+    longest_body = 1 << 20  # bytes; `worker_class` sets it
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._since: dict[Any, float] = {}  # connections that have a thread
+        self._arriving: dict[Any, _Half] = {}  # connections without a whole request
+        self._draining: dict[Any, _Rest] = {}  # connections that are about to end
+        self._too_long: set[Any] = set()
+        self._half_way: Counter[Any] = Counter()  # connections in the middle of a request, by address
+        self._half_way_bytes = 0
+        self._looked = 0.0
+
+    # In a thread
 
     def handle(self, conn: Any) -> Any:
-        """In a thread: one request of a connection."""
+        """Answer one request of a connection."""
         self._since[conn] = time.monotonic()
         try:
             return super().handle(conn)
         finally:
             del self._since[conn]
+            self._too_long.discard(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Announce the end of a connection whose body is too long to be drained behind the answer."""
-        lengths = [value for name, value in req.headers if name == "CONTENT-LENGTH"]
-        if lengths and lengths[0].isdecimal() and int(lengths[0]) > DRAINED_BYTES:
+        """Announce the end of a connection whose body is too long, as nobody reads all of it."""
+        if conn in self._too_long:
             req.force_close()
         return super().handle_request(req, conn)
 
-    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
-        """Drain what the app did not read, so that a client that is still sending gets the answer, such as a 413.
-
-        gunicorn drains 64 kB and closes; the client then meets a broken pipe before it looks for an answer.
-        """
-        message, unreader = conn.parser.mesg, conn.parser.unreader
-        unreader.max_body_chunk = DRAINED_AT_ONCE  # else it holds a mebibyte, and copies that for each kilobyte
-        deadline = time.monotonic() + DRAINED_WITHIN
-        left = DRAINED_BYTES
-        try:
-            while left > 0 and (seconds := deadline - time.monotonic()) > 0:
-                conn.sock.settimeout(seconds)
-                part = message.body.read(DRAINED_AT_ONCE)
-                if not part:
-                    return bool(super()._keepalive_after(conn, keepalive))
-                left -= len(part)
-        except Exception:  # it went away or stalled, or its chunks are none
-            return False
-        finally:
-            conn.sock.settimeout(None)
-        return False
+    # In the loop that watches all sockets
 
     def enqueue_req(self, conn: Any) -> None:
-        """Called by the thread that watches all sockets: give the connection to a thread, or go on watching it."""
-        if conn.initialized or conn.wait_for_data(0):
-            super().enqueue_req(conn)
-        else:
-            silent: Future[object] = Future()
-            silent.set_result(gthread._DEFER)
-            self.finish_request(conn, silent)
+        """Collect the next request of a connection."""
+        left = conn.parser.unreader.take_buffered() if conn.parser else b""
+        conn.sock.setblocking(False)
+        self._arriving[conn] = _Half(Arrival(self.longest_body, left), time.monotonic())
+        if left:
+            self._count(conn, len(left))
+        if self._collect(conn):
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_arrival, conn))
+
+    def _on_arrival(self, conn: Any, sock: Any) -> None:
+        if not self._collect(conn):
+            with contextlib.suppress(KeyError, ValueError):
+                self.poller.unregister(sock)
+
+    def _collect(self, conn: Any) -> bool:
+        """Read what is there; whether more has to be waited for. Else a thread has the request, or it is dropped."""
+        half = self._arriving[conn]
+        arrival = half.arrival
+        while not arrival.is_whole():
+            try:
+                data = conn.sock.recv(_AT_ONCE)
+            except (BlockingIOError, InterruptedError):
+                return self._may_wait(conn, half)
+            except OSError:
+                return self._drop(conn)
+            if not data and not arrival.data:
+                return self._drop(conn)
+            if not data:
+                break  # what is missing will never come, and a thread says so
+            arrival.data += data
+            half.latest = time.monotonic()
+            self._count(conn, len(data))
+        self._hand_over(conn, arrival)
+        return False
+
+    def _may_wait(self, conn: Any, half: _Half) -> bool:
+        most = max(HALF_WAY_BYTES, 2 * self.longest_body)
+        if half.bytes and (self._half_way[half.address] > HALF_WAY_PER_ADDRESS or self._half_way_bytes > most):
+            return self._drop(conn)
+        if half.arrival.expects_leave:
+            half.arrival.expects_leave = False
+            with contextlib.suppress(OSError):
+                conn.sock.send(_CONTINUE)
+        return True
+
+    def _count(self, conn: Any, size: int) -> None:
+        half = self._arriving[conn]
+        if not half.bytes:
+            half.address = conn.client[0] if isinstance(conn.client, tuple) else None
+            half.began = half.latest
+            if half.address is not None:  # a socket file is a proxy's
+                self._half_way[half.address] += 1
+        half.bytes += size
+        self._half_way_bytes += size
+
+    def _forget(self, conn: Any) -> None:
+        half = self._arriving.pop(conn)
+        self._half_way_bytes -= half.bytes
+        if half.bytes and half.address is not None:
+            self._half_way[half.address] -= 1
+            if not self._half_way[half.address]:
+                del self._half_way[half.address]
+
+    def _hand_over(self, conn: Any, arrival: Arrival) -> None:
+        """Give a request to a thread, which will find all of it in its buffer and not wait for the socket."""
+        self._forget(conn)
+        try:
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _IN_NO_TIME)
+            conn.init()
+        except OSError:
+            self.nr_conns -= 1
+            conn.close()
+            return
+        conn.parser.unreader.unread(bytes(arrival.data))
+        conn.data_ready = True
+        if arrival.is_too_long:
+            self._too_long.add(conn)
+        super().enqueue_req(conn)
+
+    def _drop(self, conn: Any) -> bool:
+        self._forget(conn)
+        self._end(conn)
+        return False
+
+    def _end(self, conn: Any) -> None:
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Keep the connection, or end it without waiting for its client, which gunicorn does for two seconds."""
+        if not fs.cancelled() and fs.exception() is None and fs.result():
+            super().finish_request(conn, fs)
+            return
+        try:
+            conn.sock.setblocking(False)
+            conn.sock.shutdown(socket.SHUT_WR)
+            self._draining[conn] = _Rest(time.monotonic() + DRAINED_WITHIN)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        except (OSError, ValueError):  # the client closed it first
+            self._draining.pop(conn, None)
+            self._end(conn)
+
+    def _drain(self, conn: Any, sock: Any) -> None:
+        """Take what a client still sends, so that it looks for the answer; a closed socket would cut that off."""
+        rest = self._draining[conn]
+        try:
+            data = sock.recv(_AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        rest.bytes += len(data)
+        if not data or rest.bytes >= DRAINED_BYTES:
+            del self._draining[conn]
+            self._end(conn)
 
     def murder_pending(self) -> None:
-        """Close connections that have been silent too long; at the end, all that have not sent anything."""
-        self._cut_off_the_slow()
-        if not self.alive:
-            for conn in self.pending_conns:
-                conn.timeout = 0.0
+        """Called in each round of the loop: once a second, end what takes too long; at the end, what says nothing."""
         super().murder_pending()
-
-    def _cut_off_the_slow(self) -> None:
-        """Every second. The end of reading wakes a thread that reads and harms none that has read its request."""
         now = time.monotonic()
-        # The app itself may wait for the store: an answer has that long on top.
-        answered_within = 2 * LONGEST_REQUEST + self.cfg.graceful_timeout
+        if now - self._looked < 1 and self.alive:
+            return
+        self._looked = now
+        self._cut_off_the_slow(now)
+        for conn, half in list(self._arriving.items()):
+            slow = now - half.latest > STALLED_AFTER or now - half.began > LONGEST_REQUEST
+            silent = now - half.latest > self.cfg.keepalive or not self.alive
+            if slow if half.bytes else silent:
+                self._drop(conn)
+        for conn, rest in list(self._draining.items()):
+            if now > rest.deadline or (not self.alive and now > rest.deadline - DRAINED_WITHIN + 1):
+                del self._draining[conn]
+                self._end(conn)
+
+    def _cut_off_the_slow(self, now: float) -> None:
+        """End connections whose answer is not taken; the app itself may wait for the store, which comes on top."""
         for conn, since in list(self._since.items()):
-            if now - since > LONGEST_REQUEST:
+            if now - since > 2 * LONGEST_REQUEST + self.cfg.graceful_timeout:
                 with contextlib.suppress(OSError):  # it may be closed by now
-                    conn.sock.shutdown(socket.SHUT_RDWR if now - since > answered_within else socket.SHUT_RD)
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass(slots=True)
+class _Half:
+    """A connection without a whole request; times in seconds, ``began`` and ``address`` from its first byte on."""
+
+    arrival: Arrival
+    latest: float
+    began: float = 0.0
+    bytes: int = 0
+    address: object = None
+
+
+@dataclass(slots=True)
+class _Rest:
+    """A connection that is drained until this time (seconds), and the bytes drained so far."""
+
+    deadline: float
+    bytes: int = 0
+
+
+def worker_class(longest_body: int) -> type[Worker]:
+    """Return the worker for an app that refuses bodies of more bytes."""
+    return type("Worker", (Worker,), {"longest_body": longest_body})
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints

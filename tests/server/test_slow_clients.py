@@ -9,12 +9,14 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
-from serving import PROFILES, Server, page, running, wait_until
+from serving import PROFILES, Server, call, page, running, wait_until
 from test_gunicorn import HEAD, read_answer
 
+from ninetailed_wsgi.server import worker
 from ninetailed_wsgi.server.worker import LONGEST_REQUEST, Worker
 
 SHORT = """
@@ -73,15 +75,15 @@ def test_a_request_that_the_store_keeps_waiting_for_longer_than_that_is_answered
 
 def test_an_answer_that_is_taken_byte_after_byte_is_cut_off_in_the_end() -> None:
     ours, theirs = socket.socketpair()
-    worker = Worker.__new__(Worker)
-    worker.cfg = SimpleNamespace(graceful_timeout=8)
+    ending = Worker.__new__(Worker)
+    ending.cfg = SimpleNamespace(graceful_timeout=8)
     with ours, theirs:
         now = time.monotonic()
-        worker._since = {Held(ours): now - 2 * LONGEST_REQUEST}
-        worker._cut_off_the_slow()
+        ending._since = {Held(ours): now - 2 * LONGEST_REQUEST}
+        ending._cut_off_the_slow(now)
         ours.sendall(b"still")  # what was read in time may take its time to be answered
-        worker._since = {Held(ours): now - 2 * LONGEST_REQUEST - 9}
-        worker._cut_off_the_slow()
+        ending._since = {Held(ours): now - 2 * LONGEST_REQUEST - 9}
+        ending._cut_off_the_slow(now)
         with pytest.raises(BrokenPipeError):
             ours.sendall(b"x")
         assert theirs.recv(100) == b"still"
@@ -92,6 +94,57 @@ class Held:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+
+
+SLOW = {
+    "in the middle of the head": HEAD.encode(),
+    "in the middle of the body": f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode(),
+    "in the middle of a chunk": f"{HEAD}Transfer-Encoding: chunked\r\n\r\n64\r\n{{".encode(),
+    "after a head that announces too much": f"{HEAD}Content-Length: {1 << 40}\r\n\r\n".encode(),
+    "after an answer that ends the connection": b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW.keys())
+def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_50_milliseconds(server: Server, text: bytes) -> None:
+    with server.connection() as connection:
+
+        def duration() -> float:
+            started = time.monotonic()
+            assert call(connection, "POST", PROFILES, {"events": [page("someone")]}).status in (200, 429)
+            return time.monotonic() - started
+
+        before = median(duration() for _ in range(20))
+        with contextlib.ExitStack() as slow:
+            clients = [slow.enter_context(server.socket()) for _ in range(16)]
+            for client in clients:
+                client.sendall(text)
+            durations = []
+            for number in range(32):
+                with contextlib.suppress(ConnectionError):  # some are cut off by now
+                    clients[number % 8].sendall(b"1")  # eight of them trickle, and the others stall
+                durations.append(duration())
+        assert median(durations) < before + 0.05
+        assert sum(durations) < 32 * (before + 0.05)
+
+
+def test_connections_of_one_address_that_are_half_way_are_bounded(server: Server) -> None:
+    with contextlib.ExitStack() as half_way:
+        clients = [half_way.enter_context(server.socket()) for _ in range(worker.HALF_WAY_PER_ADDRESS + 5)]
+        for client in clients:
+            client.sendall(HEAD.encode())
+        wait_until(lambda: any(map(is_closed, clients)), "some are closed")
+        assert server.call("GET", "/health/live").status == 200
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def send_slowly(slow: socket.socket, data: bytes) -> None:

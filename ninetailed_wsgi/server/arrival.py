@@ -1,0 +1,92 @@
+"""A request as its bytes arrive: whether all of it is there, so that no thread has to wait for the rest."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST_HEAD = 1 << 20
+"""Bytes of a head that are collected; gunicorn's own limits, which are lower, word the refusal."""
+
+_HEADER = re.compile(
+    rb"^(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
+)
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
+
+class Arrival:
+    """The bytes of one request so far, and perhaps the first ones of the next.
+
+    Args:
+        longest_body: bytes; of a longer body no more is collected, as it will be refused.
+        data: what was read of it together with the request before.
+
+    Attributes:
+        data: all bytes so far.
+        is_too_long: whether the body is longer than allowed, so that its end is not waited for.
+        expects_leave: whether the sender waits for ``100 Continue`` before it sends the body.
+    """
+
+    def __init__(self, longest_body: int, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.is_too_long = False
+        self.expects_leave = False
+        self._longest_body = longest_body
+        self._looked = 0  # where to look for the end of the head
+        self._body = -1  # where the body begins; below 0: not known yet
+        self._end = 0  # where a body of stated length ends
+        self._chunk = -1  # where the next chunk begins; below 0: no chunks
+        self._decoded = 0  # bytes of the chunks so far
+        self._in_trailers = False
+
+    def is_whole(self) -> bool:
+        """Return whether nothing more has to be waited for: all is there, or enough to refuse it."""
+        if self._body < 0 and not self._read_head():
+            return len(self.data) > LONGEST_HEAD
+        if self._chunk >= 0:
+            return self._read_chunks()
+        return self.is_too_long or len(self.data) >= self._end
+
+    def _read_head(self) -> bool:
+        end = self.data.find(b"\r\n\r\n", max(self._looked - 3, 0))
+        if end < 0:
+            self._looked = len(self.data)
+            return False
+        self._body = self._end = end + 4
+        for name, value in _HEADER.findall(bytes(self.data[:end])):
+            match name.lower():
+                case b"content-length":
+                    # One that is no number is gunicorn's to refuse.
+                    length = int(value[:19]) if value.isdigit() else 0
+                    self._end = self._body + length
+                    self.is_too_long = length > self._longest_body
+                case b"transfer-encoding":
+                    self._chunk = self._body
+                case _:
+                    self.expects_leave = value.strip().lower() == b"100-continue"
+        return True
+
+    def _read_chunks(self) -> bool:
+        """Walk over the chunks that are there. What is no chunk is whole: reading it fails at once."""
+        if len(self.data) - self._body > LONGEST_HEAD + 8 * self._longest_body:  # far more frames than bytes
+            self.is_too_long = True
+            return True
+        while not self._in_trailers:
+            line = self.data.find(b"\r\n", self._chunk)
+            if line < 0:
+                return False
+            digits = _SIZE.match(self.data, self._chunk)
+            if digits is None:
+                return True
+            size = int(digits[0], 16)
+            begin, total = line + 2, self._decoded + size
+            if total > self._longest_body:
+                self.is_too_long = True
+                return len(self.data) - begin > self._longest_body - self._decoded
+            if size == 0:
+                self._in_trailers = True
+                self._chunk = line  # the line's own end counts, as trailers may be missing
+            elif len(self.data) < begin + size + 2:
+                return False
+            else:
+                self._decoded, self._chunk = total, begin + size + 2
+        return self.data.find(b"\r\n\r\n", self._chunk) >= 0
