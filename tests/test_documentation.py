@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -138,6 +139,23 @@ def test_the_reference_has_every_option_command_and_operation() -> None:
     ]
     assert len(summaries) > 8
     assert [summary for summary in summaries if f"### {summary}\n" not in http] == []
+
+
+def test_the_architecture_names_every_room_every_dependency_and_no_file_that_is_gone() -> None:
+    text = TEXTS[ROOT / "ARCHITECTURE.md"]
+    package = ROOT / "ninetailed_wsgi"
+    rooms = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    assert [room for room in sorted(rooms) if f"`{room}/`" not in text] == []
+    files = re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", text)
+    assert [file for file in files if not (package / file).exists() and not (ROOT / file).exists()] == []
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = dict(config["options.extras_require"])
+    required = [config["options"]["install_requires"], *(extras[name] for name in extras if name not in ("dev", "all"))]
+    names = {re.split(r"[<>=\[;]", line)[0].strip() for each in required for line in each.split("\n") if line.strip()}
+    table = text.partition("## Dependencies")[2]
+    assert [name for name in sorted(names) if not re.search(rf"[| ]{re.escape(name)}[, (\[]", table)] == []
+    assert [name for name in extras if name not in ("dev", "all") and f"`{name}`" not in table] == []
 
 
 def test_every_diagram_of_the_site_is_drawn() -> None:
