@@ -6,6 +6,7 @@ import argparse
 
 from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.commands.work import add_environment, open_work
+from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.service import explanation
 
 _USES = ("store", "environments", "decisions")
@@ -20,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the explanation."""
     work = open_work(arguments, _USES)
-    print(explanation.text(work.service.explain(work.environment(arguments.where), arguments.profile)))
+    explained = work.service.explain(work.environment(arguments.where), arguments.profile)
+    print(escaped(explanation.text(explained)))
 
 
 COMMAND = Command(run, _USES, add_arguments, resume="run the same command again")

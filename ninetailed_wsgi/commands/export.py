@@ -19,6 +19,8 @@ from ninetailed_wsgi.commands.work import add_environment, documents, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.operations.private_files import open_private
+from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore
@@ -89,7 +91,7 @@ def export_one(service: ExperienceService, where: Environment, name: str, consol
 def _written(output: str, console: Console) -> Iterator[Callable[[object], None]]:
     """Yield what writes a line, to a file that is there when it is complete, or to ``console.out``."""
     if not output:
-        yield lambda record: print(orjson.dumps(record).decode(), file=console.out)
+        yield lambda record: print(escaped(orjson.dumps(record).decode()), file=console.out)
         return
     try:
         with replacement(Path(output)) as file:
@@ -110,7 +112,7 @@ def _resumed(
     part, state = Path(output + ".part"), Path(output + ".progress")
     try:
         _begin(part, state, what)
-        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # visitors' data
+        with open(open_private(part, os.O_RDWR), "r+b") as file:  # visitors' data
             ids = _exported(file, part)
             if ids:
                 console.err.write(f"resuming after {len(ids):,} profiles\n")

@@ -23,6 +23,7 @@ from ninetailed_wsgi.commands.work import add_environment, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.operations.private_files import open_private
 from ninetailed_wsgi.service.limits import MAX_BATCH_PROFILES
 from ninetailed_wsgi.service.service import ExperienceService
 
@@ -172,7 +173,7 @@ class _Import:
         """The rejects file without what was written after the last batch; gone when nothing was rejected."""
         try:
             # Rejected lines are visitors' data: for nobody else to read.
-            handle = os.open(self._rejects_file, os.O_RDWR | os.O_CREAT, 0o600)
+            handle = open_private(self._rejects_file, os.O_RDWR)
         except OSError as error:
             raise CommandError(f"{self._rejects_file} cannot be written: {error.strerror}") from error
         with open(handle, "wb", closefd=True) as rejects:

@@ -112,6 +112,8 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> Request | None:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise Unfetched("redirects to an address that is neither http nor https")
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             raise Unfetched("redirects from https to an address without TLS")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # as the base
@@ -119,9 +121,9 @@ class _Redirects(HTTPRedirectHandler):
 
 def _body(answer: http.client.HTTPResponse, end: float) -> bytes:
     encoding = answer.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "gzip"):
+    if encoding not in ("identity", "gzip", "x-gzip"):
         raise Unfetched("is sent with a Content-Encoding that was not asked for, expected gzip or none")
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding == "gzip" else None
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding != "identity" else None
     announced = answer.length
     received, size, parts = 0, 0, []
     while size <= LARGEST and (part := answer.read1(65536)):

@@ -19,6 +19,7 @@ from gunicorn.app.base import BaseApplication
 from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
 from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
+from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.server import worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.checks import Finding
@@ -93,7 +94,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             for waiting in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 listener.sock.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", worker.STALLED_AFTER, 0))
         address = server.LISTENERS[0].getsockname()
-        print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
+        said = escaped(announcement(self.settings, self.findings, address[0], address[1]))
+        print(said, flush=True)  # else workers repeat it
 
 
 def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit
 
 
 def masked(address: str) -> str:
     """An address for logs: without its login and its query, which may be secret; a Redis key is shown."""
     scheme, _, rest = address.partition("://")
-    try:
-        sound = urlsplit(address).port != 0
-    except ValueError:  # perhaps a password with a slash that is not percent-encoded
-        sound = False
-    rest, query, inner = re.sub(r"^[^/?#]*@" if sound else r"^.*@", "***@", rest).partition("?")
+    login, at, _ = rest.rpartition("@")
+    # With a colon before it the last @ may end a password, whatever is misplaced in it: a slash, a #, a third slash.
+    rest = re.sub(r"^.*@" if at and ":" in login else r"^[^/?#]*@", "***@", rest, flags=re.DOTALL)
+    rest, query, inner = rest.partition("?")
     key = re.search(r"(?:^|&)(key=[^&#]*)", inner) if scheme.startswith("redis") else None
     return f"{scheme}://{rest}{query}{key[1] if key else '...' if query else ''}"
 
@@ -22,6 +20,8 @@ def masked(address: str) -> str:
 def quoted(given: object) -> str:
     if isinstance(given, str) and "://" in given:
         given = masked(given)
+    elif isinstance(given, str) and re.search(r":.*@", given):  # an address without its slashes, perhaps
+        given = "***@" + given.rpartition("@")[2]
     text = repr(str(given)) if isinstance(given, os.PathLike) else repr(given)
     return text if len(text) <= 200 else text[:200] + "..."
 

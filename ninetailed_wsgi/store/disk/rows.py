@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.operations.private_files import make_private
 from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import check_file, note_file
 
@@ -202,6 +203,7 @@ def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
     """
     known = check_file(file)
     file.parent.mkdir(mode=0o700, exist_ok=True)
+    make_private(file)  # SQLite would make it as the umask says; its log takes the file's mode
     with _unlocked(file, timeout, known):
         rows = Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
         note_file(file)
