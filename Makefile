@@ -16,7 +16,8 @@
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
-#   make build   the sdist and the wheel, into dist/
+#   make build   the sdist and the wheel, the same for the same commit, and a CycloneDX list of what they need, into dist/
+#   make audit   compare the installed packages with known advisories
 #   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
 
@@ -38,7 +39,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash soak bench bench-growth bench-scale baseline build clean shop-flask shop-django
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -121,7 +122,17 @@ examples/built/static/shop.js: $(wildcard examples/browser/*.*)
 
 build: .venv/installed-dev
 	rm -rf build dist
-	$(BIN)/python -m build --quiet
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)} $(BIN)/python -m build --quiet
+	$(BIN)/python -m venv build/runtime
+	build/runtime/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-format JSON --output-file dist/ninetailed-wsgi.cdx.json build/runtime/bin/python
+
+# Status 1: a package has an advisory. Status 2: nobody could be asked, or the index knows none of the packages.
+audit: .venv/installed-dev
+	@mkdir -p build; $(BIN)/pip-audit --skip-editable --progress-spinner off >build/audit.log 2>&1; status=$$?; cat build/audit.log; \
+	if grep -qE 'could not be audited: falcon|ConnectionError|Max retries|timed out' build/audit.log; then \
+	    echo 'No advisory database answers here, so nothing was audited. Run make audit where pypi.org can be reached.' >&2; exit 2; \
+	fi; exit $$status
 
 clean:
 	rm -rf .venv .data build dist docs/_build examples/built */*/node_modules tests/browser/screenshots *.egg-info mutants fuzz-findings .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

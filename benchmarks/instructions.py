@@ -116,7 +116,7 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
 
     folder.mkdir()
     content, database = write_content(folder / "content.json"), FIXTURES / "geo" / "demo.mmdb"
-    settings = Settings(data_dir=folder / "data", content=content, geoip_database=database)
+    settings = Settings(data_dir=folder / "data", content=content, geoip_database=database, access="open")
     source = ContentFolder(content)
     source.load()
     # Without the import queue, whose thread would be counted too.

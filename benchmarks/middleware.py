@@ -137,7 +137,7 @@ def main() -> None:
 
         def around(site: App, **options: Any) -> Ninetailed:
             data = Path(folder, "data")
-            return Ninetailed(site, data_dir=data, content=content, time_budget_ms=10_000, **options)
+            return Ninetailed(site, data_dir=data, content=content, time_budget_ms=10_000, access="open", **options)
 
         known = around(storing)
         microseconds(around(joining), 3)

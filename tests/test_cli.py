@@ -198,7 +198,7 @@ def test_gunicorn_itself_serves_the_app_with_settings_from_the_environment(tmp_p
     command = (sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--no-control-socket")
     with serving(
         *command,
-        "ninetailed_wsgi:create_app()",
+        "ninetailed_wsgi:create_app(access='open')",
         folder=tmp_path,
         until="Listening at",
         NINETAILED_DATA_DIR="stored",

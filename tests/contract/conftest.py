@@ -11,4 +11,4 @@ from ninetailed_wsgi import create_app
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> WSGIApplication:
-    return create_app(data_dir=str(tmp_path_factory.mktemp("data")), store_shards=2)
+    return create_app(data_dir=str(tmp_path_factory.mktemp("data")), store_shards=2, access="open")

@@ -97,7 +97,7 @@ def test_something_that_does_not_speak_http_is_2(tmp_path: Path) -> None:
 
 
 def test_an_environment_that_the_server_does_not_know_is_2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    app = create_app(data_dir=str(tmp_path / "data"), environments=("other/main",))
+    app = create_app(data_dir=str(tmp_path / "data"), environments=("other/main",), access="open")
     told = Told(inside(monkeypatch, app), tmp_path)
     assert told.status == 2
     assert "the server answers: " in told.err

@@ -27,12 +27,14 @@ def test_every_case_holds_inside_a_site(tmp_path: Path) -> None:
     def site(environ: object, start_response: object) -> list[bytes]:
         raise AssertionError("the site was asked")
 
-    mounted = Ninetailed(site, prefix="/shop/ninetailed", data_dir=str(tmp_path), store_shards=2)
+    mounted = Ninetailed(site, prefix="/shop/ninetailed", data_dir=str(tmp_path), store_shards=2, access="open")
     assert breaches([*run_of(mounted, "/shop/ninetailed").results(CASES)]) == []
 
 
 def test_every_case_holds_standalone_and_nothing_is_left(tmp_path: Path) -> None:
-    with serving(tmp_path, "--geoip-database", str(ROOT / "fixtures" / "geo" / "demo.mmdb")) as server:
+    with serving(
+        tmp_path, "--geoip-database", str(ROOT / "fixtures" / "geo" / "demo.mmdb"), "--cors-origins", "*"
+    ) as server:
         told = Told(server.url, tmp_path)
     assert (told.status, told.failed(), told.err) == (0, [], "")
     assert told.report["totals"] == {"passed": len(CASES), "failed": 0, "skipped": 0}

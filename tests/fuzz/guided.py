@@ -58,7 +58,7 @@ class Parties:
         self.folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
         options: dict[str, Any] = {"trusted_proxies": "127.0.0.0/8", "explain": True, "store_shards": 1}
         options |= {"data_dir": self.folder / "data", "content": SPACES / "shop.json"}
-        self.settings = Settings(**options, geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb")
+        self.settings = Settings(access="open", **options, geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb")
         self.service = ExperienceService.from_settings(self.settings)
         self.api = api(self.service, self.settings)
         self.site = Ninetailed(self._page, self.settings, service=self.service, time_budget_ms=9_000)

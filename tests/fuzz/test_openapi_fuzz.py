@@ -63,6 +63,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> schemathesis.BaseSche
         geoip_database=str(ROOT / "fixtures" / "geo" / "demo.mmdb"),
         store_shards=2,
         explain=True,
+        access="open",
     )
     return schemathesis.openapi.from_wsgi("/openapi.json", app)
 

@@ -24,7 +24,7 @@ class Quiet(WSGIRequestHandler):
 
 
 def main(name: str, data_dir: str) -> None:
-    app = create_app(data_dir=data_dir, max_body_bytes=100_000)
+    app = create_app(data_dir=data_dir, max_body_bytes=100_000, access="open")
     if name == "waitress":
         server = waitress.create_server(app, host="127.0.0.1", port=0)
         print(f"http://127.0.0.1:{server.effective_port}", flush=True)

@@ -135,7 +135,7 @@ def test_nginx_passes_the_api_on_and_nothing_else(proxy: Server, served: tuple[S
     )
     assert proxy.call("POST", PROFILES, b"{").json()["error"] == {"code": "ERR_INVALID_DATA"}
     assert proxy.call("OPTIONS", PROFILES).status == 204
-    assert proxy.call("GET", f"{PROFILES}/{'x' * 9000}").status == 404
+    assert proxy.call("GET", f"{PROFILES}/{'x' * 1000}").status == 404
     for inside in ("/metrics", "/health/ready", "/openapi.json", f"{PROFILES}/a/explain", "/"):
         answer = proxy.call("GET", inside)
         assert (answer.status, answer.headers["content-type"]) == (404, "text/html")

@@ -24,7 +24,8 @@ SERVERS = {
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "app.py").write_text(
-        f"from ninetailed_wsgi import create_app\n\napp = create_app(data_dir={str(tmp_path / 'data')!r})\n"
+        "from ninetailed_wsgi import create_app\n\n"
+        f"app = create_app(data_dir={str(tmp_path / 'data')!r}, access='open')\n"
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
