@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -25,11 +26,16 @@ def options() -> str:
     """Return every option with its spellings, default and use, as a definition list."""
     parts = []
     for option in OPTIONS:
-        text = re.sub(r"docs/([a-z]+)[.]md", lambda page: f"[{page[1].capitalize()}](../{page[1]}.md)", option.help)
+        text = re.sub(r"docs/([a-z]+)[.]md", _link, option.help)
         default = f"default `{option.default_text}`" if option.default_text else "no default"
         details = f"Variable `{option.variable}`, {default}. Used by {USES[option.use]}."
         parts.append(f"`{option.flag} {option.metavar}`\n: {text}\n\n  {details}")
     return "\n\n".join(parts)
+
+
+def _link(name: re.Match[str]) -> str:
+    exists = (Path(__file__).parent / f"{name[1]}.md").exists()
+    return f"[{name[1].capitalize()}](../{name[1]}.md)" if exists else name[0]
 
 
 def help_text(*arguments: str) -> str:
