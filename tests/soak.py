@@ -184,7 +184,7 @@ class Sockets:
         for number in range(4):
             self._open.append(self._server.socket())
             if number < STALLED:
-                head = f"POST {PROFILES} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"
+                head = f"POST {PROFILES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{"
                 self._open[-1].sendall(head.encode()[: random.randrange(10, len(head))])
 
     def close(self) -> None:

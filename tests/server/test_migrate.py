@@ -18,7 +18,7 @@ import pytest
 from redis_servers import Redis
 from support import identify, of, page, track
 
-from ninetailed_wsgi.commands import migrate
+from ninetailed_wsgi.commands import migrate as migration
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
@@ -30,7 +30,7 @@ from ninetailed_wsgi.store.protocol import Write
 from tests.serving import PREFIX, PROFILES, call, serving, wait_until
 
 WHERE = Environment("acme", "main")
-Open = Callable[[str], migrate.Place]
+Open = Callable[[str], migration.Place]
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +50,11 @@ def urls(redis_server: Redis) -> list[str]:
 @pytest.fixture
 def open_() -> Iterator[Open]:
     """Opens the store of a migration, whatever it is marked as."""
-    opened: list[migrate.Place] = []
+    opened: list[migration.Place] = []
 
-    def open_place(where: str) -> migrate.Place:
+    def open_place(where: str) -> migration.Place:
         settings = Settings(store=where) if "://" in where else Settings(data_dir=Path(where), store_shards=2)  # type: ignore[arg-type]
-        opened.append(migrate.open_place(settings, filling=True))
+        opened.append(migration.open_place(settings, filling=True))
         return opened[-1]
 
     yield open_place
@@ -88,24 +88,24 @@ def filled(open_: Open) -> str:
     return "source"
 
 
-def serve_from(place: migrate.Place) -> ExperienceService:
+def serve_from(place: migration.Place) -> ExperienceService:
     """A service whose imports wait until they are drained."""
     service = ExperienceService(store=place.store, content=ContentFolder(None), queue=place.queue)
     service._consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     return service
 
 
-def drain(place: migrate.Place) -> None:
+def drain(place: migration.Place) -> None:
     assert Consumer(place.queue, serve_from(place)._apply_import).drain()
 
 
-def whole(place: migrate.Place) -> list[Any]:
+def whole(place: migration.Place) -> list[Any]:
     """Everything that a store and its queue hold."""
     stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.dump()]
     return [sorted(stored), list(place.queue.dump()), place.queue.last()]
 
 
-def events(place: migrate.Place) -> Counter[str]:
+def events(place: migration.Place) -> Counter[str]:
     """How often each message id is in a history."""
     return Counter(orjson.loads(event)["messageId"] for each in place.store.dump() for _, event in each.history)
 

@@ -55,7 +55,7 @@ def test_a_head_that_comes_byte_after_byte_is_cut_off(server: Server) -> None:
 def test_an_answer_that_nobody_takes_is_given_up(server: Server) -> None:
     with server.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+        ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         slow.sendall(ask * 200)  # megabytes of answers, more than any buffer between holds
         wait_until(lambda: answers(server), "others are served", 8)
 
@@ -101,7 +101,9 @@ SLOW = {
     "in the middle of the body": f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode(),
     "in the middle of a chunk": f"{HEAD}Transfer-Encoding: chunked\r\n\r\n64\r\n{{".encode(),
     "after a head that announces too much": f"{HEAD}Content-Length: {1 << 40}\r\n\r\n".encode(),
-    "after an answer that ends the connection": b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "after an answer that ends the connection": (
+        b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    ),
 }
 
 
@@ -167,7 +169,7 @@ def send_slowly(slow: socket.socket, data: bytes) -> None:
 def answers(server: Server) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", server.port), timeout=2) as client:
-            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             return read_answer(client).status == 200
     except TimeoutError:
         return False
