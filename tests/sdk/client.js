@@ -1,6 +1,6 @@
 // Runs calls of the official client: a line of JSON in, a line of JSON out.
 //
-// in:  {"url", "clientId", "environment", "call", "profileId", "events", "options"}; an event is {"build", "with",
+// in:  {"url", "clientId", "environment", "call", "profileId", "events", "options", "headers"}; an event is {"build", "with",
 //      "also"}: the name of the SDK's function that builds it, what it gets, and members that are added afterwards
 // out: {"answer" or "error", "sent": [{method, url, headers, body}], "received": [{status, traceparent}], "log"}
 
@@ -21,7 +21,7 @@ const run = async (order) => {
   const [sent, received, log] = [[], [], []];
   const fetchImpl = async (url, init) => {
     sent.push({ method: init.method, url, headers: init.headers, body: init.body });
-    const response = await fetch(url, init);
+    const response = await fetch(url, { ...init, headers: { ...init.headers, ...order.headers } });
     received.push({ status: response.status, traceparent: response.headers.get('traceparent') });
     return response;
   };

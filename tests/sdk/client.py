@@ -58,6 +58,7 @@ class Sdk:
     clientId: str = "acme"
     environment: str = "main"
     options: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # what a server adds, as its key
 
     def try_to(
         self, call: str, *events: dict[str, Any], profile_id: str | None = None, options: dict[str, Any] | None = None
@@ -71,6 +72,7 @@ class Sdk:
             "profileId": profile_id,
             "events": events,
             # Not the SDK's 3 seconds: other tests may keep this machine busy.
+            "headers": self.headers,
             "options": {"timeout": 30_000, **self.options, **(options or {})},
         }
         said = self.ask(order)
