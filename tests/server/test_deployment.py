@@ -89,6 +89,7 @@ def proxy(served: tuple[Server, socket.socket], tmp_path_factory: pytest.TempPat
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     example = NGINX.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{served[0].port}")
+    example = example.replace("/var/log/nginx", str(folder))
     example = example.replace("listen 80;", f"listen 127.0.0.1:{port};")
     temporary = "\n".join(
         f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -139,12 +140,22 @@ def test_nginx_passes_the_api_on_and_nothing_else(proxy: Server, served: tuple[S
     for inside in ("/metrics", "/health/ready", "/openapi.json", f"{PROFILES}/a/explain", "/"):
         answer = proxy.call("GET", inside)
         assert (answer.status, answer.headers["content-type"]) == (404, "text/html")
+    for batch in ("/events", "/import/events"):
+        assert proxy.call("POST", PREFIX + batch, {"events": []}).status == 404
+    assert proxy.call("DELETE", f"{PROFILES}/a").status == 403
     assert served[0].call("GET", "/metrics").status == 200
+
+
+def test_nginx_writes_no_names_of_visitors_to_its_log(proxy: Server) -> None:
+    proxy.call("GET", f"{PROFILES}/anna@example.com")
+    logs = [file.read_text() for file in proxy.printed.parent.glob("*.log")]
+    assert any(" GET " in log for log in logs)
+    assert not any("anna" in log or "/profiles" in log for log in logs)
 
 
 def test_nginx_refuses_what_is_too_large_and_too_much(proxy: Server) -> None:
     assert proxy.call("POST", PROFILES, b"x" * ((1 << 20) + 1)).status == 413
-    statuses = [proxy.call("GET", PREFIX + "/nowhere").status for _ in range(250)]
+    statuses = [proxy.call("GET", PROFILES + "/nowhere").status for _ in range(250)]
     assert 429 in statuses
 
 
