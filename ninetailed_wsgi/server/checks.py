@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from ninetailed_wsgi.errors import NinetailedError, SettingsError
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.service.access import Place
     from ninetailed_wsgi.store.protocol import QueueState
 
 # The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
@@ -54,6 +56,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         check_store(settings),
         *([] if settings.store else [check_files(settings)]),
         check_environments(settings),
+        check_access(settings),
         check_location(settings, now=now),
         check_schemas(),
         check_content(settings),
@@ -64,7 +67,8 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
 def check_start(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
     """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
     store = _started_store(settings)
-    findings = [store, check_environments(settings), check_location(settings, now=now), check_content(settings)]
+    findings = [store, check_environments(settings), check_access(settings)]
+    findings += [check_location(settings, now=now), check_content(settings)]
     if settings.store is None and store.status != "fail":
         files = check_files(settings, rows=False)
         if files.status == "fail":
@@ -166,6 +170,34 @@ def check_environments(settings: Settings) -> Finding:
     """Which environments are served."""
     served = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
     return Finding("ok", "environments", served)
+
+
+def place_of(bind: str) -> Place:
+    """Return where a server is that listens on an address: on this machine alone, or in a network (spec section 16)."""
+    host = bind.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return "local"
+    try:
+        return "local" if ip_address(host).is_loopback else "network"
+    except ValueError:
+        return "network"
+
+
+def check_access(settings: Settings) -> Finding:
+    """Read the files of keys and of the identity secret, and warn where everybody may do everything (section 16)."""
+    from ninetailed_wsgi.service.access import Access
+
+    place = place_of(settings.bind)
+    try:
+        access = Access.of(settings, place)
+    except SettingsError as error:
+        return Finding("fail", "access", "; ".join(error.problems))
+    if access.guarded:
+        return Finding("ok", "access", "guarded: strangers use profiles by their own ids alone")
+    if access.local:
+        return Finding("ok", "access", "open, for loopback hosts and pages only")
+    text = f"open: whoever reaches {settings.bind} reads, changes and deletes every profile; see docs/security.md"
+    return Finding("warn", "access", text)
 
 
 def check_location(settings: Settings, *, now: datetime | None = None) -> Finding:

@@ -9,7 +9,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,11 @@ from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.server import worker
 from ninetailed_wsgi.server.announcement import announcement
-from ninetailed_wsgi.server.checks import Finding
+from ninetailed_wsgi.server.checks import Finding, place_of
 from ninetailed_wsgi.server.worker import JsonLog, Log, worker_class
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
-    from ninetailed_wsgi.service.access import Place
     from ninetailed_wsgi.service.service import Sources
 
 # Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
@@ -128,17 +126,6 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         "proc_name": "ninetailed-wsgi",
         "when_ready": when_ready,
     }
-
-
-def place_of(bind: str) -> Place:
-    """Where a server is that listens on an address: on this machine alone, or in a network (spec section 16)."""
-    host = bind.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return "local"
-    try:
-        return "local" if ip_address(host).is_loopback else "network"
-    except ValueError:
-        return "network"
 
 
 def _refuse_taken_address(bind: str) -> None:
