@@ -124,13 +124,14 @@ class Ninetailed:
             mount = environ.get("SCRIPT_NAME", "") + self._prefix
             return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
         visitor = environ.get(KEY)
-        if isinstance(visitor, Visitor) and self._is_like(visitor.backend):
-            visitor.restart()  # called twice for one request, as for an error page, or wrapped twice
-        else:
+        if visitor is None or not (isinstance(visitor, Visitor) and self._is_like(visitor.backend)):
             visitor = environ[KEY] = Visitor(environ, self)
+        else:  # called twice for one request, as for an error page, or wrapped twice
+            visitor.restart()
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            headers = self.finish(visitor, status, headers)
+            if visitor.begins_response():
+                headers = self.finish(visitor, status, headers)
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
@@ -169,8 +170,10 @@ class Ninetailed:
             status: as WSGI has it: ``200 OK``.
         """
         try:
+            if not visitor.begins_response():
+                return headers
             visitor.finish()
-            return self._personal(visitor, status, headers) if visitor.is_used else headers
+            return self._personal(visitor, status, headers)
         except Exception as error:
             self.report("finish", error)
             return headers

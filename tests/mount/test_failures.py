@@ -192,7 +192,16 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
 
 
 @pytest.mark.parametrize(
-    "part", ["page_of", "context_of", "locale_of", "cookie_of", "variants.shown", "merge_tags.resolve", "orjson.loads"]
+    "part",
+    [
+        "conversation.page_of",
+        "conversation.context_of",
+        "conversation.locale_of",
+        "conversation.cookie_of",
+        "visitor.variants.shown",
+        "visitor.merge_tags.resolve",
+        "conversation.orjson.loads",
+    ],
 )
 def test_a_bug_in_any_part_of_the_visitor_leaves_the_page(
     bare: Mounted, part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -201,7 +210,7 @@ def test_a_bug_in_any_part_of_the_visitor_leaves_the_page(
         raise ValueError("a bug of ours")
 
     browser = bare.visited_by(lambda visitor: [use(visitor), visitor.render("{{ traits.x }}"), visitor.id])
-    monkeypatch.setattr(f"ninetailed_wsgi.site.visitor.{part}", bug)
+    monkeypatch.setattr(f"ninetailed_wsgi.site.{part}", bug)
     answer = browser.get()
     assert (answer.status, answer.text[:7]) == (200, "[['hero")  # or "hero-summer"
     assert errors(caplog)

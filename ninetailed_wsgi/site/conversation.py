@@ -1,0 +1,232 @@
+"""What a page and the service have said to each other about a visitor so far: events that wait, and the answer."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
+
+import orjson
+
+from ninetailed_wsgi import __version__
+from ninetailed_wsgi.site.evaluation import Decision, Question
+from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
+
+_LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
+_LATE = (
+    "a page used its visitor for the first time after its response began, so nothing is stored: call visitor.page() "
+    "before you stream"
+)
+
+
+class Backend(Protocol):
+    """What the middleware gives a visitor; its methods never raise."""
+
+    preflight: bool
+    time_budget: float
+    cookie_names: tuple[str, ...]
+
+    def consents(self, environ: Mapping[str, Any]) -> bool:
+        """Return whether this visitor may be remembered."""
+
+    def origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        """Return scheme and host as the visitor's browser has them."""
+
+    def evaluate(self, question: Question, seconds: float) -> Decision:
+        """Return the answer, without data when it failed or took longer."""
+
+    def forget(self, id: str) -> bool:
+        """Delete what is stored of a visitor; return whether nothing is stored any more."""
+
+    def identity_token(self, user_id: str, seconds: int) -> str:
+        """Return a proof of who the visitor is; empty where no secret is set."""
+
+    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer as the visitor's browser may see it."""
+
+    def report(self, kind: str, error: Exception) -> None:
+        """Log a failure, once for each kind and minute."""
+
+    def hint(self, kind: str, text: str) -> None:
+        """Tell the site's developers what to change, once for each kind."""
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Report the failures of a method and answer with ``otherwise``, which gets the same arguments."""
+
+    def decorate(method: _Method) -> _Method:
+        @wraps(method)
+        def harmless(self: Any, *args: Any, **named: Any) -> Any:
+            try:
+                return method(self, *args, **named)
+            except Exception as error:
+                self._backend.report(f"{method.__name__} {type(error).__name__}", error)
+                return otherwise(self, *args, **named)
+
+        return cast(_Method, harmless)
+
+    return decorate
+
+
+def no_answer(*_: Any, **__: Any) -> None:
+    return None
+
+
+class Conversation:
+    """Begins when a page uses its visitor: records events and asks the service, as seldom as possible.
+
+    Args:
+        environ: of the request.
+        backend: the middleware.
+        is_late: whether the response began before the page used its visitor.
+
+    Attributes:
+        is_answered: whether the response began, so that nobody comes to write what waits.
+        is_renewed: whether the cookie's visitor is no longer this one.
+    """
+
+    def __init__(self, environ: Mapping[str, Any], backend: Backend, is_late: bool) -> None:
+        self.is_answered = is_late
+        self.is_renewed = False
+        self._environ = environ
+        self._backend = backend
+        self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
+        self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
+        self._seconds = backend.time_budget  # that this page may still wait
+        self._data: dict[str, Any] | None = None
+        self._content: Any = None  # what decided
+        self._id: str | None = None  # of the profile, as soon as it is known
+        self._failed = False
+        self._consent: bool | None = None
+        self._is_late = is_late
+        self._is_forgotten = False
+        if is_late:
+            # Too late for the cookie: what is stored now would belong to a profile that nobody has the id of.
+            backend.hint("late", _LATE)
+
+    @property
+    def consent(self) -> bool:
+        """Whether the visitor may be remembered."""
+        if self._consent is None:
+            self._consent = self._backend.consents(self._environ)
+        return self._consent
+
+    @consent.setter
+    def consent(self, consent: bool) -> None:
+        if self._consent is not None and self._consent == consent:
+            return
+        self._consent = consent
+        # What was found with the cookie is used no more, or is to be found now.
+        self._data, self._id, self._failed = None, None, False
+
+    @property
+    def cookie_id(self) -> str | None:
+        """The id that the cookie has to carry; None for no change. Only of a visit with consent."""
+        return self._id if self.consent and not self._is_forgotten and is_visit(self._environ) else None
+
+    def record(self, event: dict[str, Any], *, only_evaluated: bool = False) -> None:
+        """Record an event of this page; one that is only evaluated is not stored."""
+        page = page_of(self._environ, self._backend.origin(self._environ))
+        if event["type"] == "page":
+            event = {**event, "properties": {**event["properties"], **page}}
+        self._waiting.append((self._event(event, page), only_evaluated))
+        if self.is_answered and not self._is_late:
+            self.answer()
+
+    @never_raises(lambda self: self._data or nothing(""))
+    def answer(self) -> dict[str, Any]:
+        """Return ``profile``, ``experiences`` and ``changes`` after everything that was recorded."""
+        if not self._failed and (self._data is None or self._waiting):
+            self._evaluate()
+        return self._data or nothing(self._known() or "")
+
+    def write(self) -> None:
+        """Evaluate what waits, if anything does."""
+        if self._waiting:
+            self.answer()
+
+    def renew(self) -> None:
+        """Begin a new visitor."""
+        self._data, self._id, self._failed, self.is_renewed = None, None, False, True
+        self._only_evaluated = []
+
+    def forget(self) -> bool:
+        """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
+        id = self._id or self._known()
+        done = id is None or self._backend.forget(id)
+        self._waiting = []
+        self.renew()
+        self._is_forgotten = True
+        return done
+
+    def order(self, entry: str) -> tuple[str, ...]:
+        """Return the experiences of a baseline entry by priority, in the content that decided."""
+        order: tuple[str, ...] = self._content.entry_experiences.get(entry, ()) if self._content else ()
+        return order
+
+    def fallback(self, path: str) -> str | None:
+        """Return the published fallback of a merge tag."""
+        tag = self._content.merge_tags.get(path) if self._content else None
+        return tag.fallback if tag else None
+
+    def _event(self, event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+        context = {"library": _LIBRARY, **context_of(self._environ, page, locale_of(self._environ))}
+        whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
+        # A page may pass anything; what is stored is JSON.
+        plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
+        return plain
+
+    def _evaluate(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        stores = self.consent and not (self._is_late or self._is_forgotten) and is_visit(self._environ)
+        stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
+        self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
+        if stored:
+            self._ask(stored, preflight=False)
+        if self._only_evaluated or not stored:
+            self._ask(self._only_evaluated, preflight=True)
+
+    def _ask(self, events: list[dict[str, Any]], *, preflight: bool) -> None:
+        if self._failed:
+            return
+        self._failed = True  # until there is an answer
+        if not self.consent:
+            # A user id would lead to what is stored of them.
+            events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
+        # The visitor is here, which no audience rule counts.
+        page = page_of(self._environ, self._backend.origin(self._environ))
+        presence = self._event({"type": "identify", "userId": "", "traits": {}}, page)
+        question = Question(
+            self._environ, self._id or self._known(), events, presence, locale_of(self._environ), preflight
+        )
+        before = time.monotonic()
+        decision = self._backend.evaluate(question, self._seconds)
+        self._seconds -= time.monotonic() - before
+        self._id = decision.id or self._id
+        if decision.data is not None:
+            self._data, self._content, self._failed = decision.data, decision.content, False
+
+    def _known(self) -> str | None:
+        if self.is_renewed or not self.consent:
+            return None
+        return cookie_of(self._environ, self._backend.cookie_names)
+
+
+def nothing(id: str) -> dict[str, Any]:
+    """Return the answer about a visitor of whom nothing can be known now."""
+    page = {"path": "", "query": {}, "referrer": "", "search": "", "url": ""}
+    session = {
+        "id": "",
+        "isReturningVisitor": False,
+        "landingPage": page,
+        "count": 0,
+        "activeSessionLength": 0,
+        "averageSessionLength": 0,
+    }
+    profile = {"id": id, "stableId": id, "random": 0, "audiences": [], "traits": {}, "location": {}, "session": session}
+    return {"profile": profile, "experiences": [], "changes": []}
