@@ -53,15 +53,21 @@ def help_text(*arguments: str) -> str:
 
 
 def command_names() -> list[str]:
-    """Return the names of all commands, in the order in which the usage text lists them."""
-    listed = help_text().partition("commands:")[2]
-    return re.findall(r"^    ([a-z][a-z-]*)\b", listed, re.MULTILINE)
+    """Return the names of all commands in the order of the usage texts, parts of a command after it (``key new``)."""
+    names = []
+    for name in _listed(help_text()):
+        names += [name, *(f"{name} {part}" for part in _listed(help_text(name)))]
+    return names
+
+
+def _listed(text: str) -> list[str]:
+    return re.findall(r"^    ([a-z][a-z-]*)(?: {2}|$)", text.partition("ommands:\n")[2], re.MULTILINE)
 
 
 def commands() -> str:
     """Return each command with its usage text."""
     parts = [f"```text\n{help_text()}\n```"]
-    parts += [f"## {name}\n\n```text\n{help_text(name)}\n```" for name in command_names()]
+    parts += [f"## {name}\n\n```text\n{help_text(*name.split())}\n```" for name in command_names()]
     return "\n\n".join(parts)
 
 
