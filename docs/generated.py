@@ -61,7 +61,7 @@ def command_names() -> list[str]:
 
 
 def _listed(text: str) -> list[str]:
-    return re.findall(r"^    ([a-z][a-z-]*)(?: {2}|$)", text.partition("ommands:\n")[2], re.MULTILINE)
+    return re.findall(r"^    ([a-z][a-z-]*)(?: {2}|$)", re.split(r"(?:commands|actions):\n", text)[-1], re.MULTILINE)
 
 
 def commands() -> str:

@@ -63,10 +63,13 @@ class Ninetailed:
         consent: decides from the environ whether a visitor may be remembered; default: everyone. Without consent
             nothing is stored, nothing stored is used, and the cookie expires. A page may also set ``visitor.consent``.
         time_budget_ms: how long a page waits for personalization at most, milliseconds, over all its questions.
-        cookie_name, cookie_domain, cookie_path, cookie_secure, cookie_httponly, cookie_samesite, cookie_max_age: of the
-            cookie with the profile's id. ``cookie_secure`` None: where the page came over https, and with
-            ``cookie_samesite="None"``. ``cookie_httponly``: only where no browser SDK reads the cookie.
-            ``cookie_max_age`` in seconds.
+        cookie_name: the cookie with the profile's id.
+        cookie_domain: its domain; empty: the host of the page.
+        cookie_path: its path.
+        cookie_secure: None: if the page came over https, and always with ``cookie_samesite="None"``.
+        cookie_httponly: only for sites without the browser SDK, which reads the cookie.
+        cookie_samesite: ``Lax``, ``Strict`` or ``None``.
+        cookie_max_age: seconds.
         service: one that exists already, such as that of a test harness; it is not opened again after a fork.
 
     Raises:
