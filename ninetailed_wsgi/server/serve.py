@@ -91,6 +91,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             # an answer would stop the service. Accepted sockets inherit these (Linux: struct timeval).
             for waiting in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 listener.sock.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", worker.STALLED_AFTER, 0))
+            listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, worker.ANSWER_BUFFER)
         address = server.LISTENERS[0].getsockname()
         said = escaped(announcement(self.settings, self.findings, address[0], address[1]))
         print(said, flush=True)  # else workers repeat it

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import selectors
 import socket
 import struct
+import sys
+import termios
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +27,9 @@ LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s;
 
 HALF_WAY_PER_ADDRESS = 128  # connections of one address in the middle of a request, in each process
 HALF_WAY_BYTES = 64 << 20  # of all requests in the middle of arriving, in each process
+
+ANSWERS_UNSENT = 65_536  # bytes; a client that has so many to take gets no further answer yet
+ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at once, so no thread waits for its client
 
 DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
 DRAINED_WITHIN = 5  # seconds
@@ -51,6 +57,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self._arriving: dict[Any, _Half] = {}  # connections without a whole request
         self._draining: dict[Any, _Rest] = {}  # connections that are about to end
         self._too_long: set[Any] = set()
+        self._untaken: dict[Any, float] = {}  # connections that ask more and take no answer, since when
         self._half_way: Counter[Any] = Counter()  # connections in the middle of a request, by address
         self._half_way_bytes = 0
         self._looked = 0.0
@@ -75,7 +82,11 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     # In the loop that watches all sockets
 
     def enqueue_req(self, conn: Any) -> None:
-        """Collect the next request of a connection."""
+        """Collect the next request of a connection, once the answers before it are on their way."""
+        if conn.parser and _unsent(conn.sock) > ANSWERS_UNSENT:
+            self._untaken.setdefault(conn, time.monotonic())
+            return
+        self._untaken.pop(conn, None)
         left = conn.parser.unreader.take_buffered() if conn.parser else b""
         conn.sock.setblocking(False)
         self._arriving[conn] = _Half(Arrival(self.longest_body, left), time.monotonic())
@@ -206,6 +217,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             silent = now - half.latest > self.cfg.keepalive or not self.alive
             if slow if half.bytes else silent:
                 self._drop(conn)
+        for conn, since in list(self._untaken.items()):
+            if now - since > STALLED_AFTER or not self.alive:
+                del self._untaken[conn]
+                self._end(conn)
+            else:
+                self.enqueue_req(conn)
         for conn, rest in list(self._draining.items()):
             if now > rest.deadline or (not self.alive and now > rest.deadline - DRAINED_WITHIN + 1):
                 del self._draining[conn]
@@ -236,6 +253,11 @@ class _Rest:
 
     deadline: float
     bytes: int = 0
+
+
+def _unsent(sock: Any) -> int:
+    """Bytes of answers that the client has not confirmed."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def worker_class(longest_body: int) -> type[Worker]:

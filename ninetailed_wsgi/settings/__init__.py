@@ -221,6 +221,13 @@ class Settings:
         "N",
         "Batches of `/import/events` that may wait to be applied; while so many wait, another one is answered 503.",
     )
+    import_queue_bytes: int = _option(
+        "requests",
+        1_073_741_824,
+        readers.whole_number(1_048_576, 1_099_511_627_776),
+        "BYTES",
+        "What the batches that wait may take; while they take so much, another one is answered 503.",
+    )
     content_locale: str | None = _option(
         "decisions",
         None,

@@ -30,6 +30,7 @@ def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore,
     queue = ImportQueue(
         settings.data_dir,
         limit=settings.import_queue,
+        most_bytes=settings.import_queue_bytes,
         synchronous=settings.sqlite_synchronous,
         timeout=settings.store_timeout,
     )
@@ -65,4 +66,11 @@ def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptSto
         history_days=settings.history_days,
     )
     lease = max(10.0, 2 * settings.store_timeout)
-    return store, RedisQueue(server, limit=settings.import_queue, timeout=settings.store_timeout, lease=lease)
+    queue = RedisQueue(
+        server,
+        limit=settings.import_queue,
+        most_bytes=settings.import_queue_bytes,
+        timeout=settings.store_timeout,
+        lease=lease,
+    )
+    return store, queue

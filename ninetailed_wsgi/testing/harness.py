@@ -45,6 +45,7 @@ _UNUSED = (
     "store",
     "store_wait_replicas",
     "import_queue",
+    "import_queue_bytes",
     "profile_concurrency",
 )
 

@@ -91,6 +91,22 @@ def test_what_was_put_is_there_after_a_restart(make_queue: Callable[..., Queue])
     assert make_queue().head() is None
 
 
+def test_a_queue_that_takes_too_many_bytes_refuses_another_batch_until_they_were_applied(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue(most_bytes=1 << 20)
+    with contextlib.suppress(StoreUnavailable):
+        for _ in range(40):
+            queue.put(b"x" * 80_000)
+    with pytest.raises(StoreUnavailable, match="the import queue is full: what waits to be applied takes"):
+        queue.put(b"x" * 80_000)
+    waiting = queue.state().waiting
+    assert 10 <= waiting < 20
+    for _ in range(waiting):
+        queue.done(head(queue).number)
+    queue.put(b"x" * 80_000)
+
+
 def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Callable[..., Queue]) -> None:
     queue = make_queue(limit=2)
     queue.put(b"1")

@@ -49,6 +49,7 @@ def test_metrics_are_served_wherever_locations_come_from(location: Any) -> None:
         ("store", "redis://127.0.0.1"),
         ("store_wait_replicas", 1),
         ("import_queue", 5),
+        ("import_queue_bytes", 1 << 20),
         ("profile_concurrency", 1),
     ],
 )

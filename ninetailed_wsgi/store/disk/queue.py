@@ -36,6 +36,11 @@ _PUSH = (
     "INSERT INTO Cache (key, raw, store_time, access_time, mode, value)"
     f" VALUES (?, 1, ?, ?, {core.MODE_RAW}, ?) ON CONFLICT (key, raw) DO NOTHING"
 )
+# Pages in use, however many batches there are; to add up their lengths would read each of them.
+_BYTES = (
+    "SELECT (page_count - freelist_count) * page_size"
+    " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+)
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ class ImportQueue:
     Args:
         folder: the data folder, with its store; nothing is made in it before the first batch is put.
         limit: batches that may wait.
+        most_bytes: of the pages that they may take in the file.
         synchronous, timeout: as of :class:`~ninetailed_wsgi.store.disk.store.DiskStore`.
         clock: now, in milliseconds since the epoch.
 
@@ -66,12 +72,14 @@ class ImportQueue:
         folder: str | Path,
         *,
         limit: int = 10_000,
+        most_bytes: int = 1 << 30,
         synchronous: str = "NORMAL",
         timeout: float = 5.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._folder = Path(folder)
         self._limit = limit
+        self._most_bytes = most_bytes
         self._synchronous = {"NORMAL": 1, "FULL": 2}[synchronous.upper()]
         self._timeout = timeout
         self._clock = clock
@@ -87,6 +95,9 @@ class ImportQueue:
             ((waiting,),) = rows.rows(f"SELECT COUNT(*) {_BATCHES}")
             if waiting >= self._limit:
                 raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
+            ((bytes_,),) = rows.rows(_BYTES)
+            if bytes_ >= self._most_bytes:
+                raise StoreUnavailable(f"the import queue is full: what waits to be applied takes {bytes_} bytes")
             # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
             number = max(int(rows.fetch(_LAST) or 0) + 1, now * 1000)
             rows.put(_LAST, b"%d" % number)

@@ -53,6 +53,7 @@ from ninetailed_wsgi.store.redis.server import RedisServer
 _QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES = (
     "nt:{imports}:" + name for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes")
 )
+_TOO_MUCH = -2  # what `PUT` answers when the batches take too many bytes
 _AT_ONCE = 20  # batches that are read together: each may have some hundred kilobytes
 _LOOK_AGAIN = 0.01  # seconds
 
@@ -63,6 +64,7 @@ class RedisQueue:
     Args:
         server: where they wait.
         limit: batches that may wait.
+        most_bytes: of Redis' memory that they may take, as it estimates.
         timeout: seconds that a deletion waits for the consumer.
         lease: seconds after which a consumer or a deletion that says nothing counts as dead; more than an update takes.
         clock: now, in milliseconds since the epoch.
@@ -73,12 +75,14 @@ class RedisQueue:
         server: RedisServer,
         *,
         limit: int = 10_000,
+        most_bytes: int = 1 << 30,
         timeout: float = 5.0,
         lease: float = 10.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._server = server
         self._limit = limit
+        self._most_bytes = most_bytes
         self._timeout = timeout
         self._lease = int(lease * 1000)
         self._clock = clock
@@ -88,7 +92,10 @@ class RedisQueue:
 
     def put(self, batch: bytes) -> None:
         least = self._clock() * 1000
-        waiting = self._server.ask(PUT.call([_QUEUE, _BATCHES, _LAST], self._limit, least, batch))
+        keys = [_QUEUE, _BATCHES, _LAST]
+        waiting = self._server.ask(PUT.call(keys, self._limit, least, batch, self._most_bytes))
+        if waiting == _TOO_MUCH:
+            raise StoreUnavailable(f"the import queue is full: what waits to be applied takes {self._most_bytes} bytes")
         if waiting >= 0:
             raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
 

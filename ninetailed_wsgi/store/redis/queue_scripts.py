@@ -16,6 +16,9 @@ local waiting = redis.call('XLEN', KEYS[1])
 if waiting >= tonumber(ARGV[2]) then
   return waiting
 end
+if (tonumber(redis.call('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', 20) or '0') or 0) >= tonumber(ARGV[5]) then
+  return -2
+end
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 local number = string.format('%.0f', math.max(last + 1, tonumber(ARGV[3])))
 redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #ARGV[4])
