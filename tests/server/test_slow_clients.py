@@ -101,7 +101,9 @@ SLOW = {
     "in the middle of the body": f"{HEAD}Content-Length: 1000\r\n\r\n{{".encode(),
     "in the middle of a chunk": f"{HEAD}Transfer-Encoding: chunked\r\n\r\n64\r\n{{".encode(),
     "after a head that announces too much": f"{HEAD}Content-Length: {1 << 40}\r\n\r\n".encode(),
-    "after an answer that ends the connection": b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    "after an answer that ends the connection": (
+        b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    ),
 }
 
 
