@@ -68,6 +68,12 @@ def nt_render(context: Context, content: Any) -> Any:
 
 
 @pass_context
+def nt_track(context: Context, entry: Any) -> Markup:
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.track_attributes`: ``<section {{ nt_track(hero) }}>``."""
+    return Markup(nt_visitor(context).track_attributes(entry))
+
+
+@pass_context
 def nt_handoff(context: Context) -> Markup:
     """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.handoff`; for script elements only."""
     return Markup(nt_visitor(context).handoff())
@@ -79,6 +85,6 @@ def nt_identity_token(context: Context, user_id: object) -> str:
     return nt_visitor(context).identity_token(user_id)
 
 
-_HELPERS = (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_handoff, nt_identity_token)
+_HELPERS = (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_track, nt_handoff, nt_identity_token)
 HELPERS = {helper.__name__: helper for helper in _HELPERS}
 """The helpers by name, for environments that take globals instead of extensions."""

@@ -24,25 +24,39 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
     baseline = id_of(entry)
     if baseline is None:
         return entry
-    chosen = {each["experienceId"]: each["variants"] for each in experiences}
-    listed = _experiences_of(entry)
-    order = [_experience_id(each) for each in listed]
-    if not listed or any(map(_is_link, listed)):
-        order = list(published(baseline)) or order
-    if not order and "nt_experiences" not in members_of(entry):
-        # Without an order: the first by id that replaces this entry.
-        order = [id for id, variants in chosen.items() if baseline in variants]
-    # The first selected one decides, even if it only replaces other entries, as in the SDKs.
-    first = next((id for id in order if id in chosen), None)
-    id = baseline if first is None else chosen[first].get(baseline, baseline)
+    experience, id = chosen(entry, experiences, published)
     if id == baseline:
         return entry
     if id == "":
         return None
     if isinstance(entry, str):
         return id
-    experience = next((each for each in listed if _experience_id(each) == first), None)
-    return next((each for each in _variants_of(experience) if id_of(each) == id), _link(entry, id))
+    first = experience and experience["experienceId"]
+    holder = next((each for each in _experiences_of(entry) if _experience_id(each) == first), None)
+    return next((each for each in _variants_of(holder) if id_of(each) == id), _link(entry, id))
+
+
+def chosen(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the experience that decides about a baseline entry, None without one, and the id that it shows.
+
+    Arguments as for `shown`; the entry has an id. The id is empty where the entry is hidden.
+    """
+    baseline = id_of(entry) or ""
+    selected = {each["experienceId"]: each for each in experiences}
+    listed = _experiences_of(entry)
+    order = [_experience_id(each) for each in listed]
+    if not listed or any(map(_is_link, listed)):
+        order = list(published(baseline)) or order
+    if not order and "nt_experiences" not in members_of(entry):
+        # Without an order: the first by id that replaces this entry.
+        order = [id for id, each in selected.items() if baseline in each["variants"]]
+    # The first selected one decides, even if it only replaces other entries, as in the SDKs.
+    first = next((selected[id] for id in order if id in selected), None)
+    if first is None or baseline not in first["variants"]:
+        return None, baseline
+    return first, first["variants"][baseline]
 
 
 def id_of(entry: Any) -> str | None:

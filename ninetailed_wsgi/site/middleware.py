@@ -16,6 +16,7 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.site import beacon
 from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
 from ninetailed_wsgi.site.cookie import ProfileCookie
 from ninetailed_wsgi.site.evaluation import Decision, Question
@@ -124,6 +125,13 @@ class Ninetailed:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
+            if path[len(self._prefix) :] == beacon.PATH:
+                options = self.options
+                return beacon.answer(
+                    environ,
+                    start_response,
+                    *beacon.script(options.organization, options.environment, options.cookie_name),
+                )
             mount = environ.get("SCRIPT_NAME", "") + self._prefix
             return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
         visitor = environ.get(KEY)

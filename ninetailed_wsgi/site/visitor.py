@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core import merge_tags, variants
+from ninetailed_wsgi.site.beacon import track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
 
 KEY = "ninetailed.visitor"
@@ -220,6 +221,22 @@ class Visitor:
             self._misunderstood("render", content, "a text, or a rich text document as JSON")
             return content
         return merge_tags.render(content, self.merge_tag)
+
+    @never_raises(lambda self, entry: "")
+    def track_attributes(self, entry: Any) -> str:
+        """Return the attribute that lets ``{prefix}/beacon.js`` report views and clicks of an element, escaped.
+
+        Args:
+            entry: the *baseline* entry, as for `variant`, whatever the element shows in its place.
+
+        Returns:
+            ``data-nt-track="..."``; empty without consent, and where the entry is hidden.
+
+        Example: ``f"<section {visitor.track_attributes(hero_entry)}>"``
+        """
+        if not self.consent:
+            return ""
+        return track_attributes(entry, self.experiences, self._use().order)
 
     @never_raises(lambda self: _script_json(nothing("")))
     def handoff(self) -> str:

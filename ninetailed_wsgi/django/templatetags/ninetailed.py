@@ -60,6 +60,12 @@ def nt_render(context: Context, content: Any) -> Any:
 
 
 @register.simple_tag(takes_context=True)
+def nt_track(context: Context, entry: Any) -> SafeString:
+    """``<section {% nt_track hero %}>``: lets beacon.js report views and clicks of what is shown for a baseline."""
+    return mark_safe(nt_visitor(context).track_attributes(entry))
+
+
+@register.simple_tag(takes_context=True)
 def nt_handoff(context: Context) -> SafeString:
     """``<script>window.visitor = {% nt_handoff %}</script>``: JSON for the browser SDK; in script elements only."""
     return mark_safe(nt_visitor(context).handoff())

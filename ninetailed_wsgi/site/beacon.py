@@ -1,0 +1,67 @@
+"""The script ``{prefix}/beacon.js``, which reports views and clicks of a page that has no SDK (spec section 11).
+
+It reports elements with the attribute ``data-nt-track``, which `track_attributes` renders, and nothing without the
+cookie that holds the profile's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from ninetailed_wsgi.core import variants
+
+PATH = "/beacon.js"
+"""Below the prefix."""
+
+
+@cache
+def script(organization: str, environment: str, cookie: str) -> tuple[bytes, str]:
+    """Return the script of a mount, and its ETag."""
+    source = (resources.files("ninetailed_wsgi.site") / "beacon.js").read_text(encoding="utf-8")
+    place = f"/v1/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}/events"
+    for name, value in (("NT_EVENTS", place), ("NT_COOKIE", cookie)):
+        source = source.replace(name, orjson.dumps(value).decode())
+    data = source.encode()
+    return data, f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
+
+
+def answer(environ: Mapping[str, Any], start_response: Callable[..., Any], data: bytes, etag: str) -> list[bytes]:
+    """Answer a request for the script, which any cache may keep for an hour."""
+    method = environ.get("REQUEST_METHOD")
+    headers = [("Cache-Control", "public, max-age=3600"), ("ETag", etag), ("X-Content-Type-Options", "nosniff")]
+    if method not in ("GET", "HEAD"):
+        start_response("405 Method Not Allowed", [("Allow", "GET, HEAD"), ("Content-Length", "0")])
+        return []
+    if etag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        start_response("304 Not Modified", headers)
+        return []
+    headers += [("Content-Type", "text/javascript; charset=utf-8"), ("Content-Length", str(len(data)))]
+    start_response("200 OK", headers)
+    return [data] if method == "GET" else []
+
+
+def track_attributes(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> str:
+    """Return the attribute of the element that shows an entry in place of a baseline; empty where nothing is shown.
+
+    Args:
+        entry: the baseline, or just its id; the others as for `variants.shown`.
+    """
+    baseline = variants.id_of(entry)
+    if baseline is None:
+        return ""
+    chosen, shown = variants.chosen(entry, experiences, published)
+    if shown == "":
+        return ""
+    # Without an experience it is a baseline, by which the service knows visitors outside of an experience's traffic.
+    place = [shown, "", 0] if chosen is None else [shown, chosen["experienceId"], chosen["variantIndex"]]
+    return f'data-nt-track="{html.escape(orjson.dumps(place).decode())}"'
