@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
+from urllib.parse import quote
 
+import orjson
 import pytest
 
-from ninetailed_wsgi.core.url_masks import UrlMask
+from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.testing import Harness
 
 
@@ -64,3 +67,75 @@ def test_events_of_clients_are_masked_too_by_the_names_of_the_settings() -> None
         masked = {"query": {"pin": "", "token": "2"}, "referrer": "?pin=", "search": "?pin=", "url": "/?pin="}
         assert landing == {**page, **masked}
         assert harness.events[0].event["context"]["page"]["url"] == "/?pin="
+
+
+# Where an event does not hint at a credential, its pages are not walked through.
+
+
+def viewed(**page: Any) -> dict[str, Any]:
+    return {"type": "page", "messageId": "1", "context": {"page": page}, "properties": {}}
+
+
+def masked(mask: UrlMask, body: dict[str, Any]) -> dict[str, Any]:
+    (result,) = mask.events([body], [orjson.dumps(body)])
+    return result
+
+
+def encoded(name: str, place: int) -> str:
+    return f"{name[:place]}%{ord(name[place]):02x}{name[place + 1 :]}"
+
+
+SPELLINGS = [
+    *MASKED,
+    *(name.upper() for name in MASKED),
+    *(encoded(name, place) for name in MASKED for place in range(len(name))),
+    *(encoded(name, 0).upper() for name in MASKED),
+    "to\N{KELVIN SIGN}en",
+    "to%e2%84%aaen",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_credential_is_emptied_however_its_name_is_written(spelling: str) -> None:
+    mask, before = UrlMask(), ["", "?", "?a=1&", "#", "?a=1;", "https://shop.example/?next=1&"]
+    for start in before:
+        body = viewed(url=f"{start}{spelling}=hidden&b=2")
+        assert masked(mask, body)["context"]["page"] == {"url": f"{start}{spelling}=&b=2"}, start
+
+
+@pytest.mark.parametrize("name", [*MASKED, "SessionId"])
+def test_a_credential_in_the_query_of_a_page_is_emptied(name: str) -> None:
+    body = viewed(query={"a": "1", name: "hidden"})
+    assert masked(UrlMask(), body)["context"]["page"]["query"] == {"a": "1", name: ""}
+
+
+@pytest.mark.parametrize(("nesting", "member"), list(product((1, 2, 3), ("url", "referrer", "search"))))
+def test_a_credential_in_an_address_inside_an_address_is_emptied(nesting: int, member: str) -> None:
+    address = "https://shop.example/?token=hidden"
+    for _ in range(nesting):
+        address = f"https://login.example/?next={quote(address, safe='')}"
+    assert "hidden" not in str(masked(UrlMask(), viewed(**{member: address})))
+
+
+def test_the_properties_of_a_page_are_masked_like_its_context() -> None:
+    body = {"type": "page", "context": {}, "properties": {"search": "?jwt=hidden", "title": "jwt=stays"}}
+    assert masked(UrlMask(), body)["properties"] == {"search": "?jwt=", "title": "jwt=stays"}
+
+
+@pytest.mark.parametrize("name", ["größe", "a b", "a+b", 'quo"te', "back\\slash", "tab\t"])
+def test_a_name_that_has_to_be_encoded_is_found(name: str) -> None:
+    mask = UrlMask([name])
+    assert masked(mask, viewed(url=f"?{quote(name)}=hidden"))["context"]["page"] == {"url": f"?{quote(name)}="}
+    assert masked(mask, viewed(query={name: "hidden"}))["context"]["page"]["query"] == {name: ""}
+
+
+def test_no_names_mask_nothing() -> None:
+    body = viewed(url="?token=stays&=")
+    assert masked(UrlMask([]), body) == body
+
+
+def test_events_without_credentials_stay_the_same_beside_one_that_has_some() -> None:
+    bodies = [viewed(url="?design=1&page=3%20%2F"), viewed(url="?sig=hidden"), viewed(url="?q=password")]
+    first, second, third = UrlMask().events(bodies, list(map(orjson.dumps, bodies)))
+    assert (first, third) == (bodies[0], bodies[2])
+    assert second["context"]["page"] == {"url": "?sig="}

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import le
 from typing import Any, NamedTuple
 
 MESSAGE_KEY_LENGTH = 12
@@ -106,7 +107,7 @@ def in_order(events: Sequence[Event]) -> Sequence[Event]:
 
     They apply in the order of their times. Events with equal times and events without a time keep their places.
     """
-    if len(events) < 2:
+    if len(events) < 2 or all(map(le, times := [event.at for event in events], times[1:])):
         return events
     places = [place for place, event in enumerate(events) if _says_time(event.body)]
     ordered = list(events)

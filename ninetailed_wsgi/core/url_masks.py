@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_plus
+
+import re2
 
 MASKED = (
     *("token", "access_token", "id_token", "refresh_token", "password", "secret", "api_key", "apikey"),
@@ -15,6 +17,29 @@ MASKED = (
 
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
 _NESTING = 3  # an address may be a parameter of another one, percent-encoded
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
+"""A name that clients have no reason to encode."""
+
+# Yet they can: letters, digits, the signs of `_PLAIN`, an encoded percent sign, and the kelvin sign, a k in lower case.
+_NEEDLESSLY_ENCODED = "%(?:25|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e|e2%84%aa)"
+
+
+def _hint(names: frozenset[str]) -> re2.Set | None:
+    """Compile what the JSON text of an event has wherever a page may have such a parameter; None: look at each event.
+
+    Walking through every page cost a quarter of an update. A set of one answers in less time than a pattern.
+    """
+    if not all(map(_PLAIN.fullmatch, names)):
+        return None
+    named = "|".join(map(re.escape, sorted(names)))
+    options = re2.Options()
+    options.case_sensitive = False
+    options.never_capture = True
+    hint = re2.Set.SearchSet(options)
+    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{named})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
+    hint.Compile()
+    return hint
 
 
 class UrlMask:
@@ -26,6 +51,19 @@ class UrlMask:
 
     def __init__(self, names: Iterable[str] = MASKED) -> None:
         self._names = frozenset(name.lower() for name in names)
+        self._hint = _hint(self._names)
+
+    def events(self, bodies: Sequence[dict[str, Any]], raws: Sequence[bytes]) -> Sequence[dict[str, Any]]:
+        """Return events whose pages have no credentials; ``raws`` are their JSON texts as orjson writes them.
+
+        Events in which nothing changes are the same ones.
+        """
+        if not self._may_change(b"\n".join(raws)):
+            return bodies
+        return [self.event(body) if self._may_change(raw) else body for body, raw in zip(bodies, raws, strict=True)]
+
+    def _may_change(self, raw: bytes) -> bool:
+        return self._hint is None or self._hint.Match(raw) is not None
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event whose page has no credentials; the same one where nothing changes."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, in_order, message_key
+from ninetailed_wsgi.core.url_masks import UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
 
@@ -15,15 +16,24 @@ LONGEST_KEPT = 65_536
 """Bytes of an event in a history. A longer one counts when it arrives; then only what kind of event it was is kept."""
 
 
-def prepared(bodies: Sequence[dict[str, Any]], now: int) -> Sequence[Event]:
-    """Return the events of a request in the order in which they apply; InvalidData names every time that is none."""
+def prepared(bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None) -> Sequence[Event]:
+    """Return the events of a request in the order in which they apply; InvalidData names every time that is none.
+
+    Args:
+        bodies: the events as they were sent.
+        now: the time of the request, milliseconds since the epoch.
+        mask: takes the credentials out of the addresses of pages (spec section 9); None: they have none.
+    """
+    times = times_of(bodies, now)
+    raws = [orjson.dumps(body) for body in bodies]
+    if mask and (masked := mask.events(bodies, raws)) is not bodies:
+        bodies, raws = masked, [orjson.dumps(body) for body in masked]
     events = []
-    for index, (at, body) in enumerate(zip(times_of(bodies, now), bodies, strict=True)):
+    for index, (at, body, raw) in enumerate(zip(times, bodies, raws, strict=True)):
         agent = body["context"].get("userAgent")
         device = device_type(agent) if isinstance(agent, str) else None
-        raw = orjson.dumps(body)
-        raw = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
-        events.append(Event(at, body, raw, message_key(body["messageId"]), _user_of(body), device, index))
+        text = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
+        events.append(Event(at, body, text, message_key(body["messageId"]), _user_of(body), device, index))
     return in_order(events)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import orjson
 
@@ -20,9 +19,9 @@ MAX_BATCH_PROFILES = 50
 """Distinct ``anonymousId`` of one batch (spec section 1)."""
 
 
-def check_profiles(bodies: Sequence[dict[str, Any]]) -> None:
+def check_profiles(events: Sequence[Event]) -> None:
     """Raise InvalidData when a batch is about too many profiles."""
-    if (number := len({body["anonymousId"] for body in bodies})) > MAX_BATCH_PROFILES:
+    if (number := len({event.body["anonymousId"] for event in events})) > MAX_BATCH_PROFILES:
         raise InvalidData(f"body.events: found {number} different anonymousId, expected at most {MAX_BATCH_PROFILES}")
 
 

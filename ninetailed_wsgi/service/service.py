@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
@@ -216,8 +217,7 @@ class ExperienceService:
         """
         self._importing()
         now = self._clock()
-        bodies = self._masked(body)
-        events = prepared(bodies, now)
+        events = prepared(body["events"], now, self._mask)
         key = environment.key((new_id or self.new_id(environment)) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
         application = self._applied_on(terms, environment, preflight, now, location, catalog)
@@ -240,9 +240,8 @@ class ExperienceService:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
         self._importing()
         now = self._clock()
-        bodies = self._masked(body)
-        events = prepared(bodies, now)
-        check_profiles(bodies)
+        events = prepared(body["events"], now, self._mask)
+        check_profiles(events)
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
         application = self._applied_on(Terms(guarded), environment, False, now, None, renames=False)
@@ -260,12 +259,12 @@ class ExperienceService:
             self.upsert_many(environment, body, guarded=guarded)
             return
         now = self._clock()
-        bodies = self._masked(body)
-        events = prepared(bodies, now)
-        check_profiles(bodies)
+        events = prepared(body["events"], now, self._mask)
+        check_profiles(events)
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
-        self._queue.put(Batch(environment, now, [*bodies], guarded).encode())
+        bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
+        self._queue.put(Batch(environment, now, bodies, guarded).encode())
         self._consumer.wake()
 
     def imports(self) -> QueueState | None:
@@ -388,10 +387,6 @@ class ExperienceService:
         for name in dict.fromkeys(name for name, _ in steps):
             application.look_up(name)
         application.apply(steps)
-
-    def _masked(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the events of a request, their pages without credentials (spec section 9)."""
-        return [self._mask.event(event) for event in body["events"]]
 
     def _look_up(self, address: str, locale: str, body: Mapping[str, Any]) -> Located | None:
         features = (body.get("options") or {}).get("features") or ()

@@ -246,7 +246,7 @@ class DiskStore:
                     version, row = rows.read(DOCUMENT + digest)
                     writes, first = PendingRows(rows), next_ordinal - len(history)
                     self._history.drop(writes, digest, read_row(row)[1])
-                    extent = self._history.append(writes, digest, Extent(first, first, 0, 0, []), history)
+                    extent = self._history.append(writes, digest, Extent(first, first, 0, 0), history)
                     value = row_of(key, row, document, extent)
                     self._write(rows, _Update(DOCUMENT + digest, version, value, writes.pending))
 
