@@ -136,6 +136,11 @@ class MetricSet:
         record["conversions"].update(kept)
 
 
+def counted(record: Mapping[str, Any]) -> set[str]:
+    """Return the keys of the metrics that count any event of a profile."""
+    return {key for key, entries in record.get("conversions", {}).items() if key != _COUNTED_FOR and entries}
+
+
 def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the conversions of two profiles as one's; empty, to be counted again, if they counted other metrics."""
     one, other = one or {}, other or {}

@@ -59,7 +59,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         check_access(settings),
         check_location(settings, now=now),
         check_schemas(),
-        check_content(settings),
+        _with_unsent_metrics(check_content(settings), settings),
         check_imports(settings),
     ]
 
@@ -252,6 +252,36 @@ def check_content(settings: Settings) -> Finding:
         text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
         return Finding("warn", "content", text, tuple(report(source)))
     return Finding("ok", "content", text, tuple(report(source)))
+
+
+def _with_unsent_metrics(finding: Finding, settings: Settings) -> Finding:
+    """Add to what was found of the content the metrics whose event nobody has sent, where profiles can be read."""
+    from ninetailed_wsgi.content import content_source
+    from ninetailed_wsgi.core.names import Environment
+    from ninetailed_wsgi.server.unsent import unsent_metrics
+    from ninetailed_wsgi.store.disk.folder import examine
+    from ninetailed_wsgi.store.opening import open_store
+
+    if settings.content is None or finding.status == "fail":
+        return finding
+    try:
+        if settings.store is None and examine(settings.data_dir) is None:
+            return finding
+        source = content_source(settings)
+        source.load()
+        catalogs = {name: each for name, each in source.catalogs().items() if each.metrics.metrics}
+        if not catalogs:
+            return finding
+        store, _ = open_store(settings)
+        lines = [
+            line
+            for name, catalog in catalogs.items()
+            for line in unsent_metrics(store, None if name == "*/*" else Environment.parse(name), catalog)
+        ]
+        store.close()
+    except (NinetailedError, OSError):
+        return finding  # the line of the store says why
+    return replace(finding, details=(*finding.details, *lines))
 
 
 def check_imports(settings: Settings) -> Finding:

@@ -81,6 +81,15 @@ def test_a_table_fits_eighty_columns_and_json_has_exactly_the_members_of_the_ref
     assert result["verdict"] == "winner"
 
 
+def test_check_names_a_metric_whose_event_nobody_has_sent(folder: Path) -> None:
+    content = json.loads((folder / "content.json").read_text(encoding="utf-8"))
+    content["metrics"].append({"id": "joined", "type": "binary", "event": "sign_up"})
+    (folder / "other.json").write_text(json.dumps(content), encoding="utf-8")
+    told = _run("ninetailed-wsgi check --content other.json --data-dir data", folder)
+    assert 'note: metric joined: none of 2,000 profiles has sent its event "sign_up"' in told
+    assert told.count("has sent its event") == 1
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
