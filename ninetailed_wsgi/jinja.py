@@ -56,6 +56,12 @@ def nt_flag(context: Context, key: str, default: Any = None) -> Any:
 
 
 @pass_context
+def nt_experience_variant(context: Context, entity: str) -> str | None:
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.experience_variant`."""
+    return nt_visitor(context).experience_variant(entity)
+
+
+@pass_context
 def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
     """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.merge_tag`; escaped as any text of a template."""
     return nt_visitor(context).merge_tag(path, fallback)
@@ -74,9 +80,9 @@ def nt_track(context: Context, entry: Any) -> Markup:
 
 
 @pass_context
-def nt_handoff(context: Context) -> Markup:
+def nt_handoff(context: Context, version: int = 2) -> Markup:
     """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.handoff`; for script elements only."""
-    return Markup(nt_visitor(context).handoff())
+    return Markup(nt_visitor(context).handoff(version))
 
 
 @pass_context
@@ -85,6 +91,16 @@ def nt_identity_token(context: Context, user_id: object) -> str:
     return nt_visitor(context).identity_token(user_id)
 
 
-_HELPERS = (nt_visitor, nt_variant, nt_flag, nt_merge_tag, nt_render, nt_track, nt_handoff, nt_identity_token)
+_HELPERS = (
+    nt_visitor,
+    nt_variant,
+    nt_flag,
+    nt_experience_variant,
+    nt_merge_tag,
+    nt_render,
+    nt_track,
+    nt_handoff,
+    nt_identity_token,
+)
 HELPERS = {helper.__name__: helper for helper in _HELPERS}
 """The helpers by name, for environments that take globals instead of extensions."""

@@ -26,6 +26,7 @@ from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.protocol import Store
+from tests.clients.generations import refusals
 
 ROOT = Path(__file__).parent.parent
 DEMO_GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
@@ -212,6 +213,7 @@ def check_answer(method: str, path: str, answer: Result) -> None:
     if method != "HEAD" and path != "/openapi.json":
         schema = _schema_of(method, path, answer.status_code)
         _SCHEMAS.check(schema, answer.json)
+        assert refusals("organizations", method, path, answer.status_code, answer.json) == []
         # The schema does not say in which form; SDKs tell success from failure by these members.
         assert set(answer.json) == {"data", "error", "message"}
 

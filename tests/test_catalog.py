@@ -213,7 +213,7 @@ MISTAKES = {
     "distribution-negative": ("error", "nt_config.distribution[0]: found -0.5, expected a share"),
     "sticky-a-text": ("error", 'nt_config.sticky: found "yes", expected true or false'),
     "config-a-list": ("error", "nt_config: found a list, expected an object"),
-    "component-unknown-type": ("error", 'nt_config.components[0].type: found "Redirect", expected one of '),
+    "component-unknown-type": ("ignored", 'nt_config.components[0].type: found "Redirect", expected one of '),
     "component-without-baseline": ("error", "nt_config.components[0].baseline: found nothing, expected an object"),
     "variant-id-a-number": ("error", "nt_config.components[0].variants[0].id: found 5, expected the id of an entry"),
     "flag-without-key": ("error", "nt_config.components[0].key: found nothing, expected the name of a variable"),

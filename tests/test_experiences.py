@@ -174,6 +174,7 @@ def test_explain_tells_the_numbers_and_what_decided() -> None:
             "sticky_index": None,
             "decided_by": "distribution",
             "variantIndex": 0,
+            "variants": {},
         }
     ]
 
@@ -235,11 +236,6 @@ def test_explain_and_select_agree() -> None:
         ({"sticky": "yes"}, "sticky", 'found "yes", expected true or false'),
         ({"components": {}}, "components", "found an object, expected a list"),
         ({"components": ["x"]}, "components[0]", 'found "x", expected an object'),
-        (
-            {"components": [{"type": "Widget"}]},
-            "components[0].type",
-            'found "Widget", expected one of EntryReplacement, InlineVariable',
-        ),
         ({"components": [{"type": ["x"]}]}, "components[0].type", "found a list, expected one of EntryReplacement"),
         ({"components": [{}]}, "components[0].baseline", "found nothing, expected an object"),
         (
@@ -304,6 +300,6 @@ def test_an_unknown_type_of_experience_is_named() -> None:
 
 
 def test_every_mistake_of_an_experience_is_reported_at_once() -> None:
-    config = {"traffic": 2, "distribution": [-1], "sticky": 1, "components": [{"type": "x"}, {"baseline": {"id": 5}}]}
+    config = {"traffic": 2, "distribution": [-1], "sticky": 1, "components": [{"type": 5}, {"baseline": {"id": 5}}]}
     expected = ["type", "traffic", "distribution[0]", "sticky", "components[0].type", "components[1].baseline.id"]
     assert list(problems_of(config, type="x")) == expected

@@ -20,6 +20,11 @@ from ninetailed_wsgi.contract.cases import CLAIMS
 
 SCHEMAS = Schemas()
 PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"
+SPACES = "/v3/spaces/{spaceId}/environments/{environmentSlug}"
+INSIGHTS = (
+    "/v1/organizations/{organizationId}/environments/{environmentSlug}/events",
+    "/v2/spaces/{spaceId}/environments/{environmentSlug}/events",
+)
 PLAIN = document(SCHEMAS)
 EXPLAINING = document(SCHEMAS, explain=True)
 METHODS = {"get", "post", "delete", "options"}
@@ -53,6 +58,9 @@ def test_every_route_and_method_is_described() -> None:
         "DELETE /profiles/{idOrAlias}",
         "POST /events",
         "POST /import/events",
+        *(f"POST {SPACES}{route}" for route in ("/profiles", "/profiles/{idOrAlias}", "/events", "/import/events")),
+        *(f"{method} {SPACES}/profiles/{{idOrAlias}}" for method in ("GET", "DELETE")),
+        *(f"POST {path}" for path in INSIGHTS),
         "GET /health/live",
         "GET /health/ready",
         "GET /openapi.json",
@@ -61,12 +69,13 @@ def test_every_route_and_method_is_described() -> None:
 
 def test_every_api_route_answers_a_browser_that_asks_first() -> None:
     for path, item in PLAIN["paths"].items():
-        assert ("options" in item) == path.startswith(PREFIX)
+        assert ("options" in item) == path.startswith((PREFIX, SPACES, *INSIGHTS))
 
 
 def test_the_route_that_explains_is_described_only_where_it_is_served() -> None:
     extra = {name for name, _ in operations(EXPLAINING)} - {name for name, _ in operations(PLAIN)}
-    assert extra == {"GET /profiles/{idOrAlias}/explain", "OPTIONS /profiles/{idOrAlias}/explain"}
+    route = "/profiles/{idOrAlias}/explain"
+    assert extra == {f"{method} {side}{route}" for method in ("GET", "OPTIONS") for side in ("", SPACES)}
 
 
 def test_no_two_operations_have_the_same_id() -> None:
@@ -78,7 +87,7 @@ def test_preflight_can_be_asked_of_create_and_update_alone() -> None:
     asking = {
         name for name, o in operations(PLAIN) if {"$ref": "#/components/parameters/type"} in o.get("parameters", [])
     }
-    assert asking == {"POST /profiles", "POST /profiles/{idOrAlias}"}
+    assert asking == {f"POST {side}/profiles{name}" for side in ("", SPACES) for name in ("", "/{idOrAlias}")}
 
 
 def test_every_request_body_may_be_json_or_plain_text() -> None:
@@ -129,7 +138,8 @@ def test_every_request_and_every_success_has_an_example_that_its_schema_accepts(
             if name not in ("", "explain-response"):
                 SCHEMAS.check(name, media["example"])
                 shown.add(name)
-    assert shown == {"profile-request", "batch-request", "profile-response", "batch-response", "empty-response"}
+    answers = {"profile-response", "space-profile-response", "batch-response", "empty-response"}
+    assert shown == {"profile-request", "batch-request", "insights-request", *answers}
 
 
 def test_every_parameter_has_an_example() -> None:
@@ -140,11 +150,19 @@ def test_from_every_profile_that_is_answered_links_lead_to_what_can_be_done_with
     ids = {operation["operationId"] for _, operation in operations(PLAIN)}
     linking = {name: operation["responses"]["200"]["links"] for name, operation in operations(PLAIN)
                if "links" in operation["responses"].get("200", {})}  # fmt: skip
-    assert set(linking) == {"POST /profiles", "POST /profiles/{idOrAlias}", "GET /profiles/{idOrAlias}", "POST /events"}
-    for links in linking.values():
+    routes = (
+        ("POST", "/profiles"),
+        ("POST", "/profiles/{idOrAlias}"),
+        ("GET", "/profiles/{idOrAlias}"),
+        ("POST", "/events"),
+    )
+    assert set(linking) == {f"{method} {side}{route}" for method, route in routes for side in ("", SPACES)}
+    for name, links in linking.items():
+        suffix, owner = ("OfSpace", "spaceId") if SPACES in name else ("", "organizationId")
         told = [resolved(PLAIN, link) for link in links.values()]
-        assert {link["operationId"] for link in told} == {"getProfile", "updateProfile", "deleteProfile"} <= ids
-        assert all(set(link["parameters"]) == {"organizationId", "environmentSlug", "idOrAlias"} for link in told)
+        wanted = {verb + suffix for verb in ("getProfile", "updateProfile", "deleteProfile")}
+        assert {link["operationId"] for link in told} == wanted <= ids
+        assert all(set(link["parameters"]) == {owner, "environmentSlug", "idOrAlias"} for link in told)
 
 
 def test_what_the_api_claims_is_what_the_contract_command_knows() -> None:

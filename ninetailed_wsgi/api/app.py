@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import falcon
@@ -29,6 +30,7 @@ from ninetailed_wsgi.api.resources import (
     Ready,
     Scrape,
 )
+from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
@@ -41,11 +43,11 @@ from ninetailed_wsgi.settings import Settings
 _REASONS_KEPT = 300  # a reason may name one of 256 files
 
 PREFIX = "/v2/organizations/{organization}/environments/{environment}"
-INSIGHTS = (
-    "/v1/organizations/{organization}/environments/{environment}/events",
-    "/v2/spaces/{organization}/environments/{environment}/events",
-)
-"""Where SDKs send what visitors saw: the classic ones, and the newest, whose space is the organization."""
+INSIGHTS = "/v1/organizations/{organization}/environments/{environment}/events"
+"""Where the classic SDKs send what visitors saw."""
+
+SPACE_PREFIX = "/v3/spaces/{organization}/environments/{environment}"
+SPACE_INSIGHTS = "/v2/spaces/{organization}/environments/{environment}/events"
 
 App: TypeAlias = falcon.App[falcon.Request, falcon.Response]
 
@@ -104,12 +106,14 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_error_handler(Exception, _answer_bug)
 
     edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain, access, callers)
-    app.add_route(PREFIX + "/profiles", Profiles(edge))
-    app.add_route(PREFIX + "/profiles/{name:path}", Profile(edge))
-    app.add_route(PREFIX + "/events", Batch(edge))
-    app.add_route(PREFIX + "/import/events", Import(edge))
-    for route in INSIGHTS:
-        app.add_route(route, Insights(edge))
+    space_edge = replace(edge, spaces=SpaceNames.parse(settings.spaces))
+    for prefix, side in ((PREFIX, edge), (SPACE_PREFIX, space_edge)):
+        app.add_route(prefix + "/profiles", Profiles(side))
+        app.add_route(prefix + "/profiles/{name:path}", Profile(side))
+        app.add_route(prefix + "/events", Batch(side))
+        app.add_route(prefix + "/import/events", Import(side))
+    app.add_route(INSIGHTS, Insights(edge))
+    app.add_route(SPACE_INSIGHTS, Insights(space_edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     if metrics:

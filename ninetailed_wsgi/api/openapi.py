@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.api.openapi_examples import ANSWERS, REQUESTS
 from ninetailed_wsgi.api.validation.schemas import Schemas
 
 PREFIX = "/v2/organizations/{organizationId}/environments/{environmentSlug}"
+SPACE_PREFIX = "/v3/spaces/{spaceId}/environments/{environmentSlug}"
+INSIGHTS = "/v1/organizations/{organizationId}/environments/{environmentSlug}/events"
+SPACE_INSIGHTS = "/v2/spaces/{spaceId}/environments/{environmentSlug}/events"
 _SUFFIX = ".schema.json"
 
 Json = dict[str, Any]
@@ -26,7 +29,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
         schemas: the schemas to embed.
         explain: whether the route that shows why a profile belongs to its audiences is served.
     """
-    paths = _api_paths(explain) | _own_paths()
+    paths = _api_paths(_ORGANIZATIONS, explain) | _api_paths(_SPACES, explain) | _insights_paths() | _own_paths()
     responses = _responses()
     named = _reachable(schemas.documents, _references({"paths": paths, "responses": responses}))
     return {
@@ -44,6 +47,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
         "tags": [
             {"name": "profiles", "description": "One visitor's profile."},
             {"name": "batches", "description": "Many profiles at once, from servers."},
+            {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
             {"name": "service", "description": "The service itself."},
         ],
         "paths": paths,
@@ -67,6 +71,14 @@ _PARAMETERS: Json = {
         "in": "path",
         "required": True,
         "description": "The organization's id, also called client id or API key. Nothing else authenticates a request.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "acme",
+    },
+    "spaceId": {
+        "name": "spaceId",
+        "in": "path",
+        "required": True,
+        "description": "The Contentful space's id, as the newest clients send it; it stands for an organization.",
         "schema": {"type": "string", "minLength": 1},
         "example": "acme",
     },
@@ -202,9 +214,23 @@ _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
 
 
-def _to_profile(operation: str, name: str, description: str) -> Json:
+class _Side(NamedTuple):
+    """The organization or the space routes: prefix, first parameter, ending of operation ids, schema of an answer."""
+
+    prefix: str
+    owner: str
+    suffix: str
+    answer: str
+
+
+_ORGANIZATIONS = _Side(PREFIX, "organizationId", "", "profile-response")
+_SPACES = _Side(SPACE_PREFIX, "spaceId", "OfSpace", "space-profile-response")
+
+
+def _to_profile(side: _Side, operation: str, name: str, description: str) -> Json:
     """Return a link to what can be done with a profile that an answer or a request names, in the same environment."""
-    same = {part: f"$request.path.{part}" for part in ("organizationId", "environmentSlug")}
+    same = {part: f"$request.path.{part}" for part in (side.owner, "environmentSlug")}
+    operation += side.suffix
     return {"operationId": operation, "parameters": {**same, "idOrAlias": name}, "description": description}
 
 
@@ -215,15 +241,17 @@ _NAMED = {
     "batch-response": (("First", "$response.body#/data/profiles/0/id", "the first of the profiles"),),
 }
 _LINKS: Json = {
-    operation + suffix: _to_profile(operation, name, f"{verb} {words}.")
+    operation + suffix + side.suffix: _to_profile(side, operation, name, f"{verb} {words}.")
+    for side in (_ORGANIZATIONS, _SPACES)
     for choices in _NAMED.values()
     for suffix, name, words in choices
     for operation, verb in _NEXT.items()
 }
 
 
-def _links(schema: str) -> Json:
-    names = [operation + suffix for suffix, _, _ in _NAMED.get(schema, ()) for operation in _NEXT]
+def _links(side: _Side, schema: str) -> Json:
+    named = _NAMED.get(schema.removeprefix("space-"), ())
+    names = [operation + suffix + side.suffix for suffix, _, _ in named for operation in _NEXT]
     return {name: {"$ref": f"#/components/links/{name}"} for name in names}
 
 
@@ -235,6 +263,7 @@ def _operation(
     failures: Iterable[str],
     parameters: Iterable[str] = (),
     body: str = "",
+    side: _Side = _ORGANIZATIONS,
 ) -> Json:
     """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
     name = answer.get("$ref", "").rpartition("/")[2]
@@ -244,10 +273,10 @@ def _operation(
         "headers": _TRACED,
         "content": {"application/json": {"schema": answer, **example}},
     }
-    if links := _links(name):
+    if links := _links(side, name):
         done["links"] = links
     operation: Json = {
-        "operationId": id_,
+        "operationId": id_ + side.suffix,
         "tags": [tag],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
@@ -279,41 +308,66 @@ def _cross_origin(id_: str) -> Json:
     }
 
 
-def _write(id_: str, summary: str) -> Json:
-    answer = _schema("profile-response")
-    return _operation(id_, "profiles", summary, answer, _WRITING, ("locale", "type", "forceIp"), "profile-request")
+def _write(side: _Side, id_: str, summary: str) -> Json:
+    names = ("locale", "type", "forceIp")
+    return _operation(id_, "profiles", summary, _schema(side.answer), _WRITING, names, "profile-request", side)
 
 
-def _batch(id_: str, summary: str, answer: str) -> Json:
-    return _operation(id_, "batches", summary, _schema(answer), _WRITING, ("locale",), "batch-request")
+def _batch(side: _Side, id_: str, summary: str, answer: str) -> Json:
+    return _operation(id_, "batches", summary, _schema(answer), _WRITING, ("locale",), "batch-request", side)
 
 
-def _read(id_: str, summary: str, answer: Json, *parameters: str) -> Json:
-    return _operation(id_, "profiles", summary, answer, _READING, parameters)
+def _read(side: _Side, id_: str, summary: str, answer: Json, *parameters: str) -> Json:
+    return _operation(id_, "profiles", summary, answer, _READING, parameters, side=side)
 
 
-def _api_paths(explain: bool) -> Json:
-    one, one_answer, empty = "/profiles/{idOrAlias}", _schema("profile-response"), _schema("empty-response")
+def _api_paths(side: _Side, explain: bool) -> Json:
+    one, empty = "/profiles/{idOrAlias}", _schema("empty-response")
     routes: dict[str, Json] = {
-        "/profiles": {"post": _write("createProfile", "Create a profile")},
+        "/profiles": {"post": _write(side, "createProfile", "Create a profile")},
         one: {
-            "post": _write("updateProfile", "Update a profile, or create it under this id"),
-            "get": _read("getProfile", "Get a profile, evaluated now", one_answer, "locale"),
-            "delete": _operation("deleteProfile", "profiles", "Delete a profile and all its aliases", empty, _READING),
+            "post": _write(side, "updateProfile", "Update a profile, or create it under this id"),
+            "get": _read(side, "getProfile", "Get a profile, evaluated now", _schema(side.answer), "locale"),
+            "delete": _read(side, "deleteProfile", "Delete a profile and all its aliases", empty),
         },
-        "/events": {"post": _batch("upsertProfiles", "Create or update many profiles", "batch-response")},
+        "/events": {"post": _batch(side, "upsertProfiles", "Create or update many profiles", "batch-response")},
         "/import/events": {
-            "post": _batch("importEvents", "Accept a batch, to be processed after the answer", "empty-response")
+            "post": _batch(side, "importEvents", "Accept a batch, to be processed after the answer", "empty-response")
         },
     }
     if explain:
         reasons = _schema("explain-response")
-        routes[one + "/explain"] = {"get": _read("explainProfile", "Say why a profile gets what it gets", reasons)}
-    for route, item in routes.items():
-        item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION))
-        names = ["organizationId", "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else []), "traceparent"]
-        item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
-    return {PREFIX + route: item for route, item in routes.items()}
+        routes[one + "/explain"] = {
+            "get": _read(side, "explainProfile", "Say why a profile gets what it gets", reasons)
+        }
+    return {side.prefix + route: _item(side, route, item) for route, item in routes.items()}
+
+
+def _item(side: _Side, route: str, item: Json) -> Json:
+    """One path's operations, with what all of them share."""
+    item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION) + side.suffix)
+    names = [side.owner, "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else []), "traceparent"]
+    item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
+    return item
+
+
+def _insights_paths() -> Json:
+    paths = {}
+    for side, path in ((_ORGANIZATIONS, INSIGHTS), (_SPACES, SPACE_INSIGHTS)):
+        post = _operation(
+            "reportInsights",
+            "insights",
+            "Note what visitors saw and clicked",
+            {},
+            _WRITING,
+            (),
+            "insights-request",
+            side,
+        )
+        post["responses"]["204"] = {"description": "Accepted.", "headers": _TRACED}
+        del post["responses"]["200"]
+        paths[path] = _item(side, "/insights/events", {"post": post})
+    return paths
 
 
 _NO_PUNCTUATION = str.maketrans("", "", "/{}")

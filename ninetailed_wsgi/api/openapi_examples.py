@@ -27,6 +27,20 @@ _PAGE_VIEW = _event("page", "0e2f4b0c-6f0a-4d2e-9d6b-0d8a6f3f6c01", properties=_
 _IDENTIFY = _event("identify", "5d0d2f7e-51c4-44a6-8f0b-0b2b6a1c7e02", userId="customer-1001", traits={"plan": "pro"})
 _TRACK = _event("track", "b1a0c9de-6f8a-4f2b-a1c3-7d5e9f0b3c03", event="order_completed", properties={"total": 120})
 
+_NODE_VIEW: Json = {
+    "type": "exo_node_view",
+    "channel": "web",
+    "messageId": "8c2f4c0e-5a43-4b7e-9a86-4b6e0f1d2c3b",
+    "context": {"library": {"name": "optimization-web", "version": "2.0.1"}},
+    "entityId": "landing-page",
+    "entityKind": "Experience",
+    "optimizationId": "experience1",
+    "variantId": "landing-page-b",
+    "variantIndex": 1,
+    "viewId": "2b1f7a86-6a4d-4a1b-8a7a-1f0f5d5f3f11",
+    "viewDurationMs": 2000,
+}
+
 REQUESTS: dict[str, dict[str, Json]] = {
     "profile-request": {
         "pageView": {
@@ -36,6 +50,12 @@ REQUESTS: dict[str, dict[str, Json]] = {
         "identify": {
             "summary": "A visitor signs in: customer-1001 becomes an alias of the profile",
             "value": {"events": [_IDENTIFY, _TRACK], "options": {}},
+        },
+    },
+    "insights-request": {
+        "view": {
+            "summary": "A visitor saw a Contentful experience",
+            "value": [{"profile": {"id": "anna"}, "events": [_NODE_VIEW]}],
         },
     },
     "batch-request": {
@@ -81,8 +101,18 @@ def _answer(data: Json) -> Json:
     return {"data": data, "error": None, "message": "ok"}
 
 
+_ENTITY = {
+    "type": "Experience",
+    "id": "landing-page",
+    "variantId": "landing-page-b",
+    "meta": {"optimizationId": "experience1", "variantIndex": 1},
+}
+
 ANSWERS: dict[str, Json] = {
     "profile-response": _answer({"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE]}),
+    "space-profile-response": _answer(
+        {"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE, _ENTITY]}
+    ),
     "batch-response": _answer({"profiles": [_PROFILE]}),
     "empty-response": _answer({}),
 }

@@ -12,6 +12,7 @@ from falcon import Request, Response
 
 from ninetailed_wsgi.api.body import read_body
 from ninetailed_wsgi.api.callers import Callers
+from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
@@ -33,6 +34,7 @@ class Edge:
         callers: finds out who asks.
         max_body_bytes: a longer body is refused.
         explain: whether ``/explain`` is served, which shows rules.
+        spaces: of the space routes, how spaces are named; None for the organization routes.
     """
 
     service: ExperienceService
@@ -42,9 +44,20 @@ class Edge:
     explain: bool
     access: Access
     callers: Callers
+    spaces: SpaceNames | None = None
+
+    @property
+    def entities(self) -> bool:
+        """Whether answers may hold what only clients of the space routes take (spec section 6)."""
+        return self.spaces is not None
 
     def environment(self, organization: str, environment: str) -> Environment:
-        """Return the environment of a path; UnknownEnvironment when it is not served here (spec section 16)."""
+        """Return the environment of a path; UnknownEnvironment when it is not served here (spec section 16).
+
+        On the space routes, ``organization`` is the space.
+        """
+        if self.spaces is not None:
+            organization, environment = self.spaces.environment(organization, environment)
         where = self.service.environment(organization, environment)
         if self.access.guarded and not self.service.has_content(where):
             raise UnknownEnvironment("no such environment of this organization is served here")
@@ -91,6 +104,7 @@ class _Resource:
             address=address,
             locale=req.get_param("locale") or "en",
             terms=self._edge.access.terms(caller, address),
+            entities=self._edge.entities,
         )
         _answer(resp, self._edge.access.shown(data, caller))
 
@@ -121,7 +135,7 @@ class Profile(_Resource):
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
         if self._check("get", caller, where, _given(name)) is Decision.ABSENT:
             raise ProfileNotFound("no profile has this id")
-        data = self._service.get(where, name, guarded=self._edge.access.guarded)
+        data = self._service.get(where, name, guarded=self._edge.access.guarded, entities=self._edge.entities)
         _answer(resp, self._edge.access.shown(data, caller))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:

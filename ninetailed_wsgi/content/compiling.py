@@ -204,6 +204,8 @@ class _Compilation:
         except ContentError as error:
             self._report_each(entry, error)
             return
+        for path, message in experience.ignored:
+            self._report("ignored", entry, f"{_place(entry, path)}: {message}")
         if entry.audience is not None and audience is None:
             reason = self._absent.get(entry.audience.target, _UNKNOWN)
             self._absent[entry.entry] = "is ignored, as its audience is"

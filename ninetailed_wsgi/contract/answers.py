@@ -45,12 +45,12 @@ def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> li
     return found
 
 
-def unfit(step: Mapping[str, Any], answer: Answer) -> list[str]:
+def unfit(step: Mapping[str, Any], answer: Answer, spaces: bool = False) -> list[str]:
     """Return where an answer breaks its schema, lacks headers, or is withheld from the page that asked."""
     request = step["request"]
     expected = {name.lower(): value for name, value in step["expect"].get("headers", {}).items()}
     return [
-        *_outside_schema(request["method"], request["path"], answer),
+        *_outside_schema(request["method"], request["path"], answer, spaces),
         *differences(expected, dict(answer.headers), (), "headers"),
         *_hidden_from_pages(request, answer),
     ]
@@ -114,7 +114,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def _outside_schema(method: str, path: str, answer: Answer) -> list[str]:
+def _outside_schema(method: str, path: str, answer: Answer, spaces: bool) -> list[str]:
     """Return where the body does not match its schema.
 
     Every answer except that to OPTIONS has a body.
@@ -127,10 +127,13 @@ def _outside_schema(method: str, path: str, answer: Answer) -> list[str]:
     document = answer.document()
     if document is ABSENT:
         return ["body: found no JSON"]
+    schema = _schema_of(method, path, answer.status)
+    if spaces and schema == "profile-response":
+        schema = "space-profile-response"
     try:
-        schemas().check(_schema_of(method, path, answer.status), document)
+        schemas().check(schema, document)
     except InvalidData as error:
-        return [f"body, by the schema {_schema_of(method, path, answer.status)}: {line}" for line in error.problems]
+        return [f"body, by the schema {schema}: {line}" for line in error.problems]
     return []
 
 

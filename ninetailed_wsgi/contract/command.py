@@ -30,7 +30,8 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
     with _stoppable():
         try:
             claims = claims_of(send) if given.claims is None else given.claims
-            at = Run(send, prefix(given.organization, given.environment), claims, f"contract-{secrets.token_hex(6)}")
+            path = prefix(given.organization, given.environment, given.routes)
+            at = Run(send, path, claims, f"contract-{secrets.token_hex(6)}")
             at.reach()
         except NoAnswer as error:
             err.write(f"{refusal} cannot test {given.base_url}: {error}\n")

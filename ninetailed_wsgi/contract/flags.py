@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from ninetailed_wsgi.contract.cases import CLAIMS
+from ninetailed_wsgi.contract.target import ROUTES
 
 REPORTS = (".xml", ".json")
 """The endings of report files: JUnit XML, and JSON."""
@@ -18,6 +19,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--base-url", required=True, metavar="URL", help="address of the server, with the path that it is mounted under"
     )
     parser.add_argument("--organization", required=True, metavar="ORG", help="the organization to use")
+    parser.add_argument(
+        "--routes",
+        choices=ROUTES,
+        default="organizations",
+        help="which routes to use: those of an organization, or of a space of that name [organizations]",
+    )
     parser.add_argument("--environment", default="main", metavar="ENV", help="the environment to use [main]")
     parser.add_argument(
         "--report",

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from ninetailed_wsgi.contract.answers import ABSENT, Answer, pointed_at, unfit, unmet
 from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked, profile_name
-from ninetailed_wsgi.contract.target import NoAnswer
+from ninetailed_wsgi.contract.target import ROUTES, NoAnswer
 
 Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
 """Sends method, path with query, body and headers; raises NoAnswer."""
@@ -155,7 +155,7 @@ class Run:
             found = unmet(step, answer, [*answers, answer.document()])
             # Not there yet, or incomplete; any other answer is final.
             if not found or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
-                return answer, found + unfit(step, answer)
+                return answer, found + unfit(step, answer, self._prefix.startswith(ROUTES["spaces"]))
             time.sleep(_PAUSE)
 
     def _request(self, request: Mapping[str, Any], answers: Sequence[Any]) -> Sent:

@@ -82,6 +82,10 @@ def _read(response: http.client.HTTPResponse, end: float) -> Answer:
     return Answer(response.status, headers, body)
 
 
-def prefix(organization: str, environment: str) -> str:
-    """Return the path under which an environment's routes are."""
-    return f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}"
+ROUTES = {"organizations": "/v2/organizations", "spaces": "/v3/spaces"}
+"""How clients name an environment: the older ones by an organization, the newest by a Contentful space."""
+
+
+def prefix(organization: str, environment: str, routes: str = "organizations") -> str:
+    """Return the path under which an environment's routes are; ``routes`` is a name in `ROUTES`."""
+    return f"{ROUTES[routes]}/{quote(organization, safe='')}/environments/{quote(environment, safe='')}"

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import mmh3
 
+from ninetailed_wsgi.core.components import Components, Replacement, Variable, chosen, read_components
 from ninetailed_wsgi.core.problems import ContentError, Problems
 
 __all__ = ["ContentError", "Experience", "ExperienceSet", "compile_experience", "hash_fraction"]
 
 TYPES = ("nt_experiment", "nt_personalization")
-VALUE_TYPES = ("String", "Boolean", "Number", "Object")
-COMPONENT_TYPES = ("EntryReplacement", "InlineVariable")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
 ALLOCATIONS_KEPT = 2048
@@ -30,26 +29,18 @@ ALLOCATIONS_KEPT = 2048
 LARGEST_SHARE = 1e9
 
 
-class Replacement(NamedTuple):
-    """One entry replacement: the baseline's id, and the ids to show instead at index 1, 2, ...; ``""`` hides it."""
-
-    baseline: str
-    variants: tuple[str, ...]
-
-
-class Variable(NamedTuple):
-    """One inline variable: its key, the baseline's value, and the values at index 1, 2, ..."""
-
-    key: str
-    baseline: object
-    variants: tuple[object, ...]
-
-
 class Outcome(NamedTuple):
-    """What is answered for one variant index: the item of ``experiences`` and the items of ``changes``."""
+    """What is answered for one variant index.
+
+    Attributes:
+        item: the item of ``experiences``.
+        changes: the items of ``changes`` that every client takes.
+        entity_changes: those for clients of the space routes: also experiences, fragments, and values that are null.
+    """
 
     item: dict[str, Any]
     changes: tuple[dict[str, Any], ...]
+    entity_changes: tuple[dict[str, Any], ...]
 
 
 def hash_fraction(text: str) -> float:
@@ -68,6 +59,7 @@ class Experience:
         ends: where the range of each variant index ends; each range starts where the previous one ends, the first at 0.
         sticky: whether a stored assignment decides.
         outcomes: the answers by variant index, for every share or variant.
+        ignored: path and message of each component that is not served, as its type is unknown.
         traffic_prefix: followed by the stable id: the text whose hash must be below ``traffic``.
         distribution_prefix: followed by the stable id: the text whose hash chooses a range.
     """
@@ -82,6 +74,7 @@ class Experience:
     replacements: tuple[Replacement, ...]
     variables: tuple[Variable, ...]
     outcomes: tuple[Outcome, ...]
+    ignored: tuple[tuple[str, str], ...]
     traffic_prefix: str
     distribution_prefix: str
 
@@ -115,7 +108,7 @@ class Experience:
         """Return the answer for a variant index; one beyond the variants shows the baselines."""
         if index < len(self.outcomes):
             return self.outcomes[index]
-        return _outcome(self.id, index, self.sticky, self.replacements, self.variables)
+        return _outcome(self.id, index, self.sticky, Components(self.replacements, self.variables, ()))
 
 
 class ExperienceSet:
@@ -138,7 +131,7 @@ class ExperienceSet:
         return tuple(experience.allocated(stable_id) for experience in self.experiences)
 
     def select(
-        self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
+        self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int], *, entities: bool = False
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the ``experiences`` and ``changes`` that the API answers to a visitor.
 
@@ -146,6 +139,7 @@ class ExperienceSet:
             stable_id: of the profile.
             audiences: ids that the profile belongs to.
             sticky: stored assignments, experience id to variant index.
+            entities: whether ``changes`` may hold what clients of the space routes alone take.
 
         Returns:
             Both lists sorted by experience id ignoring case, changes of one experience by key. Their items are
@@ -159,8 +153,7 @@ class ExperienceSet:
             if index is not None:
                 outcome = experience.outcome(index)
                 items.append(outcome.item)
-                if outcome.changes:
-                    changes.extend(outcome.changes)
+                changes.extend(outcome.entity_changes if entities else outcome.changes)
         return items, changes
 
     def explain(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -168,8 +161,9 @@ class ExperienceSet:
 
         Returns:
             ``{"id", "name", "type", "audience", "audience_matched", "traffic", "traffic_hash", "in_traffic", "ranges",
-            "distribution_hash", "distribution_index", "sticky", "sticky_index", "decided_by", "variantIndex"}`` for
-            each; ``decided_by`` is ``"sticky"``, ``"distribution"`` or ``None``, if the experience is left out.
+            "distribution_hash", "distribution_index", "sticky", "sticky_index", "decided_by", "variantIndex",
+            "variants"}`` for each; ``decided_by`` is ``"sticky"``, ``"distribution"`` or ``None``: then the experience
+            is not answered. ``variants`` are those of the answer.
         """
         return [_explain(experience, stable_id, audiences, sticky) for experience in self.experiences]
 
@@ -197,6 +191,7 @@ def _explain(
         "sticky_index": kept,
         "decided_by": None if index is None else "distribution" if kept is None else "sticky",
         "variantIndex": index,
+        "variants": {} if index is None else experience.outcome(index).item["variants"],
     }
 
 
@@ -223,7 +218,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
     sticky = members.get("sticky")
     if sticky is not None and not isinstance(sticky, bool):
         problems.add("sticky", sticky, "true or false")
-    replacements, variables = _components(members.get("components"), problems)
+    replacements, variables, ignored = components = read_components(members.get("components"), problems)
     problems.raise_any()
     parts: list[Replacement | Variable] = [*replacements, *variables]
     indices = max([1, len(distribution), *(1 + len(part.variants) for part in parts)])
@@ -238,38 +233,44 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
         sticky=bool(sticky),
         replacements=replacements,
         variables=variables,
-        outcomes=tuple(_outcome(id, index, bool(sticky), replacements, variables) for index in range(indices)),
+        outcomes=tuple(_outcome(id, index, bool(sticky), components) for index in range(indices)),
+        ignored=ignored,
         traffic_prefix=f"traffic-{id}-",
         distribution_prefix=f"distribution-{id}-",
     )
 
 
-def _outcome(
-    id: str, index: int, sticky: bool, replacements: tuple[Replacement, ...], variables: tuple[Variable, ...]
-) -> Outcome:
+def _outcome(id: str, index: int, sticky: bool, components: Components) -> Outcome:
     variants: dict[str, str] = {}
-    for part in replacements:
+    for part in components.replacements:
         # If two components replace one baseline, the first counts, as in the SDK.
-        variants.setdefault(part.baseline, _chosen(part.baseline, part.variants, index))
+        variants.setdefault(part.key, chosen(part, index))
     item: dict[str, Any] = {"experienceId": id, "variantIndex": index, "variants": variants}
     if sticky:
         item["sticky"] = True
+    variables = [
+        {
+            "key": part.key,
+            "value": chosen(part, index),
+            "type": "Variable",
+            "meta": {"experienceId": id, "variantIndex": index},
+        }
+        for part in components.variables
+    ]
+    entities = {part.key: part for part in reversed(components.replacements) if part.kind}
+    meta = {"optimizationId": id, "variantIndex": index}
     return Outcome(
         item,
-        tuple(
-            {
-                "key": part.key,
-                "value": _chosen(part.baseline, part.variants, index),
-                "type": "Variable",
-                "meta": {"experienceId": id, "variantIndex": index},
-            }
-            for part in variables
+        # Older clients refuse the whole answer for one null.
+        tuple(variable for variable in variables if variable["value"] is not None),
+        (
+            *variables,
+            *(
+                {"type": entities[key].kind, "id": key, "variantId": variants[key], "meta": meta}
+                for key in sorted(entities, key=lambda key: (key.casefold(), key))
+            ),
         ),
     )
-
-
-def _chosen(baseline: Any, variants: tuple[Any, ...], index: int) -> Any:
-    return variants[index - 1] if 0 < index <= len(variants) else baseline
 
 
 def _is_share(value: object) -> bool:
@@ -295,83 +296,3 @@ def _distribution(given: Any, problems: Problems) -> tuple[float, ...]:
         if not _is_share(share):
             problems.add(f"distribution[{index}]", share, "a share, 0 or more")
     return tuple(given)
-
-
-def _components(given: Any, problems: Problems) -> tuple[tuple[Replacement, ...], tuple[Variable, ...]]:
-    replacements: list[Replacement] = []
-    variables: list[Variable] = []
-    if given is not None and not isinstance(given, list):
-        problems.add("components", given, "a list")
-        given = None
-    for index, component in enumerate(given or ()):
-        path = f"components[{index}]"
-        if not isinstance(component, dict):
-            problems.add(path, component, "an object")
-            continue
-        kind = component.get("type")
-        if kind is not None and kind not in COMPONENT_TYPES:
-            problems.add_choice(f"{path}.type", kind, COMPONENT_TYPES)
-        elif kind == "InlineVariable":
-            variables.append(_variable(component, path, problems))
-        elif (replacement := _replacement(component, path, problems)).baseline:
-            # Authoring tools store drafts without a baseline's id: there is nothing to replace yet.
-            replacements.append(replacement)
-    variables.sort(key=lambda variable: (variable.key.casefold(), variable.key))
-    return tuple(replacements), tuple(variables)
-
-
-def _objects(
-    component: Mapping[str, Any], path: str, problems: Problems
-) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """Return a component's baseline and its variants, the latter with their paths."""
-    baseline = component.get("baseline")
-    if not isinstance(baseline, dict):
-        problems.add(f"{path}.baseline", baseline, "an object")
-        baseline = {}
-    listed = component.get("variants")
-    if listed is not None and not isinstance(listed, list):
-        problems.add(f"{path}.variants", listed, "a list")
-        listed = None
-    variants = []
-    for index, variant in enumerate(listed or ()):
-        place = f"{path}.variants[{index}]"
-        if isinstance(variant, dict):
-            variants.append((place, variant))
-        else:
-            problems.add(place, variant, "an object")
-    return baseline, variants
-
-
-def _replacement(component: Mapping[str, Any], path: str, problems: Problems) -> Replacement:
-    baseline, variants = _objects(component, path, problems)
-    baseline_id = _entry_id(baseline, f"{path}.baseline", problems)
-    chosen = []
-    for place, variant in variants:
-        hidden = variant.get("hidden")
-        if hidden is not None and not isinstance(hidden, bool):
-            problems.add(f"{place}.hidden", hidden, "true or false")
-        # A variant whose entry is not chosen yet shows the baseline.
-        chosen.append("" if hidden is True else _entry_id(variant, place, problems) or baseline_id)
-    return Replacement(baseline_id, tuple(chosen))
-
-
-def _entry_id(entry: Mapping[str, Any], path: str, problems: Problems) -> str:
-    found = entry.get("id")
-    if found is not None and not isinstance(found, str):
-        problems.add(f"{path}.id", found, "the id of an entry")
-    return found if isinstance(found, str) else ""
-
-
-def _variable(component: Mapping[str, Any], path: str, problems: Problems) -> Variable:
-    key = component.get("key")
-    if not isinstance(key, str) or not key:
-        problems.add(f"{path}.key", key, "the name of a variable")
-        key = ""
-    value_type = component.get("valueType")
-    if value_type is not None and value_type not in VALUE_TYPES:
-        problems.add_choice(f"{path}.valueType", value_type, VALUE_TYPES)
-    baseline, variants = _objects(component, path, problems)
-    for place, holder in ((f"{path}.baseline", baseline), *variants):
-        if "value" not in holder:
-            problems.add(f"{place}.value", None, "a value")
-    return Variable(key, baseline.get("value"), tuple(variant.get("value") for _, variant in variants))

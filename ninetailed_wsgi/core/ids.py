@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ninetailed_wsgi.core.events import event_time
 
 HALF = 32
 """Hex characters of either half: 128 bits."""
@@ -16,6 +19,7 @@ HALF = 32
 WINDOW = 600_000
 """How long a message id that a preflight had gives the same profile id, milliseconds (spec section 6)."""
 
+_NEVER = 2**62  # later than any time that an event says
 _ISSUED = re.compile(r"[0-9a-f]{64}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -70,6 +74,20 @@ def window_of(event_time: int | None, now: int) -> int:
     """
     anchor = now if event_time is None or abs(now - event_time) > WINDOW else event_time
     return anchor // WINDOW
+
+
+def replay_of(key: bytes, environment: Environment, first: Mapping[str, Any], now: int) -> str | None:
+    """Return the first half of the id of a profile that begins with this event; None where it cannot be replayed.
+
+    Args:
+        first: the event, of which the times were checked before.
+        now: ms since the epoch.
+    """
+    message: str = first["messageId"]
+    if not is_replayable(message):
+        return None
+    told = event_time(first, _NEVER)
+    return replayed_half(key, environment, message, window_of(None if told == _NEVER else told, now))
 
 
 def _keyed(key: bytes, purpose: str, environment: Environment, *parts: str) -> str:

@@ -40,6 +40,9 @@ NAMES_BYTES = 65_536
 TRAIT_TIMES = 100
 """Traits whose time is stored individually; all others share one time."""
 
+_SEEN_EXPERIENCE = {"component": "experienceId", "exo_node_view": "optimizationId"}
+"""Types of events that keep a sticky assignment, and the member that names the experience (spec sections 2 and 6)."""
+
 Record = dict[str, Any]
 
 
@@ -92,8 +95,8 @@ def apply(
             surplus = _set_traits(record, body["traits"], event.at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
-    elif kind == "component" and body.get("experienceId") in sticky_ids and "variantIndex" in body:
-        record["sticky"].setdefault(body["experienceId"], int(body["variantIndex"]))  # JSON may write 1 as 1.0
+    elif (seen := body.get(_SEEN_EXPERIENCE.get(kind, ""))) in sticky_ids and "variantIndex" in body:
+        record["sticky"].setdefault(seen, int(body["variantIndex"]))  # JSON may write 1 as 1.0
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
     record.setdefault("born", record["session"]["id"])
     late = event.at < record["updated"]

@@ -59,6 +59,22 @@ def chosen(
     return first, first["variants"][baseline]
 
 
+def entity_variant(changes: Iterable[Mapping[str, Any]], entity: str) -> str | None:
+    """Return the chosen variant of a Contentful experience or fragment; None where no experience decides it."""
+    return next((each["variantId"] for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
+
+
+def flag(changes: Iterable[Mapping[str, Any]], key: str, default: Any = None) -> Any:
+    """Return the value of an inline variable, a list without the object it comes wrapped in; else ``default``."""
+    change = next((each for each in changes if each.get("key") == key), None)
+    if change is None:
+        return default
+    value = change["value"]
+    if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("value"), list):
+        return value["value"]
+    return value
+
+
 def id_of(entry: Any) -> str | None:
     """Return the id of an entry, of a link to one, or of an id."""
     if isinstance(entry, str):

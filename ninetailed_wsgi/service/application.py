@@ -256,7 +256,7 @@ class Application:
     def _join(self, name: Key, owner: Key, generated: bool = False) -> None:
         """Let two profiles be one: that of a name becomes part of ``owner``."""
         home = self.home(name)
-        if generated and home not in self._profiles:
+        if generated and home not in self._profiles and self._owners[home].record is None:
             # Nobody has been told this id, and it has no events: there is nothing to merge.
             self._homes[name] = owner
             return

@@ -52,6 +52,8 @@ def _experience(experience: Mapping[str, Any]) -> Iterator[str]:
         f"        {_MARK[experience['in_traffic']]} traffic {experience['traffic']:g}"
         f" is above the visitor's {experience['traffic_hash']:.6f}"
     )
+    for baseline, variant in experience["variants"].items():
+        yield f"            {baseline} shows {variant or 'nothing'}"
     ranges = ", ".join(f"{index}: {start:g} to {end:g}" for index, (start, end) in enumerate(experience["ranges"]))
     drawn, index = experience["distribution_hash"], experience["distribution_index"]
     yield f"            distribution {drawn:.6f} falls on variant {index} (of {ranges})"

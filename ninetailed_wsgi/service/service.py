@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import HALF, certifies, issue
+from ninetailed_wsgi.core.ids import HALF, certifies, issue, replay_of
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
@@ -180,10 +180,16 @@ class ExperienceService:
         """The published content of an environment."""
         return self._content.catalog(organization, environment)
 
-    def new_id(self, environment: Environment) -> str:
-        """Return an id for a profile of this environment that nobody has yet."""
+    def new_id(self, environment: Environment, first: Mapping[str, Any] | None = None) -> str:
+        """Return an id for a profile of this environment that nobody has yet.
+
+        With ``first``, its first event, the one that a preflight of the same event was told (spec section 6).
+        """
         made = self._new_id()
-        return made if self._id_key is None else issue(self._id_key(), environment, made[:HALF])
+        if self._id_key is None:
+            return made
+        key = self._id_key()
+        return issue(key, environment, first and replay_of(key, environment, first, self._clock()) or made[:HALF])
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
@@ -203,6 +209,7 @@ class ExperienceService:
         new_id: str | None = None,
         catalog: Catalog | None = None,
         terms: Terms = _ANY_TERMS,
+        entities: bool = False,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
@@ -211,6 +218,7 @@ class ExperienceService:
         Args:
             new_id: the id of a profile that is created, from `new_id`; None: one is made here.
             catalog: the content that decides, from `content`; None: what is published now.
+            entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
 
         Returns:
             ``profile``, ``experiences`` and ``changes``.
@@ -218,7 +226,7 @@ class ExperienceService:
         self._importing()
         now = self._clock()
         events = prepared(body["events"], now, self._mask)
-        key = environment.key((new_id or self.new_id(environment)) if name is None else name)
+        key = environment.key((new_id or self.new_id(environment, body["events"][0])) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
         application = self._applied_on(terms, environment, preflight, now, location, catalog)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
@@ -232,7 +240,7 @@ class ExperienceService:
                 application.apply(steps, generated=name is None)
             else:
                 application.apply_run({key: events})
-            return self._decision(application.catalog, self._applied(application, key), now)
+            return self._decision(application.catalog, self._applied(application, key), now, entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
@@ -285,14 +293,16 @@ class ExperienceService:
             self._location.state() if self._location else None,
         )
 
-    def get(self, environment: Environment, name: str, *, guarded: bool = False) -> dict[str, Any]:
-        """The profile with this id or alias, evaluated now: ``profile``, ``experiences`` and ``changes``."""
+    def get(
+        self, environment: Environment, name: str, *, guarded: bool = False, entities: bool = False
+    ) -> dict[str, Any]:
+        """The profile with this id or alias, evaluated now: as `upsert` answers it."""
         self._importing()
         application, now = self._application(environment), self._clock()
         snapshot = self._stored(application, environment.key(name))
         if guarded and not leads(snapshot.record, name, now):
             raise _not_found(name)
-        return self._decision(application.catalog, snapshot, now)
+        return self._decision(application.catalog, snapshot, now, entities)
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
         """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
@@ -467,10 +477,12 @@ class ExperienceService:
 
     # Deciding
 
-    def _decision(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
+    def _decision(self, catalog: Catalog, snapshot: Snapshot, now: int, entities: bool) -> dict[str, Any]:
         """Return ``profile``, ``experiences`` and ``changes`` as the API answers them."""
         record, answer = snapshot.record, self._profile(catalog, snapshot, now)
-        experiences, changes = catalog.experiences.select(record["stable_id"], answer["audiences"], record["sticky"])
+        experiences, changes = catalog.experiences.select(
+            record["stable_id"], answer["audiences"], record["sticky"], entities=entities
+        )
         return {"profile": answer, "experiences": experiences, "changes": changes}
 
     def _profile(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:

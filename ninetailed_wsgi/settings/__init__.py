@@ -155,6 +155,13 @@ class Settings:
         "New profiles that one client address (IPv6: /64) may begin in a minute (`guarded`); over it: 429. Each process"
         " counts for itself.",
     )
+    spaces: tuple[str, ...] = _option(
+        "requests",
+        (),
+        readers.spaces,
+        "SPACE/ENV=ORG/ENV[,...]",
+        "Which environment a space of the `/v3/spaces` routes is; any other is the organization of that name.",
+    )
     cors_origins: tuple[str, ...] = _option(
         "requests",
         (),

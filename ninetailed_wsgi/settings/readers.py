@@ -230,6 +230,24 @@ def environment(item: str) -> str:
         raise ValueError(f"items of the form organization/environment, which {item!r} is not") from None
 
 
+def space(item: str) -> str:
+    """Read one ``space/environment=organization/environment``."""
+    try:
+        joined, organization = (str(Environment.parse(part.strip())) for part in item.split("="))
+    except ValueError:
+        raise ValueError(f"items of the form space/environment=organization/environment, not {item!r}") from None
+    return f"{joined}={organization}"
+
+
+def spaces(given: object) -> tuple[str, ...]:
+    """Read which spaces are named differently, each once."""
+    joined = list_of(space)(given)
+    names = [item.partition("=")[0] for item in joined]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"each space once: {twice} is joined to several environments")
+    return joined
+
+
 def query_parameter(item: str) -> str:
     """Read one name of a query parameter."""
     if not re.fullmatch(r"[^\s=&#?;]+", item):

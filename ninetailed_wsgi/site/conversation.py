@@ -88,11 +88,13 @@ class Conversation:
     Attributes:
         is_answered: whether the response began, so that nobody comes to write what waits.
         is_renewed: whether the cookie's visitor is no longer this one.
+        is_page_stored: whether this page's event is stored, so that the browser need not send it.
     """
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend, is_late: bool) -> None:
         self.is_answered = is_late
         self.is_renewed = False
+        self.is_page_stored = False
         self._environ = environ
         self._backend = backend
         self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
@@ -210,6 +212,7 @@ class Conversation:
         self._id = decision.id or self._id
         if decision.data is not None:
             self._data, self._content, self._failed = decision.data, decision.content, False
+            self.is_page_stored |= not preflight and any(event["type"] == "page" for event in events)
 
     def _known(self) -> str | None:
         if self.is_renewed or not self.consent:

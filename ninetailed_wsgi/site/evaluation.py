@@ -130,6 +130,7 @@ class Evaluation:
                     new_id=new_id,
                     catalog=content,
                     terms=terms,
+                    entities=True,
                 )
             except InvalidData as error:
                 events = self._left(events, error)

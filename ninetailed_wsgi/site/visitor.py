@@ -9,19 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from ninetailed_wsgi.core import merge_tags, variants
 from ninetailed_wsgi.site.beacon import track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
+from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
-
-# What could end a script element or a line inside one (HTML, "Restrictions for contents of script elements").
-_SCRIPT_ESCAPES = str.maketrans(
-    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-)
 
 
 class Visitor:
@@ -155,14 +149,13 @@ class Visitor:
     @property
     def changes(self) -> list[dict[str, Any]]:
         """The changes of inline variables, as the API answers them."""
-        value: list[dict[str, Any]] = self._use().answer()["changes"]
-        return value
+        return [change for change in self._use().answer()["changes"] if is_for_every_client(change)]
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         if not _is_text(key):
             self._misunderstood("flag", key, "the key of an inline variable")
-        return next((change["value"] for change in self.changes if change["key"] == key), default)
+        return variants.flag(self.changes, key, default)
 
     @never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
@@ -184,6 +177,21 @@ class Visitor:
             self._misunderstood("variant", entry, "an entry as JSON with an id, or the id of an entry")
             return entry
         return variants.shown(entry, self.experiences, self._use().order)
+
+    @never_raises(no_answer)
+    def experience_variant(self, entity: str) -> str | None:
+        """Return the variant of a Contentful experience or fragment to ask the Experience Delivery API for.
+
+        Args:
+            entity: its id in Contentful.
+
+        Returns:
+            The variant's id, also that of the control; ``""`` where nothing is shown; None where no experience of this
+            visitor decides it (spec section 6).
+
+        Example: ``visitor.experience_variant("exp-home")``
+        """
+        return variants.entity_variant(self._use().answer()["changes"], entity)
 
     @never_raises(lambda self, path, fallback=None: fallback or "")
     def merge_tag(self, path: str, fallback: str | None = None) -> str:
@@ -238,14 +246,20 @@ class Visitor:
             return ""
         return track_attributes(entry, self.experiences, self._use().order)
 
-    @never_raises(lambda self: _script_json(nothing("")))
-    def handoff(self) -> str:
-        """Return ``profile``, ``experiences`` and ``changes`` as JSON that is safe inside a script element.
+    @never_raises(lambda self, version=2: handoff_text(nothing(""), version, False))
+    def handoff(self, version: int = 2) -> str:
+        """Return the decision as JSON that is safe inside a script element, for the initial state of the browser SDK.
 
-        For the initial state of the browser SDK. A template must not escape it again:
-        ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
+        Args:
+            version: 2 for the SDK ``experience.js``: ``profile``, ``experiences`` and ``changes``. 3 for the newest
+                SDK, as the ``handoff`` of its root: the same as ``state``, how the page may be cached, and whether the
+                browser sends the page event, which it does unless `page` stored one.
+
+        A template must not escape it again: ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
         """
-        return _script_json(self._backend.shown(self._use().answer()))
+        conversation = self._use()
+        data = self._backend.shown(conversation.answer())
+        return handoff_text(data, version, conversation.is_page_stored)
 
     # For the middleware
 
@@ -301,7 +315,3 @@ class Visitor:
 def _is_text(value: object) -> bool:
     """Whether a page gave what type hints ask for: templates are not checked."""
     return isinstance(value, str)
-
-
-def _script_json(document: object) -> str:
-    return orjson.dumps(document).decode().translate(_SCRIPT_ESCAPES)

@@ -196,8 +196,8 @@ def experience(
     Args:
         baseline: id of the entry that is replaced; None if ``components`` has all replacements.
         variants: ids of the entries shown instead at index 1, 2, ...; None hides the entry.
-        components: further components: `replacement`, `variable`.
-        audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
+            components: further components: `replacement`, `variable`, `experience_replacement`, `fragment_replacement`.
+            audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
         traffic: share of the visitors who take part, 0 to 1.
         distribution: share of each variant index, the control's first: an experiment, or A/B test. Without one it is a
             personalization, which gives everybody the first variant.
@@ -210,7 +210,7 @@ def experience(
     if not parts:
         raise ValueError("found nothing that the experience changes, expected a baseline or a component")
     first = parts[0]
-    own = id or f"experience-{first.get('key') or first['baseline']['id']}"
+    own = id or f"experience-{first.get('key') or first['baseline'].get('entityId') or first['baseline']['id']}"
     return {
         "id": own,
         "name": name or own,
@@ -266,6 +266,32 @@ def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
         "type": "EntryReplacement",
         "baseline": {"id": baseline},
         "variants": [{"id": one or "", "hidden": one is None} for one in _listed(variants)],
+    }
+
+
+def experience_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
+    """A component of `experience`: which variant of a Contentful experience the newest clients ask for.
+
+    Args:
+        entity: the id of the Contentful experience.
+        control: the id of its variant for the control.
+        variants: those at index 1, 2, ...; None shows nothing.
+
+    Example: ``experience(None, (), experience_replacement("exp-home", control="v0", variants=["v1"]))``
+    """
+    return _entity("ExperienceReplacement", entity, control, variants)
+
+
+def fragment_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
+    """A component of `experience`, for a Contentful fragment; arguments as of `experience_replacement`."""
+    return _entity("FragmentReplacement", entity, control, variants)
+
+
+def _entity(type: str, entity: str, control: str, variants: Sequence[str | None]) -> Component:
+    return {
+        "type": type,
+        "baseline": {"id": control, "entityId": entity},
+        "variants": [{"id": one or "", "entityId": entity, "hidden": one is None} for one in _listed(variants)],
     }
 
 

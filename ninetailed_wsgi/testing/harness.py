@@ -49,6 +49,9 @@ _UNUSED = (
     "profile_concurrency",
 )
 
+ROUTES = ("/v2/organizations", "/v3/spaces", "/v1/organizations")
+"""Before the names of an environment: classic clients, the newest, and Insights."""
+
 # Each shard is a database of its own, which takes 6 ms to make; a test has few writers at a time.
 SHARDS = 1
 
@@ -68,7 +71,7 @@ class Ids:
 
     @property
     def key(self) -> bytes:
-        """The key that ids are certified with in the mode ``guarded``."""
+        """The key that ids are certified with."""
         return hashlib.sha256(f"key {self._seed}".encode()).digest()
 
     def profile(self) -> str:
@@ -99,6 +102,7 @@ class Harness:
         app: the API as a WSGI app, to be called or mounted.
         client: calls that app without a server; its paths follow the environment: ``/profiles/anna``.
         insights: the same for Insights, whose one path is ``/events``.
+        space_client: the same on the routes of the newest clients, which name a space.
         clock: the time, moved by ``harness.clock.advance(minutes=31)``.
         ids: makes the ids.
         access: the rules in force, see docs/security.md; without ``access="guarded"`` everybody may do everything.
@@ -129,19 +133,13 @@ class Harness:
         self._stores = 0
         try:
             folder = Path(self._folder.name)
+            where = Environment(organization, environment)
             guarded = settings.get("access") == "guarded"
-            own = {
-                "environments": [f"{organization}/{environment}"],
-                "explain": True,
-                "store_shards": SHARDS,
-                "access": "open",
-            }
+            own = {"environments": [str(where)], "explain": True, "store_shards": SHARDS, "access": "open"}
             own |= self._trust(folder, settings) if guarded else {}
             path = Path(content) if isinstance(content, str | Path) else None
             self.settings = Settings.from_env({}, data_dir=folder / "data", content=path, **{**own, **settings})
-            self._content = PublishedContent(
-                content, folder, self.settings, Environment(organization, environment), lambda: self.clock() / 1000
-            )
+            self._content = PublishedContent(content, folder, self.settings, where, lambda: self.clock() / 1000)
             self._store = RecordingStore(self._new_store())
             self.service = ExperienceService(
                 store=self._store,
@@ -154,17 +152,16 @@ class Harness:
                 clock=self.clock,
                 new_id=self.ids.profile,
                 new_session_id=self.ids.session,
-                # The ids of an open harness are those that its seed has always given.
-                id_key=(lambda: self.ids.key) if guarded else None,
+                id_key=lambda: self.ids.key,
             )
             self.access = Access.of(self.settings, "local", now=lambda: self.clock() / 1000)
             self.app: App = api(self.service, self.settings, self.access)
         except BaseException:
             self._folder.cleanup()
             raise
-        self.environment = Environment(organization, environment)
-        place = f"/organizations/{organization}/environments/{environment}"
-        self.client, self.insights = Client(self.app, f"/v2{place}"), Client(self.app, f"/v1{place}")
+        self.environment = where
+        prefixes = [f"{routes}/{organization}/environments/{environment}" for routes in ROUTES]
+        self.client, self.space_client, self.insights = (Client(self.app, prefix) for prefix in prefixes)
 
     def __enter__(self) -> Harness:
         return self

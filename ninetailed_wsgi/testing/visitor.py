@@ -202,7 +202,11 @@ class Visitor:
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of a variable; ``default`` where no experience sets it."""
-        return next((change["value"] for change in self.changes if change["key"] == key), default)
+        return variants.flag(self.changes, key, default)
+
+    def experience_variant(self, entity: str) -> str | None:
+        """Return the variant of a Contentful experience or fragment that they get; None where nothing decides it."""
+        return variants.entity_variant(self._answer(entities=True)["changes"], entity)
 
     @property
     def why(self) -> str:
@@ -240,10 +244,11 @@ class Visitor:
             **members,
         }
 
-    def _answer(self) -> _Answered:
+    def _answer(self, *, entities: bool = False) -> _Answered:
         if self.id is None:
             raise AssertionError("this visitor has done nothing yet, so there is no profile")
-        answer = self._harness.client.get(f"/profiles/{quote(self.id, safe='')}")
+        client = self._harness.space_client if entities else self._harness.client
+        answer = client.get(f"/profiles/{quote(self.id, safe='')}")
         if answer.status != 200:
             raise Refused(answer)
         data: _Answered = answer.document["data"]

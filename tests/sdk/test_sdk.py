@@ -26,6 +26,8 @@ PHONE = (
 DESKTOP = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
 LONG_AGO = 1_700_000_000_000  # milliseconds since the epoch
 
+CLIENT = "experience.js-shared 7.26"
+
 _numbers = count()
 
 
@@ -71,6 +73,7 @@ def identify(user_id: str = "", **traits: Any) -> dict[str, Any]:
 # Create, update, get
 
 
+@pytest.mark.client(CLIENT, "create", how="client")
 def test_create_answers_a_profile_with_a_generated_id(sdk: Sdk) -> None:
     profile = sdk.call("createProfile", page("https://shop.example/tea?size=2"))["profile"]
     assert len(profile["id"]) == 64
@@ -89,6 +92,7 @@ def test_create_answers_a_profile_with_a_generated_id(sdk: Sdk) -> None:
     }
 
 
+@pytest.mark.client(CLIENT, "update", "identify", how="client")
 def test_update_keeps_the_profile_and_adds_to_it(sdk: Sdk) -> None:
     profile = sdk.call("createProfile", page())["profile"]
     updated = sdk.call("updateProfile", identify(name="Jo", plan="free"), profile_id=profile["id"])["profile"]
@@ -120,6 +124,7 @@ def test_an_identified_visitor_is_found_by_the_user_id(sdk: Sdk, user_id: str) -
     assert sdk.call("getProfile", profile_id=user_id)["profile"] == profile
 
 
+@pytest.mark.client(CLIENT, "merge", how="client")
 def test_a_visitor_identified_on_a_second_device_gets_the_first_profile(sdk: Sdk) -> None:
     first = sdk.call("createProfile", page(), identify("user-7", name="Jo"))["profile"]
     second = sdk.call("createProfile", page())["profile"]
@@ -197,6 +202,7 @@ def test_the_ip_option_says_whose_location_is_meant(sdk: Sdk) -> None:
     assert outcome.answer["profile"]["location"]["city"] == "Tokyo"
 
 
+@pytest.mark.client(CLIENT, "locale", how="client")
 @pytest.mark.parametrize(("locale", "country"), [("en", "Japan"), ("ja", "日本"), ("fr-CA", "Japon"), ("xx", "Japan")])
 def test_the_locale_option_chooses_the_language_of_places(sdk: Sdk, locale: str, country: str) -> None:
     options = {"enabledFeatures": ["location"], "ip": TOKYO, "locale": locale}
@@ -213,6 +219,7 @@ def test_features_that_this_server_does_not_have_are_no_error(sdk: Sdk) -> None:
     assert sdk.call("createProfile", page(), options={"enabledFeatures": ["ip-enrichment", "location"]})["profile"]
 
 
+@pytest.mark.client(CLIENT, "preflight", how="client")
 def test_a_preflight_stores_nothing_and_the_real_request_creates_the_id_it_answered(sdk: Sdk) -> None:
     event = page()
     foreseen = sdk.call("createProfile", event, options={"preflight": True})
@@ -240,6 +247,7 @@ def without_session_id(answer: dict[str, Any]) -> dict[str, Any]:
 # Many profiles
 
 
+@pytest.mark.client(CLIENT, "batch", how="client")
 def test_a_batch_answers_the_profiles_of_all_visitors(sdk: Sdk) -> None:
     visitors = [f"batch-{index % 3}" for index in range(9)]
     events = [page(also={"anonymousId": visitor}) for visitor in visitors]
@@ -321,6 +329,7 @@ def values(answer: dict[str, Any]) -> dict[str, Any]:
     return {change["key"]: change["value"] for change in answer["changes"]}
 
 
+@pytest.mark.client(CLIENT, "flags", how="client")
 @pytest.mark.parametrize(("index", "text", "guest"), [(0, "Buy", False), (1, "Order now", True)])
 def test_flags_that_are_text_and_boolean_are_accepted_control_included(
     sdk: Sdk, index: int, text: str, guest: bool
@@ -341,6 +350,7 @@ def test_a_flag_that_is_an_object_is_accepted(sdk: Sdk) -> None:
     assert values(answer)["theme"] == {"density": "dense", "columns": 1}
 
 
+@pytest.mark.client(CLIENT, "hidden variants", how="client")
 def test_a_hidden_variant_is_accepted(sdk: Sdk) -> None:
     order = built("buildTrackEvent", event="order_completed", properties={"total": 120})
     chosen = {each["experienceId"]: each for each in sdk.call("createProfile", order)["experiences"]}
@@ -352,6 +362,7 @@ def test_a_hidden_variant_is_accepted(sdk: Sdk) -> None:
     }
 
 
+@pytest.mark.client(CLIENT, "sticky", how="client")
 def test_a_sticky_variant_stays_after_the_visitor_saw_it_and_left_the_audience(sdk: Sdk) -> None:
     profile_id = sdk.call("createProfile", identify(plan="member"))["profile"]["id"]
     chosen = greeting(sdk.call("getProfile", profile_id=profile_id))

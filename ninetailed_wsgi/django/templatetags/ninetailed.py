@@ -48,6 +48,12 @@ def nt_flag(context: Context, key: str, default: Any = None) -> Any:
 
 
 @register.simple_tag(takes_context=True)
+def nt_experience_variant(context: Context, entity: str) -> str | None:
+    """``{% nt_experience_variant "exp-home" as variant %}``: the variant of a Contentful experience, None without."""
+    return nt_visitor(context).experience_variant(entity)
+
+
+@register.simple_tag(takes_context=True)
 def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
     """``{% nt_merge_tag "traits.firstname" "friend" %}``: a value of the profile, escaped."""
     return nt_visitor(context).merge_tag(path, fallback)
@@ -66,9 +72,9 @@ def nt_track(context: Context, entry: Any) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
-def nt_handoff(context: Context) -> SafeString:
+def nt_handoff(context: Context, version: int = 2) -> SafeString:
     """``<script>window.visitor = {% nt_handoff %}</script>``: JSON for the browser SDK; in script elements only."""
-    return mark_safe(nt_visitor(context).handoff())
+    return mark_safe(nt_visitor(context).handoff(version))
 
 
 @register.simple_tag(takes_context=True)

@@ -1,0 +1,30 @@
+"""How the newest clients name an environment: by a Contentful space and its environment (spec section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ninetailed_wsgi.core.names import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceNames:
+    """Which environment a space is.
+
+    Attributes:
+        joined: those that are named differently: space and its environment to organization and environment.
+    """
+
+    joined: Mapping[Environment, Environment]
+
+    @classmethod
+    def parse(cls, pairs: Iterable[str]) -> SpaceNames:
+        """Read the option ``spaces``: texts of the form ``space/environment=organization/environment``."""
+        sides = (pair.split("=") for pair in pairs)
+        return cls({Environment.parse(space): Environment.parse(environment) for space, environment in sides})
+
+    def environment(self, space: str, environment: str) -> Environment:
+        """Return the environment of a space; without a join, the space is an organization of that name."""
+        asked = Environment(space, environment)
+        return self.joined.get(asked, asked)

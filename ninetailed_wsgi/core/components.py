@@ -1,0 +1,162 @@
+"""What an experience changes: entries, Contentful experiences and fragments that are replaced, variables that are set.
+
+Reads ``components`` of ``nt_config`` (spec section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.problems import Problems, shown
+
+VALUE_TYPES = ("String", "Boolean", "Number", "Object")
+ENTITY_KINDS = {
+    "ExperienceReplacement": "Experience",
+    "FragmentReplacement": "Fragment",
+    "ExperienceFragmentReplacement": "Fragment",
+}
+"""Component types that replace what the Experience Delivery API gives out, and the ``type`` of their changes."""
+
+COMPONENT_TYPES = ("EntryReplacement", "InlineVariable", *ENTITY_KINDS)
+
+
+class Replacement(NamedTuple):
+    """One replacement in ``variants`` of an answer.
+
+    Attributes:
+        key: the id of the entry or entity that is replaced.
+        baseline: what is shown at index 0: of an entry its own id, of an entity the id of its first variant.
+        variants: the ids to show at index 1, 2, ...; ``""`` shows nothing.
+        kind: ``Experience`` or ``Fragment``; empty for an entry.
+    """
+
+    key: str
+    baseline: str
+    variants: tuple[str, ...]
+    kind: str = ""
+
+
+class Variable(NamedTuple):
+    """One inline variable: its key, the baseline's value, and the values at index 1, 2, ..."""
+
+    key: str
+    baseline: object
+    variants: tuple[object, ...]
+
+
+class Components(NamedTuple):
+    """All components of an experience, sorted as answers list them.
+
+    Attributes:
+        ignored: path and message of each component of a type that nobody knows yet; the others are served.
+    """
+
+    replacements: tuple[Replacement, ...]
+    variables: tuple[Variable, ...]
+    ignored: tuple[tuple[str, str], ...]
+
+
+def chosen(part: Replacement | Variable, index: int) -> Any:
+    """Return what a component shows at a variant index; beyond its variants the baseline."""
+    return part.variants[index - 1] if 0 < index <= len(part.variants) else part.baseline
+
+
+def read_components(given: object, problems: Problems) -> Components:
+    """Read ``components``; what is wrong is added to ``problems``, with paths relative to the config."""
+    replacements: list[Replacement] = []
+    variables: list[Variable] = []
+    ignored: list[tuple[str, str]] = []
+    if given is not None and not isinstance(given, list):
+        problems.add("components", given, "a list")
+    for index, component in enumerate(given if isinstance(given, list) else ()):
+        path = f"components[{index}]"
+        if not isinstance(component, dict):
+            problems.add(path, component, "an object")
+            continue
+        kind = component.get("type")
+        if kind is not None and not isinstance(kind, str):
+            problems.add_choice(f"{path}.type", kind, COMPONENT_TYPES)
+        elif kind is not None and kind not in COMPONENT_TYPES:
+            expected = f"one of {', '.join(COMPONENT_TYPES)}: only this component is not served"
+            ignored.append((f"{path}.type", f"found {shown(kind)}, expected {expected}"))
+        elif kind == "InlineVariable":
+            variables.append(_variable(component, path, problems))
+        elif (replacement := _replacement(component, path, ENTITY_KINDS.get(kind or "", ""), problems)) is not None:
+            replacements.append(replacement)
+    variables.sort(key=lambda variable: (variable.key.casefold(), variable.key))
+    return Components(tuple(replacements), tuple(variables), tuple(ignored))
+
+
+def _objects(
+    component: Mapping[str, Any], path: str, problems: Problems
+) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """A component's baseline and its variants, the latter with their paths."""
+    baseline = component.get("baseline")
+    if not isinstance(baseline, dict):
+        problems.add(f"{path}.baseline", baseline, "an object")
+        baseline = {}
+    listed = component.get("variants")
+    if listed is not None and not isinstance(listed, list):
+        problems.add(f"{path}.variants", listed, "a list")
+        listed = None
+    variants = []
+    for index, variant in enumerate(listed or ()):
+        place = f"{path}.variants[{index}]"
+        if isinstance(variant, dict):
+            variants.append((place, variant))
+        else:
+            problems.add(place, variant, "an object")
+    return baseline, variants
+
+
+def _replacement(component: Mapping[str, Any], path: str, kind: str, problems: Problems) -> Replacement | None:
+    """Read a replacement; None where it replaces nothing: no baseline yet, as drafts have it, or a hidden one."""
+    baseline, variants = _objects(component, path, problems)
+    baseline_id = _id(baseline, "id", f"{path}.baseline", problems) or ""
+    key = (_id(baseline, "entityId", f"{path}.baseline", problems) if kind else None) or baseline_id
+    hidden = _is_hidden(baseline, f"{path}.baseline", problems)
+    # An empty id shows nothing, hidden or not; one that is missing is a doubt, which shows the baseline.
+    ids = [
+        "" if _is_hidden(variant, place, problems) else _id(variant, "id", place, problems)
+        for place, variant in variants
+    ]
+    first = baseline_id or key
+    if not key or hidden:
+        return None
+    return Replacement(key, first, tuple(first if id is None else id for id in ids), kind)
+
+
+def _is_hidden(holder: Mapping[str, Any], path: str, problems: Problems) -> bool:
+    hidden = holder.get("hidden")
+    if hidden is not None and not isinstance(hidden, bool):
+        problems.add(f"{path}.hidden", hidden, "true or false")
+    return hidden is True
+
+
+def _id(holder: Mapping[str, Any], member: str, path: str, problems: Problems) -> str | None:
+    id = holder.get(member)
+    if id is not None and not isinstance(id, str):
+        problems.add(f"{path}.{member}", id, "the id of an entry" if member == "id" else "the id of an entity")
+    return id if isinstance(id, str) else None
+
+
+def _variable(component: Mapping[str, Any], path: str, problems: Problems) -> Variable:
+    key = component.get("key")
+    if not isinstance(key, str) or not key:
+        problems.add(f"{path}.key", key, "the name of a variable")
+        key = ""
+    value_type = component.get("valueType")
+    if value_type is not None and value_type not in VALUE_TYPES:
+        problems.add_choice(f"{path}.valueType", value_type, VALUE_TYPES)
+    baseline, variants = _objects(component, path, problems)
+    for place, holder in ((f"{path}.baseline", baseline), *variants):
+        if "value" not in holder:
+            problems.add(f"{place}.value", None, "a value")
+    return Variable(key, _value(baseline), tuple(_value(variant) for _, variant in variants))
+
+
+def _value(holder: Mapping[str, Any]) -> object:
+    # A bare list makes every client refuse the whole answer; wrapped, as authors' tools write lists, they take it.
+    value = holder.get("value")
+    return {"value": value} if isinstance(value, list) else value

@@ -1,0 +1,106 @@
+"""Makes ``docs/compatibility.md`` of the tests' markers: ``python -m tests.clients.compatibility > docs/...``.
+
+A test says what it proves with ``@pytest.mark.client(client, operation, ..., how=...)``; ``how`` is one of `WAYS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("tests/clients", "tests/sdk")
+
+WAYS = {
+    "client": "the unchanged client itself calls a running server",
+    "schema": "requests written by hand from its published description, answers held against its published schema",
+    "request": "requests written by hand from the documentation, answers not held against a schema of the client",
+}
+OPERATIONS = (
+    *("create", "update", "identify", "merge", "preflight", "batch", "sticky", "flags", "locale", "consent", "reset"),
+    *("hidden variants", "entity variants"),
+)
+CLIENTS = {
+    "optimization 2.x, web": "no",
+    "optimization 2.x, Node": "no",
+    "optimization 2.x, React Native": "no",
+    "optimization 2.x, iOS": "no",
+    "optimization 2.x, Android": "no",
+    "optimization 1.x": "no",
+    "experience.js 7.26": "client",
+    "experience.js-plugin-ssr 7.26": "client",
+    "experience.js-plugin-privacy 7.26": "client",
+    "experience.js-plugin-preview 7.26": "client",
+    "experience.js-plugin-insights 7.26": "client",
+    "experience.js-node 7.23": "client",
+    "experience.js-shared 7.26": "client",
+    "RudderStack": "no",
+    "plain HTTP": "no",
+}
+"""The clients in the order of the table; which of them can be installed and run by the tests."""
+
+HEAD = """# Compatibility
+
+You want to know whether your client works with this API. The table says which client is tested with which operation,
+and how. It is made of the markers of the tests, and a test keeps it current:
+`python -m tests.clients.compatibility > docs/compatibility.md`.
+
+| word | meaning |
+| --- | --- |
+"""
+TAIL = """
+An empty cell: the client has no such operation, or no test of it. The packages `@contentful/optimization-*` 2.x are not
+all on the npm registry that the tests use, and the SDKs for iOS and Android are no npm packages: no such client has run
+against this API. Their rows rest on published descriptions of their requests and answers (`fixtures/cases/clients`),
+and the requests of the five 2.x clients differ in these tests by library, channel and first event only.
+`experience.js-react` and `experience.js-next` wrap `experience.js` and need a running React application; the tests do
+not run them.
+
+**Next:** [point a client at this API](clients.md).
+"""
+
+
+class _Collector:
+    """A pytest plugin that notes what the markers say."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self.unknown: list[str] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            for mark in item.iter_markers("client"):
+                client, *operations = mark.args
+                how = mark.kwargs["how"]
+                known = client in CLIENTS and how in WAYS and set(operations) <= set(OPERATIONS)
+                if not known or (how == "client") != (CLIENTS[client] == "client"):
+                    self.unknown.append(f"{item.nodeid}: {mark.args} {how}")
+                for operation in operations:
+                    self.cells[client, operation].add(how)
+
+
+def table() -> str:
+    """Return the page; ValueError names each marker with a client, operation or way that the page does not know."""
+    collector = _Collector()
+    options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        status = pytest.main([*options, *(str(ROOT / folder) for folder in FOLDERS)], plugins=[collector])
+    if status:
+        raise ValueError(printed.getvalue())
+    if collector.unknown:
+        raise ValueError("\n".join(collector.unknown))
+    lines = [f"| {how} | {meaning} |" for how, meaning in WAYS.items()]
+    lines += ["", f"| client | {' | '.join(OPERATIONS)} |", f"|{' --- |' * (1 + len(OPERATIONS))}"]
+    for client in CLIENTS:
+        ways = [" ".join(how for how in WAYS if how in collector.cells[client, each]) for each in OPERATIONS]
+        lines.append(f"| {client} | {' | '.join(ways)} |")
+    return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

@@ -1,0 +1,24 @@
+"""The page of compatibility says what the tests prove."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.clients.compatibility import CLIENTS, OPERATIONS, ROOT
+
+
+def test_the_page_is_what_the_markers_of_the_tests_say() -> None:
+    command = [sys.executable, "-m", "tests.clients.compatibility"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == (ROOT / "docs" / "compatibility.md").read_text()
+
+
+def test_every_client_has_a_row_and_every_operation_a_test() -> None:
+    rows = [
+        line.split("|")[1:-1] for line in (ROOT / "docs" / "compatibility.md").read_text().splitlines() if "|" in line
+    ]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert [client for client in CLIENTS if not any(cells[client])] == []
+    assert [name for index, name in enumerate(OPERATIONS) if not any(cells[each][index] for each in CLIENTS)] == []
