@@ -17,6 +17,7 @@ import orjson
 from ninetailed_wsgi.api import openapi
 from ninetailed_wsgi.api.access_log import ERROR, OTHER, Observed
 from ninetailed_wsgi.api.callers import Callers
+from ninetailed_wsgi.api.ofrep import AllFlags, OneFlag
 from ninetailed_wsgi.api.origins import Origins
 from ninetailed_wsgi.api.resources import (
     Batch,
@@ -46,6 +47,7 @@ PREFIX = "/v2/organizations/{organization}/environments/{environment}"
 INSIGHTS = "/v1/organizations/{organization}/environments/{environment}/events"
 """Where the classic SDKs send what visitors saw."""
 
+OFREP = "/ofrep/v1/evaluate/flags"
 SPACE_PREFIX = "/v3/spaces/{organization}/environments/{environment}"
 SPACE_INSIGHTS = "/v2/spaces/{organization}/environments/{environment}/events"
 
@@ -112,6 +114,8 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         app.add_route(prefix + "/profiles/{name:path}", Profile(side))
         app.add_route(prefix + "/events", Batch(side))
         app.add_route(prefix + "/import/events", Import(side))
+        app.add_route(prefix + OFREP, AllFlags(side))
+        app.add_route(prefix + OFREP + "/{key:path}", OneFlag(side))
     app.add_route(INSIGHTS, Insights(edge))
     app.add_route(SPACE_INSIGHTS, Insights(space_edge))
     app.add_route("/health/live", Live())
@@ -136,7 +140,7 @@ class _Headers:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_header("traceparent", self._traceparent(req.env.get("HTTP_TRACEPARENT")))
-        resp.set_header("Access-Control-Expose-Headers", "traceparent")
+        resp.set_header("Access-Control-Expose-Headers", "traceparent, ETag, Retry-After")
         resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Content-Type-Options", "nosniff")
         if self._origins.vary:
@@ -145,7 +149,7 @@ class _Headers:
             resp.set_header("Access-Control-Allow-Origin", origin)
         if req.method == "OPTIONS":
             resp.set_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
-            resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP")
+            resp.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, X-Force-IP, If-None-Match")
             resp.set_header("Access-Control-Max-Age", "86400")
             resp.status = falcon.HTTP_204
             resp.complete = True

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.api.openapi_components import HEADERS, PARAMETERS, TRACED, Json, failures, responses, schema
 from ninetailed_wsgi.api.openapi_examples import ANSWERS, REQUESTS
 from ninetailed_wsgi.api.validation.schemas import Schemas
 
@@ -18,8 +19,6 @@ SPACE_PREFIX = "/v3/spaces/{spaceId}/environments/{environmentSlug}"
 INSIGHTS = "/v1/organizations/{organizationId}/environments/{environmentSlug}/events"
 SPACE_INSIGHTS = "/v2/spaces/{spaceId}/environments/{environmentSlug}/events"
 _SUFFIX = ".schema.json"
-
-Json = dict[str, Any]
 
 
 def document(schemas: Schemas, explain: bool = False) -> Json:
@@ -30,8 +29,10 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
         explain: whether the route that shows why a profile belongs to its audiences is served.
     """
     paths = _api_paths(_ORGANIZATIONS, explain) | _api_paths(_SPACES, explain) | _insights_paths() | _own_paths()
-    responses = _responses()
-    named = _reachable(schemas.documents, _references({"paths": paths, "responses": responses}))
+    for side in (_ORGANIZATIONS, _SPACES):
+        paths |= _flag_paths(side)
+    answers = responses()
+    named = _reachable(schemas.documents, _references({"paths": paths, "responses": answers}))
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -48,164 +49,17 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             {"name": "profiles", "description": "One visitor's profile."},
             {"name": "batches", "description": "Many profiles at once, from servers."},
             {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
+            {"name": "flags", "description": "Feature flags by the OpenFeature Remote Evaluation Protocol."},
             {"name": "service", "description": "The service itself."},
         ],
         "paths": paths,
         "components": {
             "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(named)},
-            "parameters": _PARAMETERS,
-            "headers": _HEADERS,
+            "parameters": PARAMETERS,
+            "headers": HEADERS,
             "links": _LINKS,
-            "responses": responses,
+            "responses": answers,
         },
-    }
-
-
-def _schema(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-_PARAMETERS: Json = {
-    "organizationId": {
-        "name": "organizationId",
-        "in": "path",
-        "required": True,
-        "description": "The organization's id, also called client id or API key. Nothing else authenticates a request.",
-        "schema": {"type": "string", "minLength": 1},
-        "example": "acme",
-    },
-    "spaceId": {
-        "name": "spaceId",
-        "in": "path",
-        "required": True,
-        "description": "The Contentful space's id, as the newest clients send it; it stands for an organization.",
-        "schema": {"type": "string", "minLength": 1},
-        "example": "acme",
-    },
-    "environmentSlug": {
-        "name": "environmentSlug",
-        "in": "path",
-        "required": True,
-        "description": "The environment's name, such as main.",
-        "schema": {"type": "string", "minLength": 1},
-        "example": "main",
-    },
-    "idOrAlias": {
-        "name": "idOrAlias",
-        "in": "path",
-        "required": True,
-        "description": "The profile's id, or an alias that an identify event gave it. The answer may have another id.",
-        "schema": {"type": "string", "minLength": 1},
-        "example": "anna",
-    },
-    "locale": {
-        "name": "locale",
-        "in": "query",
-        "description": "The language of city, region and country names.",
-        "schema": {"type": "string", "default": "en"},
-        "example": "de-AT",
-    },
-    "type": {
-        "name": "type",
-        "in": "query",
-        "description": "preflight evaluates and answers everything and stores nothing.",
-        "schema": {"type": "string", "enum": ["preflight"]},
-        "example": "preflight",
-    },
-    "forceIp": {
-        "name": "X-Force-IP",
-        "in": "header",
-        "description": "The visitor's address, instead of the client's; one that is invalid is not used.",
-        "schema": {"type": "string"},
-        "example": "192.0.2.7",
-    },
-    "traceparent": {
-        "name": "traceparent",
-        "in": "header",
-        "description": "The caller's W3C trace context; a valid one is continued in the answer's.",
-        "schema": {"type": "string"},
-        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-    },
-}
-
-_HEADERS: Json = {
-    "traceparent": {
-        "description": "The W3C trace context of this request, to quote when asking about it.",
-        "required": True,
-        "schema": {"type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
-        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-    }
-}
-_TRACED: Json = {"traceparent": {"$ref": "#/components/headers/traceparent"}}
-
-# component name, status, error code, when
-_ERRORS = (
-    (
-        "InvalidData",
-        400,
-        "ERR_INVALID_DATA",
-        "The body or the query is wrong; the message says where and what was expected.",
-    ),
-    ("Unauthorized", 401, "ERR_UNAUTHORIZED", "The operation needs a key, and none that is valid came along."),
-    (
-        "Forbidden",
-        403,
-        "ERR_FORBIDDEN",
-        "The key lacks the scope, or a page of this origin or a request for this host is not answered.",
-    ),
-    ("UnknownEnvironment", 404, "ERR_CONFIG_NOT_FOUND", "The organization or the environment is unknown."),
-    (
-        "ProfileNotFound",
-        404,
-        "ERR_PROFILE_NOT_FOUND",
-        "No such profile; or the organization or the environment is unknown (ERR_CONFIG_NOT_FOUND).",
-    ),
-    ("RouteNotFound", 404, "ERR_NOT_FOUND", "No route has this path."),
-    ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
-    ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
-    (
-        "ProfileOverload",
-        429,
-        "ERR_PROFILE_OVERLOAD",
-        "Too many concurrent writers for this one profile, or too many requests of one client.",
-    ),
-    ("InternalServerError", 500, "ERR_INTERNAL_SERVER_ERROR", "Something failed that should not have."),
-    ("Unavailable", 503, "ERR_INTERNAL_SERVER_ERROR", "Storage cannot serve now; the request may be repeated."),
-)
-
-
-def _responses() -> Json:
-    answers: Json = {
-        name: {
-            "description": when,
-            "headers": _TRACED,
-            "content": {
-                "application/json": {
-                    "schema": _schema("error-response"),
-                    "example": {"message": when, "data": {}, "error": {"code": code}},
-                }
-            },
-        }
-        for name, _, code, when in _ERRORS
-    }
-    one_value = {"schema": {"type": "string"}}
-    for repeatable in ("ProfileOverload", "Unavailable"):
-        answers[repeatable]["headers"] = {
-            **_TRACED,
-            "Retry-After": {"schema": {"type": "integer", "description": "Seconds."}},
-        }
-    names = ("Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
-             "Access-Control-Max-Age")  # fmt: skip
-    answers["CrossOrigin"] = {
-        "description": "What a browser may send from another site: GET, POST, DELETE and OPTIONS.",
-        "headers": {**_TRACED, **dict.fromkeys(names, one_value)},
-    }
-    return answers
-
-
-def _failures(names: Iterable[str]) -> Json:
-    return {
-        str(status): {"$ref": f"#/components/responses/{name}"} for name, status, _, _ in _ERRORS if name in set(names)
     }
 
 
@@ -260,7 +114,7 @@ def _operation(
     tag: str,
     summary: str,
     answer: Json,
-    failures: Iterable[str],
+    refusals: Iterable[str],
     parameters: Iterable[str] = (),
     body: str = "",
     side: _Side = _ORGANIZATIONS,
@@ -270,7 +124,7 @@ def _operation(
     example = {"example": ANSWERS[name]} if name in ANSWERS else {}
     done: Json = {
         "description": "Done.",
-        "headers": _TRACED,
+        "headers": TRACED,
         "content": {"application/json": {"schema": answer, **example}},
     }
     if links := _links(side, name):
@@ -280,15 +134,15 @@ def _operation(
         "tags": [tag],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
-        "responses": {"200": done, **_failures(failures)},
+        "responses": {"200": done, **failures(refusals)},
     }
     if body:
         # A browser sends text/plain without asking first, so the official clients do; the text is the same JSON.
-        as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(body)}
+        as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema(body)}
         operation["requestBody"] = {
             "required": True,
             "content": {
-                "application/json": {"schema": _schema(body), "examples": REQUESTS[body]},
+                "application/json": {"schema": schema(body), "examples": REQUESTS[body]},
                 "text/plain": {"schema": as_text, "examples": _as_text(REQUESTS[body])},
             },
         }
@@ -310,11 +164,11 @@ def _cross_origin(id_: str) -> Json:
 
 def _write(side: _Side, id_: str, summary: str) -> Json:
     names = ("locale", "type", "forceIp")
-    return _operation(id_, "profiles", summary, _schema(side.answer), _WRITING, names, "profile-request", side)
+    return _operation(id_, "profiles", summary, schema(side.answer), _WRITING, names, "profile-request", side)
 
 
 def _batch(side: _Side, id_: str, summary: str, answer: str) -> Json:
-    return _operation(id_, "batches", summary, _schema(answer), _WRITING, ("locale",), "batch-request", side)
+    return _operation(id_, "batches", summary, schema(answer), _WRITING, ("locale",), "batch-request", side)
 
 
 def _read(side: _Side, id_: str, summary: str, answer: Json, *parameters: str) -> Json:
@@ -322,12 +176,12 @@ def _read(side: _Side, id_: str, summary: str, answer: Json, *parameters: str) -
 
 
 def _api_paths(side: _Side, explain: bool) -> Json:
-    one, empty = "/profiles/{idOrAlias}", _schema("empty-response")
+    one, empty = "/profiles/{idOrAlias}", schema("empty-response")
     routes: dict[str, Json] = {
         "/profiles": {"post": _write(side, "createProfile", "Create a profile")},
         one: {
             "post": _write(side, "updateProfile", "Update a profile, or create it under this id"),
-            "get": _read(side, "getProfile", "Get a profile, evaluated now", _schema(side.answer), "locale"),
+            "get": _read(side, "getProfile", "Get a profile, evaluated now", schema(side.answer), "locale"),
             "delete": _read(side, "deleteProfile", "Delete a profile and all its aliases", empty),
         },
         "/events": {"post": _batch(side, "upsertProfiles", "Create or update many profiles", "batch-response")},
@@ -336,7 +190,7 @@ def _api_paths(side: _Side, explain: bool) -> Json:
         },
     }
     if explain:
-        reasons = _schema("explain-response")
+        reasons = schema("explain-response")
         routes[one + "/explain"] = {
             "get": _read(side, "explainProfile", "Say why a profile gets what it gets", reasons)
         }
@@ -346,7 +200,8 @@ def _api_paths(side: _Side, explain: bool) -> Json:
 def _item(side: _Side, route: str, item: Json) -> Json:
     """One path's operations, with what all of them share."""
     item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION) + side.suffix)
-    names = [side.owner, "environmentSlug", *(["idOrAlias"] if "{idOrAlias}" in route else []), "traceparent"]
+    own = [name for name in ("idOrAlias", "flagKey") if f"{{{name}}}" in route]
+    names = [side.owner, "environmentSlug", *own, "traceparent"]
     item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     return item
 
@@ -364,10 +219,36 @@ def _insights_paths() -> Json:
             "insights-request",
             side,
         )
-        post["responses"]["204"] = {"description": "Accepted.", "headers": _TRACED}
+        post["responses"]["204"] = {"description": "Accepted.", "headers": TRACED}
         del post["responses"]["200"]
         paths[path] = _item(side, "/insights/events", {"post": post})
     return paths
+
+
+def _flag_paths(side: _Side) -> Json:
+    """Return the routes of OFREP, whose refusals have a shape of their own."""
+    route = "/ofrep/v1/evaluate/flags"
+    every = _operation(
+        "evaluateFlags",
+        "flags",
+        "Decide every flag",
+        schema("ofrep-flags"),
+        _ALWAYS,
+        ("ifNoneMatch",),
+        "ofrep-request",
+        side,
+    )
+    one = _operation(
+        "evaluateFlag", "flags", "Decide one flag", schema("ofrep-flag"), _ALWAYS, (), "ofrep-request", side
+    )
+    every["responses"]["304"] = {"description": "The answer did not change.", "headers": TRACED}
+    for operation in (every, one):
+        for status, name in (("400", "FlagRefused"), ("404", "FlagNotFound"), ("413", "FlagRefused")):
+            operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    return {
+        side.prefix + route: _item(side, route, {"post": every}),
+        side.prefix + route + "/{flagKey}": _item(side, route + "/{flagKey}", {"post": one}),
+    }
 
 
 _NO_PUNCTUATION = str.maketrans("", "", "/{}")
@@ -375,7 +256,7 @@ _NO_PUNCTUATION = str.maketrans("", "", "/{}")
 
 def _own_paths() -> Json:
     """Return the routes of the service itself, which stand outside every organization."""
-    state = _schema("empty-response")
+    state = schema("empty-response")
     whole = {"type": "object", "description": "An OpenAPI 3.1 document."}
     return {
         "/health/live": {

@@ -69,6 +69,12 @@ REQUESTS: dict[str, dict[str, Json]] = {
             },
         }
     },
+    "ofrep-request": {
+        "visitor": {
+            "summary": "A visitor, and an attribute that lies over the profile's traits",
+            "value": {"context": {"targetingKey": "anna", "plan": "pro"}},
+        }
+    },
 }
 """Examples of request bodies, as the ``examples`` of a media type: by schema, then by name."""
 
@@ -108,6 +114,14 @@ _ENTITY = {
     "meta": {"optimizationId": "experience1", "variantIndex": 1},
 }
 
+_FLAG: Json = {
+    "key": "banner",
+    "reason": "TARGETING_MATCH",
+    "variant": "pricing-offer:1",
+    "value": "sale",
+    "metadata": {"experienceId": "pricing-offer", "variantIndex": 1, "audienceId": "pricing-visitors", "sticky": False},
+}
+
 ANSWERS: dict[str, Json] = {
     "profile-response": _answer({"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE]}),
     "space-profile-response": _answer(
@@ -115,5 +129,7 @@ ANSWERS: dict[str, Json] = {
     ),
     "batch-response": _answer({"profiles": [_PROFILE]}),
     "empty-response": _answer({}),
+    "ofrep-flag": _FLAG,
+    "ofrep-flags": {"flags": [_FLAG]},
 }
 """An example of each answer that succeeds, by schema."""

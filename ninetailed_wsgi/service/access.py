@@ -84,6 +84,7 @@ _RULES: Mapping[str, _Rule] = {
     "import": _Rule("events"),
     "delete": _Rule("delete"),
     "insights": _Rule(),
+    "flags": _Rule("read", own=True, otherwise=Decision.FRESH),
     "explain": _Rule("admin"),
     "results": _Rule("admin"),
     "preview": _Rule("admin"),

@@ -319,7 +319,14 @@ class ExperienceService:
         }
 
     def flags(
-        self, environment: Environment, name: str, traits: Mapping[str, Any], key: str | None = None
+        self,
+        environment: Environment,
+        name: str,
+        traits: Mapping[str, Any],
+        key: str | None = None,
+        *,
+        known: bool = True,
+        guarded: bool = False,
     ) -> list[Flag]:
         """Decide the flag ``key``, or every published flag by key, for the visitor with this id or alias.
 
@@ -327,6 +334,7 @@ class ExperienceService:
 
         Args:
             traits: lie over the profile's traits for this decision.
+            known: whether the caller may know of a profile with this name; else it is a new visitor's.
 
         Raises:
             FlagNotFound: no published experience sets a flag of that key.
@@ -335,9 +343,12 @@ class ExperienceService:
         catalog = application.catalog
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {short(key)}")
-        snapshot = application.profile(environment.key(name)) or Snapshot(profile.new_record(name), 0)
+        now = self._clock()
+        snapshot = application.profile(environment.key(name)) if known else None
+        if snapshot is None or (guarded and not leads(snapshot.record, name, now)):
+            snapshot = Snapshot(profile.new_record(name), 0)
         record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
-        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, self._clock()))
+        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, now))
         keys = catalog.flags.keys if key is None else (key,)
         return [catalog.flags.decide(each, record["stable_id"], audiences, record["sticky"]) for each in keys]
 
