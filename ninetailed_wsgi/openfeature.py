@@ -5,7 +5,6 @@ Source: spec section 17. Needs the extra ``openfeature``; the only module that i
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.flags import FlagNotFound
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, NinetailedError
+from ninetailed_wsgi.operations.watching import Watcher
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
@@ -74,8 +74,8 @@ class NinetailedProvider(AbstractProvider):
         else:
             self._service = ExperienceService.from_settings(source or Settings.from_env())
         self._environment: Environment = self._service.environment(organization, environment)
-        self._watch_seconds = watch_seconds
-        self._stopping = threading.Event()
+        self._watcher = Watcher(self._watch, watch_seconds, "ninetailed-openfeature") if watch_seconds > 0 else None
+        self._registered = False
         self._content_version = ""
         self._trouble = ""
 
@@ -86,13 +86,13 @@ class NinetailedProvider(AbstractProvider):
     def initialize(self, evaluation_context: EvaluationContext) -> None:
         """Start to look for changed content; called by the SDK when the provider is registered."""
         self._content_version = self._service.content(*self._environment).version
-        self._stopping.clear()
-        if self._watch_seconds > 0:
-            threading.Thread(target=self._watch, name="ninetailed-openfeature", daemon=True).start()
+        self._registered = True
+        if self._watcher:
+            self._watcher.ensure()
 
     def shutdown(self) -> None:
         """Stop looking for changed content."""
-        self._stopping.set()
+        self._registered = False
 
     def observe(self) -> None:
         """Tell the SDK what changed since the last look: new content, stale content, a store that cannot serve."""
@@ -179,6 +179,8 @@ class NinetailedProvider(AbstractProvider):
         context: EvaluationContext | None,
         convert: Callable[[Any], _Value | None],
     ) -> FlagResolutionDetails[_Value]:
+        if self._watcher:
+            self._watcher.ensure()  # also in a process that was forked since
         if context is None or not context.targeting_key:
             return FlagResolutionDetails(default, reason=Reason.DEFAULT)
         traits = _json(dict(context.attributes))
@@ -210,7 +212,7 @@ class NinetailedProvider(AbstractProvider):
         return "", ""
 
     def _watch(self) -> None:
-        while not self._stopping.wait(self._watch_seconds):
+        if self._registered:
             self.observe()
 
 

@@ -261,6 +261,16 @@ class Visitor:
         data = self._backend.shown(conversation.answer())
         return handoff_text(data, version, conversation.is_page_stored)
 
+    def openfeature_context(self) -> Any:
+        """Return the visitor as an evaluation context of the OpenFeature SDK: targeting key and traits.
+
+        Needs the extra ``openfeature`` (spec section 17). Without an id, as where personalization failed, every flag is
+        the caller's default. Example: ``client.get_boolean_value("checkout", False, visitor.openfeature_context())``
+        """
+        from ninetailed_wsgi.openfeature import context_of  # needs an extra
+
+        return context_of(self.id, self.profile["traits"])
+
     # For the middleware
 
     @property

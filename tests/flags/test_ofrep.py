@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -180,3 +181,58 @@ def test_a_browser_of_another_site_may_ask_with_a_tag_and_read_the_tag(ninetaile
     )
     assert "If-None-Match" in preflight.headers["access-control-allow-headers"]
     assert "ETag" in evaluate_all(ninetailed).headers["access-control-expose-headers"]
+
+
+# Before strangers
+
+
+@pytest.fixture
+def guarded(ninetailed_content: Any) -> Iterator[Harness]:
+    with Harness(ninetailed_content, access="guarded", protected_traits="plan") as harness:
+        yield harness
+
+
+def known_to(harness: Harness, target: str, *scopes: str, **context: Any) -> bool:
+    """Whether the caller is answered as the visitor whose plan is pro."""
+    headers = {"Authorization": f"Bearer {harness.key(*scopes)}"} if scopes else {}
+    answer = harness.client.post(f"{ALL}/checkout", {"context": {"targetingKey": target, **context}}, headers=headers)
+    assert answer.status == 200
+    return answer.document.get("value") is True
+
+
+@pytest.fixture
+def pro(guarded: Harness) -> str:
+    """The id of a visitor with a user id, as a trusted server told of them."""
+    event = {
+        "type": "identify",
+        "channel": "server",
+        "messageId": "told",
+        "context": {"library": {"name": "tests", "version": "1.0.0"}},
+        "userId": "anna@example.com",
+        "traits": {"plan": "pro"},
+    }
+    headers = {"Authorization": f"Bearer {guarded.key('events')}"}
+    answer = guarded.client.post("/profiles", {"events": [event]}, headers=headers)
+    return str(answer.document["data"]["profile"]["id"])
+
+
+def test_anybody_is_answered_about_a_profile_named_by_its_own_id(guarded: Harness, pro: str) -> None:
+    assert known_to(guarded, pro)
+
+
+@pytest.mark.parametrize("scope", ["events", "read"])
+def test_a_key_is_answered_about_a_user_id(guarded: Harness, pro: str, scope: str) -> None:
+    assert known_to(guarded, "anna@example.com", scope)
+
+
+def test_a_user_id_tells_a_stranger_nothing(guarded: Harness, pro: str) -> None:
+    assert not known_to(guarded, "anna@example.com")
+    asked = [
+        guarded.client.post(ALL, {"context": {"targetingKey": name}}).status for name in ("anna@example.com", "nobody")
+    ]
+    assert asked == [200, 200]
+
+
+def test_a_stranger_does_not_lay_protected_traits_over_a_profile(guarded: Harness, pro: str) -> None:
+    assert not known_to(guarded, "nobody", plan="pro")
+    assert known_to(guarded, "nobody", "events", plan="pro")
