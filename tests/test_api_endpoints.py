@@ -542,7 +542,12 @@ def test_a_cors_preflight_is_204_with_methods_headers_and_a_max_age(api: Api) ->
         assert answer.status_code == 204
         assert answer.headers["access-control-allow-origin"] == "*"
         assert listed(answer, "access-control-allow-methods") == ["DELETE", "GET", "OPTIONS", "POST"]
-        assert listed(answer, "access-control-allow-headers") == ["Authorization", "Content-Type", "X-Force-IP"]
+        assert listed(answer, "access-control-allow-headers") == [
+            "Authorization",
+            "Content-Type",
+            "If-None-Match",
+            "X-Force-IP",
+        ]
         assert int(answer.headers["access-control-max-age"]) > 0
         assert "access-control-allow-credentials" not in answer.headers
 

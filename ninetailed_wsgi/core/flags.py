@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from ninetailed_wsgi.core.experiences import Experience
+from ninetailed_wsgi.core.variants import unwrapped
 from ninetailed_wsgi.errors import NinetailedError
 
 Reason = Literal["SPLIT", "TARGETING_MATCH", "STATIC", "UNKNOWN"]
@@ -85,7 +86,7 @@ def _flag(key: str, experience: Experience, index: int, sticky: Mapping[str, int
     if experience.audience is not None:
         metadata["audienceId"] = experience.audience
     metadata["sticky"] = experience.sticky and experience.id in sticky
-    return Flag(key, _reason(experience), f"{experience.id}:{index}", metadata, value)
+    return Flag(key, _reason(experience), f"{experience.id}:{index}", metadata, unwrapped(value))
 
 
 def _reason(experience: Experience) -> Reason:

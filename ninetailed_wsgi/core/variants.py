@@ -5,7 +5,7 @@ Entries are Contentful's JSON (``sys``, ``fields``) or the generic form (``id`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -64,12 +64,17 @@ def entity_variant(changes: Iterable[Mapping[str, Any]], entity: str) -> str | N
     return next((each["variantId"] for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
 
 
-def flag(changes: Iterable[Mapping[str, Any]], key: str, default: Any = None) -> Any:
-    """Return the value of an inline variable, a list without the object it comes wrapped in; else ``default``."""
-    change = next((each for each in changes if each.get("key") == key), None)
-    if change is None:
-        return default
-    value = change["value"]
+def flag(changes: Sequence[Mapping[str, Any]], key: str, default: Any = None) -> Any:
+    """Return the value of an inline variable; else ``default``.
+
+    Where two experiences set one key, the last in the order of the answer counts, as in the SDK (spec section 17).
+    """
+    change = next((each for each in reversed(changes) if each.get("key") == key), None)
+    return default if change is None else unwrapped(change["value"])
+
+
+def unwrapped(value: Any) -> Any:
+    """Return the value of a change, a list without the object that older clients need around it (spec section 6)."""
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("value"), list):
         return value["value"]
     return value

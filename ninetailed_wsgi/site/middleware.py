@@ -311,7 +311,7 @@ def _unavailable(start_response: StartResponse) -> list[bytes]:
         ("X-Content-Type-Options", "nosniff"),
         ("Retry-After", f"{RETRY_AFTER:g}"),
         ("Access-Control-Allow-Origin", "*"),
-        ("Access-Control-Expose-Headers", "traceparent"),
+        ("Access-Control-Expose-Headers", "traceparent, ETag, Retry-After"),
         ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"),
     ]
     start_response("503 Service Unavailable", headers)

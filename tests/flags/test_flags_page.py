@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"<!-- flags: (\w+) -->\n```python\n(.*?)```\n", PAGE, re.DOTALL))
+EXAMPLES = dict(re.findall(r"<!-- tests/flags/test_flags_page.py: (\w+) -->\n```python\n(.*?)```\n", PAGE, re.DOTALL))
 
 FLASK = """
 from app import app

@@ -236,3 +236,12 @@ def test_a_user_id_tells_a_stranger_nothing(guarded: Harness, pro: str) -> None:
 def test_a_stranger_does_not_lay_protected_traits_over_a_profile(guarded: Harness, pro: str) -> None:
     assert not known_to(guarded, "nobody", plan="pro")
     assert known_to(guarded, "nobody", "events", plan="pro")
+
+
+def test_every_door_takes_the_last_experience_with_a_key_and_gives_a_list_as_a_list(ninetailed: Harness) -> None:
+    ninetailed.publish(
+        flag("sizes", control=[1], variants=[[2, 3]], id="a-first"),
+        flag("sizes", control=[1], variants=[[4]], id="b-last"),
+    )
+    assert ninetailed.visitor("anna").views("/").flag("sizes") == [4]
+    assert evaluate(ninetailed, "sizes")["value"] == [4]
