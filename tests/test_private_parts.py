@@ -111,17 +111,17 @@ def test_diskcaches_disk_stores_and_fetches_by_the_methods_that_refuse_pickles()
     assert parameters(diskcache.Disk.fetch) == ["self", "mode", "filename", "value", "read"], "no unpickling"
 
 
-# redis: store/redis/server.py
+# redis: store/redis/connections.py
 
 
 def test_redis_lends_a_connection_to_which_packed_commands_are_sent() -> None:
     redis = pytest.importorskip("redis")
     connection = redis.connection.AbstractConnection
     for method in ("send_packed_command", "pack_commands", "read_response", "disconnect"):
-        assert callable(getattr(connection, method)), f"store/redis/server.py: _Talk calls {method}"
+        assert callable(getattr(connection, method)), f"store/redis/connections.py: _Exchange calls {method}"
     pool = redis.ConnectionPool
     for method in ("get_connection", "release"):
-        assert callable(getattr(pool, method)), f"store/redis/server.py: _Talk calls {method} of the pool"
+        assert callable(getattr(pool, method)), f"store/redis/connections.py: _Exchange calls {method} of the pool"
     required = [
         parameter.name
         for parameter in inspect.signature(pool.get_connection).parameters.values()
@@ -133,5 +133,5 @@ def test_redis_lends_a_connection_to_which_packed_commands_are_sent() -> None:
 def test_redis_cluster_finds_the_server_of_a_key_and_can_look_again() -> None:
     cluster = pytest.importorskip("redis.cluster")
     for method in ("get_redis_connection", "get_primaries", "get_node_from_key"):
-        assert callable(getattr(cluster.RedisCluster, method)), f"store/redis/server.py calls {method}"
-    assert callable(cluster.NodesManager.initialize), "store/redis/server.py: looks around after a failover"
+        assert callable(getattr(cluster.RedisCluster, method)), f"store/redis/connections.py calls {method}"
+    assert callable(cluster.NodesManager.initialize), "store/redis/connections.py: refreshes after a failover"

@@ -642,7 +642,7 @@ def test_without_the_package_for_redis_the_start_is_refused_with_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
-    assert "pip install 'ninetailed-wsgi[redis]'" in refusal("redis://127.0.0.1:1/0?key=shop")
+    assert "install the extra 'redis' of ninetailed-wsgi" in refusal("redis://127.0.0.1:1/0?key=shop")
 
 
 def test_connections_that_redis_closed_are_opened_anew(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:

@@ -180,7 +180,7 @@ class RedisHash:
             from redis.retry import Retry
         except ImportError:
             raise SettingsError(
-                ["content: redis:// needs a package more: pip install 'ninetailed-wsgi[redis]'"]
+                ["content: redis:// requires a missing package: install the extra 'redis' of ninetailed-wsgi"]
             ) from None
         parts = urlsplit(address)
         query = dict(parse_qsl(parts.query))

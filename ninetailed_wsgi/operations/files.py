@@ -31,7 +31,7 @@ def replacement(file: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; ``file`` is unchanged.
     """
-    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}-")
+    handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with open(handle, "wb") as output:
             yield output

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.files import replacement
 
 SCOPES = ("events", "read", "delete", "admin")
 """What a key may allow (spec section 16)."""
@@ -99,16 +100,10 @@ def changing(file: Path) -> Iterator[list[ApiKey]]:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    new = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(descriptor)
-        os.replace(new, file)
+        with replacement(file, durable=True) as output:
+            output.write(content)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise SettingsError([f"keys_file: {file} cannot be written: {error.strerror}"]) from error
 
 

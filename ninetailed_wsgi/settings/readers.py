@@ -78,7 +78,7 @@ def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
         if not yes_or_no(given):
             return False
         if find_spec(package) is None:
-            raise ValueError(f"no, as the package for it is missing: pip install 'ninetailed-wsgi[{extra}]'")
+            raise ValueError(f"no, as a package is missing: install the extra '{extra}' of ninetailed-wsgi")
         return True
 
     return read
@@ -89,7 +89,7 @@ def rate(given: object) -> str:
     if not text:
         return ""
     if find_spec("limits") is None:
-        raise ValueError("nothing, as the package for it is missing: pip install 'ninetailed-wsgi[limits]'")
+        raise ValueError("no value, as a package is missing: install the extra 'limits' of ninetailed-wsgi")
     from limits import parse_many
 
     try:

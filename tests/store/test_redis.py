@@ -127,7 +127,7 @@ def test_without_the_package_one_line_says_what_to_install() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
-    assert "pip install 'ninetailed-wsgi[redis]'" in ended.stderr
+    assert "install the extra 'redis' of ninetailed-wsgi" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -594,7 +594,7 @@ def test_a_consumer_begins_no_update_in_the_last_part_of_its_lease(make_redis: M
     queue.put(b"1")
     with queue.alone() as alone:
         assert alone
-        assert "others may have taken over" in unavailable(lambda: put(store, key(), {"a": 1}))
+        assert "another process may have taken over" in unavailable(lambda: put(store, key(), {"a": 1}))
     put(store, key(), {"a": 1})
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.store.protocol import KEY_BYTES
 
 FORMAT = 3
@@ -78,13 +79,8 @@ def id_key(folder: Path) -> bytes:
 
 def replace_id_key(folder: Path, key: bytes) -> None:
     """Give an empty store the key of another one, from which it is filled."""
-    new = folder / f".{_KEY}-{secrets.token_hex(8)}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as opened:
-        opened.write(key.hex().encode())
-        opened.flush()
-        os.fsync(descriptor)
-    os.replace(new, folder / _KEY)
+    with replacement(folder / _KEY, durable=True) as output:
+        output.write(key.hex().encode())
 
 
 def upgrade(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
-class Command(NamedTuple):
+class RedisCommand(NamedTuple):
     """One command.
 
     Attributes:
@@ -20,14 +20,14 @@ class Command(NamedTuple):
     words: tuple[Any, ...]
     script: Script | None = None
 
-    def again(self) -> Command:
+    def again(self) -> RedisCommand:
         """The same to be sent once more, when nobody knows whether it was done."""
         if self.script is None:
             return self
         first = 3 + int(self.words[2])
         return self._replace(words=(*self.words[:first], b"again", *self.words[first + 1 :]))
 
-    def whole(self) -> Command:
+    def whole(self) -> RedisCommand:
         """The same with the text of its script, for a server that does not know it yet."""
         assert self.script is not None
         return self._replace(words=("EVAL", self.script.text, *self.words[2:]))
@@ -44,5 +44,5 @@ class Script:
         self.text, self.writes = text, writes
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, keys: Sequence[str], *arguments: Any) -> Command:
-        return Command(keys[0], ("EVALSHA", self._sha, len(keys), *keys, b"", *arguments), self)
+    def call(self, keys: Sequence[str], *arguments: Any) -> RedisCommand:
+        return RedisCommand(keys[0], ("EVALSHA", self._sha, len(keys), *keys, b"", *arguments), self)

@@ -33,7 +33,7 @@ import orjson
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
-from ninetailed_wsgi.store.redis.commands import Command
+from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.queue_scripts import (
     CHANGE,
     CLEAR,
@@ -100,7 +100,7 @@ class RedisQueue:
             raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
 
     def empty(self) -> bool:
-        return not self._server.ask(Command(_QUEUE, ("XLEN", _QUEUE)))
+        return not self._server.ask(RedisCommand(_QUEUE, ("XLEN", _QUEUE)))
 
     def head(self) -> Head | None:
         found = self._server.ask(HEAD.call([_QUEUE, _BATCHES, _TRIES]))
@@ -128,7 +128,7 @@ class RedisQueue:
         self._finish(head.number, orjson.dumps({"reason": reason, "tries": head.tries}))
 
     def aside(self) -> dict[int, dict[str, Any]]:
-        found = iter(self._server.ask(Command(_ASIDE, ("HGETALL", _ASIDE))))
+        found = iter(self._server.ask(RedisCommand(_ASIDE, ("HGETALL", _ASIDE))))
         kept = dict(sorted((int(number), orjson.loads(why)) for number, why in zip(found, found, strict=True)))
         return {number: {**kept[number], "batch": batch.decode()} for number, batch in self._read(list(kept))}
 
@@ -142,7 +142,7 @@ class RedisQueue:
             yield batch
 
     def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
-        self._server.ask(Command(_CHANGES, ("DEL", _CHANGES)))  # of a deletion that died
+        self._server.ask(RedisCommand(_CHANGES, ("DEL", _CHANGES)))  # of a deletion that died
         changes = 0
         for number, batch in self._read(self._numbers(aside=True)):
             if (new := change(batch)) != batch:
@@ -175,7 +175,7 @@ class RedisQueue:
                 self._leave(name)
 
     def last(self) -> int:
-        return int(self._server.ask(Command(_LAST, ("GET", _LAST))) or 0)
+        return int(self._server.ask(RedisCommand(_LAST, ("GET", _LAST))) or 0)
 
     def dump(self) -> Iterator[Queued]:
         for number, batch in self._read(self._numbers(aside=False)):
@@ -219,11 +219,11 @@ class RedisQueue:
     def _numbers(self, *, aside: bool) -> list[int]:
         numbers: list[int] = []
         first = b"-"
-        while entries := self._server.ask(Command(_QUEUE, ("XRANGE", _QUEUE, first, "+", "COUNT", 1000))):
+        while entries := self._server.ask(RedisCommand(_QUEUE, ("XRANGE", _QUEUE, first, "+", "COUNT", 1000))):
             numbers += [_number(entry_id) for entry_id, _ in entries]
             first = b"(" + entries[-1][0]
         if aside:
-            numbers += sorted(map(int, self._server.ask(Command(_ASIDE, ("HKEYS", _ASIDE)))))
+            numbers += sorted(map(int, self._server.ask(RedisCommand(_ASIDE, ("HKEYS", _ASIDE)))))
         return numbers
 
     def _read(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -232,7 +232,7 @@ class RedisQueue:
             some = numbers[first : first + _AT_ONCE]
             if getattr(self._turn, "name", "") and time.monotonic() > self._turn.kept + self._lease / 4000:
                 self._keep_turn()
-            found = self._server.ask(Command(_BATCHES, ("HMGET", _BATCHES, *some)))
+            found = self._server.ask(RedisCommand(_BATCHES, ("HMGET", _BATCHES, *some)))
             yield from ((number, batch) for number, batch in zip(some, found, strict=True) if batch is not None)
 
     def _finish(self, number: int, why: bytes) -> None:

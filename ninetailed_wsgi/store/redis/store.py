@@ -25,7 +25,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.store.keys import digest_of, key_of, name_of
 from ninetailed_wsgi.store.protocol import DAY, Decided, Document, Entry, Fold, HistoryEntry, Stored, Write
-from ninetailed_wsgi.store.redis.commands import Command, Script
+from ninetailed_wsgi.store.redis.commands import RedisCommand, Script
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _VERSION = 16  # characters
@@ -112,7 +112,7 @@ class RedisStore:
 
     def read(self, key: Key) -> Entry:
         name = _name(key)
-        raw = self.server.ask(Command(name, ("GET", name)))
+        raw = self.server.ask(RedisCommand(name, ("GET", name)))
         self._remember(name, raw)
         return self.entry(name, raw)
 
@@ -138,7 +138,7 @@ class RedisStore:
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
         for names in self._pages():
-            for raw in self.server.run([Command(name, ("GET", name)) for name in names]):
+            for raw in self.server.run([RedisCommand(name, ("GET", name)) for name in names]):
                 if raw is not None:
                     key, document, _ = _loaded(raw)
                     if organization in (None, key.organization) and environment in (None, key.environment):
@@ -157,10 +157,10 @@ class RedisStore:
 
     def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
         for names in self._pages():
-            asked: list[Command] = []
+            asked: list[RedisCommand] = []
             for name in names:
-                usage = [Command(name, ("MEMORY", "USAGE", part)) for part in (name, name + ":h")]
-                asked += [Command(name, ("GET", name)), Command(name, ("LLEN", name + ":h")), *usage]
+                usage = [RedisCommand(name, ("MEMORY", "USAGE", part)) for part in (name, name + ":h")]
+                asked += [RedisCommand(name, ("GET", name)), RedisCommand(name, ("LLEN", name + ":h")), *usage]
             answers = iter(self.server.run(asked))
             for raw, events, *sizes in zip(answers, answers, answers, answers, strict=True):
                 if raw is not None:
@@ -201,7 +201,7 @@ class RedisStore:
         return self._states(list(map(_named, digests)))
 
     def _states(self, names: Sequence[str]) -> dict[bytes, bytes]:
-        documents = self.server.run([Command(name, ("GET", name)) for name in names])
+        documents = self.server.run([RedisCommand(name, ("GET", name)) for name in names])
         return {_digest(name): _state(raw) for name, raw in zip(names, documents, strict=True) if raw is not None}
 
     def filled_from(self) -> str | None:
@@ -226,7 +226,7 @@ class RedisStore:
         _, document, next_ordinal = _loaded(raw)
         return Entry(document, next_ordinal, lambda: self._history(name))
 
-    def command(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> Command:
+    def command(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> RedisCommand:
         """Return the command that writes what a fold decided, if the document has this version still."""
         events = [b"%d %d %b" % (number, at, raw) for number, (at, raw) in enumerate(write.events, ordinal)]
         value = b""
@@ -240,7 +240,7 @@ class RedisStore:
 
     def _history(self, name: str) -> list[HistoryEntry]:
         since = self._clock() - self._history_days * DAY
-        events = self.server.ask(Command(name, ("LRANGE", name + ":h", -self._history_events, -1)))
+        events = self.server.ask(RedisCommand(name, ("LRANGE", name + ":h", -self._history_events, -1)))
         return [(ordinal, at, orjson.loads(event)) for ordinal, at, event in map(_event, events) if at >= since]
 
     def _remembered(self) -> dict[str, bytes | None]:
@@ -281,7 +281,9 @@ class _Update(Generic[Decided]):
         """Fold and write what is left once; whether nobody else was faster."""
         server = self._store.server
         missing = [name for name in self.keys if name not in self._texts]
-        self._texts.update(zip(missing, server.run([Command(name, ("GET", name)) for name in missing]), strict=True))
+        self._texts.update(
+            zip(missing, server.run([RedisCommand(name, ("GET", name)) for name in missing]), strict=True)
+        )
         self._current.update(missing)
         writes = self._writes()
         server.check_end()
@@ -295,7 +297,7 @@ class _Update(Generic[Decided]):
                 self._current.add(name)
         return not (self.keys and writes)
 
-    def _writes(self) -> dict[str, Command]:
+    def _writes(self) -> dict[str, RedisCommand]:
         """What is to be written; a decision against writing counts only when it was about what is there now."""
         writes = {}
         for name, key in self.keys.items():
