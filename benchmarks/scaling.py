@@ -216,7 +216,19 @@ def under_load(redis: Redis) -> Iterator[tuple[str, float]]:
     client.mset({f"some:{number:012d}": document for number in range(len(VISITORS))})
     keys = ["2", "nt:{__rand_int__}", "nt:{__rand_int__}:h"]
     commands = {"read": ["GET", "some:__rand_int__"]}
-    commands["write"] = ["EVALSHA", client.script_load(_WRITE.text), *keys, "", "*", document, "", "500", "0", event]
+    commands["write"] = [
+        "EVALSHA",
+        client.script_load(_WRITE.text),
+        *keys,
+        "",
+        "*",
+        document,
+        "",
+        "500",
+        "0",
+        "0",
+        event,
+    ]
     for name, words in commands.items():
         before = reading(redis).cpu
         settings = ["-p", redis.port, "--dbnum", DATABASES - 1, "-c", 50, "-n", DIRECT, "-r", len(VISITORS)]

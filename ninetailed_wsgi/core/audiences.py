@@ -156,7 +156,7 @@ class AudienceSet:
         return [_explain_audience(audience, facts) for audience in self.audiences]
 
     def _bound(self, facts: Facts) -> None:
-        facts.first_ordinal = facts.next_ordinal - self._history_events
+        facts.first_ordinal = max(facts.next_ordinal - self._history_events, facts.first_kept)
         facts.oldest = facts.now - self._history_ms
 
     def _counters_for(self, event: Mapping[str, Any]) -> tuple[Counter, ...]:

@@ -8,7 +8,7 @@ rules count), ``born`` (the id of its first session: a profile that takes its na
 ``user``, ``vouched``, ``until`` (only in the mode ``guarded``, see service/guarded.py),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
 hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
-``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py).
+``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py), ``sizes`` (see retention.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core import exposures, metrics, session
+from ninetailed_wsgi.core import exposures, metrics, retention, session
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
 from ninetailed_wsgi.core.experiences import hash_fraction
@@ -307,6 +307,7 @@ def facts(record: Record, next_ordinal: int, now: int) -> Facts:
         counts=record["counts"],
         now=now,
         next_ordinal=next_ordinal,
+        first_kept=retention.first_ordinal(record),
     )
 
 

@@ -35,6 +35,7 @@ class Facts:
         counts: of the profile, as `AudienceSet.count` and `AudienceSet.recount` keep them.
         now: milliseconds since the epoch.
         next_ordinal: how many events were applied so far; the newest one has the ordinal below.
+        first_kept: the ordinal of the oldest event that the bytes of the history leave.
         first_ordinal: set by `AudienceSet`: the oldest ordinal within the kept history.
         oldest: set by `AudienceSet`: the oldest event time within the kept history.
     """
@@ -46,6 +47,7 @@ class Facts:
     counts: Mapping[str, Any]
     now: int
     next_ordinal: int
+    first_kept: int = 0
     first_ordinal: int = field(default=0, init=False)
     oldest: int = field(default=0, init=False)
 

@@ -12,7 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 from ninetailed_wsgi.content import Catalog
-from ninetailed_wsgi.core import exposures, profile
+from ninetailed_wsgi.core import exposures, profile, retention
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over
 from ninetailed_wsgi.core.names import Key
@@ -58,6 +58,7 @@ class Application:
         catalog: the content whose audiences count the events.
         new_session_id: makes a session id.
         most_traits: bytes that all traits of a profile may take as JSON; those over it are left out.
+        most_history: bytes that its history may take; the oldest events over it go.
         location: what the location database says of the request's address; None: it was not asked.
         metrics: counts what is stored; None: nobody asks.
         label: the environment as metrics name it; empty: they do not.
@@ -73,6 +74,7 @@ class Application:
         "_label",
         "_location",
         "_metrics",
+        "_most_history",
         "_most_traits",
         "_new_session_id",
         "_owners",
@@ -89,6 +91,7 @@ class Application:
         *,
         new_session_id: Callable[[], str],
         most_traits: int = profile.TRAITS_BYTES,
+        most_history: int = retention.HISTORY_BYTES,
         location: Located | None = None,
         metrics: Metrics | None = None,
         label: str = "",
@@ -98,6 +101,7 @@ class Application:
         self._store = store
         self._new_session_id = new_session_id
         self._most_traits = most_traits
+        self._most_history = most_history
         self._location = location
         self._metrics = metrics
         self._label = label
@@ -314,10 +318,12 @@ class Application:
                 self._note_exposure(record, event, ordinal)
             if size := profile.apply(record, event, new_session_id, sticky_ids, self._most_traits):
                 excess.append((event, size))
+            retention.weigh(record, ordinal, len(event.raw), self._most_history)
             audiences.count(counts, ordinal, event.at, event.body)
             self.catalog.metrics.count(record, event.at, event.body)
             applied.append(event)
-        write = Write(record, [(event.at, event.raw) for event in applied]) if applied or recounted else None
+        events, first = [(event.at, event.raw) for event in applied], retention.first_ordinal(record)
+        write = Write(record, events, first=first) if applied or recounted else None
         snapshot = Snapshot(record, entry.next_ordinal + len(applied))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
         return Outcome(write, snapshot, applied, new, excess)

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.content import Catalog, ContentSource, content_source
-from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.ids import HALF, certifies, issue, replay_of
 from ninetailed_wsgi.core.location import Located, wants_lookup
@@ -63,6 +63,7 @@ class ExperienceService:
         queue: where imports wait to be applied; None: they are applied at once.
         environments: which are served; empty: any.
         max_traits_bytes: what all traits of a profile may take as JSON.
+        history_bytes: what the events that are kept of a profile may take as JSON.
         masked_query_parameters: query parameters whose values are emptied in the addresses of pages.
         metrics: counts events, evaluations and conflicts; None: nobody asks.
         turns: how many requests write a profile at once; None: as many as come.
@@ -84,6 +85,7 @@ class ExperienceService:
         queue: Queue | None = None,
         environments: Collection[Environment] = (),
         max_traits_bytes: int = profile.TRAITS_BYTES,
+        history_bytes: int = retention.HISTORY_BYTES,
         masked_query_parameters: Collection[str] = MASKED,
         metrics: Metrics | None = None,
         turns: Turns | None = None,
@@ -97,6 +99,7 @@ class ExperienceService:
         self._location = location
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
+        self._most_history = history_bytes
         self._mask = UrlMask(masked_query_parameters)
         self._metrics = metrics
         self._turns = turns
@@ -126,6 +129,7 @@ class ExperienceService:
             queue=queue,
             environments=[Environment.parse(pair) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
+            history_bytes=settings.history_bytes,
             masked_query_parameters=settings.masked_query_parameters,
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
@@ -423,6 +427,7 @@ class ExperienceService:
             catalog or self.content(*environment),
             new_session_id=self._new_session_id,
             most_traits=self._most_traits,
+            most_history=self._most_history,
             location=location,
             metrics=self._metrics,
             # Clients can name any environment; only those of the options are as many as the operator wants.
@@ -453,6 +458,7 @@ class ExperienceService:
             begin=None if preflight else terms.begin,
             new_session_id=self._new_session_id,
             most_traits=self._most_traits,
+            most_history=self._most_history,
             location=location,
             metrics=None if preflight else self._metrics,
             label=str(environment) if self._environments else "",
@@ -466,6 +472,7 @@ class ExperienceService:
             catalog or self.content(*environment),
             new_session_id=self._new_session_id,
             most_traits=self._most_traits,
+            most_history=self._most_history,
             location=location,
         )
 

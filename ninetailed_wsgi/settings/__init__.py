@@ -201,6 +201,13 @@ class Settings:
     history_days: int = _option(
         "decisions", 365, readers.whole_number(1, 36_500), "DAYS", "Days that an event is kept."
     )
+    history_bytes: int = _option(
+        "events",
+        1_000_000,
+        readers.whole_number(65_536, 1_073_741_824),
+        "BYTES",
+        "What the events kept of a profile may take as JSON; the oldest go first, and count no more.",
+    )
     sqlite_synchronous: str = _option(
         "store",
         "NORMAL",

@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeGuard
 
 import orjson
 
-from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Store, Write
 
@@ -226,6 +226,7 @@ def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Docum
         merged = profile.merge(known, record)
         history = sorted([*entry.history(), *past], key=_time_of)
         events = [(at, orjson.dumps(event)) for _, at, event in history]
+        retention.weigh_again(merged, entry.next_ordinal, [len(event) for _, event in events])
         return _Absorption(Write(merged, events, replace_history=True))
 
     return store.update([target], absorb)[target] is not None

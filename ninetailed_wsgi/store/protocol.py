@@ -46,11 +46,13 @@ class Write(NamedTuple):
         document: the new document; None removes the key with its history.
         events: appended to the history.
         replace_history: the history kept so far is dropped first.
+        first: events before this ordinal are dropped when events are appended; a few of them may be kept longer.
     """
 
     document: Document | None
     events: Sequence[HistoryEvent] = ()
     replace_history: bool = False
+    first: int = 0
 
     @property
     def write(self) -> Write:

@@ -148,6 +148,7 @@ class Harness:
                 location=_location(location, self.settings),
                 environments=[Environment.parse(pair) for pair in self.settings.environments],
                 max_traits_bytes=self.settings.max_traits_bytes,
+                history_bytes=self.settings.history_bytes,
                 masked_query_parameters=self.settings.masked_query_parameters,
                 clock=self.clock,
                 new_id=self.ids.profile,

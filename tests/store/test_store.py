@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
+import orjson
 import pytest
 from folds import TwiceFolded
 from hypothesis import HealthCheck, given, settings
@@ -224,6 +225,25 @@ def test_replacing_the_history_keeps_only_the_new_events_and_no_ordinal_is_given
     assert history(store, key()) == []
     put(store, key(), {}, happened(9))
     assert history(store, key()) == [(5, NOW, {"number": 9})]
+
+
+def test_events_before_the_first_that_a_write_names_are_dropped_and_few_of_them_stay(kept: Store) -> None:
+    for number in range(30):
+        append(kept, key(), *happened(number))
+    put(kept, key(), {}, happened(30), first=25)
+    left = numbers(kept, key())
+    assert left == list(range(31))[-len(left) :]
+    assert 6 <= len(left) <= 10
+
+
+def test_a_history_that_is_replaced_by_a_long_one_is_dropped_in_parts(kept: Store) -> None:
+    long = [(NOW, orjson.dumps({"number": number, "text": "x" * 10_000})) for number in range(20)]
+    put(kept, key(), {}, long, replace_history=True)
+    assert numbers(kept, key()) == list(range(20))
+    put(kept, key(), {}, happened(20), first=15)
+    left = numbers(kept, key())
+    assert left == list(range(21))[-len(left) :]
+    assert 6 <= len(left) <= 10
 
 
 def test_a_history_is_read_as_it_is_when_asked_for(store: Store) -> None:

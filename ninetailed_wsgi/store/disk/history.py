@@ -26,6 +26,9 @@ DOCUMENT, HISTORY = b"d", b"h"
 _EVENTS_IN_ROW = 2800
 """Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
 
+_ROW = 32_768
+"""Bytes of events in a history row, unless one event is longer: a row goes as a whole."""
+
 
 class Extent(NamedTuple):
     """Which part of a history is kept: the numbers of the module's docstring, and the events in the row itself.
@@ -96,8 +99,10 @@ class History:
         events += map(_load, extent.recent_lines)
         return [(o, at, event) for o, (at, event) in enumerate(events, extent.first) if o >= first and at >= since]
 
-    def append(self, writes: PendingRows, digest: bytes, extent: Extent, events: Sequence[HistoryEvent]) -> Extent:
-        """Add events, and remove those that the bounds leave out; return where the history lies then."""
+    def append(
+        self, writes: PendingRows, digest: bytes, extent: Extent, events: Sequence[HistoryEvent], oldest: int = 0
+    ) -> Extent:
+        """Add events, remove rows out of bounds or before ``oldest``; return where the history lies then."""
         if (surplus := len(events) - self.most_events) > 0:
             emptied = self.drop(writes, digest, extent)
             extent = Extent(emptied.first + surplus, emptied.next + surplus, 0, 0)
@@ -108,12 +113,16 @@ class History:
         recent = b"%b\n%b" % (recent, added) if recent else added
         end += len(events)
         if len(recent) > _EVENTS_IN_ROW:
-            writes.pending[row_key(digest, begin)] = b"[" + recent.replace(b"\n", b",") + b"]"
-            if first == begin:
-                in_first, newest = end - begin, max(map(_time_of, recent.split(b"\n")))
-            begin, recent = end, b""
+            for lines in _rows(recent):
+                writes.pending[row_key(digest, begin)] = b"[" + b",".join(lines) + b"]"
+                if first == begin:
+                    in_first, newest = len(lines), max(map(_time_of, lines))
+                begin += len(lines)
+            recent = b""
         since = self._since()
-        while first < begin and (end - first - in_first >= self.most_events or newest < since):
+        while first < begin and (
+            end - first - in_first >= self.most_events or newest < since or first + in_first <= oldest
+        ):
             writes.pending[row_key(digest, first)] = None
             first += in_first
             row = _load(writes.fetch(row_key(digest, first))) or []
@@ -196,6 +205,22 @@ def _load(value: bytes | None) -> Any:
         return None if value is None else orjson.loads(value)
     except ValueError as error:
         raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
+
+
+def _rows(events: bytes) -> list[list[bytes]]:
+    """Return lines of events, by the history row that they go to: none is so long that it keeps many for one."""
+    lines = events.split(b"\n")
+    if len(events) <= _ROW:
+        return [lines]
+    rows: list[list[bytes]] = []
+    room = 0
+    for line in lines:
+        if len(line) > room:
+            rows.append([])
+            room = _ROW
+        rows[-1].append(line)
+        room -= len(line)
+    return rows
 
 
 def _time_of(line: bytes) -> int:

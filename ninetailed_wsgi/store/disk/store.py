@@ -353,7 +353,7 @@ class DiskStore:
         if write.document is None:
             return decision, _Update(row_key, version, None, writes.pending)
         if write.events:
-            extent = self._history.append(writes, digest, extent, write.events)
+            extent = self._history.append(writes, digest, extent, write.events, write.first)
         return decision, _Update(row_key, version, row_of(key, value, write.document, extent), writes.pending)
 
     def _write(self, rows: Rows, update: _Update) -> None:

@@ -34,7 +34,7 @@ _MAX_TRIES = 100
 _AT_ONCE = 100  # whole histories that are read together
 _REMEMBERED = 64  # documents that each thread remembers having read
 
-# again, version found, document (empty: delete), replace history, events kept, oldest time kept, events
+# again, version found, document (empty: delete), replace history, events kept, oldest time and ordinal kept, events
 _WRITE = Script("""
 local found = redis.call('GETRANGE', KEYS[1], 0, 15)
 if ARGV[1] == 'again' and found == string.sub(ARGV[3], 1, 16) then
@@ -54,15 +54,19 @@ if ARGV[4] == '1' then
   redis.call('UNLINK', KEYS[2])
 end
 redis.call('SET', KEYS[1], ARGV[3])
-if #ARGV > 6 then
-  for first = 7, #ARGV, 1000 do
+if #ARGV > 7 then
+  for first = 8, #ARGV, 1000 do
     redis.call('RPUSH', KEYS[2], unpack(ARGV, first, math.min(first + 999, #ARGV)))
   end
   redis.call('LTRIM', KEYS[2], '-' .. ARGV[5], -1)
-  local since, event = tonumber(ARGV[6]), redis.call('LINDEX', KEYS[2], 0)
-  while event and tonumber(string.match(event, '^%d+ (-?%d+)')) < since do
+  local since, oldest = tonumber(ARGV[6]), tonumber(ARGV[7])
+  while true do
+    local event = redis.call('LINDEX', KEYS[2], 0)
+    local ordinal, at = string.match(event or '', '^(%d+) (-?%d+)')
+    if not ordinal or (tonumber(at) >= since and tonumber(ordinal) >= oldest) then
+      break
+    end
     redis.call('LPOP', KEYS[2])
-    event = redis.call('LINDEX', KEYS[2], 0)
   end
 end
 return 1
@@ -236,7 +240,7 @@ class RedisStore:
         since = self._clock() - self._history_days * DAY
         replace = b"1" if write.replace_history else b""
         kept = events[-self._history_events :]
-        return _WRITE.call(_keys(name), version, value, replace, self._history_events, since, *kept)
+        return _WRITE.call(_keys(name), version, value, replace, self._history_events, since, write.first, *kept)
 
     def _history(self, name: str) -> list[HistoryEntry]:
         since = self._clock() - self._history_days * DAY

@@ -1,0 +1,54 @@
+"""How many bytes of events a history keeps: a record notes the sizes of groups of events, not of each.
+
+The member ``sizes`` of a record is ``[first, bytes, first, bytes, ...]``: of each group the ordinal of its first event
+and the bytes of its events as JSON, oldest first. At most some thirty groups are noted, so the oldest events go in
+parts of a sixteenth of the bound. Audiences count no event before the first group (spec section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HISTORY_BYTES = 1_000_000
+"""Bytes of events that a history keeps unless told otherwise."""
+
+_GROUPS = 16
+
+
+def weigh(record: dict[str, Any], ordinal: int, size: int, most: int) -> None:
+    """Note an event of ``size`` bytes, and let the oldest groups go that are over ``most`` bytes with it.
+
+    A record of an older version has no sizes: its events count as part of the first group and go with it.
+    """
+    sizes = record.get("sizes")
+    if not sizes:
+        record["sizes"] = [0, size]
+        return
+    _add(sizes, ordinal, size, most // _GROUPS)
+    if len(sizes) > 2:
+        surplus = sum(sizes[1::2]) - most
+        while surplus > 0 and len(sizes) > 2:
+            surplus -= sizes[1]
+            del sizes[:2]
+
+
+def weigh_again(record: dict[str, Any], first: int, events: Sequence[int]) -> None:
+    """Note the bytes of all events of a history that is written as a whole, ``first`` being the first ordinal."""
+    share = sum(events) // _GROUPS
+    record["sizes"] = [first, 0]
+    for ordinal, size in enumerate(events, first):
+        _add(record["sizes"], ordinal, size, share)
+
+
+def first_ordinal(record: Mapping[str, Any]) -> int:
+    """Return the ordinal of the oldest event that the bytes of the history leave."""
+    sizes = record.get("sizes")
+    return sizes[0] if sizes else 0
+
+
+def _add(sizes: list[int], ordinal: int, size: int, share: int) -> None:
+    if sizes[-1] + size <= share:
+        sizes[-1] += size
+    else:
+        sizes += (ordinal, size)
