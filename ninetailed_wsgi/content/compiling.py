@@ -77,6 +77,7 @@ class Catalog:
         primary_metrics: experience id to the id of the metric that its ``primaryMetric`` names.
         merge_tags: by their ``nt_mergetag_id``.
         entry_experiences: baseline entry id to experience ids, the most important first.
+        entry_ids: every baseline and variant that the content names.
         audience_list, experience_list: the same for reading, in the order of the files.
         problems: what a person should know of the content.
         version: a digest of the served content; equal content has an equal version, whatever its form and files.
@@ -90,6 +91,7 @@ class Catalog:
     primary_metrics: Mapping[str, str]
     merge_tags: Mapping[str, MergeTag]
     entry_experiences: Mapping[str, tuple[str, ...]]
+    entry_ids: frozenset[str]
     audience_list: tuple[ListedAudience, ...]
     experience_list: tuple[ListedExperience, ...]
     problems: tuple[Problem, ...]
@@ -151,6 +153,7 @@ class _Compilation:
             primary_metrics=MappingProxyType(primary_metrics),
             merge_tags=MappingProxyType(merge_tags),
             entry_experiences=MappingProxyType(entry_experiences),
+            entry_ids=_entry_ids(entry_experiences, experience_set),
             audience_list=tuple(listed for _, listed in audiences),
             experience_list=tuple(listed for _, listed in experiences),
             problems=tuple(dict.fromkeys(self._problems)),
@@ -301,3 +304,8 @@ def _check_depth(document: object) -> None:
 
 def _digest(*content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _entry_ids(baselines: Iterable[str], experiences: ExperienceSet) -> frozenset[str]:
+    parts = [part for experience in experiences.experiences for part in experience.replacements]
+    return frozenset(baselines).union(*[(part.baseline, *part.variants) for part in parts])

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
 from typing import Any, NamedTuple
 
 import orjson
@@ -29,6 +30,9 @@ MAX_DEATHS = 20
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for what other processes have put; also between two tries of one batch."""
+
+LOOK_SELDOM = 5.0
+"""Seconds between two looks of a process without the thread for what others have put and not applied."""
 
 _FORK_WAITS = 2.0  # seconds that a fork waits at most for the batch that is being applied
 
@@ -91,6 +95,7 @@ class Consumer:
 
     def _begin(self) -> None:
         self._thread: threading.Thread | None = None
+        self._look_at = 0.0
         self._starting = threading.Lock()
         self._working = threading.Lock()
         self._wake = threading.Event()
@@ -108,6 +113,18 @@ class Consumer:
                     except RuntimeError:  # at the end of the process, or where there are too many threads
                         return
                     self._thread = thread
+
+    def resume(self) -> None:
+        """Let the thread run where a batch waits, such as one of a process that was killed; called by requests.
+
+        A site that imports nothing has no thread for it.
+        """
+        if self._thread is not None or (now := monotonic()) < self._look_at:
+            return
+        self._look_at = now + LOOK_SELDOM
+        with suppress(StoreUnavailable):  # a later request looks again
+            if not self._queue.empty():
+                self.ensure()
 
     def wake(self) -> None:
         """Something was put: look at once."""
@@ -193,4 +210,4 @@ def _run(consumer: weakref.ref[Consumer], wake: threading.Event) -> None:
             drained = False
         del found
         if not drained:
-            time.sleep(LOOK_EVERY)
+            sleep(LOOK_EVERY)

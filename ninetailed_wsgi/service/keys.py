@@ -123,7 +123,7 @@ class Keys:
         self, file: Path, *, now: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic
     ) -> None:
         if not file.exists():
-            raise SettingsError([f"keys_file: there is no file {file}; `ninetailed-wsgi key new` makes it"])
+            raise SettingsError([f"keys_file: there is no file {file.absolute()}; `ninetailed-wsgi key new` makes it"])
         self._file = file
         self._now = now
         self._clock = clock

@@ -398,9 +398,9 @@ class ExperienceService:
     # Imports
 
     def _importing(self) -> None:
-        """What waits is applied by every process that serves, from its first request on: see `Consumer`."""
+        """What waits is applied by the processes that serve: see `Consumer`."""
         if self._consumer:
-            self._consumer.ensure()
+            self._consumer.resume()
 
     def _apply_import(self, number: int, text: bytes) -> None:
         environment, at, bodies, guarded = Batch.decode(text)

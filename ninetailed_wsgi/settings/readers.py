@@ -115,7 +115,7 @@ def _path(given: object, kind: str) -> tuple[Path, str]:
 def folder(given: object) -> Path:
     path, there = _path(given, "a folder")
     if there == "file":
-        raise ValueError("the path of a folder; there is a file of that name")
+        raise ValueError(f"the path of a folder; {path.absolute()} is a file")
     return path
 
 
@@ -124,7 +124,7 @@ def file(given: object) -> Path | None:
         return None
     path, there = _path(given, "a file")
     if there == "folder":
-        raise ValueError("the path of a file; there is a folder of that name")
+        raise ValueError(f"the path of a file; {path.absolute()} is a folder")
     return path
 
 
@@ -134,9 +134,9 @@ def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | N
             return None
         path, there = _path(given, kind)
         if not there:
-            raise ValueError(f"the path of {kind}; there is nothing at that path")
+            raise ValueError(f"the path of {kind}; there is no {path.absolute()}")
         if there == "folder" and not folder_too:
-            raise ValueError(f"the path of {kind}; that is a folder")
+            raise ValueError(f"the path of {kind}; {path.absolute()} is a folder")
         return path
 
     return read

@@ -171,6 +171,11 @@ class Conversation:
         order: tuple[str, ...] = self._content.entry_experiences.get(entry, ()) if self._content else ()
         return order
 
+    def is_unknown(self, entry: str) -> bool:
+        """Return whether content decided, and names no such entry as a baseline or variant."""
+        content = self._content
+        return bool(content and content.entry_ids) and entry not in content.entry_ids
+
     def fallback(self, path: str) -> str | None:
         """Return the published fallback of a merge tag."""
         tag = self._content.merge_tags.get(path) if self._content else None

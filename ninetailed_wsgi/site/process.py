@@ -26,6 +26,11 @@ RETRY_AFTER = 5.0
 
 _PAGES_AT_ONCE = 8  # evaluations that run at the same time; more wait, within their time budget
 
+_NO_CONTENT = (
+    "the option content is not set, so there are no audiences and no experiences, and every page shows its baselines: "
+    'Ninetailed(app, content="content.json")'
+)
+
 
 @dataclass(slots=True)
 class Engine:
@@ -95,6 +100,9 @@ class Process:
                 except Exception as error:
                     self.retry_at = time.monotonic() + RETRY_AFTER
                     self._reports.failure("start", error)
+                else:
+                    if self._service is None and self._settings.content is None:
+                        self._reports.hint("content", _NO_CONTENT)
             return self.engine
 
     def evaluate(self, question: Question, seconds: float) -> Decision:

@@ -6,6 +6,7 @@ ever raises: where personalization fails, the answers are baselines, defaults an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
+
+
+_SHOWN = 100  # characters of an id in the log
 
 
 class Visitor:
@@ -176,7 +180,12 @@ class Visitor:
         if variants.id_of(entry) is None:
             self._misunderstood("variant", entry, "an entry as JSON with an id, or the id of an entry")
             return entry
-        return variants.shown(entry, self.experiences, self._use().order)
+        experiences, conversation = self.experiences, self._use()
+        if isinstance(entry, str) and conversation.is_unknown(entry):
+            # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
+            name = json.dumps(entry[:_SHOWN])
+            self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
+        return variants.shown(entry, experiences, conversation.order)
 
     @never_raises(no_answer)
     def experience_variant(self, entity: str) -> str | None:
