@@ -30,7 +30,7 @@ def site(environ, start_response):
     start_response("200 OK", [("Content-Length", "4")])
     return [b"page"]
 
-server = Server(("127.0.0.1", 0), Ninetailed(site, content=sys.argv[1], data_dir=sys.argv[2]))
+server = Server(("127.0.0.1", 0), Ninetailed(site, content=sys.argv[1], data_dir=sys.argv[2], time_budget_ms=20_000))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 server.prepare()
 thread = threading.Thread(target=server.serve)
