@@ -124,18 +124,26 @@ examples/built/static/shop.js: $(wildcard examples/browser/*.*)
 	@cd examples/browser && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build
 	@touch $@
 
+# setuptools leaves times of files in the sdist, and pip the path of the wheel in the environment: both would differ by
+# machine.
+build: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600))
 build: .venv/installed-dev
 	rm -rf build dist
-	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1767225600)} $(BIN)/python -m build --quiet
+	$(BIN)/python -m build --quiet
+	mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist
+	tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+	    -C build/sdist -cf - . --transform 's,^\./,,' | gzip -n >build/sdist.tar.gz && mv build/sdist.tar.gz dist/*.tar.gz
 	$(BIN)/python -m venv build/runtime
 	build/runtime/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl
+	rm -f build/runtime/lib/python*/site-packages/ninetailed_wsgi-*/direct_url.json
 	$(BIN)/cyclonedx-py environment --output-reproducible --output-format JSON --output-file dist/ninetailed-wsgi.cdx.json build/runtime/bin/python
+	@cd dist && sha256sum *
 
 # Status 1: a package has an advisory. Status 2: nobody could be asked, or the index knows none of the packages.
 audit: .venv/installed-dev
 	@mkdir -p build; $(BIN)/pip-audit --skip-editable --progress-spinner off >build/audit.log 2>&1; status=$$?; cat build/audit.log; \
 	if grep -qE 'could not be audited: falcon|ConnectionError|Max retries|timed out' build/audit.log; then \
-	    echo 'No advisory database answers here, so nothing was audited. Run make audit where pypi.org can be reached.' >&2; exit 2; \
+	    echo 'No advisory database answers here, so nothing was audited. Run make audit where the Python package index can be reached.' >&2; exit 2; \
 	fi; exit $$status
 
 clean:

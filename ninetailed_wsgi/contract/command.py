@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ninetailed_wsgi.contract import report
+from ninetailed_wsgi.contract.access import access_cases
 from ninetailed_wsgi.contract.cases import Case, load_cases
 from ninetailed_wsgi.contract.run import Result, Run, claims_of
 from ninetailed_wsgi.contract.target import NoAnswer, Target, prefix
@@ -26,12 +27,12 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
     except ValueError as error:
         err.write(f"{refusal} --base-url: {error}\n")
         return WRONG_USAGE
-    cases = load_cases()
+    cases = access_cases() if given.key else load_cases()
     with _stoppable():
         try:
-            claims = claims_of(send) if given.claims is None else given.claims
-            path = prefix(given.organization, given.environment, given.routes)
-            at = Run(send, path, claims, f"contract-{secrets.token_hex(6)}")
+            claims = claims_of(send, given.key or "") if given.claims is None else given.claims
+            path, mark = prefix(given.organization, given.environment, given.routes), f"contract-{secrets.token_hex(6)}"
+            at = Run(send, path, claims, mark, given.key or "")
             at.reach()
         except NoAnswer as error:
             err.write(f"{refusal} cannot test {given.base_url}: {error}\n")

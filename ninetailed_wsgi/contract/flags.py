@@ -41,6 +41,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help=f"hold the server to these as well: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
     )
     parser.add_argument(
+        "--key",
+        type=_key,
+        metavar="KEY",
+        help="a key with all scopes: run the access cases, for a server whose access is guarded, instead of the others",
+    )
+    parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
     )
 
@@ -61,6 +67,13 @@ def _claims(text: str) -> tuple[str, ...]:
     if unknown := [name for name in named if name not in CLAIMS]:
         raise ArgumentTypeError(f"found {', '.join(map(repr, unknown))}, expected all, none or of {', '.join(CLAIMS)}")
     return tuple(claim for claim in CLAIMS if claim in named)
+
+
+def _key(text: str) -> str:
+    # The text itself is a secret, so the message does not repeat it.
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ArgumentTypeError("expected a key as `ninetailed-wsgi key new` prints it")
+    return text
 
 
 def _seconds(text: str) -> float:

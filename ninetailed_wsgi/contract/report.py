@@ -111,6 +111,7 @@ def _result(result: Result) -> dict[str, Any]:
             "sent": {
                 "method": breach.sent.method,
                 "path": breach.sent.path,
+                "caller": breach.sent.caller,
                 "headers": dict(breach.sent.headers),
                 "body": None if breach.sent.body is None else _text(breach.sent.body, _KEPT),
             },
@@ -157,7 +158,7 @@ def _xml(text: str) -> str:
 
 def _sent_line(sent: Sent) -> str:
     headers = "".join(f"  {name}: {value}" for name, value in sent.headers.items())
-    return f"{sent.method} {sent.path}{headers}"
+    return f"{sent.method} {sent.path}{headers}{f'  as {sent.caller}' if sent.caller else ''}"
 
 
 def _text(body: bytes, most: int) -> str:

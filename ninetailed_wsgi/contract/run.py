@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
+from ninetailed_wsgi.contract.access import authorization
 from ninetailed_wsgi.contract.answers import ABSENT, Answer, pointed_at, unfit, unmet
 from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked, profile_name
 from ninetailed_wsgi.contract.target import ROUTES, NoAnswer
+from ninetailed_wsgi.service.keys import SCOPES
 
 Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
 """Sends method, path with query, body and headers; raises NoAnswer."""
@@ -25,12 +27,13 @@ _PAUSE = 0.1  # seconds between two checks of work that continues after its answ
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request as it was sent."""
+    """A request as it was sent, without the key of its caller, so that no report shows one."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes | None
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,14 @@ class Run:
         prefix: the path of the environment.
         claims: what the server claims, of ``CLAIMS``.
         mark: a text unique to this run, which begins every name that it uses.
+        key: of a guarded server, with all scopes; empty: the server is open.
 
     Attributes:
         deleted: how many profiles were deleted so far.
     """
 
-    def __init__(self, send: Send, prefix: str, claims: Collection[str], mark: str) -> None:
-        self._send, self._prefix, self._claims, self._mark = send, prefix, claims, mark
+    def __init__(self, send: Send, prefix: str, claims: Collection[str], mark: str, key: str = "") -> None:
+        self._send, self._prefix, self._claims, self._mark, self._key = send, prefix, claims, mark, key
         self._made: dict[str, None] = {}
         self.deleted = 0
 
@@ -84,13 +88,16 @@ class Run:
         """Request a profile that does not exist.
 
         Raises:
-            NoAnswer: the server does not answer, or does not know the environment.
+            NoAnswer: the server does not answer, does not know the environment, or refuses the key.
         """
-        answer = self._send("GET", f"{self._prefix}{PROFILE}{self._mark}-nobody", None, {})
+        answer = self._send("GET", f"{self._prefix}{PROFILE}{self._mark}-nobody", None, authorization("", self._key))
         document = answer.document()
         error = document.get("error") if isinstance(document, dict) else None
         if isinstance(error, dict) and error.get("code") == "ERR_CONFIG_NOT_FOUND":
             raise NoAnswer(f"the server answers: {document.get('message')}")
+        status = self._send("GET", "/openapi.json", None, authorization("", self._key)).status if self._key else 200
+        if status in (401, 403):
+            raise NoAnswer(f"the server refuses the key ({status}); it needs all scopes: {', '.join(SCOPES)}")
 
     def results(self, cases: Iterable[Case]) -> Iterator[Result]:
         """Run the cases one after another; the profiles of one are deleted before the next."""
@@ -117,7 +124,8 @@ class Run:
     def _delete(self, names: Iterable[str]) -> None:
         for name in names:
             try:
-                answer = self._send("DELETE", self._prefix + PROFILE + quote(name, safe=""), None, {})
+                path = self._prefix + PROFILE + quote(name, safe="")
+                answer = self._send("DELETE", path, None, authorization("", self._key))
             except NoAnswer:
                 break
             if answer.status in (200, 404):
@@ -160,7 +168,7 @@ class Run:
 
     def _request(self, request: Mapping[str, Any], answers: Sequence[Any]) -> Sent:
         path = re.sub(r"\{(.+?)\}", lambda found: _in_path(pointed_at(answers, found[1])), request["path"])
-        query = f"?{urlencode(request['query'])}" if "query" in request else ""
+        query = f"?{urlencode(request['query'])}" if request.get("query") else ""
         body: bytes | None = None
         headers: dict[str, str] = {}
         if "body" in request or "text" in request:
@@ -172,22 +180,30 @@ class Run:
             # Also for refused requests and preflights: a faulty server may have stored them.
             name = profile_name(path)
             self._made |= dict.fromkeys([name] if name else batch_names(request.get("body")))
-        return Sent(request["method"], self._prefix + path + query, headers, body)
+        whole = self._place(request.get("place", "")) + path + query
+        return Sent(request["method"], whole, headers, body, request.get("caller", ""))
+
+    def _place(self, place: str) -> str:
+        """Return what is before a path: of the environment, of one that nobody named (elsewhere), or of the server."""
+        if place == "elsewhere":
+            return f"{self._prefix.rpartition('/')[0]}/{self._mark}-elsewhere"
+        return "" if place == "root" else self._prefix
 
     def _exchange(self, sent: Sent) -> Answer:
-        answer = self._send(sent.method, sent.path, sent.body, sent.headers)
+        headers = {**sent.headers, **authorization(sent.caller, self._key)}
+        answer = self._send(sent.method, sent.path, sent.body, headers)
         if sent.method == "POST":
             self._made |= dict.fromkeys(_answered_ids(answer))
         return answer
 
 
-def claims_of(send: Send) -> tuple[str, ...]:
+def claims_of(send: Send, key: str = "") -> tuple[str, ...]:
     """Return what a server claims in its own ``/openapi.json``, as ``info.x-claims``; nothing where it has none.
 
     Raises:
         NoAnswer: there was no answer.
     """
-    document = send("GET", "/openapi.json", None, {}).document()
+    document = send("GET", "/openapi.json", None, authorization("", key)).document()
     info = document.get("info") if isinstance(document, dict) else None
     claimed = info.get("x-claims") if isinstance(info, dict) else None
     return tuple(claim for claim in CLAIMS if isinstance(claimed, list) and claim in claimed)

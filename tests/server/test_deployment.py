@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving, wait_until
+from proxies import behind_nginx, installed
+from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.server.serve import configuration
@@ -23,10 +21,6 @@ from ninetailed_wsgi.store.disk.store import DiskStore
 UNIT = ROOT / "examples" / "deploy" / "ninetailed-wsgi.service"
 NGINX = ROOT / "examples" / "deploy" / "nginx.conf"
 OPERATION = (ROOT / "docs" / "operation.md").read_text(encoding="utf-8")
-
-
-def installed(program: str) -> str | None:
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
 # systemd
@@ -82,43 +76,8 @@ def test_systemd_is_told_when_the_service_listens(served: tuple[Server, socket.s
 
 @pytest.fixture(scope="module")
 def proxy(served: tuple[Server, socket.socket], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if (nginx := installed("nginx")) is None:
-        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
-    folder = tmp_path_factory.mktemp("nginx")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    example = NGINX.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{served[0].port}")
-    example = example.replace("/var/log/nginx", str(folder))
-    example = example.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    temporary = "\n".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = folder / "nginx.conf"
-    user = "user root;" if os.geteuid() == 0 else ""
-    whole.write_text(
-        f"{user} daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off; {temporary}\n{example}\n}}\n"
-    )
-    tested = subprocess.run(
-        [nginx, "-t", "-c", str(whole), "-p", str(folder)], capture_output=True, text=True, timeout=30
-    )
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr
-    process = subprocess.Popen([nginx, "-c", str(whole), "-p", str(folder)], stdin=subprocess.DEVNULL)
-    try:
-        there = Server(process, port, folder / "error.log")
-        wait_until(lambda: listens(there), "nginx listens")
+    with behind_nginx(tmp_path_factory.mktemp("nginx"), NGINX.name, served[0].port) as there:
         yield there
-    finally:
-        process.terminate()
-        process.wait(15)
-
-
-def listens(server: Server) -> bool:
-    with contextlib.suppress(OSError):
-        return server.call("GET", "/").status == 404
-    return False
 
 
 def test_through_nginx_a_visitor_has_an_address_of_their_own_and_cannot_make_one_up(proxy: Server) -> None:
@@ -137,6 +96,8 @@ def test_nginx_passes_the_api_on_and_nothing_else(proxy: Server, served: tuple[S
     assert proxy.call("POST", PROFILES, b"{").json()["error"] == {"code": "ERR_INVALID_DATA"}
     assert proxy.call("OPTIONS", PROFILES).status == 204
     assert proxy.call("GET", f"{PROFILES}/{'x' * 1000}").status == 404
+    # nginx lets long paths through, so that the service says in words that an id has at most 1,024 bytes.
+    assert proxy.call("GET", f"{PROFILES}/{'x' * 9000}").json()["error"] == {"code": "ERR_INVALID_DATA"}
     for inside in ("/metrics", "/health/ready", "/openapi.json", f"{PROFILES}/a/explain", "/"):
         answer = proxy.call("GET", inside)
         assert (answer.status, answer.headers["content-type"]) == (404, "text/html")
