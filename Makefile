@@ -10,6 +10,7 @@
 #   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
 #   make simulation   how often results name a winner that is none, and find one that is, by 200 experiments each
+#   make hosts   sites of several frameworks without the middleware, with it unused and used, under several servers; some minutes
 #   make crash   kill workers and masters under load, for a minute or two (KILLS=50), and count what is there afterwards
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
@@ -19,7 +20,7 @@
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, the same for the same commit, and a CycloneDX list of what they need, into dist/
 #   make audit   compare the installed packages with known advisories
-#   make shop-flask, make shop-django   a made-up shop with variants, on 127.0.0.1:8000; needs node and npm
+#   make shop-flask, make shop-django   a made-up shop with variants; BIND=127.0.0.1:8001: elsewhere; needs node and npm
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
 
 SHELL := /bin/sh
@@ -40,7 +41,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -93,6 +94,10 @@ KILLS ?= 50
 crash: .venv/installed-dev
 	KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m pytest -s tests/server/test_crash.py $(PYTEST_OPTIONS)
 
+# Each server is installed into an environment of its own, below build/.
+hosts: .venv/installed-dev
+	$(BIN)/python -m tests.hosts.run $(HOSTS_OPTIONS)
+
 SOAK_SECONDS ?= 600
 soak: .venv/installed-dev
 	SOAK_SECONDS=$(SOAK_SECONDS) SEED=$(SEED) $(BIN)/python -m tests.soak
@@ -115,9 +120,11 @@ bench-scale: .venv/installed-dev
 baseline: .venv/installed-dev
 	$(BIN)/python benchmarks/instructions.py --renew
 
+BIND ?= 127.0.0.1:8000
 shop-flask shop-django: .venv/installed examples/built/static/shop.js
 	@$(PIP) install $(@:shop-%=%)
-	@$(BIN)/python -m gunicorn --bind 127.0.0.1:8000 --workers 2 --threads 4 --no-control-socket --chdir examples/$(subst -,_,$@) app:app
+	@echo 'Open http://$(BIND)/ and click Pricing twice: the second time, the page shows an offer. Ctrl-C ends the shop.'
+	@$(BIN)/python -m gunicorn --bind $(BIND) --workers 2 --threads 4 --no-control-socket --chdir examples/$(subst -,_,$@) app:app
 
 examples/built/static/shop.js: $(wildcard examples/browser/*.*)
 	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
@@ -152,7 +159,7 @@ clean:
 
 # A stamp older than setup.cfg means: install again. A new one means: start at once.
 .venv/installed: setup.cfg pyproject.toml | .venv/bin/python
-	$(PIP) install --editable .
+	$(PIP) install --editable '.[serve]'
 	@touch $@
 
 .venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python

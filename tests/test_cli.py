@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -450,3 +451,28 @@ def test_every_line_of_check_starts_its_text_in_the_same_column() -> None:
     lines = [str(finding) for finding in check_all(Settings())]
     assert {line[18:20] for line in lines} == {"  "}
     assert all(line[20] != " " for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("installed", "says"),
+    [
+        (None, "serve requires an extra: pip install 'ninetailed-wsgi[serve]'"),
+        ("21.2.0", "serve requires gunicorn 27, found 21.2.0: pip install 'ninetailed-wsgi[serve]'"),
+        ("28.0.0", "serve requires gunicorn 27, found 28.0.0: pip install 'ninetailed-wsgi[serve]'"),
+    ],
+)
+def test_serve_without_its_gunicorn_is_refused_in_one_line(
+    installed: str | None,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def version(name: str) -> str:
+        if installed is None:
+            raise PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr("ninetailed_wsgi.commands.serve.version", version)
+    assert main(["serve"]) != 0
+    assert says in capsys.readouterr().err
