@@ -19,7 +19,7 @@ IMPORTED = {"contract", "django", "errors", "jinja", "openfeature", "settings", 
 NO_ROOMS = {"__init__", "__main__", "__pycache__", "cases", "py", "schemas"}
 
 # Still to be split; remove a line when its module is within the limits, and add none.
-LATER = ("service/service.py", "testing/harness.py")
+LATER = ("service/service.py",)
 
 
 def problems(package: Path) -> Iterator[str]:

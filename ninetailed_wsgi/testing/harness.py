@@ -141,20 +141,7 @@ class Harness:
             self.settings = Settings.from_env({}, data_dir=folder / "data", content=path, **{**own, **settings})
             self._content = PublishedContent(content, folder, self.settings, where, lambda: self.clock() / 1000)
             self._store = RecordingStore(self._new_store())
-            self.service = ExperienceService(
-                store=self._store,
-                content=self._content,
-                metrics=process_metrics() if self.settings.metrics else None,
-                location=_location(location, self.settings),
-                environments=[Environment.parse(pair) for pair in self.settings.environments],
-                max_traits_bytes=self.settings.max_traits_bytes,
-                history_bytes=self.settings.history_bytes,
-                masked_query_parameters=self.settings.masked_query_parameters,
-                clock=self.clock,
-                new_id=self.ids.profile,
-                new_session_id=self.ids.session,
-                id_key=lambda: self.ids.key,
-            )
+            self.service = self._service(_location(location, self.settings))
             self.access = Access.of(self.settings, "local", now=lambda: self.clock() / 1000)
             self.app: App = api(self.service, self.settings, self.access)
         except BaseException:
@@ -203,6 +190,22 @@ class Harness:
         if self.access.tokens is None:
             raise ValueError('an open harness checks no proofs: Harness(access="guarded")')
         return self.access.tokens.make(user_id, *self.environment, seconds)
+
+    def _service(self, location: LocationSource | None) -> ExperienceService:
+        return ExperienceService(
+            store=self._store,
+            content=self._content,
+            metrics=process_metrics() if self.settings.metrics else None,
+            location=location,
+            environments=[Environment.parse(pair) for pair in self.settings.environments],
+            max_traits_bytes=self.settings.max_traits_bytes,
+            history_bytes=self.settings.history_bytes,
+            masked_query_parameters=self.settings.masked_query_parameters,
+            clock=self.clock,
+            new_id=self.ids.profile,
+            new_session_id=self.ids.session,
+            id_key=lambda: self.ids.key,
+        )
 
     def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Make the files of keys and of the identity secret that the settings do not name."""
