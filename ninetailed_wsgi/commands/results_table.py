@@ -14,6 +14,7 @@ import orjson
 from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.insights.results import Period, Result, Variant
 from ninetailed_wsgi.insights.scan import experiments_of, results
@@ -98,11 +99,11 @@ def period_of(since: str | None, until: str | None, window_days: str | None, now
 def text(result: Result, *, color: bool = False) -> list[str]:
     """Return a result as lines of at most 80 columns, for a terminal."""
     metric = result.metric
-    lines = [_cut(f"{result.experiment.name} ({result.experiment.id}), split {result.split.words}")]
+    lines = [_line(f"{result.experiment.name} ({result.experiment.id}), split {result.split.words}")]
     if metric:
         wanted = "more is better" if metric.direction == "increase" else "less is better"
         what = {"binary": "who did it", "count": "how often", "value": f"sum of {metric.property}"}[metric.type]
-        lines.append(_cut(f"metric {metric.name}: {metric.event}, {what}, {wanted}"))
+        lines.append(_line(f"metric {metric.name}: {metric.event}, {what}, {wanted}"))
     else:
         lines.append("no metric: the experience names none, and the content has none")
     rests = {"seen": "what browsers saw", "served": "what pages served", "mixed": "what browsers saw or pages served"}
@@ -195,9 +196,9 @@ def _day(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d")
 
 
-def _cut(line: str) -> str:
+def _line(line: str) -> str:
     plain = "".join(letter if letter.isprintable() else " " for letter in line)  # names are authors' texts
-    return plain if len(plain) <= _WIDTH else plain[: _WIDTH - 3] + "..."
+    return shorten(plain, _WIDTH)
 
 
 def _wrapped(line: str, *, extra: int = 0) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 
 ABSENT = object()
@@ -114,8 +115,7 @@ COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return "nothing" if value is ABSENT else shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
 
 
 def _is_foreign(request: Mapping[str, Any]) -> bool:

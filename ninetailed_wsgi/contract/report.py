@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.contract.run import Breach, Result, Sent
+from ninetailed_wsgi.core.problems import shorten
 
 _WORDS = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}
 _COLOURS = {"passed": "32", "failed": "31;1", "skipped": "33"}
@@ -57,7 +58,7 @@ def details(breach: Breach) -> Iterator[str]:
     yield f"  sent      {_sent_line(breach.sent)}"
     if breach.sent.body is not None:
         yield f"            {_text(breach.sent.body, _SHOWN)}"
-    yield f"  expected  {_cut(json.dumps(breach.expected, ensure_ascii=False), _SHOWN)}"
+    yield f"  expected  {shorten(json.dumps(breach.expected, ensure_ascii=False), _SHOWN)}"
     if breach.came is None:
         yield "  came      nothing"
     else:
@@ -163,8 +164,4 @@ def _sent_line(sent: Sent) -> str:
 
 def _text(body: bytes, most: int) -> str:
     # A server must not control the terminal that shows its answers.
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", _cut(body[: most + 1].decode("utf-8", "replace"), most))
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "..."
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", shorten(body[: most + 1].decode("utf-8", "replace"), most))

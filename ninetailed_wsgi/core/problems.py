@@ -51,5 +51,9 @@ def shown(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shorten(json.dumps(value, ensure_ascii=False), 80)
+
+
+def shorten(text: str, most: int = 100) -> str:
+    """Return a text of at most ``most`` characters: the same one, or its beginning and ``...``."""
+    return text if len(text) <= most else text[: most - 3] + "..."

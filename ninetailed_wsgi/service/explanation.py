@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ninetailed_wsgi.core.problems import shorten
+
 _MARK = {True: "yes", False: "no "}
 
 
@@ -63,5 +65,4 @@ def _experience(experience: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= 100 else shown[:97] + "..."
+    return shorten(json.dumps(value, ensure_ascii=False))

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, in_order, message_key
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
@@ -52,7 +53,7 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
             times.append(event_time(body, now))
         except EventTimeError as error:
             found = orjson.dumps(error.found).decode()
-            problems.append(f"events[{index}].{error.member}: found {short(found)}, expected {error.expected}")
+            problems.append(f"events[{index}].{error.member}: found {shorten(found)}, expected {error.expected}")
     if problems:
         raise InvalidData(problems[:10])
     return times
@@ -61,8 +62,3 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
 def _user_of(body: dict[str, Any]) -> str:
     """Whom an event identifies; empty for any other."""
     return str(body.get("userId", "")) if body["type"] == "identify" else ""
-
-
-def short(text: str) -> str:
-    """A text that may be very long, as a message repeats it."""
-    return text if len(text) <= 100 else text[:97] + "..."

@@ -17,6 +17,7 @@ from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.ids import HALF, certifies, issue, replay_of
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
@@ -28,7 +29,7 @@ from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.application import Application, Snapshot
 from ninetailed_wsgi.service.guarded import GuardedApplication, leads
 from ninetailed_wsgi.service.imports import Batch, Consumer
-from ninetailed_wsgi.service.incoming import prepared, short
+from ninetailed_wsgi.service.incoming import prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
@@ -160,7 +161,7 @@ class ExperienceService:
         asked = Environment(organization, environment)
         if self._environments and asked not in self._environments:
             raise UnknownEnvironment(
-                f"no environment {short(environment)} of organization {short(organization)} is served here"
+                f"no environment {shorten(environment)} of organization {shorten(organization)} is served here"
             )
         return asked
 
@@ -346,7 +347,7 @@ class ExperienceService:
         application = self._preflight(environment)
         catalog = application.catalog
         if key is not None and key not in catalog.flags:
-            raise FlagNotFound(f"no published experience sets the flag {short(key)}")
+            raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
         now = self._clock()
         snapshot = application.profile(environment.key(name)) if known else None
         if snapshot is None or (guarded and not leads(snapshot.record, name, now)):
@@ -511,4 +512,4 @@ class ExperienceService:
 
 
 def _not_found(name: str) -> ProfileNotFound:
-    return ProfileNotFound(f"no profile has the id or alias {short(name)}")
+    return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from ninetailed_wsgi.core.problems import shorten
+
 
 def masked(address: str) -> str:
     """An address for logs: without its login and its query, which may be secret; a Redis key is shown."""
@@ -23,7 +25,7 @@ def quoted(given: object) -> str:
     elif isinstance(given, str) and re.search(r":.*@", given):  # an address without its slashes, perhaps
         given = "***@" + given.rpartition("@")[2]
     text = repr(str(given)) if isinstance(given, os.PathLike) else repr(given)
-    return text if len(text) <= 200 else text[:200] + "..."
+    return shorten(text, 200)
 
 
 def without_credentials(given: object) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.service import explanation
 from ninetailed_wsgi.testing.recording import Captured
@@ -70,5 +71,4 @@ def words(event: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= 200 else shown[:197] + "..."
+    return shorten(json.dumps(value, ensure_ascii=False), 200)

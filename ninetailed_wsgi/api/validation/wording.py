@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ninetailed_wsgi.core.problems import shorten
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
@@ -86,7 +88,7 @@ def readings(error: ValidationError, resolve: Resolve) -> Iterator[tuple[Path, s
             seen = f"the member name {_quoted(error.instance)}" if "propertyNames" in error.schema_path else ""
             expected = expectation(schema, resolve)
             if keyword in _UNWORDED and not error.context:
-                expected += f" ({keyword} {_cut(json.dumps(value, ensure_ascii=False))})"
+                expected += f" ({keyword} {shorten(json.dumps(value, ensure_ascii=False), _SHOWN)})"
             yield path, expected, seen
 
 
@@ -173,7 +175,7 @@ def _described(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int | float):
-        return f"the number {_cut(json.dumps(value))}"
+        return f"the number {shorten(json.dumps(value), _SHOWN)}"
     if isinstance(value, list):
         return f"a list of {_members(len(value))}" if value else "an empty list"
     return "an object" if value else "an empty object"
@@ -181,11 +183,7 @@ def _described(value: object) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as JSON, cut before it is escaped so that a huge one costs nothing."""
-    return json.dumps(_cut(text), ensure_ascii=False)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return json.dumps(shorten(text, _SHOWN), ensure_ascii=False)
 
 
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*\Z")
