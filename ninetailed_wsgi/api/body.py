@@ -66,6 +66,6 @@ def _to_end(stream: Any, limit: int) -> bytes:
 def _next(stream: Any, most: int, read: int) -> bytes:
     try:
         part: bytes = stream.read(most)
-    except Exception as error:  # each server has its own for chunks that are none, few of them an OSError
+    except Exception as error:  # each server has its own error for invalid chunks, and few are an OSError
         raise InvalidData(f"body: cannot be read after {read} bytes, expected chunks as of HTTP/1.1") from error
     return part

@@ -76,7 +76,7 @@ class WebDocument:
         self._login = base64.b64encode(unquote(login).encode()).decode()
         self._timeout = timeout
         self._whole_within = whole_within
-        # One context for all connections: else each reads every certificate authority of the system anew.
+        # One context for all connections: otherwise each reads every certificate authority of the system again.
         tls = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
         self._opener = build_opener(_Redirects, *tls)
 
@@ -194,7 +194,7 @@ class RedisHash:
                 retry=Retry(NoBackoff(), 1),  # the server may have closed an idle connection
             )
         except (ValueError, TypeError):
-            raise SettingsError(["content: an option in the address of the Redis server is none"]) from None
+            raise SettingsError(["content: the address of the Redis server has an invalid option"]) from None
 
     def fetch(self, known: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""

@@ -27,7 +27,7 @@ def announcement(settings: Settings, findings: Sequence[Finding], host: str, por
 
 def curl_line(settings: Settings, host: str, port: int) -> str:
     """One shell command that creates a profile with a page event and shows its location."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # "every address" is none that can be called
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nobody can call "every address"
     organization, environment = Environment.parse((settings.environments or ("default/main",))[0])
     path = f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}/profiles"
     page = {"path": "/", "query": {}, "referrer": "", "search": "", "url": "https://www.example.com/"}

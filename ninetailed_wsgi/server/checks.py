@@ -196,7 +196,7 @@ def check_access(settings: Settings) -> Finding:
         return Finding("ok", "access", "guarded: strangers use profiles by their own ids alone")
     if access.local:
         return Finding("ok", "access", "open, for loopback hosts and pages only")
-    text = f"open: whoever reaches {settings.bind} reads, changes and deletes every profile; see docs/security.md"
+    text = f"open: anybody who reaches {settings.bind} can read, change and delete every profile; see docs/security.md"
     return Finding("warn", "access", text)
 
 

@@ -2,8 +2,8 @@
 
 What was accepted before a deletion must not come back after it. So a deletion keeps the consumer from applying
 batches, finds by which names the visitors would be known once all of them were applied, takes their events out of the
-batches, and then removes the profiles. Cut off anywhere, it is begun anew. Places in a batch stay (a deleted
-event is null), as profiles remember by these which events of a batch they have had.
+batches, and then removes the profiles. If it is interrupted, it is repeated from the start. An event that is deleted
+from a batch leaves null in its place, as a profile remembers by place which events of a batch it has applied.
 """
 
 from __future__ import annotations

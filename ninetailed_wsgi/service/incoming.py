@@ -18,7 +18,7 @@ LONGEST_KEPT = 65_536
 
 
 def prepared(bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None) -> Sequence[Event]:
-    """Return the events of a request in the order in which they apply; InvalidData names every time that is none.
+    """Return the events of a request in the order in which they apply; InvalidData names every invalid time.
 
     Args:
         bodies: the events as they were sent.
@@ -45,7 +45,7 @@ def _abridged(body: dict[str, Any], size: int) -> bytes:
 
 
 def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
-    """When the events of a request happened (ms); InvalidData names every time that is none."""
+    """When the events of a request happened (ms); InvalidData names every invalid time."""
     problems: list[str] = []
     times = []
     for index, body in enumerate(bodies):

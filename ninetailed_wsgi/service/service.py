@@ -267,7 +267,7 @@ class ExperienceService:
         return [self._profile(application.catalog, self._applied(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
-        """Accept a batch as of `upsert_many`, to be applied soon, exactly once, whatever dies meanwhile."""
+        """Accept a batch as of `upsert_many`, to be applied soon and exactly once, even if processes die."""
         if self._queue is None or self._consumer is None:
             self.upsert_many(environment, body, guarded=guarded)
             return

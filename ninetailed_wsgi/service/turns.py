@@ -1,7 +1,7 @@
 """Requests of one process that write the same profile wait for each other here, in order, and not in the database.
 
 There each would compute its answer, find that another one was faster, and compute again, or sleep and try again;
-meanwhile it has one of the few threads.
+it occupies one of the few threads while it waits.
 """
 
 from __future__ import annotations

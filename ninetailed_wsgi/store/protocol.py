@@ -109,7 +109,7 @@ class Stored(NamedTuple):
     """Everything that is stored for one key, as it moves from one store to another.
 
     Attributes:
-        key, document: as ever.
+        key, document: as elsewhere.
         next_ordinal: the ordinal that the next event gets; those of ``history`` end before it.
         history: every event that is kept, oldest first, without a gap.
     """
@@ -154,7 +154,7 @@ class KeptStore(Store, Protocol):
         """As `states`, of those of some keys that are there."""
 
     def filled_from(self) -> str | None:
-        """Where a migration into this store comes from that has not ended; None: there is none."""
+        """Return the source of the unfinished migration into this store, or None."""
 
     def fill_from(self, source: str | None) -> None:
         """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
@@ -226,7 +226,7 @@ class Queue(Protocol):
         """Whether nothing waits; asked twice a second by every process."""
 
     def head(self) -> Head | None:
-        """The first batch that waits; None when there is none."""
+        """Return the first batch that waits, or None."""
 
     def begin(self, head: Head) -> None:
         """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""

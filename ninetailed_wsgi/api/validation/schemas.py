@@ -191,6 +191,6 @@ def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: _Sl
     each = {"$ref": document["$id"] + "#/properties/events/items"}
     rest = {key: value for key, value in events.items() if key != "items"}
     rest_of_list = {**document["properties"], "events": rest}
-    # Another $id in the same folder: references to neighbours go on working, and the whole schema keeps its own.
+    # Another $id in the same folder: references to neighbors still work, and the whole schema keeps its own.
     envelope = {**document, "$id": document["$id"] + ".envelope", "properties": rest_of_list}
     return _EventsSchema(compiled(document), compiled(envelope), compiled(each), events["maxItems"])

@@ -28,7 +28,7 @@ from ninetailed_wsgi.core.problems import shown
 _KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag", "nt_metric": "metric"}
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _USUAL_LOCALE = "en-US"
-# An author's own documents: what looks like an entry in there is none.
+# An author's own documents: what looks like an entry in them is not one.
 _AUTHORED = frozenset({"nt_rules", "nt_config"})
 
 

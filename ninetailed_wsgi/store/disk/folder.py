@@ -112,7 +112,7 @@ def _make_key(folder: Path) -> None:
 
 
 def filled_from(folder: Path) -> str | None:
-    """Where a migration into this folder comes from that has not ended; None: there is none."""
+    """Return the source of the unfinished migration into this folder, or None."""
     try:
         return (folder / _SOURCE).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # what is wrong with a folder that cannot be read is for `prepare` to say
@@ -217,7 +217,7 @@ def check_file(file: Path) -> bool:
     """Whether this database file was made before, and is still there to be opened.
 
     Raises:
-        StoreUnavailable: it is gone or empty, so that SQLite would begin it anew and remove its log with what is in
+        StoreUnavailable: it is gone or empty, so that SQLite would create it again and remove its log with what is in
             there; or it was replaced and the log is of the file before, which SQLite would mix into this one.
     """
     folder, log = file.parent.parent, file.with_name(file.name + "-wal")

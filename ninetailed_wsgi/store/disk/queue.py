@@ -111,7 +111,7 @@ class ImportQueue:
             return not rows.rows(f"SELECT 1 {_BATCHES} LIMIT 1")
 
     def head(self) -> Head | None:
-        """The first batch that waits; None when there is none."""
+        """Return the first batch that waits, or None."""
         if not self._used("queue"):
             return None
         with self._serving("queue") as rows:

@@ -117,7 +117,7 @@ class Rows(core.Cache):  # type: ignore[misc]
                 isolation_level=None,
                 check_same_thread=False,
             )
-            # Not as the file's settings say: whoever opened it last may want less durability.
+            # Not as the file's settings say: the process that opened it last may want less durability.
             for name, value in self._pragmas.items():
                 self._shared.execute(f"PRAGMA {name.removeprefix('sqlite_')} = {value}")
         return self._shared

@@ -269,7 +269,7 @@ class DiskStore:
         return found
 
     def filled_from(self) -> str | None:
-        """Where a migration into this store comes from that has not ended; None: there is none."""
+        """Return the source of the unfinished migration into this store, or None."""
         return filled_from(self._folder)
 
     def fill_from(self, source: str | None) -> None:
@@ -390,7 +390,7 @@ class DiskStore:
 
     @contextlib.contextmanager
     def _serving(self, shard: int) -> Iterator[Rows]:
-        """A shard to read from; whatever goes wrong with it is StoreUnavailable, and its connection starts anew."""
+        """A shard to read from; any failure is StoreUnavailable, and the connection is opened again."""
         shard %= self._count
         rows = self._shard(shard)
         try:
@@ -410,7 +410,7 @@ class DiskStore:
 
     @contextlib.contextmanager
     def _transaction(self, rows: Rows, digest: bytes) -> Iterator[None]:
-        """A transaction that waits twice for others; ProfileOverload when they wrote this very profile meanwhile."""
+        """A transaction that waits twice for others; ProfileOverload if they wrote this very profile."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(rows.transaction())

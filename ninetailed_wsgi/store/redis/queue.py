@@ -6,13 +6,13 @@ batch could not be applied; ``turn`` the name of a deletion that keeps consumers
 replace. Entries of a stream cannot be changed, and what is taken out of one stays in its memory for a while: so no
 event is in the stream.
 
-Whoever has the one pending entry of the group is at work; the others wait. A consumer that says nothing for ``lease``
-seconds counts as dead: its entry is claimed by the next one. It is to begin no update in the last part of its lease. If
-it does all the same, two are at the same batch, or the slow one is even at one that was done long ago. Neither doubles
-nor loses an event: every write compares and sets, so both see what the other has written; a profile remembers which
-events of its last batch it has had, and takes none of a batch before that one (``core/profile.py``), for a batch is
-begun only when the one before it is done or set aside. And what the slow one says of its batch at last, that it is done
-or failed, changes nothing when the batch is another's by then, or not in the stream any more.
+The consumer that has the one pending entry of the group works; the others wait. A consumer that is silent for
+``lease`` seconds counts as dead: the next one claims its entry. A consumer begins no update in the last part of its
+lease. If it does, two consumers apply the same batch, or the slow one applies a batch that was done long ago. This
+neither doubles nor loses an event: every write compares and sets, so each sees what the other has written. A profile
+remembers which events of its last batch it has applied, and takes none of an earlier batch (``core/profile.py``), as a
+batch starts only after the one before it is done or set aside. When the slow consumer at last reports its batch as done
+or failed, nothing changes if another consumer has the batch by then or the stream no longer contains it.
 
 A deletion takes the turn, so that no consumer begins, and waits for the one that is at work. Every change that it makes
 here asks first whether the turn is still its own.

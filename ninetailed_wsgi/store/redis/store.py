@@ -133,7 +133,7 @@ class RedisStore:
             if tries == _MAX_TRIES or time.monotonic() > end:
                 raise ProfileOverload("too many requests write this profile at the same time")
             if tries > 1:
-                # After a pause what was read is outdated where others go on writing: each try would be lost.
+                # After a pause what was read is outdated if others keep writing: each try would be lost.
                 time.sleep(random.random() * min(tries, 10) / 1000)
                 update.forget()
         return update.decisions
