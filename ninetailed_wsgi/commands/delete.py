@@ -64,10 +64,10 @@ def delete(service: ExperienceService, where: Environment, names: BinaryIO, size
 
 
 def _delete(service: ExperienceService, where: Environment, names: Iterable[str], console: Console) -> int:
-    known: set[str] = set()
+    deleted: set[str] = set()
     if names:
-        console.patiently(lambda: service.delete_many(where, names, known))
-    return len(known)
+        console.patiently(lambda: deleted.update(service.delete_many(where, names)))
+    return len(deleted)
 
 
 COMMAND = Command(run, _USES, add_arguments)

@@ -9,14 +9,14 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
 from typing import Any, NamedTuple
 
 import orjson
 
-from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.forks import prepare_forks
 from ninetailed_wsgi.operations.logs import stack
@@ -64,6 +64,18 @@ class Batch(NamedTuple):
         """Return the batch that `encode` made this text of."""
         members = orjson.loads(text)
         return cls(Environment(*members["where"]), members["at"], members["events"], "guarded" in members)
+
+    @property
+    def names(self) -> set[Key]:
+        """Return the ids and aliases that its events are about."""
+        names = (name for event in self.events if event for name in names_of(event))
+        return set(map(self.environment.key, names))
+
+
+def names_of(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return whom an event is about: the user id that an identify event names is its visitor as well."""
+    user_id = event.get("userId") if event["type"] == "identify" else None
+    return (event["anonymousId"], user_id) if user_id else (event["anonymousId"],)
 
 
 def events_of(text: bytes, environment: Environment) -> list[dict[str, Any] | None]:

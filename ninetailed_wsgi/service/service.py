@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from operator import attrgetter
@@ -277,7 +277,8 @@ class ExperienceService:
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
         bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
-        self._queue.put(Batch(environment, now, bodies, guarded).encode())
+        batch = Batch(environment, now, bodies, guarded)
+        self._queue.put(batch.encode(), batch.names)
         self._consumer.wake()
 
     def imports(self) -> QueueState | None:
@@ -359,15 +360,13 @@ class ExperienceService:
 
     def delete(self, environment: Environment, name: str) -> None:
         """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
-        known: set[str] = set()
         with self._turn((environment.key(name),)):
-            self.delete_many(environment, [name], known)
-        if not known:
-            raise _not_found(name)
+            if not list(self.delete_many(environment, [name])):
+                raise _not_found(name)
 
-    def delete_many(self, environment: Environment, names: Iterable[str], known: set[str]) -> None:
-        """As `delete`, with several names; adds to ``known`` those that led to a visitor, also before an error."""
-        erasure.erase(self._store, self._queue, [environment.key(name) for name in names], known)
+    def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
+        """As `delete`, with several names, while they are iterated; yields those that led to a visitor."""
+        return erasure.erase(self._store, self._queue, [environment.key(name) for name in names])
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.

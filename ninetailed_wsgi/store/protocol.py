@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -219,8 +219,11 @@ class Queue(Protocol):
 
     locked: set[int]
 
-    def put(self, batch: bytes) -> None:
-        """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
+    def put(self, batch: bytes, names: Collection[Key] = ()) -> None:
+        """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full.
+
+        ``names`` are the ids and aliases that it is about, for `batches` and `rewrite` to find it by.
+        """
 
     def empty(self) -> bool:
         """Whether nothing waits; asked twice a second by every process."""
@@ -249,13 +252,24 @@ class Queue(Protocol):
     def state(self) -> QueueState:
         """How much waits, and how long; reads only."""
 
-    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
-        """The batches that wait, then those put aside where these are asked for too."""
+    def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
+        """Note whom the batches are about of which nobody has noted it yet, as ``names`` reads it from each.
 
-    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+        These are batches of an older version or another store, those put aside, and those rewritten. Costs a read of
+        each of them, once; to be called before batches are asked for by name.
+        """
+
+    def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
+        """The batches that wait, then those put aside where these are asked for too.
+
+        With ``names`` only those about any of these ids and aliases, and maybe some that were so before.
+        """
+
+    def rewrite(self, change: Callable[[bytes], bytes | None], names: Collection[Key] | None = None) -> None:
         """Replace each batch, waiting or aside, by what ``change`` makes of it; None: by nothing.
 
-        To be called inside `alone`, so that none is being applied. Repeatable.
+        With ``names`` only those about any of these ids and aliases are read. To be called inside `alone`, so that none
+        is being applied. Repeatable.
         """
 
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import sqlite3
 import threading
 import uuid
 from collections.abc import Callable
@@ -21,11 +22,13 @@ from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
-from ninetailed_wsgi.service.imports import Consumer
+from ninetailed_wsgi.service import erasure, imports
+from ninetailed_wsgi.service.imports import Batch, Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import KeptStore, Queue, Store
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.store import RedisStore
@@ -33,6 +36,7 @@ from ninetailed_wsgi.store.redis.store import RedisStore
 WHERE = Environment("org", "main")
 EMAIL = "anna.unforgettable@example.com"
 ID = "device-of-somebody-unforgettable"
+TEXTS = (EMAIL.encode(), ID.encode(), *(digest_of(WHERE.key(name)) for name in (EMAIL, ID)))
 
 
 @pytest.fixture
@@ -149,9 +153,8 @@ def everywhere(service: ExperienceService, store: KeptStore, queue: Queue) -> No
 
 
 def traces(folder: Path) -> list[Path]:
-    texts = (EMAIL.encode(), ID.encode())
     files = [file for file in folder.rglob("*") if file.is_file()]
-    return [file for file in files if any(text in file.read_bytes() or text in file.name.encode() for text in texts)]
+    return [file for file in files if any(text in file.read_bytes() or text in file.name.encode() for text in TEXTS)]
 
 
 def redis_traces(server: Redis) -> list[bytes]:
@@ -165,10 +168,112 @@ def redis_traces(server: Redis) -> list[bytes]:
             b"list": lambda name: client.lrange(name, 0, -1),
             b"hash": lambda name: client.hgetall(name).items(),
             b"stream": lambda name: client.xrange(name),
+            b"zset": lambda name: client.zrange(name, 0, -1),
         }[client.type(name)](name)
-        if any(text in name + whole or text in repr(parts).encode() for text in (EMAIL.encode(), ID.encode())):
+        if any(text in name + whole or text in repr(parts).encode() for text in TEXTS):
             found.append(name)
     return found
+
+
+@pytest.fixture
+def batches_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The batches that deletions have read, one by one."""
+    texts: list[bytes] = []
+
+    def reading(text: bytes, environment: Environment) -> Any:
+        texts.append(text)
+        return imports.events_of(text, environment)
+
+    monkeypatch.setattr(erasure, "events_of", reading)
+    return texts
+
+
+def crowd(service: ExperienceService, number: int = 40) -> None:
+    for visitor in range(number):
+        accept(service, of(f"visitor{visitor}", track()), of(f"other{visitor}", identify(f"user{visitor}")))
+
+
+def test_a_deletion_reads_only_the_batches_about_its_visitor(
+    service: ExperienceService, queue: Queue, batches_read: list[bytes]
+) -> None:
+    service.upsert(WHERE, "a", {"events": [identify("user")]})
+    service.upsert(WHERE, "b", {"events": [identify("user")]})  # becomes part of a
+    crowd(service)
+    accept(service, of("b", track()), of("c", track()))
+    accept(service, of("tablet", identify("b")))
+    accept(service, of("tablet", track()))
+    accept(service, of("user", track()))
+    service.delete(WHERE, "a")
+    assert len(set(batches_read)) == 4
+    assert queue.state().waiting == 41
+    drain(service)
+    assert [knows(service, name) for name in ("a", "b", "user", "tablet")] == [False] * 4
+    assert knows(service, "c")
+    assert knows(service, "visitor39")
+
+
+def test_a_batch_that_was_applied_put_aside_or_rewritten_is_found_by_those_it_is_about(
+    service: ExperienceService, queue: Queue, batches_read: list[bytes]
+) -> None:
+    crowd(service, 4)
+    drain(service)
+    put_aside(service, queue, of("a", track()), of("b", track()), of("c", track()))
+    crowd(service, 4)
+    service.delete(WHERE, "a")
+    service.delete(WHERE, "b")
+    assert [entry["batch"].count('"type"') for entry in queue.aside().values()] == [1]
+    assert len(set(batches_read)) == 2
+    service.delete(WHERE, "c")
+    assert queue.aside() == {}
+    assert queue.state().waiting == 4
+
+
+def test_batches_of_a_queue_without_names_are_indexed_by_the_first_deletion(
+    service: ExperienceService, queue: Queue, batches_read: list[bytes], clock: Clock
+) -> None:
+    for name in ("a", "b", "c", "d"):
+        queue.put(Batch(WHERE, clock(), [of(name, track())]).encode())
+    service.delete(WHERE, "b")
+    service.delete(WHERE, "d")
+    assert len(set(batches_read)) == 2
+    drain(service)
+    assert [knows(service, name) for name in ("a", "b", "c", "d")] == [True, False, True, False]
+
+
+def test_a_queue_of_a_version_without_a_table_of_names_gets_one(
+    tmp_path: Path, disk: DiskStore, make_disk_queue: Callable[..., ImportQueue], clock: Clock
+) -> None:
+    earlier = serving(disk, make_disk_queue(), clock)
+    accept(earlier, of("a", track()))
+    accept(earlier, of("b", track()))
+    file = tmp_path / "data" / "queue" / "cache.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TABLE Names")
+    service = serving(disk, make_disk_queue(), clock)
+    accept(service, of("c", track()))
+    service.delete(WHERE, "a")
+    drain(service)
+    assert [knows(service, name) for name in ("a", "b", "c")] == [False, True, True]
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM Names").fetchone() == (0,)
+
+
+def test_a_redis_queue_without_names_gets_them(
+    make_redis: Callable[..., RedisStore],
+    make_redis_queue: Callable[..., RedisQueue],
+    redis_server: Redis,
+    clock: Clock,
+) -> None:
+    store, queue = make_redis(), make_redis_queue()
+    service = serving(store, queue, clock)
+    accept(service, of("a", track()))
+    accept(service, of("b", track()))
+    names = ("nt:{imports}:names", "nt:{imports}:named")
+    assert redis_server.client.delete(*names) == 2
+    service.delete(WHERE, "a")
+    drain(service)
+    assert [knows(service, name) for name in ("a", "b")] == [False, True]
+    assert redis_server.client.exists(*names) == 0
 
 
 def test_what_is_sent_after_a_deletion_is_a_new_profile(service: ExperienceService) -> None:
@@ -213,9 +318,8 @@ def test_the_same_name_in_another_environment_stays(service: ExperienceService, 
 
 def test_a_deletion_of_nobody_leaves_waiting_imports_as_they_are(service: ExperienceService, queue: Queue) -> None:
     accept(service, of("a", track()))
-    known: set[str] = set()
-    service.delete_many(WHERE, [], known)
-    assert (known, queue.state().waiting) == (set(), 1)
+    assert list(service.delete_many(WHERE, [])) == []
+    assert queue.state().waiting == 1
 
 
 @pytest.mark.parametrize("name", ['","events":', "a\\", '"', "{}]"])
@@ -271,8 +375,8 @@ def test_a_deletion_cut_off_anywhere_and_sent_again_is_complete(
         with monkeypatch.context() as patch:
             if at % 2:  # the death of the process right after the batches were rewritten
 
-                def dies(self: Queue, change: Any) -> None:
-                    rewritten(self, change)
+                def dies(self: Queue, change: Any, names: Any) -> None:
+                    rewritten(self, change, names)
                     raise StoreUnavailable("killed")
 
                 patch.setattr(type(queue), "rewrite", dies)

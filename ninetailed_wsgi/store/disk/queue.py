@@ -3,6 +3,7 @@
 ``queue/`` of the data folder holds the batches under numbers that grow and are never given twice, ``aside/`` those that
 could not be applied, under the same numbers. Both are diskcache folders, as the shards are. A batch is JSON,
 ``{"at": ms, "where": [organization, environment], "events": [...]}``, where a deleted visitor's events are null.
+Beside them a table says whom each batch is about (`queue_names.py`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess, forked_since
+from ninetailed_wsgi.store.disk import queue_names
 from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.folder import Watch, check_file, file_identity
 from ninetailed_wsgi.store.disk.rows import Rows, first_cause, open_rows
@@ -88,7 +91,7 @@ class ImportQueue:
         self._open = PerProcess(_Open)
         self.locked: set[int] = set()
 
-    def put(self, batch: bytes) -> None:
+    def put(self, batch: bytes, names: Collection[Key] = ()) -> None:
         """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
         now = self._clock()
         with self._transaction("queue") as rows:
@@ -102,6 +105,7 @@ class ImportQueue:
             number = max(int(rows.fetch(_LAST) or 0) + 1, now * 1000)
             rows.put(_LAST, b"%d" % number)
             rows.run(_PUSH, (number, now / 1000, now / 1000, batch))
+            queue_names.add(rows, number, names)
 
     def empty(self) -> bool:
         """Whether nothing waits; reads no batch for it."""
@@ -139,6 +143,7 @@ class ImportQueue:
         """The batch was applied."""
         with self._transaction("queue") as rows:
             rows.drop(number)
+            queue_names.drop(rows, number)
 
     def set_aside(self, head: Head, reason: str) -> None:
         """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
@@ -162,21 +167,37 @@ class ImportQueue:
         oldest = max(0.0, self._clock() / 1000 - since) if since is not None else 0.0
         return QueueState(waiting, oldest, self._look("aside")[0])
 
-    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
-        """The batches that wait, then those put aside where these are asked for too."""
+    def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
+        """Note whom the batches are about of which nobody has noted it yet, as ``names`` reads it from each."""
+        for file in self._files:
+            if file_identity(self._files[file]) is None:
+                continue
+            with self._serving(file) as rows:
+                missing = queue_names.missing(rows)
+            for number in missing:
+                if (batch := self._batch(file, number)) is not None:
+                    with self._transaction(file) as rows:
+                        if rows.fetch(number) is not None:
+                            queue_names.add(rows, number, names(batch))
+            if missing:  # maybe put by an older version, which takes out batches as well
+                with self._transaction(file) as rows:
+                    queue_names.drop_gone(rows)
+
+    def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
+        """The batches that wait, then those put aside where these are asked for too; see the protocol."""
         for name in self._files if aside else ("queue",):
-            for number in self._numbers(name):
+            for number in self._numbers(name, names):
                 if (batch := self._batch(name, number)) is not None:
                     yield batch
 
-    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+    def rewrite(self, change: Callable[[bytes], bytes | None], names: Collection[Key] | None = None) -> None:
         """Replace each batch, waiting or aside, by what ``change`` makes of it; None: by nothing.
 
         To be called inside `alone`, so that none is being applied. Repeatable; all that wait are changed, or none.
         """
         for name in reversed(self._files):  # those that wait last: who they are about is read from them
             # Found before the transaction, which keeps others from putting batches.
-            changed = [number for number in self._numbers(name) if self._changes(name, number, change)]
+            changed = [number for number in self._numbers(name, names) if self._changes(name, number, change)]
             if changed:
                 with self._transaction(name) as rows:
                     for number in changed:
@@ -231,6 +252,7 @@ class ImportQueue:
         if self._used(name):
             with self._transaction(name) as rows:
                 rows.run(f"DELETE {_BATCHES}")
+                queue_names.drop_all(rows)
 
     def close(self) -> None:
         """Give back what this process holds open."""
@@ -256,10 +278,12 @@ class ImportQueue:
                 self.locked.discard(handle)
                 os.close(handle)
 
-    def _numbers(self, name: str) -> list[int]:
+    def _numbers(self, name: str, about: Collection[Key] | None = None) -> list[int]:
         if file_identity(self._files[name]) is None:
             return []
         with self._serving(name) as rows:
+            if about is not None:
+                return queue_names.find(rows, about)
             return [number for (number,) in rows.rows(f"SELECT key {_BATCHES} ORDER BY key")]
 
     def _batch(self, name: str, number: int) -> bytes | None:
@@ -287,6 +311,7 @@ class ImportQueue:
             rows.drop(number)
         else:
             rows.run("UPDATE Cache SET value = ? WHERE key = ? AND raw = 1", (new, number))
+        queue_names.drop(rows, number)
 
     def _count(self, number: int, tries: int, since: int) -> None:
         with self._transaction("queue") as rows:
@@ -339,6 +364,7 @@ class ImportQueue:
             with open_files.lock:
                 try:
                     rows = open_rows(file, timeout=self._timeout, synchronous=self._synchronous)
+                    queue_names.make(rows)
                 except (sqlite3.Error, core.Timeout, OSError) as error:
                     raise StoreUnavailable(f"the import queue {file} cannot be opened: {first_cause(error)}") from error
                 opened = open_files.files[name] = (rows, file_identity(file))

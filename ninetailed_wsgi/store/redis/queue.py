@@ -3,8 +3,8 @@
 All keys are under ``nt:{imports}``, in one slot: ``queue`` is the stream, whose entries have the batches' numbers as
 ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` those of the head; ``aside`` why a
 batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``changes`` what it is about to
-replace. Entries of a stream cannot be changed, and what is taken out of one stays in its memory for a while: so no
-event is in the stream.
+replace; ``names`` and ``named`` whom each batch is about, by name and by batch. Entries of a stream cannot be changed,
+and what is taken out of one stays in its memory for a while: so no event is in the stream.
 
 The consumer that has the one pending entry of the group works; the others wait. A consumer that is silent for
 ``lease`` seconds counts as dead: the next one claims its entry. A consumer begins no update in the last part of its
@@ -25,13 +25,15 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import orjson
 
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
+from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, Queued, QueueState
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.queue_scripts import (
@@ -41,6 +43,7 @@ from ninetailed_wsgi.store.redis.queue_scripts import (
     COUNT,
     DONE,
     HEAD,
+    INDEX,
     LEAVE,
     LOAD,
     PUT,
@@ -50,9 +53,11 @@ from ninetailed_wsgi.store.redis.queue_scripts import (
 )
 from ninetailed_wsgi.store.redis.server import RedisServer
 
-_QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES = (
-    "nt:{imports}:" + name for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes")
+_QUEUE, _BATCHES, _LAST, _TRIES, _ASIDE, _TURN, _CHANGES, _NAMES, _NAMED = (
+    "nt:{imports}:" + name
+    for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes", "names", "named")
 )
+_DIGEST = 16  # bytes
 _TOO_MUCH = -2  # what `PUT` answers when the batches take too many bytes
 _AT_ONCE = 20  # batches that are read together: each may have some hundred kilobytes
 _LOOK_AGAIN = 0.01  # seconds
@@ -90,10 +95,11 @@ class RedisQueue:
         self._turn = threading.local()
         self.locked: set[int] = set()
 
-    def put(self, batch: bytes) -> None:
+    def put(self, batch: bytes, names: Collection[Key] = ()) -> None:
         least = self._clock() * 1000
-        keys = [_QUEUE, _BATCHES, _LAST]
-        waiting = self._server.ask(PUT.call(keys, self._limit, least, batch, self._most_bytes))
+        keys = [_QUEUE, _BATCHES, _LAST, _NAMES, _NAMED]
+        put = PUT.call(keys, self._limit, least, batch, self._most_bytes, *map(digest_of, names))
+        waiting = self._server.ask(put)
         if waiting == _TOO_MUCH:
             raise StoreUnavailable(f"the import queue is full: what waits to be applied takes {self._most_bytes} bytes")
         if waiting >= 0:
@@ -137,19 +143,29 @@ class RedisQueue:
         oldest = max(0.0, (self._clock() - _number(first) // 1000) / 1000) if first else 0.0
         return QueueState(waiting, oldest, aside)
 
-    def batches(self, *, aside: bool = False) -> Iterator[bytes]:
-        for _, batch in self._read(self._numbers(aside=aside)):
+    def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
+        there, indexed = (
+            {*map(int, self._server.ask(RedisCommand(key, ("HKEYS", key))))} for key in (_BATCHES, _NAMED)
+        )
+        keys = [_BATCHES, _NAMES, _NAMED]
+        for number, batch in self._read(sorted(there - indexed)):
+            self._server.ask(INDEX.call(keys, number, *map(digest_of, names(batch))))
+        # An older version takes a batch out without a look at its names.
+        self._server.run([INDEX.call(keys, number) for number in indexed - there])
+
+    def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
+        for _, batch in self._read(self._numbers(names, aside=aside)):
             yield batch
 
-    def rewrite(self, change: Callable[[bytes], bytes | None]) -> None:
+    def rewrite(self, change: Callable[[bytes], bytes | None], names: Collection[Key] | None = None) -> None:
         self._server.ask(RedisCommand(_CHANGES, ("DEL", _CHANGES)))  # of a deletion that died
         changes = 0
-        for number, batch in self._read(self._numbers(aside=True)):
+        for number, batch in self._read(self._numbers(names, aside=True)):
             if (new := change(batch)) != batch:
                 self._keep_turn(number, new or b"")
                 changes += 1
         if changes:  # all of them, or none
-            keys = [_TURN, _CHANGES, _QUEUE, _BATCHES, _ASIDE]
+            keys = [_TURN, _CHANGES, _QUEUE, _BATCHES, _ASIDE, _NAMES, _NAMED]
             self._server.ask(COMMIT.call(keys, self._turn.name, changes))
 
     @contextlib.contextmanager
@@ -192,7 +208,7 @@ class RedisQueue:
         self._server.ask(LOAD.call([_QUEUE, _BATCHES, _LAST, _ASIDE], last, *parts))
 
     def clear(self, *, aside: bool) -> None:
-        self._server.ask(CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE], int(aside)))
+        self._server.ask(CLEAR.call([_QUEUE, _BATCHES, _TRIES, _ASIDE, _NAMES, _NAMED], int(aside)))
 
     def close(self) -> None:
         """The connections are the store's."""
@@ -216,7 +232,9 @@ class RedisQueue:
         self._server.ask(CHANGE.call([_TURN, _CHANGES], getattr(self._turn, "name", ""), self._lease, *changed))
         self._turn.kept = time.monotonic()
 
-    def _numbers(self, *, aside: bool) -> list[int]:
+    def _numbers(self, about: Collection[Key] | None = None, *, aside: bool) -> list[int]:
+        if about is not None:
+            return self._numbers_about(about, aside=aside)
         numbers: list[int] = []
         first = b"-"
         while entries := self._server.ask(RedisCommand(_QUEUE, ("XRANGE", _QUEUE, first, "+", "COUNT", 1000))):
@@ -225,6 +243,16 @@ class RedisQueue:
         if aside:
             numbers += sorted(map(int, self._server.ask(RedisCommand(_ASIDE, ("HKEYS", _ASIDE)))))
         return numbers
+
+    def _numbers_about(self, names: Collection[Key], *, aside: bool) -> list[int]:
+        digests = [digest_of(name) for name in names]
+        # What follows a digest are digits, before a colon.
+        ranges = [("ZRANGEBYLEX", _NAMES, b"[" + digest, b"(" + digest + b":") for digest in digests]
+        members = self._server.run([RedisCommand(_NAMES, words) for words in ranges])
+        numbers = {int(member[_DIGEST:]) for some in members for member in some}
+        if not aside:
+            numbers -= {*map(int, self._server.ask(RedisCommand(_ASIDE, ("HKEYS", _ASIDE))))}
+        return sorted(numbers)
 
     def _read(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
         """The batches of these numbers that are there."""
@@ -236,7 +264,7 @@ class RedisQueue:
             yield from ((number, batch) for number, batch in zip(some, found, strict=True) if batch is not None)
 
     def _finish(self, number: int, why: bytes) -> None:
-        self._server.ask(DONE.call([_QUEUE, _BATCHES, _ASIDE], self._consumer(), number, why))
+        self._server.ask(DONE.call([_QUEUE, _BATCHES, _ASIDE, _NAMES, _NAMED], self._consumer(), number, why))
 
     def _count(self, number: int, tries: int, since: int) -> None:
         counted = orjson.dumps([number, tries, since])

@@ -7,8 +7,29 @@ from __future__ import annotations
 
 from ninetailed_wsgi.store.redis.commands import Script
 
-# again, limit, least number, batch
-PUT = Script("""
+# A member of the names is a digest and the number of a batch about it; of each number, the digests are one text.
+_NAMES = """
+local function remember(names, named, number, first)
+  for place = first, #ARGV do
+    redis.call('ZADD', names, 0, ARGV[place] .. number)
+  end
+  if #ARGV >= first then
+    redis.call('HSET', named, number, table.concat(ARGV, '', first))
+  end
+end
+local function forget(names, named, number)
+  local digests = redis.call('HGET', named, number) or ''
+  for first = 1, #digests, 16 do
+    redis.call('ZREM', names, string.sub(digests, first, first + 15) .. number)
+  end
+  redis.call('HDEL', named, number)
+end
+"""
+
+# again, limit, least number, batch, most bytes, names
+PUT = Script(
+    _NAMES
+    + """
 if ARGV[1] == 'again' then
   return redis.error_reply('LOST the answer to a batch')
 end
@@ -25,8 +46,23 @@ redis.call('XADD', KEYS[1], number .. '-0', 'bytes', #ARGV[4])
 redis.pcall('XGROUP', 'CREATE', KEYS[1], 'importers', '0')
 redis.call('HSET', KEYS[2], number, ARGV[4])
 redis.call('SET', KEYS[3], number)
+remember(KEYS[4], KEYS[5], number, 6)
 return -1
-""")
+"""
+)
+
+# again, number of a batch, names
+INDEX = Script(
+    _NAMES
+    + """
+if redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then
+  remember(KEYS[2], KEYS[3], ARGV[2], 3)
+else
+  forget(KEYS[2], KEYS[3], ARGV[2])
+end
+return 1
+"""
+)
 
 HEAD = Script(
     """
@@ -133,10 +169,12 @@ return 1
 # again, consumer, number, why it is set aside, if it is
 DONE = Script(
     _WAITS
+    + _NAMES
     + """
 if waits_for(ARGV[2], ARGV[3]) then
   if ARGV[4] == '' then
     redis.call('HDEL', KEYS[2], ARGV[3])
+    forget(KEYS[4], KEYS[5], ARGV[3])
   else
     redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
   end
@@ -175,10 +213,13 @@ return 1
 """)
 
 # again, whether those put aside
-CLEAR = Script("""
+CLEAR = Script(
+    _NAMES
+    + """
 for _, number in ipairs(redis.call('HKEYS', KEYS[2])) do
   if redis.call('HEXISTS', KEYS[4], number) == tonumber(ARGV[2]) then
     redis.call('HDEL', KEYS[2], number)
+    forget(KEYS[5], KEYS[6], number)
   end
 end
 if ARGV[2] == '1' then
@@ -187,7 +228,8 @@ else
   redis.call('UNLINK', KEYS[1], KEYS[3])
 end
 return 1
-""")
+"""
+)
 
 _OWN_TURN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[2] then
@@ -211,6 +253,7 @@ return 1
 # again, deletion, number of changes
 COMMIT = Script(
     _OWN_TURN
+    + _NAMES
     + """
 local numbers = redis.call('HKEYS', KEYS[2])
 if ARGV[1] == 'again' and #numbers == 0 then
@@ -221,6 +264,7 @@ if #numbers ~= tonumber(ARGV[3]) then
 end
 for _, number in ipairs(numbers) do
   local batch, kept = redis.call('HGET', KEYS[2], number), redis.call('HGET', KEYS[5], number)
+  forget(KEYS[6], KEYS[7], number)
   if batch == '' then
     redis.call('HDEL', KEYS[4], number)
     redis.call('HDEL', KEYS[5], number)
