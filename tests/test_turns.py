@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving import wait_until
-from support import Api, Server, data, error, of, page
+from support import Api, Server, data, error, identify, of, page
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
@@ -97,7 +97,7 @@ def test_a_burst_of_one_visitors_browser_is_served_by_default(slow: tuple[SlowSt
             data(answer.result())
 
 
-def test_a_preflight_needs_no_turn(slow: tuple[SlowStore, Callable[..., Api]]) -> None:
+def test_a_preflight_that_merges_nothing_needs_no_turn(slow: tuple[SlowStore, Callable[..., Api]]) -> None:
     store, make = slow
     api = make(profile_concurrency=1)
     with ThreadPoolExecutor(1) as threads:
@@ -149,6 +149,33 @@ def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_en
         for done in [threads.submit(write, [HOT, OTHER]), threads.submit(write, [OTHER, HOT])]:
             done.result(30)
     assert turns._waiting().queues == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["/profiles", "/profiles?type=preflight", "/profiles/own", "/profiles/own?type=preflight"]
+)
+def test_whoever_may_merge_into_a_profile_takes_its_turn_also_in_a_preflight(
+    make_server: MakeServer, path: str
+) -> None:
+    api = make_server(profile_concurrency=1).environment()
+    turns = api.server.service._turns
+    assert turns is not None
+    organization, environment = api.prefix.split("/")[3::2]
+    with turns.turn([Key(organization, environment, "user")]):
+        assert error(api.send(path, {"events": [page(), identify("user")]}), 429) == "ERR_PROFILE_OVERLOAD"
+        data(api.send(path, {"events": [page()]}))
+    data(api.send(path, {"events": [page(), identify("user")]}))
+
+
+def test_a_batch_that_may_merge_into_a_profile_takes_its_turn(make_server: MakeServer) -> None:
+    api = make_server(profile_concurrency=1).environment()
+    turns = api.server.service._turns
+    assert turns is not None
+    organization, environment = api.prefix.split("/")[3::2]
+    with turns.turn([Key(organization, environment, "user")]):
+        batch = {"events": [of("device", identify("user"))]}
+        assert error(api.send("/events", batch), 429) == "ERR_PROFILE_OVERLOAD"
+    data(api.send("/events", batch))
 
 
 def test_a_forked_process_does_not_wait_for_threads_that_its_parent_has() -> None:

@@ -235,8 +235,11 @@ class ExperienceService:
         location = self._look_up(address, locale, body) if self._location and address else None
         application = self._applied_on(terms, environment, preflight, now, location, catalog)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
-        # Nobody else can know an id that was just made, and a preflight writes nothing.
-        with self._turn(() if preflight or name is None else (key,)):
+        turns = {environment.key(event.user_id) for event in events if event.user_id}
+        # Nobody else can know an id that was just made; a preflight writes nothing, but a merge of it reads histories.
+        if name is not None and (turns or not preflight):
+            turns.add(key)
+        with self._turn(turns):
             if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An identify event needs to know the profile; the events before it then have to go to the same one.
                 steps = [(key, event) for event in events]
@@ -258,7 +261,7 @@ class ExperienceService:
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
         application = self._applied_on(Terms(guarded), environment, False, now, None, renames=False)
-        with self._turn(names.keys()):
+        with self._turn(names.keys() | {environment.key(event.user_id) for event in events if event.user_id}):
             for name in names:
                 application.look_up(name)
             check_traits(steps, self._most_traits, self._store, cache(application.owner))
