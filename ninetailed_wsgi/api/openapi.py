@@ -42,7 +42,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             "description": "Creates and updates visitors' profiles from events; answers the audiences they belong to, "
             "the variants to show them and the variables to set.",
             # Read by `ninetailed-wsgi contract`; its cases' README says what each means.
-            "x-claims": ["deduplication", "choices"],
+            "x-claims": ["deduplication", "choices", "flags"],
         },
         "servers": [{"url": "/", "description": "Where this document was read."}],
         "tags": [

@@ -12,6 +12,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 
 ABSENT = object()
+_FLAGS = "/ofrep/v1/evaluate/flags"
 _SHOWN = 300  # characters of a value that a difference repeats
 
 
@@ -147,6 +148,10 @@ def _outside_schema(method: str, path: str, answer: Answer, spaces: bool) -> lis
 
 
 def _schema_of(method: str, path: str, status: int) -> str:
+    if path.startswith(_FLAGS):
+        if not 200 <= status < 300:
+            return "ofrep-failure"
+        return "ofrep-flags" if path == _FLAGS else "ofrep-flag"
     if not 200 <= status < 300:
         return "error-response"
     if path == "/events":

@@ -16,7 +16,7 @@ AREAS = ("contract", "events", "identity", "sessions", "location")
 """The folders of cases whose steps are HTTP requests."""
 
 PROFILE = "/profiles/"
-CLAIMS = ("deduplication", "choices")
+CLAIMS = ("deduplication", "choices", "flags")
 """What a server may claim beyond the common contract.
 
 ``deduplication``: a ``messageId`` that a profile has already seen is not applied again. ``choices``: questions that no
