@@ -21,6 +21,9 @@ from support import (
     track,
 )
 
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.testing import Harness
+
 MakeServer = Callable[..., Server]
 
 
@@ -161,6 +164,19 @@ def test_creating_a_profile_that_identifies_as_a_known_user_answers_the_known_pr
     api.update("known", identify("user", {"a": 1}))
     merged = api.create(identify("user", {"b": 1}))["profile"]
     assert (merged["id"], merged["traits"]) == ("known", {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize("first", [[], [page()]])
+def test_an_id_that_a_page_gave_out_before_asking_leads_to_the_profile_that_it_joins(
+    first: list[dict[str, Any]],
+) -> None:
+    with Harness() as harness:
+        service, where = harness.service, Environment("test", "main")
+        service.upsert(where, "known", {"events": [identify("user", {"a": 1})]})
+        cookie = service.new_id(where)
+        answer = service.upsert(where, None, {"events": [*first, identify("user", {"b": 1})]}, new_id=cookie)
+        assert answer["profile"]["id"] == "known"
+        assert service.get(where, cookie)["profile"]["traits"] == {"a": 1, "b": 1}
 
 
 def test_creating_a_profile_that_identifies_later_in_the_request_answers_the_known_profile(api: Api) -> None:

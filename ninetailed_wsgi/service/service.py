@@ -221,7 +221,8 @@ class ExperienceService:
         A preflight answers the same and stores nothing.
 
         Args:
-            new_id: the id of a profile that is created, from `new_id`; None: one is made here.
+            new_id: the id of a profile that is created, from `new_id`, and an alias where an event joins it to
+                another one; None: one is made here, which nobody learns then.
             catalog: the content that decides, from `content`; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
 
@@ -245,7 +246,8 @@ class ExperienceService:
                 steps = [(key, event) for event in events]
                 application.look_up(key)
                 check_traits(steps, self._most_traits, self._store, cache(application.owner))
-                application.apply(steps, generated=name is None)
+                # An id from outside may be in a cookie already, and then has to lead to the profile that it joins.
+                application.apply(steps, generated=name is None and (new_id is None or terms.guarded))
             else:
                 application.apply_run({key: events})
             return self._decision(application.catalog, self._applied(application, key), now, entities)
