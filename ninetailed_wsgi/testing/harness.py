@@ -287,7 +287,7 @@ class Harness:
             site: a WSGI app.
             options: further keywords of :class:`~ninetailed_wsgi.site.middleware.Ninetailed`.
 
-        Example: ``app.wsgi_app = harness.mount(app.wsgi_app)``
+        Example: ``app.wsgi_app = harness.mount(app.wsgi_app)``; `unmount` undoes it.
         """
         own = {
             "organization": self.environment.organization,
@@ -298,6 +298,11 @@ class Harness:
         mounted = Ninetailed(inner, self.settings, service=self.service, **{**own, **options})
         mounted.cookie.clock = lambda: self.clock() / 1000
         return mounted
+
+    def unmount(self, site: WSGIApplication) -> WSGIApplication:
+        """Return the site that `mount` wrapped; any other one as it is."""
+        inner: Any = site._app if isinstance(site, Ninetailed) else site
+        return inner  # type: ignore[no-any-return]
 
     # Content
 

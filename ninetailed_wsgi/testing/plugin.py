@@ -3,7 +3,9 @@
 Every pytest run in an environment with this package loads this module, so imports wait until a fixture is used.
 
 Fixtures: ``ninetailed`` (a :class:`~ninetailed_wsgi.testing.harness.Harness`), ``ninetailed_server`` (the same behind a
-port), ``ninetailed_visitor`` (a new visitor). Configure them by overriding ``ninetailed_content``,
+port), ``ninetailed_visitor`` (a new visitor), ``ninetailed_django_client`` (Django's test client on the harness),
+``ninetailed_session`` (a harness for fixtures of module and session scope). Configure them by
+overriding ``ninetailed_content``,
 ``ninetailed_location`` and ``ninetailed_settings``, or by the marker ``ninetailed``, whose arguments are those of the
 harness and take precedence.
 """
@@ -87,6 +89,24 @@ def ninetailed_server(ninetailed: Harness) -> Iterator[LiveServer]:
 def ninetailed_visitor(ninetailed: Harness) -> Visitor:
     """Return a new visitor."""
     return ninetailed.visitor()
+
+
+@pytest.fixture
+def ninetailed_django_client(ninetailed: Harness) -> Iterator[Any]:
+    """Yield Django's test client; the pages of the site have their visitor on the fixture ``ninetailed``."""
+    from ninetailed_wsgi.django.testing import client_of
+
+    with client_of(ninetailed) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def ninetailed_session() -> Iterator[Harness]:
+    """Yield one Experience API for fixtures of module and session scope; ``reset()`` empties it between tests."""
+    from ninetailed_wsgi.testing.harness import Harness
+
+    with Harness() as harness:
+        yield harness
 
 
 @pytest.hookimpl(wrapper=True)
