@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
+from serving import wait_until
 
 from ninetailed_wsgi.enrichment import geoip
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
@@ -35,27 +36,9 @@ BERLIN, TOKYO, UNITED_STATES, PRISTINA, SALVADOR = (
 MONTREAL, ONLY_CONTINENT, NOWHERE = "2001:db8::7", "2001:db8:ffff::7", "8.8.8.8"
 
 
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def pass_(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
 @pytest.fixture(scope="module")
 def demo() -> LocationDatabase:
     return LocationDatabase(DEMO)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def write_database(
@@ -439,7 +422,7 @@ def test_without_the_c_extension_the_same_is_answered_after_one_warning(
 def test_a_file_that_is_cut_or_overwritten_in_place_harms_nobody(tmp_path: Path) -> None:
     path = tmp_path / "city.mmdb"
     path.write_bytes(DEMO.read_bytes())
-    database = LocationDatabase(path, clock=lambda: 0.0)  # time stands still: nothing is opened again
+    database = LocationDatabase(path)
     before = database.lookup(BERLIN, "de")
 
     for size in (path.stat().st_size // 2, 0):
@@ -451,39 +434,47 @@ def test_a_file_that_is_cut_or_overwritten_in_place_harms_nobody(tmp_path: Path)
     assert database.lookup(BERLIN, "de") == before
 
 
-def test_a_new_version_is_served_after_the_time_between_two_checks(tmp_path: Path, clock: Clock) -> None:
+def test_a_new_version_is_served_after_a_look_at_the_file(tmp_path: Path) -> None:
     path = write_database(tmp_path / "city.mmdb", city("Old"))
-    database = LocationDatabase(path, check_every=2.0, clock=clock)
+    database = LocationDatabase(path)
     write_database(path, city("New"), database_type="New-City")
 
-    clock.pass_(1.9)
-    assert database.lookup("192.0.2.1", "en")[0] == {"city": "Old"}
-    clock.pass_(0.2)
+    assert database.lookup("192.0.2.1", "en")[0] == {"city": "Old"}  # a look-up never opens a file
+    database.look()
     assert database.lookup("192.0.2.1", "en")[0] == {"city": "New"}
     assert database.database_type == "New-City"
 
 
-def test_a_file_overwritten_in_place_is_picked_up_as_well(tmp_path: Path, clock: Clock) -> None:
+def test_after_follow_a_thread_opens_a_new_version_without_any_request(tmp_path: Path) -> None:
+    path = write_database(tmp_path / "city.mmdb", city("Old"))
+    database = LocationDatabase(path, check_every=0.01)
+    database.follow()
+    write_database(path, city("New"), database_type="New-City")
+
+    wait_until(lambda: database.database_type == "New-City", "the new version is served")
+
+
+def test_a_file_overwritten_in_place_is_picked_up_as_well(tmp_path: Path) -> None:
     path = tmp_path / "city.mmdb"
     path.write_bytes(DEMO.read_bytes())
-    database = LocationDatabase(path, clock=clock)
+    database = LocationDatabase(path)
     path.write_bytes(write_database(tmp_path / "other.mmdb", city("New")).read_bytes())
 
-    clock.pass_(10)
+    database.look()
 
     assert database.lookup("192.0.2.1", "en")[0] == {"city": "New"}
 
 
 def test_a_file_named_from_the_working_folder_is_found_after_the_folder_changed(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_database(tmp_path / "city.mmdb", city("Old"))
-    database = LocationDatabase("city.mmdb", clock=clock)
+    database = LocationDatabase("city.mmdb")
     monkeypatch.chdir("/")
     write_database(tmp_path / "city.mmdb", city("New"), network="192.0.2.0/25")
 
-    clock.pass_(10)
+    database.look()
 
     assert database.lookup("192.0.2.1", "en")[0] == {"city": "New"}
 
@@ -515,14 +506,14 @@ def damaged_in_the_middle(path: Path) -> None:
     ],
 )
 def test_while_the_new_version_is_bad_the_old_one_serves_and_the_log_says_so_once(
-    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
     path = write_database(tmp_path / "city.mmdb", city("Old"))
-    database = LocationDatabase(path, clock=clock)
+    database = LocationDatabase(path)
     spoil(path)
 
     for _ in range(5):
-        clock.pass_(10)
+        database.look()
         assert database.lookup("192.0.2.1", "en")[0] == {"city": "Old"}
     (warning,) = caplog.records
     assert warning.name == "ninetailed_wsgi.location"
@@ -530,40 +521,40 @@ def test_while_the_new_version_is_bad_the_old_one_serves_and_the_log_says_so_onc
     assert str(path) in warning.getMessage()
 
     write_database(path, city("A good one"))
-    clock.pass_(10)
+    database.look()
     assert database.lookup("192.0.2.1", "en")[0] == {"city": "A good one"}
     assert len(caplog.records) == 1
 
 
-def test_a_second_accident_is_logged_again(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_accident_is_logged_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_database(tmp_path / "city.mmdb", city("Old"))
     away = tmp_path / "away.mmdb"
-    database = LocationDatabase(path, clock=clock)
+    database = LocationDatabase(path)
 
     for _ in range(2):
         path.rename(away)
-        clock.pass_(10)
+        database.look()
         database.lookup("192.0.2.1", "en")
         away.rename(path)
-        clock.pass_(10)
+        database.look()
         database.lookup("192.0.2.1", "en")
 
     assert len(caplog.records) == 2
 
 
 def test_a_version_that_could_not_be_copied_is_tried_again(
-    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_database(tmp_path / "city.mmdb", city("Old"))
-    database = LocationDatabase(path, clock=clock)
+    database = LocationDatabase(path)
     write_database(path, city("A new one"))
 
     with monkeypatch.context() as no_room:
         no_room.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
         for _ in range(3):
-            clock.pass_(10)
+            database.look()
             assert database.lookup("192.0.2.1", "en")[0] == {"city": "Old"}
-    clock.pass_(10)
+    database.look()
 
     assert database.lookup("192.0.2.1", "en")[0] == {"city": "A new one"}
     assert len(caplog.records) == 1
@@ -599,7 +590,7 @@ def test_no_damage_anywhere_in_the_file_raises_from_a_look_up(tmp_path: Path) ->
 
 def test_threads_see_the_old_version_or_the_new_one_while_it_is_swapped(tmp_path: Path) -> None:
     path = write_database(tmp_path / "city.mmdb", city("0"))
-    database = LocationDatabase(path, check_every=0.0)
+    database = LocationDatabase(path)
     problems: list[object] = []
     done = threading.Event()
 
@@ -614,6 +605,7 @@ def test_threads_see_the_old_version_or_the_new_one_while_it_is_swapped(tmp_path
         thread.start()
     for version in range(1, 30):
         write_database(path, city(str(version)))
+        database.look()
     done.set()
     for thread in threads:
         thread.join()

@@ -13,8 +13,7 @@ import shutil
 import stat
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -27,6 +26,8 @@ import maxminddb
 from maxminddb.reader import Metadata
 
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.forks import PerProcess
+from ninetailed_wsgi.operations.watching import Watcher
 
 try:
     import maxminddb.extension
@@ -98,28 +99,24 @@ class LocationDatabase:
     """Answers which place an address belongs to, from a MaxMind City, Enterprise or Country database (spec section 4).
 
     The file is copied on opening and only the copy is read: the reader maps it into memory, where cutting or
-    overwriting the original in place would otherwise kill the process. A new version of the file is opened on the next
-    look-up after ``check_every`` seconds; while the new one is invalid, the old one stays in use.
+    overwriting the original in place would otherwise kill the process. After `follow`, a thread of each process opens a
+    new version of the file, so that no look-up waits for it; while the new one is invalid, the old one stays in use.
     Threads may share one instance, and so may processes forked after it was made.
 
     Args:
         path: the ``.mmdb`` file.
-        check_every: seconds between two looks at the file for a new version.
-        clock: a monotonic clock in seconds.
+        check_every: seconds between two looks of that thread at the file.
 
     Raises:
         SettingsError: the file is missing, unreadable, damaged or of another type; or it cannot be copied.
     """
 
-    def __init__(
-        self, path: str | Path, *, check_every: float = 2.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, path: str | Path, *, check_every: float = 1.0) -> None:
         # Absolute from the start: a server may change its working folder later.
         self._path = Path(os.path.abspath(path))
-        self._check_every = check_every
-        self._clock = clock
-        self._next_check = clock() + check_every
-        self._reloading = threading.Lock()
+        self._looking = PerProcess(threading.Lock)
+        self._watcher = Watcher(self.look, check_every, "ninetailed-location")
+        self._followed = False
         self._refused: _Stamp | None = None
         self._reported = ""
         try:
@@ -141,9 +138,8 @@ class LocationDatabase:
 
     def state(self) -> tuple[float, bool]:
         """When the database was built (seconds since the epoch), and whether the file that is there now is refused."""
-        now = self._clock()
-        if now >= self._next_check:
-            self._reload_if_changed(now)
+        if self._followed:
+            self._watcher.ensure()
         return self._current.built.timestamp(), self._reported != ""
 
     def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
@@ -159,9 +155,8 @@ class LocationDatabase:
             are known: the first with names by locale, the second with English names for audience rules. Both are empty
             when nothing is known. All callers share them: do not change them. Never raises.
         """
-        now = self._clock()
-        if now >= self._next_check:
-            self._reload_if_changed(now)
+        if self._followed:
+            self._watcher.ensure()  # the first request after a fork starts the thread
         opened = self._current
         try:
             if not isinstance(ip, str) or len(ip) > LONGEST_ADDRESS:
@@ -178,12 +173,18 @@ class LocationDatabase:
                 )
             return {}, {}
 
-    def _reload_if_changed(self, now: float) -> None:
-        # One thread checks the file; the others do not wait and use the open version.
-        if not self._reloading.acquire(blocking=False):
-            return
+    def follow(self) -> None:
+        """Follow changes of the file in the background from now on, in this process and in those forked from it."""
+        self._followed = True
+        self._watcher.ensure()
+
+    def look(self) -> None:
+        """Open the file now if it is a new version; the thread that `follow` starts does so again and again."""
+        with self._looking():
+            self._look()
+
+    def _look(self) -> None:
         try:
-            self._next_check = now + self._check_every
             stamp = _Stamp.of(self._path.stat())
             if stamp == self._current.stamp:
                 self._refused = None
@@ -200,8 +201,6 @@ class LocationDatabase:
             self._report(_cannot_read(self._path, problem))
         except Exception as problem:
             self._report(str(problem))
-        finally:
-            self._reloading.release()
 
     def _report(self, problem: str) -> None:
         if problem != self._reported:

@@ -11,6 +11,9 @@ class LocationSource(Protocol):
     def lookup(self, ip: str, locale: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the place of an address, named in the visitor's language and in English; empty where unknown."""
 
+    def follow(self) -> None:
+        """Follow changes of the database in the background, if it has a file."""
+
     def state(self) -> tuple[float, bool] | None:
         """Return when the database was built (seconds since the epoch) and whether a newer file is refused.
 

@@ -119,6 +119,8 @@ class ExperienceService:
         """
         content, location = sources or Sources.read(settings)
         content.follow()
+        if location:
+            location.follow()
         store, queue = open_store(settings)
         device_type(
             "Mozilla/5.0 (X11; Linux x86_64) Gecko/"

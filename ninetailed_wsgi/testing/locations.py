@@ -19,6 +19,9 @@ class Lookup:
     def __init__(self, places: Any) -> None:
         self.lookup = places.lookup
 
+    def follow(self) -> None:
+        """Do nothing: no database file is known."""
+
     def state(self) -> None:
         """Return nothing: no database file is known."""
 
@@ -52,6 +55,9 @@ class Locations:
         """Return the place of an address twice, as names have no languages here; empty places if it is unknown."""
         place = next(self._holding(ip), {})
         return dict(place), dict(place)
+
+    def follow(self) -> None:
+        """Do nothing: no database file is known."""
 
     def state(self) -> None:
         """Return nothing: no database file is read."""
