@@ -29,6 +29,7 @@ from ninetailed_wsgi.api.resources import (
     Profile,
     Profiles,
     Ready,
+    Results,
     Scrape,
 )
 from ninetailed_wsgi.api.spaces import SpaceNames
@@ -93,7 +94,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     middleware: list[Any] = [_Headers(Origins(access))]
     if metrics or settings.access_log:
         middleware.insert(0, Observed(metrics, settings.access_log))
-    address = ClientAddress(settings.trusted_proxies)
+    address, limit = ClientAddress(settings.trusted_proxies), settings.max_body_bytes
     if settings.rate_limit:
         from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
 
@@ -107,17 +108,17 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, compiled, address, settings.max_body_bytes, settings.explain, access, callers)
+    edge = Edge(service, compiled, address, limit, settings.explain, access, callers, settings.data_dir)
     space_edge = replace(edge, spaces=SpaceNames.parse(settings.spaces))
-    for prefix, side in ((PREFIX, edge), (SPACE_PREFIX, space_edge)):
+    for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
+        app.add_route(insights, Insights(side))
         app.add_route(prefix + "/profiles", Profiles(side))
         app.add_route(prefix + "/profiles/{name:path}", Profile(side))
         app.add_route(prefix + "/events", Batch(side))
         app.add_route(prefix + "/import/events", Import(side))
+        app.add_route(prefix + "/experiences/{experience}/results", Results(side))
         app.add_route(prefix + OFREP, AllFlags(side))
         app.add_route(prefix + OFREP + "/{key:path}", OneFlag(side))
-    app.add_route(INSIGHTS, Insights(edge))
-    app.add_route(SPACE_INSIGHTS, Insights(space_edge))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     if metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -35,6 +36,7 @@ class Edge:
         max_body_bytes: a longer body is refused.
         explain: whether ``/explain`` is served, which shows rules.
         spaces: of the space routes, how spaces are named; None for the organization routes.
+        data_dir: where the last results are.
     """
 
     service: ExperienceService
@@ -44,6 +46,7 @@ class Edge:
     explain: bool
     access: Access
     callers: Callers
+    data_dir: Path
     spaces: SpaceNames | None = None
 
     @property
@@ -203,6 +206,26 @@ class Insights(_Resource):
             self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
         self._ingestion.ingest(where, body)
         resp.status = falcon.HTTP_204
+
+
+class Results(_Resource):
+    """``/experiences/{id}/results``: the last computed results of an experience, with their age in seconds."""
+
+    def on_get(self, req: Request, resp: Response, organization: str, environment: str, experience: str) -> None:
+        self._edge.allow("results", req)
+        where = self._edge.environment(organization, environment)
+        # Here, as most sites never ask.
+        from ninetailed_wsgi.insights import latest
+
+        last = latest.read(self._edge.data_dir, where)
+        results = [each for each in last.results if each["experienceId"] == experience] if last else []
+        if last is None or not results:
+            raise RouteNotFound(
+                "no results of this experience were computed yet: ninetailed-wsgi serve --results-every SECONDS "
+                "computes those of each experience that is published and that a visitor saw"
+            )
+        age = max(0.0, self._service.now() - last.computed_at / 1000)
+        _answer(resp, {"results": results, "ageSeconds": round(age, 3)})
 
 
 class Scrape:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.metrics import Metric
-from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import NinetailedError
 from ninetailed_wsgi.insights.results import Experiment, Period, Result, Tally
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Store
+from ninetailed_wsgi.store.protocol import Document, Store
 
 _TOLD_EVERY = 500  # profiles between two calls of ``progress``
 
@@ -64,26 +64,54 @@ def results(
     Raises:
         StoreUnavailable: the store cannot be read now.
     """
-    tally, metrics, profiles = Tally(experiments, period), catalog.metrics, 0
+    tally, profiles = Tally(experiments, period), 0
     for key, document in store.documents(environment.organization, environment.environment):
         if "to" in document:
             continue
         profiles += 1
         if profiles % _TOLD_EVERY == 0:
             progress(profiles)
-        if not tally.concerns(document):
-            continue
-        if "into" in document:
-            # A merge or deletion that was cut off: finished here, the other profile counts for both.
-            owner = identity.resolve(store, key)
-            if owner.record is None or owner.key != key:
-                continue
-            document = owner.record
-        if metrics.missing(document):  # a metric is newer than this visitor's last event
-            metrics.recount(document, store.read(key).history())
-        tally.add(document)
+        _add(tally, store, catalog, key, document)
     progress(profiles)
     return tally.results()
+
+
+def every(store: Store, content: Callable[[str, str], Catalog], until: int) -> dict[Environment, list[Result]]:
+    """Scan all profiles once and return the results of each environment that has exposures.
+
+    Args:
+        content: gives the catalog of an organization's environment.
+        until: only exposures and events before this time count, ms.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now.
+    """
+    tallies: dict[Environment, tuple[Tally, Catalog]] = {}
+    for key, document in store.documents():
+        if "exposures" not in document or "to" in document:
+            continue
+        environment = Environment(key.organization, key.environment)
+        if environment not in tallies:
+            catalog = content(*environment)
+            tallies[environment] = Tally(experiments_of(catalog), Period(0, until)), catalog
+        tally, catalog = tallies[environment]
+        _add(tally, store, catalog, key, document)
+    return {environment: tally.results() for environment, (tally, _) in tallies.items()}
+
+
+def _add(tally: Tally, store: Store, catalog: Catalog, key: Key, document: Document) -> None:
+    """Count one visitor, where they saw any of the experiments."""
+    if not tally.concerns(document):
+        return
+    if "into" in document:
+        # A merge or deletion that was cut off: finished here, the other profile counts for both.
+        owner = identity.resolve(store, key)
+        if owner.record is None or owner.key != key:
+            return
+        document = owner.record
+    if catalog.metrics.missing(document):  # a metric is newer than this visitor's last event
+        catalog.metrics.recount(document, store.read(key).history())
+    tally.add(document)
 
 
 def _metrics_of(catalog: Catalog, experience: str) -> tuple[Metric, ...]:

@@ -19,7 +19,7 @@ from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
 from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.operations.terminal import escaped
-from ninetailed_wsgi.server import worker
+from ninetailed_wsgi.server import computation, worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.checks import Finding, place_of
 from ninetailed_wsgi.server.worker import JsonLog, Log, worker_class
@@ -51,6 +51,8 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     logging.basicConfig(handlers=[handler])
     logging.getLogger("ninetailed_wsgi").setLevel(logging.INFO)
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
+    if settings.results_every:
+        computation.start(settings)
     with counting_together() if settings.metrics else contextlib.nullcontext():
         Server(settings, findings, _prepared(settings)).run()
 

@@ -286,11 +286,10 @@ class Settings:
         "Log a line for each request: route, status, seconds, bytes; never who it was.",
     )
     log_format: str = _option(
-        "server",
-        "text",
-        readers.one_of("text", "json"),
-        "text|json",
-        "How `serve` writes its log: lines of text, or of JSON.",
+        "server", "text", readers.one_of("text", "json"), "text|json", "How `serve` writes its log: as text, or JSON."
+    )
+    results_every: float = _option(
+        "server", 0.0, readers.results_every, "SECONDS", "How often `serve` computes results; 0: never."
     )
 
     def __post_init__(self) -> None:

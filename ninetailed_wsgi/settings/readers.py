@@ -56,13 +56,28 @@ def whole_number(low: int, high: int) -> Callable[[object], int]:
     return read
 
 
-def seconds(given: object) -> float:
+def _number(given: object) -> float:
     try:
-        number = float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
+        return float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
     except ValueError:
-        number = math.nan
+        return math.nan
+
+
+def seconds(given: object) -> float:
+    number = _number(given)
     if not 0 < number <= 3600:  # also refuses NaN
         raise ValueError("a number of seconds above 0, at most 3600")
+    return number
+
+
+def results_every(given: object) -> float:
+    if str(given).strip() in ("", "0", "0.0"):
+        return 0.0
+    number = _number(given)
+    if not 1 <= number <= 604_800:  # also refuses NaN
+        raise ValueError("a number of seconds from 1 to 604800, or 0 for never")
+    if find_spec("scipy") is None:
+        raise ValueError("0, as the package for it is missing: pip install 'ninetailed-wsgi[results]'")
     return number
 
 

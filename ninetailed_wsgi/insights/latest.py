@@ -1,0 +1,76 @@
+"""Keeps the last computed results of each environment, so that a request reads them and never computes.
+
+A file for each environment, in the folder ``results`` of the data folder; it holds numbers of no single visitor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from ninetailed_wsgi.core.names import Environment
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.content import Catalog
+    from ninetailed_wsgi.store.protocol import Store
+
+_FOLDER = "results"
+
+
+class Latest(NamedTuple):
+    """The last results of an environment, as ``results --json`` writes them, and when they were computed (ms)."""
+
+    results: list[dict[str, Any]]
+    computed_at: int
+
+
+def compute(
+    data_dir: Path,
+    store: Store,
+    content: Callable[[str, str], Catalog],
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> None:
+    """Compute the results of every environment that has exposures, in one scan, and keep them in place of the last.
+
+    Args:
+        data_dir: where they are kept.
+        content: gives the catalog of an organization's environment.
+        clock: now, ms.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now; the last results stay.
+        OSError: the results cannot be written.
+    """
+    from ninetailed_wsgi.insights import scan  # which loads scipy; a worker reads only
+
+    now = clock()
+    folder = data_dir / _FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    current = set()
+    for environment, results in scan.every(store, content, now + 1).items():
+        file = _file(data_dir, environment)
+        fresh = file.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(orjson.dumps(Latest([result.document(now) for result in results], now)._asdict()))
+        fresh.replace(file)
+        current.add(file)
+    for file in set(folder.iterdir()) - current:  # their last visitor was deleted, or a process was killed
+        file.unlink(missing_ok=True)
+
+
+def read(data_dir: Path, environment: Environment) -> Latest | None:
+    """Return the last results of an environment; None where none was computed yet, or the file is damaged."""
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+        return Latest(**orjson.loads(_file(data_dir, environment).read_bytes()))
+    return None
+
+
+def _file(data_dir: Path, environment: Environment) -> Path:
+    name = hashlib.blake2b(orjson.dumps([*environment]), digest_size=16).hexdigest()
+    return data_dir / _FOLDER / f"{name}.json"
