@@ -55,7 +55,9 @@ def checking(send: Send, routes: str, refused: list[str]) -> Send:
 def test_every_answer_of_the_contract_satisfies_the_clients_of_its_routes(tmp_path: Path, routes: str) -> None:
     refused: list[str] = []
     send = checking(speaking_with(create_app(data_dir=tmp_path, store_shards=2, access="open")), routes, refused)
-    results = [*Run(send, prefix("acme", "main", routes), ("deduplication", "choices"), routes).results(CASES)]
+    # Answers about flags are for OpenFeature's providers.
+    cases = [case for case in CASES if case.claim != "flags"]
+    results = [*Run(send, prefix("acme", "main", routes), ("deduplication", "choices"), routes).results(cases)]
     assert breaches(results) == []
     assert refused == []
 
