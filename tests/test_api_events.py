@@ -109,6 +109,14 @@ def test_an_event_of_another_type_is_applied(api: Api, sent: dict[str, Any]) -> 
     assert api.update("visitor", sent)["profile"]["session"]["count"] == 1
 
 
+@pytest.mark.parametrize("value", [["e"], {"e": 1}, "e"])
+def test_a_member_without_a_name_says_nothing(make_server: MakeServer, value: object) -> None:
+    experience = {"id": "e", "name": "e", "type": "nt_experiment", "config": {"sticky": True}}
+    server = make_server(content={"experiences": [experience], "audiences": []})
+    server.environment("org", "main").update("ada", track(**{"": value}, variantIndex=1))
+    assert server.service.record(Environment("org", "main"), "ada")["assignments"] == {}
+
+
 def test_an_identify_without_a_user_id_sets_traits_only(api: Api) -> None:
     api.update("visitor-1", identify("", {"a": 1}))
     api.update("visitor-2", identify("", {"b": 2}))

@@ -95,7 +95,7 @@ def apply(
             surplus = _set_traits(record, body["traits"], event.at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
-    elif (seen := body.get(_SEEN_EXPERIENCE.get(kind, ""))) in sticky_ids and "variantIndex" in body:
+    elif (member := _SEEN_EXPERIENCE.get(kind)) and (seen := body.get(member)) in sticky_ids and "variantIndex" in body:
         record["sticky"].setdefault(seen, int(body["variantIndex"]))  # JSON may write 1 as 1.0
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
     record.setdefault("born", record["session"]["id"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import schemathesis
 
+from ninetailed_wsgi.core.events import EARLIEST_NUMBER
+
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
@@ -20,12 +22,13 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
-    """Which texts and numbers are times, no schema can say: those that are none are left empty."""
+    """Which texts are times, no schema can say, nor that only the first of three counts: what is none is left empty."""
     events = body.get("events") if isinstance(body, dict) else None
     for event in events if isinstance(events, list) else ():
         for member in ("timestamp", "originalTimestamp", "sentAt") if isinstance(event, dict) else ():
             value = event.get(member)
-            if isinstance(value, str) or isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if isinstance(value, str) or number and value < EARLIEST_NUMBER:
                 event[member] = ""
     return body
 
