@@ -27,6 +27,7 @@ from ninetailed_wsgi.core.operators import compile_test
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.site.answer_headers import PRIVATE
 from ninetailed_wsgi.site.page_view import cookie_of, locale_of, page_of
 
 MakeServer = Callable[..., Server]
@@ -103,7 +104,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "traceparent": _Headers(("*",))._traceparent,
     "Cookie": lambda text: cookie_of({"HTTP_COOKIE": text.encode().decode("latin-1")}, ("ntaid", "a", "1")),
     "Accept-Language": lambda text: locale_of({"HTTP_ACCEPT_LANGUAGE": text}),
-    "path and query": lambda text: page_of({"PATH_INFO": text, "QUERY_STRING": text, "HTTP_REFERER": text}),
+    "path and query": lambda text: page_of(
+        {"PATH_INFO": text, "QUERY_STRING": text, "HTTP_REFERER": text}, ("https", text)
+    ),
     "userAgent": device_type,
     "timestamp": _time,
     "library.version": is_before_3_14,
@@ -260,7 +263,8 @@ def test_no_cookie_breaks_a_page_or_the_cookie_that_it_sets(shared_server: Serve
     started: list[Any] = []
     assert list(site({**environ, "wsgi.url_scheme": "http"}, lambda *given: started.append(given))) == [b"shop"]
     [(_, headers)] = started
-    [(name, value)] = headers
+    assert headers[:-1] == [("Cache-Control", PRIVATE), ("Vary", "Cookie")]
+    name, value = headers[-1]
     assert name == "Set-Cookie"
     assert re.fullmatch(r"ntaid=[A-Za-z0-9_.~%-]{1,4096}; Path=/; Max-Age=31536000; SameSite=Lax", value), value[:200]
 

@@ -18,7 +18,7 @@ from ninetailed_wsgi.server.checks import check_access
         ("localhost:0", "guarded", "ok", "guarded"),
         ("0.0.0.0:0", "", "ok", "guarded"),
         ("[::]:0", "", "ok", "guarded"),
-        ("0.0.0.0:0", "open", "warn", "deletes every profile"),
+        ("0.0.0.0:0", "open", "warn", "delete every profile"),
     ],
 )
 def test_the_mode_is_that_of_the_place_and_an_open_network_is_warned_of(
