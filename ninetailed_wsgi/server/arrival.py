@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 
+# Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
+# together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
+# in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
+LONGEST_REQUEST_LINE = 128 * 1024
+"""Bytes of a request line without its end; of a longer one no more is collected, as gunicorn refuses it."""
+
 LONGEST_HEAD = 1 << 20
 """Bytes of a head that are collected; gunicorn's own limits, which are lower, word the refusal."""
 
@@ -41,7 +47,7 @@ class Arrival:
     def is_whole(self) -> bool:
         """Return whether nothing more has to be waited for: all is there, or enough to refuse it."""
         if self._body < 0 and not self._read_head():
-            return len(self.data) > LONGEST_HEAD
+            return len(self.data) > LONGEST_HEAD or self._has_too_long_a_line()
         if self._chunk >= 0:
             return self._read_chunks()
         return self.is_too_long or len(self.data) >= self._end
@@ -64,6 +70,11 @@ class Arrival:
                 case _:
                     self.expects_leave = value.strip().lower() == b"100-continue"
         return True
+
+    def _has_too_long_a_line(self) -> bool:
+        begin = 2 if self.data.startswith(b"\r\n") else 0  # one empty line before it is none of it (RFC 9112, 2.2)
+        end = begin + LONGEST_REQUEST_LINE + len(b"\r\n")
+        return len(self.data) > end and self.data.find(b"\n", begin, end) < 0
 
     def _read_chunks(self) -> bool:
         """Walk over the chunks that are there. What is no chunk is whole: reading it fails at once."""

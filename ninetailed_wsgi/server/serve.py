@@ -21,17 +21,13 @@ from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
 from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.server import computation, worker
 from ninetailed_wsgi.server.announcement import announcement
+from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import Finding, place_of
 from ninetailed_wsgi.server.worker import JsonLog, Log, worker_class
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.service.service import Sources
-
-# Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
-# together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
-# in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
-LONGEST_REQUEST_LINE = 128 * 1024
 
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ninetailed_wsgi.server.arrival import Arrival
+from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE, Arrival
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -62,6 +62,15 @@ def test_what_is_no_chunk_and_what_never_ends_is_whole_so_that_it_is_refused() -
     assert Arrival(100, CHUNKED + b"zz\r\n").is_whole()
     assert Arrival(100, CHUNKED + b"1\r\nx\r\n" * 200_000).is_whole()
     assert Arrival(100, b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20)).is_whole()
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_a_request_line_is_whole_once_it_is_too_long_and_not_before(before: bytes) -> None:
+    longest = before + b"GET /".ljust(LONGEST_REQUEST_LINE, b"a")
+    assert not Arrival(100, longest + b"\r\n").is_whole()
+    assert not Arrival(100, longest + b"\r\nX: " + b"x" * LONGEST_REQUEST_LINE).is_whole()
+    assert not Arrival(100, longest).is_whole()
+    assert Arrival(100, longest + b"aaa").is_whole()
 
 
 @pytest.mark.parametrize(("value", "leave"), [(b"100-continue", True), (b"100-Continue", True), (b"else", False)])
