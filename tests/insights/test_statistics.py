@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import mpmath
 import numpy
 import pytest
 import scipy.stats
-from bayesian_testing.experiments import BinaryDataTest, NormalDataTest
 
 from ninetailed_wsgi.insights import statistics
 from ninetailed_wsgi.insights.statistics import Beta, Normal
+
+# On its import this library sets up the root logger of the process, and with it what every other test sees logged.
+with patch("logging.config.fileConfig"):
+    from bayesian_testing.experiments import BinaryDataTest, NormalDataTest
 
 BETAS = [
     [(100, 10), (100, 16)],
