@@ -58,6 +58,20 @@ def asked(server: Redis) -> Counter[str]:
     return Counter({name.removeprefix("cmdstat_"): of["calls"] for name, of in stats.items()})
 
 
+def test_a_connection_that_another_thread_closed_is_an_outage(
+    own_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise ValueError("I/O operation on closed file.")
+
+    with opened(own_redis.url()) as store:
+        put(store, key(), {})
+        with monkeypatch.context() as racing:
+            racing.setattr("redis.connection.Connection.read_response", closed)
+            unavailable(lambda: put(store, key(), {}))
+        put(store, key(), {})
+
+
 # What it refuses
 
 

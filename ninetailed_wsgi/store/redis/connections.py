@@ -220,6 +220,8 @@ class _Exchange:
             self._connection.send_packed_command(self._connection.pack_commands(words))
         except FAILURES as error:
             self._failure = error
+        except ValueError as error:
+            self._failure = _closed(error)
 
     def answers(self) -> list[Any]:
         answers = [self._answer() for _ in self._commands]
@@ -243,9 +245,17 @@ class _Exchange:
         except FAILURES as error:
             self._failure = error
             return error
+        except ValueError as error:
+            self._failure = _closed(error)
+            return self._failure
 
     def end(self) -> None:
         if self._connection is not None:
             if self._unread:
                 self._connection.disconnect()  # otherwise its next user would read answers that are still to come
             self._pool.release(self._connection)
+
+
+def _closed(error: ValueError) -> Exception:
+    """Return what it means that redis-py read a closed file: another thread closed the node's connections."""
+    return redis.ConnectionError(f"the connection was closed while it was in use: {error}")
