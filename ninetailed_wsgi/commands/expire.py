@@ -51,7 +51,7 @@ def expire(store: KeptStore, where: Environment, days: int, now: int, console: C
 
             def step(key: Key = key) -> None:
                 nonlocal deleted
-                deleted = identity.delete(store, key, inactive)  # unless it has become active meanwhile
+                deleted = identity.delete(store, key, inactive)  # unless it has become active since
 
             if not dry_run:
                 console.patiently(step)

@@ -67,7 +67,7 @@ def export(
         for key in identity.profiles(store, documents(store, where, progress)):
             if key.name in done:
                 continue
-            with contextlib.suppress(ProfileNotFound):  # deleted meanwhile
+            with contextlib.suppress(ProfileNotFound):  # deleted since it was listed
                 record = service.record(where, key.name, events=events)
                 if record["profile"]["id"] == key.name:  # else it has become part of another, which has its own line
                     write(record)

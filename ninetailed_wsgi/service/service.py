@@ -122,9 +122,8 @@ class ExperienceService:
         if location:
             location.follow()
         store, queue = open_store(settings)
-        device_type(
-            "Mozilla/5.0 (X11; Linux x86_64) Gecko/"
-        )  # the first one compiles every pattern, a tenth of a second that no visitor should wait
+        # The first one compiles every pattern: a tenth of a second that no visitor should wait.
+        device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
         return cls(
             store=store,
             content=content,

@@ -27,7 +27,6 @@ from openfeature.flag_evaluation import Reason
 
 from ninetailed_wsgi.testing import Harness, flag
 from ninetailed_wsgi.testing.live import LiveServer
-from tests.flags.conftest import FLAGS
 from tests.sdk.client import install
 
 FOLDER = Path(__file__).parent
@@ -171,4 +170,3 @@ def test_the_live_server_serves_flags_published_by_its_controls(ninetailed_serve
     provider = OFREPProvider(ninetailed_server.api_url, timeout=60)
     ninetailed_server.harness.publish(flag("new", control=0, variants=[1]))
     assert provider.resolve_integer_details("new", 9, PRO).value == 1
-    assert len(FLAGS) == 5
