@@ -21,6 +21,7 @@ from ninetailed_wsgi.commands.console import Console, Progress, duration
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.service import expiry
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -352,13 +353,13 @@ def test_expire_keeps_a_visitor_who_comes_back_while_it_runs(data: Path, monkeyp
     service = ExperienceService.from_settings(Settings(data_dir=data))
     where = service.environment("acme", "main")
     service.upsert(where, "v0", {"events": [support.track(timestamp="2020-05-06T07:00:00Z")]})
-    real = expire.identity.delete
+    real = expiry.identity.delete
 
     def comes_back(*arguments: Any) -> bool:
         service.upsert(where, "v0", {"events": [support.track()]})
         return real(*arguments)
 
-    monkeypatch.setattr(expire.identity, "delete", comes_back)
+    monkeypatch.setattr(expiry.identity, "delete", comes_back)
     console = Console(io.StringIO(), io.StringIO())
     assert isinstance(service.store, DiskStore)
     expire.expire(service.store, where, 30, support.milliseconds("2024-01-01"), console, dry_run=False)

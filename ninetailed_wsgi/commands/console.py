@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+
+_Result = TypeVar("_Result")
 
 _TRIES = 5
 _EVERY = {True: 0.1, False: 10.0}  # seconds between two lines, by whether it is a terminal
@@ -103,12 +105,13 @@ class Console:
         finally:
             line.end()
 
-    def patiently(self, step: Callable[[], object]) -> None:
-        """Do a step that may be repeated; retry it for some seconds while the store is busy."""
-        for attempt in range(1, _TRIES + 1):
+    def patiently(self, step: Callable[[], _Result]) -> _Result:
+        """Return what a step gives that may be repeated; retry it for some seconds while the store is busy."""
+        attempt = 0
+        while True:
+            attempt += 1
             try:
-                step()
-                return
+                return step()
             except (ProfileOverload, StoreUnavailable):
                 if attempt == _TRIES:
                     raise

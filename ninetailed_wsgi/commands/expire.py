@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from functools import partial
 
 from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.commands.work import add_environment, documents, open_work
-from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import DAY, Document, KeptStore
+from ninetailed_wsgi.service.expiry import delete_inactive, profiles_by_activity
+from ninetailed_wsgi.store.protocol import DAY, KeptStore
 
 _USES = ("store", "environments")
 
@@ -37,27 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
 def expire(store: KeptStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
     """Delete the profiles whose newest event is more than ``days`` days before ``now`` (ms); a dry run counts them."""
 
-    def inactive(record: Document) -> bool:
-        return bool(record["updated"] < now - days * DAY)
-
-    found = kept = 0
+    before, deleted, kept = now - days * DAY, 0, 0
     with console.progress("documents") as progress:
-        for key in identity.profiles(store, documents(store, where, progress)):
-            record = store.read(key).document
-            if record is None or "to" in record or "into" in record or not inactive(record):
-                kept += 1
-                continue
-            deleted = True
-
-            def step(key: Key = key) -> None:
-                nonlocal deleted
-                deleted = identity.delete(store, key, inactive)  # unless it has become active since
-
-            if not dry_run:
-                console.patiently(step)
-            found += deleted
-            kept += not deleted
-    console.out.write(f"{found:,} {'would be ' if dry_run else ''}deleted, {kept:,} kept\n")
+        for key, inactive in profiles_by_activity(store, documents(store, where, progress), before):
+            went = inactive and (dry_run or console.patiently(partial(delete_inactive, store, key, before)))
+            deleted += went
+            kept += not went
+    console.out.write(f"{deleted:,} {'would be ' if dry_run else ''}deleted, {kept:,} kept\n")
 
 
 COMMAND = Command(run, _USES, add_arguments)

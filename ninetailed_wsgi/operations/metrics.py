@@ -87,6 +87,9 @@ class Metrics:
             "Identify events of visitors whose user id was not believed, as no proof came along.",
             registry=registry,
         )
+        self._expired = Counter(
+            "ninetailed_profiles_expired", "Visitors removed as inactive (--expire-after).", registry=registry
+        )
         self._workers = Gauge(
             "ninetailed_workers", "Processes that serve.", multiprocess_mode="livesum", registry=registry
         )
@@ -113,6 +116,10 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+
+    def expired(self) -> None:
+        """Count one visitor who was removed as inactive."""
+        self._expired.inc()
 
     def unverified(self, claims: int) -> None:
         """So many identify events came without a proof of their user id."""

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,21 @@ from typing import TYPE_CHECKING, Any
 import gunicorn.http.message
 from gunicorn.app.base import BaseApplication
 
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
-from ninetailed_wsgi.operations.metrics import counting_together, worker_ended
+from ninetailed_wsgi.operations.metrics import counting_together, process_metrics, worker_ended
 from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.server import computation, worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import Finding, place_of
-from ninetailed_wsgi.server.worker import JsonLog, Log, worker_class
+from ninetailed_wsgi.server.worker import JsonLog, Log, Worker, worker_class
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
-    from ninetailed_wsgi.service.service import Sources
+    from ninetailed_wsgi.service.expiry import Expiry
+    from ninetailed_wsgi.service.service import ExperienceService, Sources
 
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:
@@ -65,6 +68,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.settings = settings
         self.findings = findings
         self.sources = sources
+        self._service: ExperienceService | None = None
+        self._expiry: Expiry | None = None
+        self._expiry_lock = tempfile.TemporaryFile() if settings.expire_after else None  # noqa: SIM115 - for as long as the server runs
         super().__init__()
 
     def load_config(self) -> None:
@@ -72,6 +78,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             self.cfg.set(name, value)
         if self.settings.metrics:
             self.cfg.set("child_exit", lambda server, ended: worker_ended(ended.pid))
+        if self.settings.expire_after:
+            self.cfg.set("post_worker_init", self._expire)
 
     def load(self) -> Any:
         """The WSGI app; called in each worker, so that no database file is open across a fork."""
@@ -80,8 +88,24 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         from ninetailed_wsgi.service.service import ExperienceService
 
         with _quietly():
-            service = ExperienceService.from_settings(self.settings, self.sources)
+            self._service = service = ExperienceService.from_settings(self.settings, self.sources)
             return api(service, self.settings, Access.of(self.settings, place_of(self.settings.bind)))
+
+    def _expire(self, worker: Worker) -> None:
+        """Let this worker remove inactive visitors unless another one does."""
+        from ninetailed_wsgi.service.expiry import Expiry
+
+        assert self._service is not None
+        assert self._expiry_lock is not None
+        self._expiry = Expiry(
+            self._service.store,
+            self.settings.expire_after,
+            self._expiry_lock,
+            worker.is_busy,
+            environments=[Environment.parse(each) for each in self.settings.environments],
+            metrics=process_metrics() if self.settings.metrics else None,
+        )
+        self._expiry.start()
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:

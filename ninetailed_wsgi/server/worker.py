@@ -62,6 +62,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self._half_way_bytes = 0
         self._looked = 0.0
 
+    def is_busy(self) -> bool:
+        """Return whether a request is being answered."""
+        return bool(self._since)
+
     # In a thread
 
     def handle(self, conn: Any) -> Any:

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from ninetailed_wsgi.core.url_masks import MASKED
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import readers
 from ninetailed_wsgi.settings.masking import quoted, without_credentials
+from ninetailed_wsgi.settings.misspellings import keyword_problems, variable_problems
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 
 PREFIX = "NINETAILED_"
@@ -33,8 +32,6 @@ USES: Mapping[str, str] = {
 
 An app is `create_app`, a mount is `Ninetailed`; `check` looks at every option.
 """
-
-_log = logging.getLogger("ninetailed_wsgi")
 
 
 def _option(use: str, default: Any, read: Callable[[object], Any], metavar: str, text: str) -> Any:
@@ -291,6 +288,13 @@ class Settings:
     results_every: float = _option(
         "server", 0.0, readers.results_every, "SECONDS", "How often `serve` computes results; 0: never."
     )
+    expire_after: int = _option(
+        "server",
+        0,
+        readers.whole_number(0, 99_999),
+        "DAYS",
+        "Delete visitors whose newest event is more than so many days old, while `serve` runs; 0: never.",
+    )
 
     def __post_init__(self) -> None:
         problems = []
@@ -353,7 +357,10 @@ class Settings:
         options = {each.name: each for each in OPTIONS}
         named = {name: value for name, value in keywords.items() if name in options and options[name].use in uses}
         variables = {each.name: each.variable for each in OPTIONS if each.use in uses and each.variable in environ}
-        problems = [*_variable_problems(environ), *_keyword_problems(keywords.keys() - named.keys(), options)]
+        problems = [
+            *variable_problems(environ, PREFIX, [each.variable for each in OPTIONS]),
+            *keyword_problems(keywords.keys() - named.keys(), options.keys()),
+        ]
         values = {**(others or {}), **{name: environ[variable] for name, variable in variables.items()}, **named}
         try:
             settings = cls(**values)
@@ -419,29 +426,3 @@ def options_table() -> str:
         default = f"`{each.default_text}`" if each.default_text else ""
         rows.append(f"| `{each.flag} {metavar}` | `{each.variable}` | {default} | {USES[each.use]} | {each.help} |")
     return "\n".join(rows)
-
-
-def _variable_problems(environ: Mapping[str, str]) -> list[str]:
-    variables = [each.variable for each in OPTIONS]
-    problems = []
-    for name in sorted(environ):
-        if name.startswith(PREFIX) and PREFIX + name[len(PREFIX) :].upper() not in variables:
-            if nearest := _nearest(name, variables, cutoff=0.85):
-                problems.append(f"{name}: no such environment variable{nearest}")
-            else:  # the host site's own, say for the browser SDK
-                _log.warning("%s is not an option of ninetailed-wsgi and is ignored", name)
-    return problems
-
-
-def _keyword_problems(names: Iterable[str], options: Mapping[str, Option]) -> list[str]:
-    return [
-        f"{name}: only `ninetailed-wsgi serve` has this option; set it in the server that runs your app"
-        if name in options
-        else f"{name}: no such option{_nearest(name, options)}"
-        for name in sorted(names)
-    ]
-
-
-def _nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]}?" if close else ""
