@@ -1,7 +1,7 @@
 """Checks the layout that ARCHITECTURE.md promises; `make lint` runs it.
 
-A module has at most 450 lines, a function at most 45 (a class counts by its methods), and the package at most eleven
-rooms besides the names that users import.
+A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
+eleven rooms besides the names that users import.
 """
 
 from __future__ import annotations
@@ -12,18 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "ninetailed_wsgi"
-MODULE_LINES, FUNCTION_LINES, ROOMS = 450, 45, 11
+MODULE_LINES, FUNCTION_LINES, METHODS, ROOMS = 450, 45, 16, 11
 
 # What users import by name, and what is no module: links to data, the marker of type hints, the package itself.
 IMPORTED = {"contract", "django", "errors", "jinja", "openfeature", "settings", "testing"}
 NO_ROOMS = {"__init__", "__main__", "__pycache__", "cases", "py", "schemas"}
 
-# Still to be split; remove a line when its module is within the limits, and add none.
-LATER = ("service/service.py",)
+# Classes with more methods: each is a verb that users, commands or both stores are promised, and most are a few lines.
+FACADES = {
+    "ExperienceService": "the public operations of the API",
+    "Harness": "what tests of a site call",
+    "Queue": "the protocol of both import queues",
+}
+
+# Still to be split; remove a line when its class is within the limit, and add none.
+LATER = ("DiskStore", "ImportQueue", "RedisQueue", "RedisServer", "RedisStore", "Visitor")
 
 
 def problems(package: Path) -> Iterator[str]:
-    """Yield a line for each module, function and count that is over its limit."""
+    """Yield a line for each module, class, function and count that is over its limit."""
     rooms = sorted({path.name.split(".")[0] for path in package.iterdir()} - IMPORTED - NO_ROOMS)
     if len(rooms) > ROOMS:
         yield f"{package.name}: {len(rooms)} rooms, at most {ROOMS}: {', '.join(rooms)}"
@@ -32,6 +39,10 @@ def problems(package: Path) -> Iterator[str]:
         if (lines := text.count("\n")) > MODULE_LINES:
             yield f"{name}: {lines} lines, at most {MODULE_LINES}"
         for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and node.name not in FACADES and node.name not in LATER:
+                methods = sum(isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) for member in node.body)
+                if methods > METHODS:
+                    yield f"{name}: {node.name} has {methods} methods, at most {METHODS}"
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES:
@@ -39,16 +50,10 @@ def problems(package: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print every problem of a module that is not one for later, and every outdated mention; 1 when there is any."""
-    every = list(problems(PACKAGE))
-    found = [problem for problem in every if not problem.startswith(LATER)]
-    found += [
-        f"{name}: is within the limits; remove it from LATER"
-        for name in LATER
-        if not any(problem.startswith(name) for problem in every)
-    ]
-    print("\n".join(found) or f"layout: {len(list(PACKAGE.rglob('*.py')))} modules, {len(LATER)} still to be split")
-    return 1 if found else 0
+    """Print every problem; return 1 when there is any."""
+    lines = list(problems(PACKAGE))
+    print("\n".join(lines) or f"layout: {len(list(PACKAGE.rglob('*.py')))} modules within the limits")
+    return 1 if lines else 0
 
 
 if __name__ == "__main__":

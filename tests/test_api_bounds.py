@@ -91,9 +91,8 @@ def test_the_limit_is_a_setting_and_a_profile_that_has_more_may_still_shrink(mak
     server = make_server(max_traits_bytes=100)
     api = server.environment("org", "main")
     assert "found 101 bytes" in refusal(api.update_answer("visitor", identify(traits=traits(101))))
-    server.service._most_traits = 200  # as with another setting before
-    api.update("visitor", identify(traits=traits(200)))
-    server.service._most_traits = 100
+    before = make_server(store=server.store, max_traits_bytes=200).environment("org", "main")
+    before.update("visitor", identify(traits=traits(200)))
     assert "found 201 bytes" in refusal(api.update_answer("visitor", identify(traits=traits(201))))
     assert api.update("visitor", identify(traits=traits(150)))
 
@@ -110,7 +109,7 @@ def test_an_import_is_refused_for_what_is_too_much_by_itself_and_else_applied_wi
     server = make_server()
     queue = ImportQueue(server.folder, clock=server.clock)
     service = ExperienceService(store=server.store, content=server.service._content, queue=queue, clock=server.clock)
-    assert service._consumer is not None
+    assert service.consumer is not None
     where, api = Environment("org", "main"), server.environment("org", "main")
     with pytest.raises(Exception, match=r"events\[1\].traits: found 65537 bytes"):
         service.import_many(where, {"events": [of("b", track()), of("a", identify(traits=traits(LIMIT + 1)))]})
@@ -119,7 +118,7 @@ def test_an_import_is_refused_for_what_is_too_much_by_itself_and_else_applied_wi
         where, {"events": [of("a", identify("user", {"b": 1})), of("a", track()), of("c", identify(traits={"c": 1}))]}
     )
     api.update("a", identify(traits=traits(LIMIT)))
-    assert service._consumer.drain()
+    assert service.consumer.drain()
     assert set(api.profile("user")["traits"]) == {"a"}
     assert api.profile("c")["traits"] == {"c": 1}
     assert queue.state().aside == 0

@@ -306,14 +306,14 @@ def test_the_events_of_an_import_apply_in_the_order_of_their_times_and_its_batch
     server = make_server()
     queue = ImportQueue(server.folder, clock=server.clock)
     service = ExperienceService(store=server.store, content=server.service._content, queue=queue, clock=server.clock)
-    assert service._consumer is not None
+    assert service.consumer is not None
     where, api = Environment("org", "main"), server.environment("org", "main")
     newer = of("a", identify(traits={"plan": "pro"}, timestamp="2024-05-06T06:05:00Z"))
     older = of("a", identify(traits={"plan": "free"}, timestamp="2024-05-06T06:01:00Z"))
     oldest = of("a", identify(traits={"plan": "none", "city": "Graz"}, timestamp="2024-05-06T06:00:00Z"))
     for batch in ([newer, older], [oldest]):
         service.import_many(where, {"events": batch})
-    assert service._consumer.drain()
+    assert service.consumer.drain()
     assert api.profile("a")["traits"] == {"plan": "pro", "city": "Graz"}
     queue.close()
 

@@ -30,7 +30,8 @@ from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.service.expiry import Expiry
-    from ninetailed_wsgi.service.service import ExperienceService, Sources
+    from ninetailed_wsgi.service.service import ExperienceService
+    from ninetailed_wsgi.service.sources import Sources
 
 
 def serve(settings: Settings, findings: Sequence[Finding]) -> None:
@@ -171,7 +172,7 @@ def _prepared(settings: Settings) -> Sources:
     import ninetailed_wsgi.api.app  # noqa: F401
     from ninetailed_wsgi.api.validation.schemas import schemas
     from ninetailed_wsgi.enrichment.device import device_type
-    from ninetailed_wsgi.service.service import Sources
+    from ninetailed_wsgi.service.sources import Sources
 
     with _quietly():
         sources = Sources.read(settings)

@@ -1,4 +1,4 @@
-"""Applies the events of one request: finds whose they are, claims user ids, folds events into records, joins profiles.
+"""Applies the events of one request: finds whose they are, claims user ids, has them folded, joins profiles.
 
 An identify event can make two profiles one. So events are applied in runs that end before each event that does, and the
 join happens between two runs.
@@ -6,48 +6,20 @@ join happens between two runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import count
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ninetailed_wsgi.content import Catalog
-from ninetailed_wsgi.core import exposures, profile, retention
+from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.operations.metrics import Metrics
+from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Store, Write
+from ninetailed_wsgi.store.protocol import Entry, Store
 
 Step = tuple[Key, Event]
 """An event and the id or alias that it was sent for."""
-
-
-class Snapshot(NamedTuple):
-    """A profile at one moment: its record, and how many events it has had."""
-
-    record: Record
-    next_ordinal: int
-
-
-class Outcome(NamedTuple):
-    """What the fold of one profile decided.
-
-    Attributes:
-        write: what is to be stored.
-        profile: as it is then; None: another one has its name now, and nothing was applied.
-        applied: the events that were new to it.
-        aliases: those that it lists now and did not before.
-        excess: events whose traits were left out, each with the bytes that all traits would take.
-    """
-
-    write: Write | None
-    profile: Snapshot | None
-    applied: Sequence[Event] = ()
-    aliases: Sequence[str] = ()
-    excess: Sequence[tuple[Event, int]] = ()
 
 
 class Application:
@@ -56,12 +28,8 @@ class Application:
     Args:
         store: where the profiles are.
         catalog: the content whose audiences count the events.
-        new_session_id: makes a session id.
-        most_traits: bytes that all traits of a profile may take as JSON; those over it are left out.
-        most_history: bytes that its history may take; the oldest events over it go.
+        conditions: what holds for every request of the environment.
         location: what the location database says of the request's address; None: it was not asked.
-        metrics: counts what is stored; None: nobody asks.
-        label: the environment as metrics name it; empty: they do not.
 
     Attributes:
         catalog: as above.
@@ -70,13 +38,9 @@ class Application:
 
     __slots__ = (
         "_claims",
+        "_conditions",
         "_homes",
-        "_label",
         "_location",
-        "_metrics",
-        "_most_history",
-        "_most_traits",
-        "_new_session_id",
         "_owners",
         "_profiles",
         "_store",
@@ -88,23 +52,14 @@ class Application:
         self,
         store: Store,
         catalog: Catalog,
-        *,
-        new_session_id: Callable[[], str],
-        most_traits: int = profile.TRAITS_BYTES,
-        most_history: int = retention.HISTORY_BYTES,
+        conditions: Conditions,
         location: Located | None = None,
-        metrics: Metrics | None = None,
-        label: str = "",
     ) -> None:
         self.catalog = catalog
         self.excess: list[tuple[Event, int]] = []
         self._store = store
-        self._new_session_id = new_session_id
-        self._most_traits = most_traits
-        self._most_history = most_history
+        self._conditions = conditions
         self._location = location
-        self._metrics = metrics
-        self._label = label
         self._homes: dict[Key, Key] = {}  # a name as the request says it -> the profile that it leads to
         self._owners: dict[Key, identity.Owner] = {}  # what was read of a profile before its fold
         self._claims: dict[Key, Key] = {}  # aliases claimed and not yet confirmed -> the claimant
@@ -161,12 +116,15 @@ class Application:
         if self._location:
             self._location = laid_over(self._location, (event.body for event in events))
 
-    def apply_run(self, run: Mapping[Key, Sequence[Event]]) -> None:
+    def apply_run(self, run: Run) -> None:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
         while run:
-            session_ids: dict[Key, list[str]] = {key: [] for key in run}
-            fold = partial(self._fold, run, session_ids)
-            outcomes = self._count(run, fold) if self._metrics else self._store.update(list(run), fold)
+            fold = self._folding(run)
+            metrics = self._conditions.metrics
+            if metrics is None:
+                outcomes = self._store.update(list(run), fold)
+            else:
+                outcomes = _count(self._store, run, fold, metrics, self._conditions.label)
             elsewhere: dict[Key, Sequence[Event]] = {}
             for key, events in run.items():
                 outcome = outcomes[key]
@@ -182,26 +140,8 @@ class Application:
                     self._claims[key._replace(name=alias)] = key
             run = elsewhere
 
-    def _count(
-        self, run: Mapping[Key, Sequence[Event]], fold: Callable[[Key, Entry], Outcome]
-    ) -> Mapping[Key, Outcome]:
-        """Update the store and let metrics count what was stored, and how often a conflict let a fold run again."""
-        folds = 0
-
-        def counted(key: Key, entry: Entry) -> Outcome:
-            nonlocal folds
-            folds += 1
-            return fold(key, entry)
-
-        outcomes = self._store.update(list(run), counted)
-        assert self._metrics is not None
-        if folds > len(run):
-            self._metrics.conflicts(folds - len(run))
-        for key, outcome in outcomes.items():
-            if outcome.profile is not None:
-                types = [event.body["type"] for event in outcome.applied]
-                self._metrics.stored(types, self._label, len(run[key]) - len(types))
-        return outcomes
+    def _folding(self, run: Run) -> Folding:
+        return Folding(run, self.catalog, self._conditions, self._location, self._owners)
 
     # Whose an event is
 
@@ -284,61 +224,23 @@ class Application:
                 self._homes[name] = home
         return home
 
-    # Folds: they decide from what is stored and from what stays the same during an update, and change neither.
 
-    def _fold(
-        self, run: Mapping[Key, Sequence[Event]], session_ids: Mapping[Key, list[str]], key: Key, entry: Entry
-    ) -> Outcome:
-        """Decide what the events of a run make of one profile."""
-        document, owner = entry.document, self._owners.get(key)
-        if document is not None and owner is not None and document == owner.stale:
-            document = None
-        if document is not None and ("to" in document or "into" in document):
-            return Outcome(None, None)
-        record, audiences = document or profile.new_record(key.name), self.catalog.audiences
-        counts = record["counts"]
-        recounted = document is not None and audiences.missing(counts)
-        if recounted or document is None:
-            audiences.recount(counts, entry.history() if document else ())
-        aliases = record["aliases"]
-        if self.catalog.metrics.missing(record):
-            recounted = document is not None
-            self.catalog.metrics.recount(record, entry.history() if document else ())
-        applied: list[Event] = []
-        excess: list[tuple[Event, int]] = []
-        sticky_ids = self.catalog.experiences.sticky_ids
-        new_session_id = partial(_session_id, self._new_session_id, session_ids[key], count())
-        for event in run[key]:
-            if profile.has_seen(record, event):
-                continue
-            if self._location and not applied:
-                profile.locate(record, self._location)
-            ordinal = entry.next_ordinal + len(applied)
-            if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
-                self._note_exposure(record, event, ordinal)
-            if size := profile.apply(record, event, new_session_id, sticky_ids, self._most_traits):
-                excess.append((event, size))
-            retention.weigh(record, ordinal, len(event.raw), self._most_history)
-            audiences.count(counts, ordinal, event.at, event.body)
-            self.catalog.metrics.count(record, event.at, event.body)
-            applied.append(event)
-        events, first = [(event.at, event.raw) for event in applied], retention.first_ordinal(record)
-        write = Write(record, events, first=first) if applied or recounted else None
-        snapshot = Snapshot(record, entry.next_ordinal + len(applied))
-        new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
-        return Outcome(write, snapshot, applied, new, excess)
+def _count(
+    store: Store, run: Run, fold: Callable[[Key, Entry], Outcome], metrics: Metrics, label: str
+) -> dict[Key, Outcome]:
+    """Update the store and let metrics count what was stored, and how often a conflict let a fold run again."""
+    folds = 0
 
-    def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
-        """Let an event that reports a component count as an exposure (spec section 11)."""
-        report = exposures.report_of(event.body, event.at, direct=False)
-        if report is not None:
-            facts = profile.facts(record, ordinal, event.at)
-            self.catalog.exposures.note(record, report, record["sticky"], partial(self.catalog.audiences.holds, facts))
+    def count(key: Key, entry: Entry) -> Outcome:
+        nonlocal folds
+        folds += 1
+        return fold(key, entry)
 
-
-def _session_id(new_id: Callable[[], str], ids: list[str], position: Iterator[int]) -> str:
-    """Return the next session id of a profile; a fold that runs again gets the same ones in the same order."""
-    index = next(position)
-    if index == len(ids):
-        ids.append(new_id())
-    return ids[index]
+    outcomes = store.update(list(run), count)
+    if folds > len(run):
+        metrics.conflicts(folds - len(run))
+    for key, outcome in outcomes.items():
+        if outcome.profile is not None:
+            types = [event.body["type"] for event in outcome.events]
+            metrics.stored(types, label, len(run[key]) - len(types))
+    return outcomes

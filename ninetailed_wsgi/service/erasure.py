@@ -13,7 +13,7 @@ from typing import Any
 
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.service.imports import Batch, events_of, names_of
+from ninetailed_wsgi.service.batches import Batch, events_of, names_of
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Queue, Store
 

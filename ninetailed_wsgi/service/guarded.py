@@ -11,10 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
-from ninetailed_wsgi.service.application import Application, Outcome, Step
+from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Store, Write
 
@@ -32,26 +35,28 @@ class GuardedApplication(Application):
     """The events of one request whose user ids were vouched for.
 
     Args:
+        store, catalog, conditions, location: as of `Application`.
         issued: whether a key is that of an id which certifies itself; any other name is a user id.
         new_key: makes the key of a new profile.
         now: ms since the epoch.
         renames: whether the caller reads the answer, and so learns the new id that an identify gives.
         begin: called before a profile is begun; raises RateLimited where that is one too many.
-        others: arguments of `Application`.
     """
 
     def __init__(
         self,
         store: Store,
-        *others: Any,
+        catalog: Catalog,
+        conditions: Conditions,
+        location: Located | None = None,
+        *,
         issued: Callable[[Key], bool],
         new_key: Callable[[], Key],
         now: int,
         renames: bool,
         begin: Callable[[], None] | None = None,
-        **named: Any,
     ) -> None:
-        super().__init__(store, *others, **named)
+        super().__init__(store, catalog, conditions, location)
         self._issued = issued
         self._new_key = new_key
         self._now = now
@@ -183,20 +188,36 @@ class GuardedApplication(Application):
         until = self._now + GRACE if self._renames and self._issued(home) else None
         return identity.merge(self._store, home, owner, until)
 
-    # Folds
+    def _folding(self, run: Run) -> Folding:
+        base = (run, self.catalog, self._conditions, self._location, self._owners)
+        return _GuardedFolding(*base, names=self._names, begin=self._begin)
 
-    def _fold(
-        self, run: Mapping[Key, Sequence[Any]], session_ids: Mapping[Key, list[str]], key: Key, entry: Entry
-    ) -> Outcome:
-        """Decide what the events of a run make of one profile, and note for whom callers vouched."""
-        owner = self._owners.get(key)
-        if self._begin and (entry.document is None or (owner is not None and entry.document == owner.stale)):
+
+class _GuardedFolding(Folding):
+    """The fold of one run that also notes for whom callers vouched.
+
+    Args:
+        names: user ids that a profile is to list, as it was asked for by them.
+        begin: called before a profile is begun.
+        others: as of `Folding`.
+    """
+
+    __slots__ = ("_begin", "_names")
+
+    def __init__(self, *others: Any, names: Mapping[Key, Sequence[str]], begin: Callable[[], None] | None) -> None:
+        super().__init__(*others)
+        self._names = names
+        self._begin = begin
+
+    def __call__(self, key: Key, entry: Entry) -> Outcome:
+        """Return what the events make of one profile."""
+        if self._begin and (entry.document is None or self._is_stale(key, entry)):
             self._begin()  # counts once more where a conflict lets the fold run again, which does no harm
-        outcome = super()._fold(run, session_ids, key, entry)
+        outcome = super().__call__(key, entry)
         if outcome.profile is None:
             return outcome
         record = outcome.profile.record
-        users = [event.user_id for event in outcome.applied if event.user_id]
+        users = [event.user_id for event in outcome.events if event.user_id]
         names = [name for name in self._names.get(key, ()) if name not in record["aliases"]]
         if outcome.write is None and not names:
             return outcome

@@ -1,6 +1,6 @@
-"""Imports: what a batch looks like while it waits, and the thread of each process that applies batches.
+"""Imports: batches that are accepted now and applied later, by a thread of each process.
 
-Of the threads of all processes, one at a time is at work. Nobody else knows the form of a batch.
+Of the threads of all processes, one at a time is at work.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
-
-from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.events import Event
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.forks import prepare_forks
 from ninetailed_wsgi.operations.logs import stack
+from ninetailed_wsgi.service.access import Terms
+from ninetailed_wsgi.service.applications import Applications
+from ninetailed_wsgi.service.batches import Batch
+from ninetailed_wsgi.service.incoming import prepared
+from ninetailed_wsgi.service.limits import named_by
 from ninetailed_wsgi.store.protocol import Queue
 
 MAX_TRIES = 5
@@ -39,52 +44,46 @@ _FORK_WAITS = 2.0  # seconds that a fork waits at most for the batch that is bei
 _log = logging.getLogger("ninetailed_wsgi")
 
 
-class Batch(NamedTuple):
-    """A batch that was accepted and waits to be applied.
+class Imports:
+    """Accepts batches and applies them later: exactly once and in order, even if processes die.
+
+    Args:
+        queue: where they wait.
+        applications: applies their events.
+        clock: returns the time, in milliseconds since the epoch.
 
     Attributes:
-        environment: of all its events.
-        at: when it was accepted, milliseconds since the epoch.
-        events: as they were sent; None in the place of one that was deleted since, as profiles remember places.
-        guarded: whether it was accepted in the mode ``guarded``.
+        consumer: the thread of this process.
     """
 
-    environment: Environment
-    at: int
-    events: list[dict[str, Any] | None]
-    guarded: bool = False
+    def __init__(self, queue: Queue, applications: Applications, clock: Callable[[], int]) -> None:
+        self._queue = queue
+        self._applications = applications
+        self._clock = clock
+        self.consumer = Consumer(queue, self.apply)
 
-    def encode(self) -> bytes:
-        """Return the batch as a queue keeps it."""
-        mode = {"guarded": True} if self.guarded else {}
-        return orjson.dumps({"at": self.at, "where": list(self.environment), **mode, "events": self.events})
+    def accept(self, environment: Environment, events: Sequence[Event], now: int, *, guarded: bool) -> None:
+        """Keep the events of a batch that arrived at this time (ms), and wake the thread.
 
-    @classmethod
-    def decode(cls, text: bytes) -> Batch:
-        """Return the batch that `encode` made this text of."""
-        members = orjson.loads(text)
-        return cls(Environment(*members["where"]), members["at"], members["events"], "guarded" in members)
+        Raises:
+            StoreUnavailable: the queue is full or cannot serve.
+        """
+        bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
+        batch = Batch(environment, now, bodies, guarded)
+        self._queue.put(batch.encode(), batch.names)
+        self.consumer.wake()
 
-    @property
-    def names(self) -> set[Key]:
-        """Return the ids and aliases that its events are about."""
-        names = (name for event in self.events if event for name in names_of(event))
-        return set(map(self.environment.key, names))
-
-
-def names_of(event: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return whom an event is about: the user id that an identify event names is its visitor as well."""
-    user_id = event.get("userId") if event["type"] == "identify" else None
-    return (event["anonymousId"], user_id) if user_id else (event["anonymousId"],)
-
-
-def events_of(text: bytes, environment: Environment) -> list[dict[str, Any] | None]:
-    """Return the events of an encoded batch; none where it is of another environment, which costs no decoding of them.
-
-    What stands before the events has no such member in it, as a quotation mark inside a text is escaped.
-    """
-    head = orjson.loads(text.partition(b',"events":')[0] + b"}")
-    return Batch.decode(text).events if head["where"] == list(environment) else []
+    def apply(self, number: int, text: bytes) -> None:
+        """Apply an encoded batch; may be called again for the same one, with whatever is left to do."""
+        environment, at, bodies, guarded = Batch.decode(text)
+        places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
+        arrived = prepared([body for body in bodies if body is not None], at)
+        events = [event._replace(imported=(number, places[event.place])) for event in arrived]
+        steps = named_by(events, environment.key)
+        application = self._applications.on(Terms(guarded), environment, self._clock(), renames=False)
+        for name in dict.fromkeys(name for name, _ in steps):
+            application.look_up(name)
+        application.apply(steps)
 
 
 class Consumer:

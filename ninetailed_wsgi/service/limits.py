@@ -11,6 +11,7 @@ from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.folding import Conditions
 from ninetailed_wsgi.store.identity import Owner
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Store
@@ -41,7 +42,7 @@ def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: C
     """
     if _most_bytes(steps, owner) <= most:
         return
-    trial = Application(Overlay(store), EMPTY, new_session_id=lambda: "trial", most_traits=most)
+    trial = Application(Overlay(store), EMPTY, Conditions(lambda: "trial", most))
     trial.apply(steps)
     problems = [
         f"events[{place}].traits: found {size} bytes of JSON with those the profile has, expected at most {most}"

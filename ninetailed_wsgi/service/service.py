@@ -1,57 +1,42 @@
-"""The whole flow of a request, from validated body to answer data: the only caller of store, content and location."""
+"""The public operations of the Experience API, each from a validated body to the data of its answer."""
 
 from __future__ import annotations
 
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from ninetailed_wsgi.content import Catalog, ContentSource, content_source
+from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import HALF, certifies, issue, replay_of
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
-from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
-from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable, UnknownEnvironment
+from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure
 from ninetailed_wsgi.service.access import Terms
-from ninetailed_wsgi.service.application import Application, Snapshot
-from ninetailed_wsgi.service.guarded import GuardedApplication, leads
-from ninetailed_wsgi.service.imports import Batch, Consumer
+from ninetailed_wsgi.service.answers import Answers, not_found
+from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.applications import ANY_TERMS, Applications
+from ninetailed_wsgi.service.folding import Conditions, Snapshot
+from ninetailed_wsgi.service.guarded import leads
+from ninetailed_wsgi.service.imports import Consumer, Imports
 from ninetailed_wsgi.service.incoming import prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
+from ninetailed_wsgi.service.profile_ids import ProfileIds
+from ninetailed_wsgi.service.sources import Sources
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
-from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
-
-_ANY_TERMS = Terms()
-
-
-class Sources(NamedTuple):
-    """What is read at the start and then followed; may be read before a fork, for all processes that come from it."""
-
-    content: ContentSource
-    location: LocationSource | None
-
-    @classmethod
-    def read(cls, settings: Settings) -> Sources:
-        """Read both for the first time; SettingsError names what cannot be used."""
-        content = content_source(settings)
-        content.load()
-        return cls(content, LocationDatabase(settings.geoip_database) if settings.geoip_database else None)
 
 
 class ExperienceService:
@@ -98,18 +83,18 @@ class ExperienceService:
         self._store = store
         self._content = content
         self._location = location
+        self._queue = queue
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
-        self._most_history = history_bytes
         self._mask = UrlMask(masked_query_parameters)
         self._metrics = metrics
         self._turns = turns
         self._clock = clock
-        self._new_id = new_id
-        self._new_session_id = new_session_id
-        self._id_key = id_key
-        self._queue = queue
-        self._consumer = Consumer(queue, self._apply_import) if queue else None
+        self._ids = ProfileIds(new_id, id_key, clock)
+        conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
+        self._applications = Applications(store, content, self._ids, conditions, self._environments)
+        self._answers = Answers(metrics)
+        self._imports = Imports(queue, self._applications, clock) if queue else None
 
     @classmethod
     def from_settings(cls, settings: Settings, sources: Sources | None = None) -> ExperienceService:
@@ -117,17 +102,15 @@ class ExperienceService:
 
         ``sources`` are those that were read before this process was forked.
         """
-        content, location = sources or Sources.read(settings)
-        content.follow()
-        if location:
-            location.follow()
+        sources = sources or Sources.read(settings)
+        sources.follow()
         store, queue = open_store(settings)
         # The first one compiles every pattern: a tenth of a second that no visitor should wait.
         device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
         return cls(
             store=store,
-            content=content,
-            location=location,
+            content=sources.content,
+            location=sources.location,
             queue=queue,
             environments=[Environment.parse(pair) for pair in settings.environments],
             max_traits_bytes=settings.max_traits_bytes,
@@ -152,6 +135,11 @@ class ExperienceService:
     def metrics(self) -> Metrics | None:
         """What counts; None: nobody asks."""
         return self._metrics
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """What applies imports in this process; None: they are applied at once."""
+        return self._imports.consumer if self._imports else None
 
     def now(self) -> float:
         """Return the time, in seconds since 1970."""
@@ -180,7 +168,7 @@ class ExperienceService:
 
     def certifies(self, environment: Environment, name: str) -> bool:
         """Return whether a name is a profile id that was issued for this environment (spec section 16)."""
-        return self._id_key is not None and certifies(self._id_key(), environment, name)
+        return self._ids.certifies(environment, name)
 
     def content(self, organization: str, environment: str) -> Catalog:
         """The published content of an environment."""
@@ -191,15 +179,11 @@ class ExperienceService:
 
         With ``first``, its first event, the one that a preflight of the same event was told (spec section 6).
         """
-        made = self._new_id()
-        if self._id_key is None:
-            return made
-        key = self._id_key()
-        return issue(key, environment, first and replay_of(key, environment, first, self._clock()) or made[:HALF])
+        return self._ids.make(environment, first)
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
-        self._importing()
+        self._resume_imports()
         self._store.check()
         self.imports()
 
@@ -214,14 +198,13 @@ class ExperienceService:
         locale: str = "en",
         new_id: str | None = None,
         catalog: Catalog | None = None,
-        terms: Terms = _ANY_TERMS,
+        terms: Terms = ANY_TERMS,
         entities: bool = False,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
-        A preflight answers the same and stores nothing.
-
         Args:
+            preflight: answer the same and store nothing.
             new_id: the id of a profile that is created, from `new_id`, and an alias where an event joins it to
                 another one; None: one is made here, which nobody learns then.
             catalog: the content that decides, from `content`; None: what is published now.
@@ -230,12 +213,12 @@ class ExperienceService:
         Returns:
             ``profile``, ``experiences`` and ``changes``.
         """
-        self._importing()
+        self._resume_imports()
         now = self._clock()
         events = prepared(body["events"], now, self._mask)
         key = environment.key((new_id or self.new_id(environment, body["events"][0])) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
-        application = self._applied_on(terms, environment, preflight, now, location, catalog)
+        application = self._applications.on(terms, environment, now, preflight, location, catalog)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         turns = {environment.key(event.user_id) for event in events if event.user_id}
         # Nobody else can know an id that was just made; a preflight writes nothing, but a merge of it reads histories.
@@ -243,38 +226,32 @@ class ExperienceService:
             turns.add(key)
         with self._turn(turns):
             if named or any(event.user_id or event.body.get("traits") for event in events):
-                # An identify event needs to know the profile; the events before it then have to go to the same one.
-                steps = [(key, event) for event in events]
-                application.look_up(key)
-                check_traits(steps, self._most_traits, self._store, cache(application.owner))
                 # An id from outside may be in a cookie already, and then has to lead to the profile that it joins.
-                application.apply(steps, generated=name is None and (new_id is None or terms.guarded))
+                generated = name is None and (new_id is None or terms.guarded)
+                self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
                 application.apply_run({key: events})
-            return self._decision(application.catalog, self._applied(application, key), now, entities)
+            return self._answers.decision(application.catalog, _applied(application, key), now, entities=entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
     ) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
-        self._importing()
+        self._resume_imports()
         now = self._clock()
         events = prepared(body["events"], now, self._mask)
         check_profiles(events)
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
-        application = self._applied_on(Terms(guarded), environment, False, now, None, renames=False)
+        application = self._applications.on(Terms(guarded), environment, now, renames=False)
         with self._turn(names.keys() | {environment.key(event.user_id) for event in events if event.user_id}):
-            for name in names:
-                application.look_up(name)
-            check_traits(steps, self._most_traits, self._store, cache(application.owner))
-            application.apply(steps)
+            self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
-        return [self._profile(application.catalog, self._applied(application, home), now) for home in homes]
+        return [self._answers.profile(application.catalog, _applied(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
         """Accept a batch as of `upsert_many`, to be applied soon and exactly once, even if processes die."""
-        if self._queue is None or self._consumer is None:
+        if self._imports is None:
             self.upsert_many(environment, body, guarded=guarded)
             return
         now = self._clock()
@@ -282,10 +259,7 @@ class ExperienceService:
         check_profiles(events)
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
-        bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
-        batch = Batch(environment, now, bodies, guarded)
-        self._queue.put(batch.encode(), batch.names)
-        self._consumer.wake()
+        self._imports.accept(environment, events, now, guarded=guarded)
 
     def imports(self) -> QueueState | None:
         """How many batches wait to be applied, and how long; None without a queue."""
@@ -309,21 +283,21 @@ class ExperienceService:
         self, environment: Environment, name: str, *, guarded: bool = False, entities: bool = False
     ) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: as `upsert` answers it."""
-        self._importing()
-        application, now = self._application(environment), self._clock()
-        snapshot = self._stored(application, environment.key(name))
+        self._resume_imports()
+        application, now = self._applications.stored(environment), self._clock()
+        snapshot = _stored(application, environment.key(name))
         if guarded and not leads(snapshot.record, name, now):
-            raise _not_found(name)
-        return self._decision(application.catalog, snapshot, now, entities)
+            raise not_found(name)
+        return self._answers.decision(application.catalog, snapshot, now, entities=entities)
 
     def explain(self, environment: Environment, name: str) -> dict[str, Any]:
         """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
 
         Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say.
         """
-        now, application = self._clock(), self._application(environment)
-        catalog, snapshot = application.catalog, self._stored(application, environment.key(name))
-        record, answer = snapshot.record, self._profile(catalog, snapshot, now)
+        now, application = self._clock(), self._applications.stored(environment)
+        catalog, snapshot = application.catalog, _stored(application, environment.key(name))
+        record, answer = snapshot.record, self._answers.profile(catalog, snapshot, now)
         return {
             "profile": answer,
             "audiences": catalog.audiences.explain(profile.facts(*snapshot, now)),
@@ -351,7 +325,7 @@ class ExperienceService:
         Raises:
             FlagNotFound: no published experience sets a flag of that key.
         """
-        application = self._preflight(environment)
+        application = self._applications.preflight(environment)
         catalog = application.catalog
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
@@ -368,7 +342,7 @@ class ExperienceService:
         """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
         with self._turn((environment.key(name),)):
             if not list(self.delete_many(environment, [name])):
-                raise _not_found(name)
+                raise not_found(name)
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
         """As `delete`, with several names, while they are iterated; yields those that led to a visitor."""
@@ -381,11 +355,11 @@ class ExperienceService:
         ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
-        application = self._application(environment)
-        snapshot = self._stored(application, environment.key(name))
+        application = self._applications.stored(environment)
+        snapshot = _stored(application, environment.key(name))
         record = snapshot.record
-        kept = {
-            "profile": self._profile(application.catalog, snapshot, self._clock()),
+        data = {
+            "profile": self._answers.profile(application.catalog, snapshot, self._clock()),
             "aliases": record["aliases"],
             "device": record["device"],
             "assignments": record["sticky"],
@@ -394,30 +368,29 @@ class ExperienceService:
         }
         if events:
             history = self._store.read(environment.key(record["id"])).history()
-            kept["events"] = [{"at": at, "event": event} for _, at, event in history]
-        return kept
+            data["events"] = [{"at": at, "event": event} for _, at, event in history]
+        return data
 
     def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
         """The events of the visitor of these names that wait in imports to be applied, or were put aside."""
         return erasure.imported(self._queue, environment, names) if self._queue else []
 
-    # Imports
+    def _resume_imports(self) -> None:
+        """Let batches that wait be applied by the processes that serve: see `Consumer`."""
+        if self._imports:
+            self._imports.consumer.resume()
 
-    def _importing(self) -> None:
-        """What waits is applied by the processes that serve: see `Consumer`."""
-        if self._consumer:
-            self._consumer.resume()
+    def _apply(
+        self, application: Application, names: Iterable[Key], steps: Sequence[Step], *, generated: bool = False
+    ) -> None:
+        """Apply events to the profiles of their names, of which each is looked up first; InvalidData as `check_traits`.
 
-    def _apply_import(self, number: int, text: bytes) -> None:
-        environment, at, bodies, guarded = Batch.decode(text)
-        places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
-        arrived = prepared([body for body in bodies if body is not None], at)
-        events = [event._replace(imported=(number, places[event.place])) for event in arrived]
-        steps = named_by(events, environment.key)
-        application = self._applied_on(Terms(guarded), environment, False, self._clock(), None, renames=False)
-        for name in dict.fromkeys(name for name, _ in steps):
+        An identify event needs to know its profile, and the events before it have to go to the same one.
+        """
+        for name in names:
             application.look_up(name)
-        application.apply(steps)
+        check_traits(steps, self._most_traits, self._store, cache(application.owner))
+        application.apply(steps, generated=generated)
 
     def _look_up(self, address: str, locale: str, body: Mapping[str, Any]) -> Located | None:
         features = (body.get("options") or {}).get("features") or ()
@@ -425,96 +398,21 @@ class ExperienceService:
             return self._location.lookup(address, locale)
         return None
 
-    def _application(
-        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
-    ) -> Application:
-        return Application(
-            self._store,
-            catalog or self.content(*environment),
-            new_session_id=self._new_session_id,
-            most_traits=self._most_traits,
-            most_history=self._most_history,
-            location=location,
-            metrics=self._metrics,
-            # Clients can name any environment; only those of the options are as many as the operator wants.
-            label=str(environment) if self._environments else "",
-        )
-
-    def _applied_on(
-        self,
-        terms: Terms,
-        environment: Environment,
-        preflight: bool,
-        now: int,
-        location: Located | None,
-        catalog: Catalog | None = None,
-        *,
-        renames: bool = True,
-    ) -> Application:
-        """Return what applies events on these terms; ``renames``: whether the caller learns of a new id."""
-        if not terms.guarded:
-            return (self._preflight if preflight else self._application)(environment, location, catalog)
-        return GuardedApplication(
-            Overlay(self._store) if preflight else self._store,
-            catalog or self.content(*environment),
-            issued=lambda key: self.certifies(environment, key.name),
-            new_key=lambda: environment.key(self.new_id(environment)),
-            now=now,
-            renames=renames,
-            begin=None if preflight else terms.begin,
-            new_session_id=self._new_session_id,
-            most_traits=self._most_traits,
-            most_history=self._most_history,
-            location=location,
-            metrics=None if preflight else self._metrics,
-            label=str(environment) if self._environments else "",
-        )
-
-    def _preflight(
-        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
-    ) -> Application:
-        return Application(
-            Overlay(self._store),
-            catalog or self.content(*environment),
-            new_session_id=self._new_session_id,
-            most_traits=self._most_traits,
-            most_history=self._most_history,
-            location=location,
-        )
-
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
         return self._turns.turn(keys) if self._turns and keys else nullcontext()
 
-    def _stored(self, application: Application, key: Key) -> Snapshot:
-        """Return the profile of a name that has to be there."""
-        snapshot = application.profile(key)
-        if snapshot is None:
-            raise _not_found(key.name)
-        return snapshot
 
-    def _applied(self, application: Application, key: Key) -> Snapshot:
-        """Return a profile that events were just applied to."""
-        snapshot = application.profile(key)
-        if snapshot is None:
-            raise StoreUnavailable("the profile was deleted while events were applied to it")
-        return snapshot
-
-    # Deciding
-
-    def _decision(self, catalog: Catalog, snapshot: Snapshot, now: int, entities: bool) -> dict[str, Any]:
-        """Return ``profile``, ``experiences`` and ``changes`` as the API answers them."""
-        record, answer = snapshot.record, self._profile(catalog, snapshot, now)
-        experiences, changes = catalog.experiences.select(
-            record["stable_id"], answer["audiences"], record["sticky"], entities=entities
-        )
-        return {"profile": answer, "experiences": experiences, "changes": changes}
-
-    def _profile(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
-        if self._metrics:
-            self._metrics.evaluated()
-        audiences = catalog.audiences.matched(profile.facts(*snapshot, now))
-        return profile.answer(snapshot.record, audiences)
+def _stored(application: Application, key: Key) -> Snapshot:
+    """Return the profile of a name that has to be there."""
+    snapshot = application.profile(key)
+    if snapshot is None:
+        raise not_found(key.name)
+    return snapshot
 
 
-def _not_found(name: str) -> ProfileNotFound:
-    return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")
+def _applied(application: Application, key: Key) -> Snapshot:
+    """Return a profile that events were just applied to."""
+    snapshot = application.profile(key)
+    if snapshot is None:
+        raise StoreUnavailable("the profile was deleted while events were applied to it")
+    return snapshot

@@ -21,6 +21,7 @@ from ninetailed_wsgi import Settings
 from ninetailed_wsgi.content.folder import ContentFolder
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.openfeature import NinetailedProvider
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.testing import Harness, flag
 from tests.flags.conftest import PRO
 
@@ -206,8 +207,8 @@ def test_content_with_an_error_makes_the_flags_stale(tmp_path: Path) -> None:
     source = ContentFolder(path)
     source.load()
     with Harness() as harness:
-        harness.service._content = source  # a harness publishes sound content only
-        provider = NinetailedProvider(harness.service, watch_seconds=0)
+        service = ExperienceService(store=harness.service.store, content=source)  # a harness publishes no errors
+        provider = NinetailedProvider(service, watch_seconds=0)
         events: Told = []
         provider.initialize(EvaluationContext())
         provider.attach(lambda _, event, details: events.append((event, details)))

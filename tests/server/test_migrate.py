@@ -91,12 +91,12 @@ def filled(open_: Open) -> str:
 def serve_from(place: migration.Place) -> ExperienceService:
     """A service whose imports wait until they are drained."""
     service = ExperienceService(store=place.store, content=ContentFolder(None), queue=place.queue)
-    service._consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
+    service.consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     return service
 
 
 def drain(place: migration.Place) -> None:
-    assert Consumer(place.queue, serve_from(place)._apply_import).drain()
+    assert Consumer(place.queue, serve_from(place)._imports.apply).drain()  # type: ignore[union-attr]
 
 
 def whole(place: migration.Place) -> list[Any]:
@@ -167,7 +167,7 @@ def test_an_import_that_was_applied_in_part_is_not_doubled(filled: str, urls: li
     head = source.queue.head()
     assert head is not None
     batch = {**json.loads(head.batch), "events": [*sent[:4], *[None] * 5]}
-    service._apply_import(head.number, orjson.dumps(batch))  # and the process dies
+    service._imports.apply(head.number, orjson.dumps(batch))  # type: ignore[union-attr]  # and the process dies
     assert migrate(filled, urls[0], "--final") == 0
     target = open_(urls[0])
     drain(target)

@@ -22,8 +22,9 @@ from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
-from ninetailed_wsgi.service import erasure, imports
-from ninetailed_wsgi.service.imports import Batch, Consumer
+from ninetailed_wsgi.service import batches, erasure
+from ninetailed_wsgi.service.batches import Batch
+from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import ImportQueue
@@ -66,8 +67,8 @@ def accept(service: ExperienceService, *events: dict[str, Any], where: Environme
 
 
 def drain(service: ExperienceService) -> None:
-    assert service._consumer is not None
-    assert service._consumer.drain()
+    assert service.consumer is not None
+    assert service.consumer.drain()
 
 
 def put_aside(service: ExperienceService, queue: Queue, *events: dict[str, Any]) -> None:
@@ -182,7 +183,7 @@ def batches_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def reading(text: bytes, environment: Environment) -> Any:
         texts.append(text)
-        return imports.events_of(text, environment)
+        return batches.events_of(text, environment)
 
     monkeypatch.setattr(erasure, "events_of", reading)
     return texts
@@ -353,8 +354,8 @@ def test_a_batch_cut_off_before_a_deletion_is_finished_without_the_visitor_and_e
         accept(service, *events)
         cut = CutAt(kept, at, took_effect=took_effect)
         broken = serving(cut, queue, clock)
-        assert broken._consumer is not None
-        broken._consumer.drain()
+        assert broken.consumer is not None
+        broken.consumer.drain()
         service.delete(WHERE, a)
         drain(service)
         assert [knows(service, name) for name in (a, f"user{at}")] == [False] * 2

@@ -257,8 +257,8 @@ def serving(store: Store, queue: Queue, clock: Clock) -> ExperienceService:
 
 
 def drain(service: ExperienceService) -> bool:
-    assert service._consumer is not None
-    return service._consumer.drain()
+    assert service.consumer is not None
+    return service.consumer.drain()
 
 
 def send(service: ExperienceService, name: str, *events: dict[str, Any]) -> None:

@@ -565,8 +565,8 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
         return ExperienceService(store=store, content=ContentFolder(None), queue=queue, clock=clock)
 
     def drained(service: ExperienceService) -> bool:
-        assert service._consumer is not None
-        return service._consumer.drain()
+        assert service.consumer is not None
+        return service.consumer.drain()
 
     def others_take_over() -> None:
         let_leases_end(redis_server)
@@ -574,7 +574,7 @@ def test_a_consumer_that_slept_past_its_lease_doubles_and_loses_nothing(
         serving(store).upsert(WHERE, "a", {"events": live})
 
     slow = serving(Sleeping(store, at, others_take_over))
-    slow._consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
+    slow.consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     for batch in batches:
         slow.import_many(WHERE, {"events": batch})
     drained(slow)

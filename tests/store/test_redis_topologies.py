@@ -135,8 +135,8 @@ def test_merges_and_batches_that_span_slots_make_one_visitor(on_cluster: RedisSt
         events += [of(f"{number}-{name}", track()) for name in "abc"]
         service.import_many(WHERE, {"events": events}) if number % 2 else service.upsert_many(WHERE, {"events": events})
         sent.append(events)
-    assert service._consumer is not None
-    wait_until(lambda: service.imports().waiting == 0 and bool(service._consumer.drain()), "the imports are applied")  # type: ignore[union-attr]
+    assert service.consumer is not None
+    wait_until(lambda: service.imports().waiting == 0 and bool(service.consumer.drain()), "the imports are applied")  # type: ignore[union-attr]
     for number, events in enumerate(sent):
         (home,) = {identity.resolve(on_cluster, WHERE.key(f"{number}-{name}")).key for name in "abc"}
         kept = Counter(event["messageId"] for _, _, event in on_cluster.read(home).history())

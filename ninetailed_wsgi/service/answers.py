@@ -1,0 +1,47 @@
+"""Evaluates a profile for an answer: its audiences, its experiences and what they change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.problems import shorten
+from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.operations.metrics import Metrics
+from ninetailed_wsgi.service.folding import Snapshot
+
+
+class Answers:
+    """What the API answers of a profile.
+
+    Args:
+        metrics: counts evaluations; None: nobody asks.
+    """
+
+    def __init__(self, metrics: Metrics | None) -> None:
+        self._metrics = metrics
+
+    def profile(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
+        """Return ``profile``, evaluated at this time (ms)."""
+        if self._metrics:
+            self._metrics.evaluated()
+        audiences = catalog.audiences.matched(profile.facts(*snapshot, now))
+        return profile.answer(snapshot.record, audiences)
+
+    def decision(self, catalog: Catalog, snapshot: Snapshot, now: int, *, entities: bool) -> dict[str, Any]:
+        """Return ``profile``, ``experiences`` and ``changes``, evaluated at this time (ms).
+
+        Args:
+            entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
+        """
+        record, answer = snapshot.record, self.profile(catalog, snapshot, now)
+        experiences, changes = catalog.experiences.select(
+            record["stable_id"], answer["audiences"], record["sticky"], entities=entities
+        )
+        return {"profile": answer, "experiences": experiences, "changes": changes}
+
+
+def not_found(name: str) -> ProfileNotFound:
+    """Return the error that nobody has this id or alias."""
+    return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")

@@ -1,0 +1,165 @@
+"""Decides what the events of a run make of each profile: pure, from what is stored and what stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.core import exposures, profile, retention
+from ninetailed_wsgi.core.events import Event
+from ninetailed_wsgi.core.location import Located
+from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.core.profile import Record
+from ninetailed_wsgi.operations.metrics import Metrics
+from ninetailed_wsgi.store.identity import Owner
+from ninetailed_wsgi.store.protocol import Entry, Write
+
+Run = Mapping[Key, Sequence[Event]]
+"""Events that are applied together, by the profile that they belong to."""
+
+
+class Conditions(NamedTuple):
+    """What holds for the events of every request of an environment.
+
+    Attributes:
+        new_session_id: makes a session id.
+        traits_bytes: what all traits of a profile may take as JSON; those over it are left out.
+        history_bytes: what its history may take; the oldest events over it go.
+        metrics: counts what is stored; None: nobody asks.
+        label: the environment as metrics name it; empty: they do not.
+    """
+
+    new_session_id: Callable[[], str]
+    traits_bytes: int = profile.TRAITS_BYTES
+    history_bytes: int = retention.HISTORY_BYTES
+    metrics: Metrics | None = None
+    label: str = ""
+
+
+class Snapshot(NamedTuple):
+    """A profile at one moment: its record, and how many events it has had."""
+
+    record: Record
+    next_ordinal: int
+
+
+class Outcome(NamedTuple):
+    """What the fold of one profile decided.
+
+    Attributes:
+        write: what is to be stored.
+        profile: as it is then; None: another one has its name now, and nothing was applied.
+        events: those that were new to it.
+        aliases: those that it lists now and did not before.
+        excess: events whose traits were left out, each with the bytes that all traits would take.
+    """
+
+    write: Write | None
+    profile: Snapshot | None
+    events: Sequence[Event] = ()
+    aliases: Sequence[str] = ()
+    excess: Sequence[tuple[Event, int]] = ()
+
+
+class Folding:
+    """The fold of one run: decides, and changes neither what is stored nor what it was made of.
+
+    Args:
+        run: the events.
+        catalog: the content whose audiences count them.
+        conditions: as above.
+        location: what the location database says of the request's address; None: it was not asked.
+        owners: what was read of profiles before; a pointer that means nothing is taken for no profile.
+    """
+
+    __slots__ = ("_catalog", "_conditions", "_location", "_owners", "_run", "_session_ids")
+
+    def __init__(
+        self,
+        run: Run,
+        catalog: Catalog,
+        conditions: Conditions,
+        location: Located | None,
+        owners: Mapping[Key, Owner],
+    ) -> None:
+        self._run = run
+        self._catalog = catalog
+        self._conditions = conditions
+        self._location = location
+        self._owners = owners
+        # A fold that runs again gives a profile's sessions the same ids in the same order.
+        self._session_ids: dict[Key, list[str]] = {}
+
+    def __call__(self, key: Key, entry: Entry) -> Outcome:
+        """Return what the events make of one profile."""
+        document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
+        if document is not None and ("to" in document or "into" in document):
+            return Outcome(None, None)
+        record = document or profile.new_record(key.name)
+        aliases = record["aliases"]
+        recounted = self._recount(record, entry, new=document is None)
+        events, excess = self._apply(key, record, entry.next_ordinal)
+        write = None
+        if events or recounted:
+            raws = [(event.at, event.raw) for event in events]
+            write = Write(record, raws, first=retention.first_ordinal(record))
+        snapshot = Snapshot(record, entry.next_ordinal + len(events))
+        new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
+        return Outcome(write, snapshot, events, new, excess)
+
+    def _is_stale(self, key: Key, entry: Entry) -> bool:
+        owner = self._owners.get(key)
+        return owner is not None and entry.document == owner.stale
+
+    def _recount(self, record: Record, entry: Entry, *, new: bool) -> bool:
+        """Count the kept history for audiences and metrics published since; return whether a stored record changed."""
+        audiences, metrics = self._catalog.audiences, self._catalog.metrics
+        changed = False
+        if new or audiences.missing(record["counts"]):
+            audiences.recount(record["counts"], () if new else entry.history())
+            changed = not new
+        if metrics.missing(record):
+            metrics.recount(record, () if new else entry.history())
+            changed = not new
+        return changed
+
+    def _apply(self, key: Key, record: Record, next_ordinal: int) -> tuple[list[Event], list[tuple[Event, int]]]:
+        """Apply the events that are new to a record; return them, and those whose traits were left out."""
+        catalog, conditions = self._catalog, self._conditions
+        new_session_id = partial(self._session_id, self._session_ids.setdefault(key, []), count())
+        events: list[Event] = []
+        excess: list[tuple[Event, int]] = []
+        for event in self._run[key]:
+            if profile.has_seen(record, event):
+                continue
+            if self._location and not events:
+                profile.locate(record, self._location)
+            ordinal = next_ordinal + len(events)
+            if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
+                self._note_exposure(record, event, ordinal)
+            if size := profile.apply(
+                record, event, new_session_id, catalog.experiences.sticky_ids, conditions.traits_bytes
+            ):
+                excess.append((event, size))
+            retention.weigh(record, ordinal, len(event.raw), conditions.history_bytes)
+            catalog.audiences.count(record["counts"], ordinal, event.at, event.body)
+            catalog.metrics.count(record, event.at, event.body)
+            events.append(event)
+        return events, excess
+
+    def _session_id(self, ids: list[str], position: count[int]) -> str:
+        index = next(position)
+        if index == len(ids):
+            ids.append(self._conditions.new_session_id())
+        return ids[index]
+
+    def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
+        """Let an event that reports a component count as an exposure (spec section 11)."""
+        report = exposures.report_of(event.body, event.at, direct=False)
+        if report is not None:
+            facts = profile.facts(record, ordinal, event.at)
+            audiences = self._catalog.audiences
+            self._catalog.exposures.note(record, report, record["sticky"], partial(audiences.holds, facts))
