@@ -56,6 +56,12 @@ class PayloadTooLarge(InvalidData):
     status = 413
 
 
+class UnsupportedEncoding(InvalidData):
+    """The body is compressed, or encoded in any other way (415)."""
+
+    status = 415
+
+
 class Unauthorized(NinetailedError):
     """The operation needs a key, and the request has no valid one (401)."""
 

@@ -160,6 +160,23 @@ def test_a_body_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not(api: A
     assert error(api.send("/profiles", padded + b" "), 413) == "ERR_INVALID_DATA"
 
 
+@pytest.mark.parametrize(
+    "route",
+    [
+        "/v2/organizations/o/environments/e/profiles",
+        "/v2/organizations/o/environments/e/ofrep/v1/evaluate/flags",
+        "/v3/spaces/s/environments/e/events",
+        "/v1/organizations/o/environments/e/events",
+    ],
+)
+def test_a_compressed_body_is_refused_without_being_read_or_unpacked(shared_server: Server, route: str) -> None:
+    environ = {"PATH_INFO": route, "CONTENT_LENGTH": "90", "HTTP_CONTENT_ENCODING": "gzip"}
+    status, answer = call(shared_server, Unreadable(), **environ)
+    assert status == 415
+    text = answer.get("errorDetails") or answer["message"]
+    assert text == "body: found Content-Encoding gzip, expected a body that is not compressed"
+
+
 def test_the_limit_of_a_body_is_a_setting(make_server: MakeServer) -> None:
     api = make_server(max_body_bytes=1024).environment()
     assert api.create(page())

@@ -453,6 +453,13 @@ def test_a_document_may_be_sent_as_gzip(host: Host) -> None:
     assert fetched(host.url) == b'{"audiences": []}'
 
 
+def test_a_document_behind_which_more_is_sent_as_gzip_is_refused_not_cut(host: Host) -> None:
+    host.publish(gzip.compress(b'{"audiences": []}') + gzip.compress(b"more"))
+    host.headers = {"Content-Encoding": "gzip"}
+
+    assert unfetched(host.url) == "goes on behind the end of what is compressed"
+
+
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_a_document_that_is_too_large_is_refused(host: Host, encoding: str) -> None:
     large = bytes(LARGEST + 1)
@@ -467,6 +474,10 @@ def test_a_document_that_is_too_large_is_refused(host: Host, encoding: str) -> N
     [
         ({"Content-Length": "999"}, "broke off after 2 bytes"),
         ({"Content-Encoding": "br"}, "is sent with a Content-Encoding that was not asked for, expected gzip or none"),
+        (
+            {"Content-Encoding": "gzip, gzip"},
+            "is sent with a Content-Encoding that was not asked for, expected gzip or none",
+        ),
         ({"Content-Encoding": "gzip"}, "cannot be fetched: error"),
     ],
 )

@@ -179,6 +179,8 @@ def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedE
         resp.set_header("Retry-After", str(error.retry_after))
     if error.status == 401:
         resp.set_header("WWW-Authenticate", "Bearer")
+    if error.status == 415:
+        resp.set_header("Accept-Encoding", "identity")  # RFC 9110, 12.5.3
     resp.content_type = falcon.MEDIA_JSON
     resp.data = orjson.dumps({"message": str(error), "data": {}, "error": {"code": error.code}})
 

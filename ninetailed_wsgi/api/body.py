@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge
+from ninetailed_wsgi.core.problems import shorten
+from ninetailed_wsgi.errors import InvalidData, PayloadTooLarge, UnsupportedEncoding
 
 _AT_ONCE = 65_536
 
@@ -20,8 +21,11 @@ def read_body(environ: Mapping[str, Any], length: int | None, limit: int) -> byt
 
     Raises:
         PayloadTooLarge: it has more.
+        UnsupportedEncoding: it is compressed.
         InvalidData: it ended before its length, it cannot be read, or nobody says where it ends.
     """
+    if encoding := environ.get("HTTP_CONTENT_ENCODING"):
+        _check_encoding(encoding)
     if length is not None:
         return _of_length(environ["wsgi.input"], length, limit)
     if environ.get("wsgi.input_terminated"):
@@ -33,6 +37,13 @@ def read_body(environ: Mapping[str, Any], length: int | None, limit: int) -> byt
             "this server does not say where a chunked body ends"
         )
     return b""
+
+
+def _check_encoding(encoding: str) -> None:
+    """Raise UnsupportedEncoding unless a Content-Encoding is none: unpacking would let few bytes become many."""
+    if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
+        shown = shorten(encoding)
+        raise UnsupportedEncoding(f"body: found Content-Encoding {shown}, expected a body that is not compressed")
 
 
 def _of_length(stream: Any, length: int, limit: int) -> bytes:

@@ -65,7 +65,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
 
 _ALWAYS = ("Unauthorized", "Forbidden", "MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
 _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
-_WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", *_ALWAYS)
+_WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "UnsupportedEncoding", *_ALWAYS)
 
 
 class _Side(NamedTuple):
@@ -243,7 +243,12 @@ def _flag_paths(side: _Side) -> Json:
     )
     every["responses"]["304"] = {"description": "The answer did not change.", "headers": TRACED}
     for operation in (every, one):
-        for status, name in (("400", "FlagRefused"), ("404", "FlagNotFound"), ("413", "FlagRefused")):
+        for status, name in (
+            ("400", "FlagRefused"),
+            ("404", "FlagNotFound"),
+            ("413", "FlagRefused"),
+            ("415", "FlagRefused"),
+        ):
             operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
     return {
         side.prefix + route: _item(side, route, {"post": every}),

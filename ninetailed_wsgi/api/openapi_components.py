@@ -126,6 +126,7 @@ _ERRORS = (
     ("RouteNotFound", 404, "ERR_NOT_FOUND", "No route has this path."),
     ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
     ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
+    ("UnsupportedEncoding", 415, "ERR_INVALID_DATA", "The body is compressed; send it as it is."),
     (
         "ProfileOverload",
         429,

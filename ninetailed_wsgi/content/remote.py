@@ -120,7 +120,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _body(answer: http.client.HTTPResponse, end: float) -> bytes:
-    encoding = answer.headers.get("Content-Encoding", "identity").lower()
+    encoding = ",".join(answer.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise Unfetched("is sent with a Content-Encoding that was not asked for, expected gzip or none")
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding != "identity" else None
@@ -130,6 +130,8 @@ def _body(answer: http.client.HTTPResponse, end: float) -> bytes:
         received += len(part)
         if unpacking:
             part = unpacking.decompress(part, LARGEST + 1 - size)
+            if unpacking.unused_data:
+                raise Unfetched("goes on behind the end of what is compressed")
         size += len(part)
         parts.append(part)
         if time.monotonic() > end:
