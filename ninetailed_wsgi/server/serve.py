@@ -77,8 +77,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def load_config(self) -> None:
         for name, value in configuration(self.settings, when_ready=self._announce).items():
             self.cfg.set(name, value)
-        if self.settings.metrics:
-            self.cfg.set("child_exit", lambda server, ended: worker_ended(ended.pid))
+        self.cfg.set("child_exit", self._end_of_worker)
         if self.settings.expire_after:
             self.cfg.set("post_worker_init", self._expire)
 
@@ -107,6 +106,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             metrics=process_metrics() if self.settings.metrics else None,
         )
         self._expiry.start()
+
+    def _end_of_worker(self, server: Any, ended: Any) -> None:
+        if isinstance(ended, worker.Worker):
+            ended.leave()
+        if self.settings.metrics:
+            worker_ended(ended.pid)
 
     def _announce(self, server: Any) -> None:
         for listener in server.LISTENERS:

@@ -21,6 +21,7 @@ from gunicorn.workers import gthread
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.server.arrival import Arrival
+from ninetailed_wsgi.server.shares import Shares
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
@@ -33,6 +34,10 @@ ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at 
 
 DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
 DRAINED_WITHIN = 5  # seconds
+
+ACCEPTS_LATER = 0.01  # seconds that a worker with more than its share of the connections leaves a new one to others
+HURRIES_FOR = 0.02  # seconds in which it leaves them nothing, after they took nothing
+SHEDS_EVERY = 0.02  # seconds between two kept connections that a worker with too many of them ends
 
 _AT_ONCE = 65_536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -50,9 +55,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     """
 
     longest_body = 1 << 20  # bytes; `worker_class` sets it
+    shares: Shares  # of the workers of one server; `worker_class` sets it
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._is_counted = False  # among the shares, while it accepts connections
+        self._connections = 0
         super().__init__(*args, **options)
+        self._accepts_from = 0.0  # monotonic time until which others may take a new connection
+        self._hurries_until = 0.0  # monotonic time until which it takes all connections
+        self._sheds_from = 0.0  # monotonic time from which it looks whether to end one
         self._since: dict[Any, float] = {}  # connections that have a thread
         self._arriving: dict[Any, _Half] = {}  # connections without a whole request
         self._draining: dict[Any, _Rest] = {}  # connections that are about to end
@@ -78,12 +89,70 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self._too_long.discard(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Announce the end of a connection whose body is too long, as nobody reads all of it."""
+        """Answer a request, and announce the end of its connection where it cannot or should not be kept.
+
+        Nobody reads all of a body that is too long. And where another worker has fewer connections by two or more, the
+        client's next connection finds that one.
+        """
+        now = time.monotonic()
+        if now >= self._sheds_from:
+            self._sheds_from = now + SHEDS_EVERY
+            if self._has_more_than_its_share(by=2):
+                req.force_close()
         if conn in self._too_long:
             req.force_close()
         return super().handle_request(req, conn)
 
     # In the loop that watches all sockets
+
+    @property
+    def nr_conns(self) -> int:
+        """The number of connections; gunicorn's name, and the other workers read it."""
+        return self._connections
+
+    @nr_conns.setter
+    def nr_conns(self, connections: int) -> None:
+        self._connections = connections
+        if self._is_counted:
+            self.shares.write(self.age, connections)
+
+    def run(self) -> None:
+        """Accept connections, in fair shares with the other workers, until the end."""
+        self._is_counted = True
+        self.nr_conns = 0
+        super().run()
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept new connections or leave them to others, for a moment or for good."""
+        if not self.alive:
+            self.leave()
+        if not enabled or time.monotonic() >= self._accepts_from:
+            super().set_accept_enabled(enabled)
+
+    def leave(self) -> None:
+        """Have no share any more: others need not wait for this worker. The master calls it for one that died."""
+        self._is_counted = False
+        self.shares.leave(self.age)  # gunicorn numbers its workers by age
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, unless another worker with fewer of them may take it in the next moment."""
+        now = time.monotonic()
+        if now >= self._hurries_until and self._has_more_than_its_share():
+            if not self._accepts_from <= now < self._accepts_from + ACCEPTS_LATER / 2:
+                self._accepts_from = now + ACCEPTS_LATER
+                self.set_accept_enabled(False)
+                return
+            self._hurries_until = now + HURRIES_FOR  # they had their time and are busy
+        super().accept(listener)
+
+    def _has_more_than_its_share(self, by: int = 1) -> bool:
+        return self._is_counted and self.shares.is_exceeded(self.age, by)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, but not longer than others have for a new connection."""
+        if self.alive and (rest := self._accepts_from - time.monotonic()) > 0:
+            timeout = min(timeout, rest)
+        super().wait_for_and_dispatch_events(timeout)
 
     def enqueue_req(self, conn: Any) -> None:
         """Collect the next request of a connection, once the answers before it are on their way."""
@@ -266,7 +335,7 @@ def _unsent(sock: Any) -> int:
 
 def worker_class(longest_body: int) -> type[Worker]:
     """Return the worker for an app that refuses bodies of more bytes."""
-    return type("Worker", (Worker,), {"longest_body": longest_body})
+    return type("Worker", (Worker,), {"longest_body": longest_body, "shares": Shares()})
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints

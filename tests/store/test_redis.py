@@ -19,6 +19,7 @@ import orjson
 import pytest
 import redis_servers
 from parties import NOW, CutAt, append, happened, key, numbers, put
+from redis.connection import Connection
 from redis_servers import Redis
 from support import Clock, of, track
 
@@ -61,7 +62,8 @@ def asked(server: Redis) -> Counter[str]:
 def test_a_connection_that_another_thread_closed_is_an_outage(
     own_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*_: object, **__: object) -> None:
+    def closed(connection: Connection, *_: object, **__: object) -> None:
+        connection.disconnect()  # else a late answer would be taken for that of the next command
         raise ValueError("I/O operation on closed file.")
 
     with opened(own_redis.url()) as store:
