@@ -10,7 +10,7 @@ and in a template::
     {% if hero %}<h1>{{ hero.title }}</h1>{% endif %}
     <p>Hello {{ nt_merge_tag("traits.firstname", "friend") }}</p>
     <p>Free shipping from {{ nt_flag("free-shipping-from", 50) }}</p>
-    <script>window.visitor = {{ nt_handoff() }}</script>
+    {{ nt_browser() }}
 
 The template needs the variable ``request``, as Flask, Pyramid, Django and Starlette pass it, or the ``visitor`` itself.
 """
@@ -86,6 +86,12 @@ def nt_handoff(context: Context, version: int = 2) -> Markup:
 
 
 @pass_context
+def nt_browser(context: Context, version: int = 2, nonce: object = "") -> Markup:
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.browser_snippet`: the block that the browser SDK reads."""
+    return Markup(nt_visitor(context).browser_snippet(version, nonce))
+
+
+@pass_context
 def nt_identity_token(context: Context, user_id: object) -> str:
     """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.identity_token`: a proof of who is logged in."""
     return nt_visitor(context).identity_token(user_id)
@@ -100,6 +106,7 @@ _HELPERS = (
     nt_render,
     nt_track,
     nt_handoff,
+    nt_browser,
     nt_identity_token,
 )
 HELPERS = {helper.__name__: helper for helper in _HELPERS}

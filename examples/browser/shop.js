@@ -3,29 +3,31 @@
 import { Ninetailed } from "@ninetailed/experience.js";
 import NinetailedSsrPlugin from "@ninetailed/experience.js-plugin-ssr";
 
-// What the server has evaluated for this page: the SDK falls back on it when the API cannot be reached.
-const handed = JSON.parse(document.getElementById("visitor").textContent);
-if (handed.profile.id) {
-  localStorage.setItem("__nt_profile__", JSON.stringify(handed.profile));
-  localStorage.setItem("__nt_experiences__", JSON.stringify(handed.experiences));
+// The block of nt_browser: where the API is, and what the server decided for this page.
+const page = JSON.parse(document.getElementById("ninetailed").textContent);
+
+// The SDK falls back on the server's decision when it cannot reach the API.
+if (page.handoff?.profile) {
+  localStorage.setItem("__nt_profile__", JSON.stringify(page.handoff.profile));
+  localStorage.setItem("__nt_experiences__", JSON.stringify(page.handoff.experiences));
 }
 
 const ninetailed = new Ninetailed(
-  { clientId: "default", environment: "main" },
+  { clientId: page.clientId, environment: page.environment },
   // The plugin takes the profile's id from the cookie that the server has set, and keeps the two the same.
-  { url: `${location.origin}/ninetailed`, plugins: [new NinetailedSsrPlugin()] },
+  { url: location.origin + page.url, plugins: [new NinetailedSsrPlugin({ cookie: page.cookie })] },
 );
 
 ninetailed.onProfileChange(({ status, profile, experiences }) => {
   if (status !== "success") return;
   window.shop = { profile, experiences };
-  document.getElementById("browser-id").textContent = profile.id;
+  document.getElementById("browser-id").textContent = `${profile.id.slice(0, 8)}…`;
   document.getElementById("browser-audiences").textContent = profile.audiences.join(", ") || "none";
   document.getElementById("browser-experiences").textContent =
     experiences.map(({ experienceId, variantIndex }) => `${experienceId} ${variantIndex}`).join(", ") || "none";
 });
 
-ninetailed.page();
+if (page.consent) ninetailed.page();
 
 for (const button of document.querySelectorAll("[data-tea]")) {
   button.addEventListener("click", async () => {

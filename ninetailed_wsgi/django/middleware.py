@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import NoReverseMatch, reverse
 
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.site.visitor import KEY, Visitor
@@ -45,10 +47,20 @@ class Middleware:
         return await sync_to_async(_personal, thread_sensitive=False)(visitor, response)
 
 
+class Site(Ninetailed):
+    """The middleware of a Django site, whose API is where ``urls.py`` mounts it."""
+
+    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
+        place = super().sdk_place(root, version)
+        with suppress(NoReverseMatch):  # a site whose WSGI application is wrapped needs no URL for it
+            place["url"] = reverse("ninetailed", kwargs={"path": ""}).rstrip("/")
+        return place
+
+
 @cache
 def site() -> Ninetailed:
     """Return the middleware that ``settings.NINETAILED`` describes, the same one for the whole process."""
-    return Ninetailed(**getattr(settings, "NINETAILED", {}))
+    return Site(**getattr(settings, "NINETAILED", {}))
 
 
 def environ_of(request: HttpRequest) -> dict[str, Any]:

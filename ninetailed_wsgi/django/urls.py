@@ -37,4 +37,4 @@ def api(request: HttpRequest, path: str) -> HttpResponse:
     return response
 
 
-urlpatterns = [re_path(r"^(?P<path>.*)$", api)]
+urlpatterns = [re_path(r"^(?P<path>.*)$", api, name="ninetailed")]

@@ -43,6 +43,9 @@ class Backend(Protocol):
     def identity_token(self, user_id: str, seconds: int) -> str:
         """Return a proof of who the visitor is; empty where no secret is set."""
 
+    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
+        """Return where the SDK in a page sends its events; ``root``: the ``SCRIPT_NAME`` of the middleware."""
+
     def shown(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return an answer as the visitor's browser may see it."""
 
@@ -105,6 +108,7 @@ class Conversation:
         self._id: str | None = None  # of the profile, as soon as it is known
         self._failed = False
         self._consent: bool | None = None
+        self._awaits_sdk = False
         self._is_late = is_late
         self._is_forgotten = False
         if is_late:
@@ -193,6 +197,7 @@ class Conversation:
         stores = self.consent and not (self._is_late or self._is_forgotten) and is_visit(self._environ)
         stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
+        self._awaits_sdk |= stores and len(stored) < len(waiting)
         if stored:
             self._ask(stored, preflight=False)
         if self._only_evaluated or not stored:
@@ -209,7 +214,13 @@ class Conversation:
         page = page_of(self._environ, self._backend.origin(self._environ))
         presence = self._event({"type": "identify", "userId": "", "traits": {}}, page)
         question = Question(
-            self._environ, self._id or self._known(), events, presence, locale_of(self._environ), preflight
+            self._environ,
+            self._id or self._known(),
+            events,
+            presence,
+            locale_of(self._environ),
+            preflight,
+            preflight and self._awaits_sdk and self._id is None,
         )
         before = time.monotonic()
         decision = self._backend.evaluate(question, self._seconds)

@@ -34,6 +34,7 @@ class Question(NamedTuple):
         presence: an event that says no more than that the visitor is here, for when there is no other.
         locale: the language of place names.
         preflight: whether the events are evaluated and not stored.
+        awaits_sdk: whether the name comes from a cookie, and the SDK in the page is to send the page event.
     """
 
     environ: Mapping[str, Any]
@@ -42,6 +43,7 @@ class Question(NamedTuple):
     presence: Event
     locale: str
     preflight: bool
+    awaits_sdk: bool = False
 
 
 class Decision(NamedTuple):

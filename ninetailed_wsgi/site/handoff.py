@@ -1,7 +1,8 @@
-"""What a page hands to the browser SDK, so that it begins with what the server decided."""
+"""What a page hands to the browser SDK: what the server decided, and where the SDK sends its events."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,17 +24,37 @@ def handoff_text(data: dict[str, Any], version: int, page_stored: bool) -> str:
 
     ``page_stored``: whether the page event is stored, so that the browser need not send it again.
     """
+    return _script_json(_handoff(data, version, page_stored))
+
+
+def snippet(
+    place: Mapping[str, Any], data: dict[str, Any], version: int, page_stored: bool, consent: bool, nonce: str
+) -> str:
+    """Return the script element with everything that the browser SDK needs; the arguments as of `handoff_text`.
+
+    Args:
+        place: where the SDK sends its events, as `Backend.sdk_place` has it.
+        consent: whether the visitor may be remembered; if not, the profile is left out.
+        nonce: of the page's Content-Security-Policy; empty: none.
+    """
+    handoff = _handoff(data, version, page_stored) if data["profile"]["id"] else None
+    if handoff and not consent:
+        (handoff["state"] if version == 3 else handoff).pop("profile")
+    text = _script_json({**place, "consent": consent, "handoff": handoff})
+    attribute = f' nonce="{html.escape(nonce)}"' if nonce else ""
+    return f'<script type="application/json" id="ninetailed"{attribute}>{text}</script>'
+
+
+def _handoff(data: dict[str, Any], version: int, page_stored: bool) -> dict[str, Any]:
     if version == 3:
         state = {name: data[name] for name in ("profile", "changes")}
-        return _script_json(
-            {
-                "state": {**state, "selectedOptimizations": data["experiences"]},
-                "cache": {"scope": "private-request"},
-                "hydration": "preserve-server",
-                "initialPageEvent": "skip" if page_stored else "emit",
-            }
-        )
-    return _script_json({**data, "changes": [change for change in data["changes"] if is_for_every_client(change)]})
+        return {
+            "state": {**state, "selectedOptimizations": data["experiences"]},
+            "cache": {"scope": "private-request"},
+            "hydration": "preserve-server",
+            "initialPageEvent": "skip" if page_stored else "emit",
+        }
+    return {**data, "changes": [change for change in data["changes"] if is_for_every_client(change)]}
 
 
 def _script_json(document: object) -> str:

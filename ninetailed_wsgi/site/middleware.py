@@ -18,6 +18,7 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site import beacon
 from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
+from ninetailed_wsgi.site.browser_sdk import cookie_faults, sdk_place
 from ninetailed_wsgi.site.cookie import ProfileCookie
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import COOKIES, YEAR, MountOptions, read_mount_options
@@ -125,13 +126,6 @@ class Ninetailed:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
-            if path[len(self._prefix) :] == beacon.PATH:
-                options = self.options
-                return beacon.answer(
-                    environ,
-                    start_response,
-                    *beacon.script(options.organization, options.environment, options.cookie_name),
-                )
             mount = environ.get("SCRIPT_NAME", "") + self._prefix
             return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
         visitor = environ.get(KEY)
@@ -165,6 +159,10 @@ class Ninetailed:
 
     def api(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve the API itself, as a WSGI app below the ``SCRIPT_NAME`` of the environ."""
+        if environ.get("PATH_INFO") == beacon.PATH:
+            options = self.options
+            script = beacon.script(options.organization, options.environment, options.cookie_name)
+            return beacon.answer(environ, start_response, *script)
         engine = self._here().running()
         if engine is None:
             return _unavailable(start_response)
@@ -214,6 +212,11 @@ class Ninetailed:
             self.hint("identity", _NO_SECRET)
             return ""
         return self.access.tokens.make(user_id, self.options.organization, self.options.environment, seconds)
+
+    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
+        for fault in cookie_faults(self.options, version):
+            self.hint(fault, fault)
+        return sdk_place(self.options, self.settings.spaces, root, version)
 
     def shown(self, data: dict[str, Any]) -> dict[str, Any]:
         from ninetailed_wsgi.service.access import STRANGER

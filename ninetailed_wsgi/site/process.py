@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.site.browser_sdk import AwaitedEvents
 from ninetailed_wsgi.site.evaluation import Decision, Evaluation, Event, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
 from ninetailed_wsgi.site.reports import Reports
@@ -84,6 +85,7 @@ class Process:
         self._access = access
         self._service = service
         self._reports = reports
+        self._awaited = AwaitedEvents(reports.hint)
         self._workers = Workers(_PAGES_AT_ONCE)
         self._free = threading.Semaphore(_PAGES_AT_ONCE)
         self._starting = threading.Lock()
@@ -163,6 +165,8 @@ class Process:
             address = address_of(question.environ)
             evaluation = Evaluation(engine.service, engine.schemas, self._access, *where, address, self._refuse)
             call.set_result(evaluation.decide(question, call.id))
+            if question.awaits_sdk and question.name and self._awaited.is_open:
+                self._awaited.note(_is_stored(engine.service, *where, question.name))
         except BaseException as error:
             if not call.running():  # it failed before it could begin
                 call.set_running_or_notify_cancel()
@@ -182,6 +186,14 @@ class Process:
         budget = f"{self._options.time_budget_ms:g} ms"
         self._reports.failure("time", StoreUnavailable(f"no answer within {budget}"))
         return Decision(id=id)
+
+
+def _is_stored(service: Any, organization: str, environment: str, name: str) -> bool:
+    try:
+        service.get(service.environment(organization, environment), name)
+    except ProfileNotFound:
+        return False
+    return True
 
 
 def _start(settings: Settings, service: ExperienceService | None) -> Engine:

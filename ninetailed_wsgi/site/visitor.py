@@ -13,7 +13,7 @@ from typing import Any
 from ninetailed_wsgi.core import merge_tags, variants
 from ninetailed_wsgi.site.beacon import track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
-from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client
+from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, snippet
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
@@ -33,7 +33,7 @@ class Visitor:
         greeting = f"Hello {visitor.merge_tag('traits.firstname', 'friend')}"
     """
 
-    __slots__ = ("_answered", "_backend", "_conversation", "_environ")
+    __slots__ = ("_answered", "_backend", "_conversation", "_environ", "_root")
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend) -> None:
         # PERF: nothing more, because most pages of a site do not use their visitor.
@@ -41,6 +41,7 @@ class Visitor:
         self._backend = backend
         self._answered = False
         self._conversation: Conversation | None = None
+        self._root = environ.get("SCRIPT_NAME", "")  # dispatchers inside the site change it
 
     @property
     def consent(self) -> bool:
@@ -269,6 +270,27 @@ class Visitor:
         conversation = self._use()
         data = self._backend.shown(conversation.answer())
         return handoff_text(data, version, conversation.is_page_stored)
+
+    @never_raises(lambda self, version=2, nonce="": "")
+    def browser_snippet(self, version: int = 2, nonce: object = "") -> str:
+        """Return the script element from which the SDK in the page learns everything that it needs.
+
+        It is a block of JSON with the id ``ninetailed``: ``url``, the path of the API; ``clientId`` (``spaceId`` for
+        version 3) and ``environment``; ``cookie`` for the SDK's option of that name; ``consent``; and ``handoff``, as
+        of `handoff`, without a profile where there is no consent, None where personalization failed.
+
+        Args:
+            version: 2 for ``experience.js``, 3 for the newest SDK.
+            nonce: of the page's Content-Security-Policy. The block is no code, so a policy does not ask for it.
+
+        A template must not escape it: ``{{ visitor.browser_snippet() | safe }}``, or ``nt_browser`` of the helpers.
+        """
+        conversation = self._use()
+        place = self._backend.sdk_place(self._root, version)
+        data = self._backend.shown(conversation.answer())
+        return snippet(
+            place, data, version, conversation.is_page_stored, conversation.consent, "" if nonce is None else str(nonce)
+        )
 
     def openfeature_context(self) -> Any:
         """Return the visitor as an evaluation context of the OpenFeature SDK: targeting key and traits.

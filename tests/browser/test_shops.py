@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,31 +13,9 @@ from typing import Any
 import pytest
 from serving import ROOT, Server, running
 
-from tests.sdk.client import install
-
 FOLDER = Path(__file__).parent
 EXAMPLES = ROOT / "examples"
 SHOPS = ("shop_flask", "shop_django")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of chromium, with playwright-core installed and the shop's script built."""
-    browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
-    if not browser:
-        missing.append("chromium")
-    if missing:
-        reason = f"a real browser needs {' and '.join(missing)}, which this machine does not have"
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(f"{reason}; in CI these tests must run")
-        pytest.skip(reason)
-    install(FOLDER)
-    install(EXAMPLES / "browser")
-    with open(EXAMPLES / "browser" / "package.json") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes that run in parallel build one after another
-        subprocess.run(["npm", "run", "--silent", "build"], cwd=EXAMPLES / "browser", check=True, timeout=120)
-    return str(browser)
 
 
 @pytest.fixture(scope="module", params=SHOPS)

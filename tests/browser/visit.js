@@ -15,7 +15,7 @@ const read = () => {
     greeting: text("greeting"),
     name: text("name"),
     limit: text("limit"),
-    server: JSON.parse(text("visitor")),
+    server: JSON.parse(text("ninetailed")).handoff,
     browser: window.shop,
     cookie: document.cookie,
     stored,

@@ -7,7 +7,7 @@ Example::
     {% if hero %}<h1>{{ hero.title }}</h1>{% endif %}
     {% nt_flag "free-shipping-from" 50 as limit %}
     <p>Hello {% nt_merge_tag "traits.firstname" "friend" %}, free shipping from {{ limit }}</p>
-    <script>window.visitor = {% nt_handoff %}</script>
+    {% nt_browser %}
 
 The template needs a request, as ``render(request, ...)`` gives it, or the variable ``visitor``. Text in
 the template itself, such as a fallback, belongs to the author and is not escaped, as everywhere in Django.
@@ -75,6 +75,12 @@ def nt_track(context: Context, entry: Any) -> SafeString:
 def nt_handoff(context: Context, version: int = 2) -> SafeString:
     """``<script>window.visitor = {% nt_handoff %}</script>``: JSON for the browser SDK; in script elements only."""
     return mark_safe(nt_visitor(context).handoff(version))
+
+
+@register.simple_tag(takes_context=True)
+def nt_browser(context: Context, version: int = 2, nonce: object = "") -> SafeString:
+    """``{% nt_browser %}``: the block that the browser SDK reads; ``{% nt_browser nonce=csp_nonce %}``."""
+    return mark_safe(nt_visitor(context).browser_snippet(version, nonce))
 
 
 @register.simple_tag(takes_context=True)

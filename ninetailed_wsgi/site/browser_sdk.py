@@ -1,0 +1,80 @@
+"""The browser SDK in a site's pages: where it sends its events, and whether any of them arrive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from ninetailed_wsgi.site.mount_options import COOKIES, MountOptions
+
+PAGES_WITHOUT_EVENTS = 5
+"""Pages that are only evaluated before their site is told that no SDK event ever arrived."""
+
+_DAY = 24 * 60 * 60
+_NO_EVENTS = (
+    f"{PAGES_WITHOUT_EVENTS} pages left their page event to the SDK in the browser (preflight), but no event of these "
+    "visitors ever arrived, so every visitor stays new: let the SDK read the block of nt_browser (docs/browser.md), "
+    "or turn preflight off if the pages have no SDK"
+)
+_OTHER_COOKIE = "the SDK of version {version} keeps the visitor in the cookie {cookie}: set cookie_name={cookie!r}"
+_HIDDEN_COOKIE = "the SDK in the browser cannot read the visitor's cookie: set cookie_httponly=False"
+
+
+def sdk_place(options: MountOptions, spaces: Iterable[str], root: str, version: int) -> dict[str, Any]:
+    """Return where the SDK in a page sends its events, as the page's block has it.
+
+    Args:
+        options: of the mount.
+        spaces: the option ``spaces``: which space of version 3 is which environment.
+        root: the path at which the middleware is mounted, as WSGI has it.
+        version: 2 or 3, as of `Visitor.handoff`.
+    """
+    path = (root + options.path_prefix).encode("latin-1", "replace")
+    cookie: dict[str, Any] = {"expires": options.cookie_max_age / _DAY}
+    if options.cookie_domain:
+        cookie["domain"] = options.cookie_domain
+    organization, environment = options.organization, options.environment
+    if version == 3:
+        target = f"={organization}/{environment}"
+        space = next((each for each in spaces if each.endswith(target)), f"{organization}/{environment}{target}")
+        organization, _, environment = space.removesuffix(target).partition("/")
+    place = {"url": quote(path, safe="/~!$&'()*+,;=:@"), "environment": environment, "cookie": cookie}
+    return {"spaceId" if version == 3 else "clientId": organization, **place}
+
+
+def cookie_faults(options: MountOptions, version: int) -> Iterable[str]:
+    """Yield what keeps the SDK of this version from sharing the cookie with the pages."""
+    cookie = COOKIES[1] if version == 3 else COOKIES[0]
+    if options.cookie_name != cookie:
+        yield _OTHER_COOKIE.format(version=version, cookie=cookie)
+    if options.cookie_httponly:
+        yield _HIDDEN_COOKIE
+
+
+class AwaitedEvents:
+    """Notices pages that leave their page event to an SDK from which nothing ever arrives.
+
+    A visitor whose cookie comes back is stored by then if the SDK works. One who is stored is enough to stop looking,
+    so that a working site pays nothing.
+
+    Args:
+        hint: says it, once.
+    """
+
+    def __init__(self, hint: Callable[[str, str], None]) -> None:
+        self.is_open = True
+        self._hint = hint
+        self._lock = threading.Lock()
+        self._pages = 0
+
+    def note(self, is_stored: bool) -> None:
+        """Count a page of a visitor whose cookie came back, and whether anything is stored of them."""
+        with self._lock:
+            self._pages += 1
+            if is_stored:
+                self.is_open = False
+            elif self.is_open and self._pages >= PAGES_WITHOUT_EVENTS:
+                self.is_open = False
+                self._hint("sdk", _NO_EVENTS)
