@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
+from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 
@@ -47,11 +48,11 @@ class Middleware:
         return await sync_to_async(_personal, thread_sensitive=False)(visitor, response)
 
 
-class Site(Ninetailed):
-    """The middleware of a Django site, whose API is where ``urls.py`` mounts it."""
+class _BrowserSdk(BrowserSdk):
+    """The SDK in a Django site, whose API is where ``urls.py`` mounts it."""
 
-    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
-        place = super().sdk_place(root, version)
+    def place(self, root: str, version: int) -> dict[str, Any]:
+        place = super().place(root, version)
         with suppress(NoReverseMatch):  # a site whose WSGI application is wrapped needs no URL for it
             place["url"] = reverse("ninetailed", kwargs={"path": ""}).rstrip("/")
         return place
@@ -60,7 +61,9 @@ class Site(Ninetailed):
 @cache
 def site() -> Ninetailed:
     """Return the middleware that ``settings.NINETAILED`` describes, the same one for the whole process."""
-    return Site(**getattr(settings, "NINETAILED", {}))
+    middleware = Ninetailed(**getattr(settings, "NINETAILED", {}))
+    middleware.browser_sdk = _BrowserSdk(middleware.options, middleware.settings.spaces, middleware.hint)
+    return middleware
 
 
 def environ_of(request: HttpRequest) -> dict[str, Any]:

@@ -22,35 +22,49 @@ _OTHER_COOKIE = "the SDK of version {version} keeps the visitor in the cookie {c
 _HIDDEN_COOKIE = "the SDK in the browser cannot read the visitor's cookie: set cookie_httponly=False"
 
 
-def sdk_place(options: MountOptions, spaces: Iterable[str], root: str, version: int) -> dict[str, Any]:
-    """Return where the SDK in a page sends its events, as the page's block has it.
+class BrowserSdk:
+    """Knows where the SDK in a site's pages sends its events.
 
     Args:
         options: of the mount.
         spaces: the option ``spaces``: which space of version 3 is which environment.
-        root: the path at which the middleware is mounted, as WSGI has it.
-        version: 2 or 3, as of `Visitor.handoff`.
+        hint: says once what keeps the SDK from sharing the cookie with the pages.
     """
-    path = (root + options.path_prefix).encode("latin-1", "replace")
-    cookie: dict[str, Any] = {"expires": options.cookie_max_age / _DAY}
-    if options.cookie_domain:
-        cookie["domain"] = options.cookie_domain
-    organization, environment = options.organization, options.environment
-    if version == 3:
-        target = f"={organization}/{environment}"
-        space = next((each for each in spaces if each.endswith(target)), f"{organization}/{environment}{target}")
-        organization, _, environment = space.removesuffix(target).partition("/")
-    place = {"url": quote(path, safe="/~!$&'()*+,;=:@"), "environment": environment, "cookie": cookie}
-    return {"spaceId" if version == 3 else "clientId": organization, **place}
 
+    def __init__(
+        self, options: MountOptions, spaces: Iterable[str], hint: Callable[[str, str], None] = lambda kind, text: None
+    ) -> None:
+        self._options = options
+        self._spaces = tuple(spaces)
+        self._hint = hint
 
-def cookie_faults(options: MountOptions, version: int) -> Iterable[str]:
-    """Yield what keeps the SDK of this version from sharing the cookie with the pages."""
-    cookie = COOKIES[1] if version == 3 else COOKIES[0]
-    if options.cookie_name != cookie:
-        yield _OTHER_COOKIE.format(version=version, cookie=cookie)
-    if options.cookie_httponly:
-        yield _HIDDEN_COOKIE
+    def place(self, root: str, version: int) -> dict[str, Any]:
+        """Return where the SDK sends its events, as the page's block has it.
+
+        Args:
+            root: the path at which the middleware is mounted, as WSGI has it.
+            version: 2 or 3, as of `Visitor.handoff`.
+        """
+        options = self._options
+        self._check_cookie(version)
+        path = (root + options.path_prefix).encode("latin-1", "replace")
+        cookie: dict[str, Any] = {"expires": options.cookie_max_age / _DAY}
+        if options.cookie_domain:
+            cookie["domain"] = options.cookie_domain
+        organization, environment = options.organization, options.environment
+        if version == 3:
+            target = f"={organization}/{environment}"
+            space = next((each for each in self._spaces if each.endswith(target)), f"{organization}/{environment}")
+            organization, _, environment = space.removesuffix(target).partition("/")
+        place = {"url": quote(path, safe="/~!$&'()*+,;=:@"), "environment": environment, "cookie": cookie}
+        return {"spaceId" if version == 3 else "clientId": organization, **place}
+
+    def _check_cookie(self, version: int) -> None:
+        cookie = COOKIES[1] if version == 3 else COOKIES[0]
+        if self._options.cookie_name != cookie:
+            self._hint("cookie name", _OTHER_COOKIE.format(version=version, cookie=cookie))
+        if self._options.cookie_httponly:
+            self._hint("cookie httponly", _HIDDEN_COOKIE)
 
 
 class AwaitedEvents:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 import orjson
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
 
@@ -27,6 +28,7 @@ class Backend(Protocol):
     preflight: bool
     time_budget: float
     cookie_names: tuple[str, ...]
+    browser_sdk: BrowserSdk
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
         """Return whether this visitor may be remembered."""
@@ -42,9 +44,6 @@ class Backend(Protocol):
 
     def identity_token(self, user_id: str, seconds: int) -> str:
         """Return a proof of who the visitor is; empty where no secret is set."""
-
-    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
-        """Return where the SDK in a page sends its events; ``root``: the ``SCRIPT_NAME`` of the middleware."""
 
     def shown(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return an answer as the visitor's browser may see it."""

@@ -33,7 +33,7 @@ def snippet(
     """Return the script element with everything that the browser SDK needs; the arguments as of `handoff_text`.
 
     Args:
-        place: where the SDK sends its events, as `Backend.sdk_place` has it.
+        place: where the SDK sends its events, as `BrowserSdk.place` has it.
         consent: whether the visitor may be remembered; if not, the profile is left out.
         nonce: of the page's Content-Security-Policy; empty: none.
     """

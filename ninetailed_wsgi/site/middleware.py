@@ -18,7 +18,7 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site import beacon
 from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
-from ninetailed_wsgi.site.browser_sdk import cookie_faults, sdk_place
+from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.cookie import ProfileCookie
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import COOKIES, YEAR, MountOptions, read_mount_options
@@ -115,6 +115,7 @@ class Ninetailed:
         self.cookie_names = tuple(dict.fromkeys((self.options.cookie_name, *COOKIES)))
         self.cookie = ProfileCookie(self.options)
         self.reports = Reports()
+        self.browser_sdk = BrowserSdk(self.options, self.settings.spaces, self.reports.hint)
         self._prefix = self.options.path_prefix
         self._address = ClientAddress(self.settings.trusted_proxies)
         self._service = service
@@ -212,11 +213,6 @@ class Ninetailed:
             self.hint("identity", _NO_SECRET)
             return ""
         return self.access.tokens.make(user_id, self.options.organization, self.options.environment, seconds)
-
-    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
-        for fault in cookie_faults(self.options, version):
-            self.hint(fault, fault)
-        return sdk_place(self.options, self.settings.spaces, root, version)
 
     def shown(self, data: dict[str, Any]) -> dict[str, Any]:
         from ninetailed_wsgi.service.access import STRANGER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ninetailed_wsgi.site.browser_sdk import sdk_place
+from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
 from ninetailed_wsgi.site.reports import Reports
@@ -26,6 +26,7 @@ class _Nowhere:
 
     def __init__(self) -> None:
         self._reports = Reports()
+        self.browser_sdk = BrowserSdk(MountOptions(), ())
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
         return False
@@ -41,9 +42,6 @@ class _Nowhere:
 
     def identity_token(self, user_id: str, seconds: int) -> str:
         return ""
-
-    def sdk_place(self, root: str, version: int) -> dict[str, Any]:
-        return sdk_place(MountOptions(), (), root, version)
 
     def shown(self, data: dict[str, Any]) -> dict[str, Any]:
         return data

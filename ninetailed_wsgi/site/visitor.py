@@ -286,7 +286,7 @@ class Visitor:
         A template must not escape it: ``{{ visitor.browser_snippet() | safe }}``, or ``nt_browser`` of the helpers.
         """
         conversation = self._use()
-        place = self._backend.sdk_place(self._root, version)
+        place = self._backend.browser_sdk.place(self._root, version)
         data = self._backend.shown(conversation.answer())
         return snippet(
             place, data, version, conversation.is_page_stored, conversation.consent, "" if nonce is None else str(nonce)
