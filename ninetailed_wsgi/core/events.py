@@ -51,6 +51,7 @@ class Event(NamedTuple):
         device: device type of its ``context.userAgent``, or None without one.
         place: its index in the request, for messages about it; events are applied in the order of their times.
         imported: of an event from the import queue, the number of its batch and its place in that batch.
+        arrived: when its request came, milliseconds since the epoch.
     """
 
     at: int
@@ -61,6 +62,7 @@ class Event(NamedTuple):
     device: str | None
     place: int = 0
     imported: tuple[int, int] | None = None
+    arrived: int = 0
 
     @property
     def type(self) -> str:

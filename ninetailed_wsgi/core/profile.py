@@ -5,6 +5,7 @@ profiles that became part of it), ``traits``, ``location``, ``location_en`` (onl
 ``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
 oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
 rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
+``arrived`` (when its first event arrived, ms; older versions did not note it),
 ``user``, ``vouched``, ``until`` (only in the mode ``guarded``, see service/guarded.py),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
 hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
@@ -98,7 +99,8 @@ def apply(
     elif (member := _SEEN_EXPERIENCE.get(kind)) and (seen := body.get(member)) in sticky_ids and "variantIndex" in body:
         record["sticky"].setdefault(seen, int(body["variantIndex"]))  # JSON may write 1 as 1.0
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
-    record.setdefault("born", record["session"]["id"])
+    if "born" not in record:
+        record.update(born=record["session"]["id"], arrived=event.arrived)
     late = event.at < record["updated"]
     if not late:
         record["updated"] = event.at

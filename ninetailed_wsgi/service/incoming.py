@@ -34,7 +34,8 @@ def prepared(bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = 
         agent = body["context"].get("userAgent")
         device = device_type(agent) if isinstance(agent, str) else None
         text = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
-        events.append(Event(at, body, text, message_key(body["messageId"]), _user_of(body), device, index))
+        key, user_id = message_key(body["messageId"]), _user_of(body)
+        events.append(Event(at, body, text, key, user_id, device, index, arrived=now))
     return in_order(events)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from ninetailed_wsgi.core.ids import HALF, certifies, issue, replay_of
+from ninetailed_wsgi.core.ids import HALF, certifies, is_replayable, issue, replayed_half
 from ninetailed_wsgi.core.names import Environment
 
 
@@ -15,25 +14,27 @@ class ProfileIds:
     Args:
         new_id: makes an id, of which the first half is taken where ids certify themselves.
         key: returns the key that ids are certified with; None: ids are as ``new_id`` makes them.
-        clock: returns the time, in milliseconds since the epoch.
     """
 
-    def __init__(self, new_id: Callable[[], str], key: Callable[[], bytes] | None, clock: Callable[[], int]) -> None:
+    def __init__(self, new_id: Callable[[], str], key: Callable[[], bytes] | None) -> None:
         self._new_id = new_id
         self._key = key
-        self._clock = clock
 
     def certifies(self, environment: Environment, name: str) -> bool:
         """Return whether a name is a profile id that was issued for this environment."""
         return self._key is not None and certifies(self._key(), environment, name)
 
-    def make(self, environment: Environment, first: Mapping[str, Any] | None = None) -> str:
-        """Return an id for a profile of this environment that nobody has yet.
-
-        With ``first``, its first event, the one that a preflight of the same event was told (spec section 6).
-        """
+    def make(self, environment: Environment) -> str:
+        """Return an id for a profile of this environment that nobody has yet."""
         made = self._new_id()
-        if self._key is None:
-            return made
+        return made if self._key is None else issue(self._key(), environment, made[:HALF])
+
+    def replayed(self, environment: Environment, message_id: str) -> str | None:
+        """Return the id of a profile that begins with this message, also in a preflight (spec section 6).
+
+        None where the message id is no UUID, so that other visitors may send the same.
+        """
+        if self._key is None or not is_replayable(message_id):
+            return None
         key = self._key()
-        return issue(key, environment, first and replay_of(key, environment, first, self._clock()) or made[:HALF])
+        return issue(key, environment, replayed_half(key, environment, message_id))

@@ -13,6 +13,7 @@ from typing import Any
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
+from ninetailed_wsgi.core.ids import REPLAY
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.problems import shorten
@@ -90,7 +91,7 @@ class ExperienceService:
         self._metrics = metrics
         self._turns = turns
         self._clock = clock
-        self._ids = ProfileIds(new_id, id_key, clock)
+        self._ids = ProfileIds(new_id, id_key)
         conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
         self._applications = Applications(store, content, self._ids, conditions, self._environments)
         self._answers = Answers(metrics)
@@ -174,12 +175,9 @@ class ExperienceService:
         """The published content of an environment."""
         return self._content.catalog(organization, environment)
 
-    def new_id(self, environment: Environment, first: Mapping[str, Any] | None = None) -> str:
-        """Return an id for a profile of this environment that nobody has yet.
-
-        With ``first``, its first event, the one that a preflight of the same event was told (spec section 6).
-        """
-        return self._ids.make(environment, first)
+    def new_id(self, environment: Environment) -> str:
+        """Return an id for a profile of this environment that nobody has yet."""
+        return self._ids.make(environment)
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
@@ -203,30 +201,30 @@ class ExperienceService:
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
+        Returns ``profile``, ``experiences`` and ``changes``.
+
         Args:
             preflight: answer the same and store nothing.
             new_id: the id of a profile that is created, from `new_id`, and an alias where an event joins it to
                 another one; None: one is made here, which nobody learns then.
             catalog: the content that decides, from `content`; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
-
-        Returns:
-            ``profile``, ``experiences`` and ``changes``.
         """
         self._resume_imports()
         now = self._clock()
         events = prepared(body["events"], now, self._mask)
-        key = environment.key((new_id or self.new_id(environment, body["events"][0])) if name is None else name)
         location = self._look_up(address, locale, body) if self._location and address else None
         application = self._applications.on(terms, environment, now, preflight, location, catalog)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
+        replay = self._replay(environment, application, body, now) if name is None and new_id is None else None
+        key = replay or environment.key((new_id or self.new_id(environment)) if name is None else name)
         turns = {environment.key(event.user_id) for event in events if event.user_id}
-        # Nobody else can know an id that was just made; a preflight writes nothing, but a merge of it reads histories.
-        if name is not None and (turns or not preflight):
+        # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
+        if (name is not None or replay) and (turns or not preflight):
             turns.add(key)
         with self._turn(turns):
             if named or any(event.user_id or event.body.get("traits") for event in events):
-                # An id from outside may be in a cookie already, and then has to lead to the profile that it joins.
+                # An id from a cookie has to lead to the profile that it joins.
                 generated = name is None and (new_id is None or terms.guarded)
                 self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
@@ -391,6 +389,19 @@ class ExperienceService:
             application.look_up(name)
         check_traits(steps, self._most_traits, self._store, cache(application.owner))
         application.apply(steps, generated=generated)
+
+    def _replay(self, environment: Environment, application: Application, body: Any, now: int) -> Key | None:
+        """Return the profile that a create with this first message begins; None: one of which nobody was told.
+
+        A preflight of the same message answered its id. A profile that it began leads on only for `REPLAY`: after that
+        the message id may have leaked, or be in a page that many visitors get (spec section 6).
+        """
+        if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
+            return None
+        record = application.owner(key := environment.key(id)).record
+        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now)):
+            return key
+        return None
 
     def _look_up(self, address: str, locale: str, body: Mapping[str, Any]) -> Located | None:
         features = (body.get("options") or {}).get("features") or ()
