@@ -222,6 +222,9 @@ class _Exchange:
             self._failure = error
         except ValueError as error:
             self._failure = _closed(error)
+            if self._connection is None:
+                # redis-py gave one back that it had greeted and not heard: its next user would read that answer.
+                self._pool.disconnect(inuse_connections=False)
 
     def answers(self) -> list[Any]:
         answers = [self._answer() for _ in self._commands]
