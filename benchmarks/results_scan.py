@@ -68,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store, _ = open_store(Settings(data_dir=Path(folder) / "data", store=arguments.redis))
         for batch in batched_profiles(arguments.profiles, content):
-            store.load(batch)
+            store.contents.load(batch)
         before, memory = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found = results(store, WHERE, content, experiments_of(content), Period(0, START + 10**9))
         seconds = time.process_time() - before

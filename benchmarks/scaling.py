@@ -36,11 +36,13 @@ from servers import FIXTURES, HERE, Server, service, serving
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.content import content_source
-from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store.protocol import Decided, Entry, Fold
+from ninetailed_wsgi.store.redis.documents import WRITE
 from ninetailed_wsgi.store.redis.server import RedisServer
-from ninetailed_wsgi.store.redis.store import _WRITE, RedisStore
+from ninetailed_wsgi.store.redis.store import RedisStore
 
 sys.path.append(str(HERE.parent / "tests"))
 
@@ -218,7 +220,7 @@ def under_load(redis: Redis) -> Iterator[tuple[str, float]]:
     commands = {"read": ["GET", "some:__rand_int__"]}
     commands["write"] = [
         "EVALSHA",
-        client.script_load(_WRITE.text),
+        client.script_load(WRITE.text),
         *keys,
         "",
         "*",
@@ -245,12 +247,15 @@ class Observed(RedisStore):
 
     folding = 0
 
-    def _folded(self, *arguments: Any) -> Any:
-        began = time.thread_time_ns()
-        try:
-            return super()._folded(*arguments)
-        finally:
-            self.folding += time.thread_time_ns() - began
+    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        def timed(key: Key, entry: Entry) -> Decided:
+            began = time.thread_time_ns()
+            try:
+                return fold(key, entry)
+            finally:
+                self.folding += time.thread_time_ns() - began
+
+        return super().update(keys, timed)
 
 
 def in_process(folder: Path, redis: Redis) -> dict[str, Any]:

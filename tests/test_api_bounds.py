@@ -149,7 +149,7 @@ def test_a_record_stays_small_whatever_is_sent(make_server: MakeServer) -> None:
         )
     store = server.store
     assert isinstance(store, DiskStore)
-    [(_, record, events, size)] = [row for row in store.sizes() if row[0].name == "visitor"]
+    [(_, record, events, size)] = [row for row in store.contents.sizes() if row[0].name == "visitor"]
     assert len(orjson.dumps(record)) < 300_000
     assert len(orjson.dumps(record["aliases"])) <= profile.NAMES_BYTES + 1
     assert record["sticky"] == {"e": 2**63}

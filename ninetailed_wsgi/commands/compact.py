@@ -31,9 +31,9 @@ def compact(store: KeptStore, console: Console) -> None:
     if not isinstance(store, DiskStore):
         console.out.write("names that lead nowhere were removed; Redis gives free space back by itself\n")
         return
-    files = max(len(list(store.disk_usage())), 1)
+    files = max(store.contents.number_of_files(), 1)
     with console.progress("files") as progress:
-        for done, (was, now) in enumerate(store.compact(), start=1):
+        for done, (was, now) in enumerate(store.contents.compact(), start=1):
             progress.at(done, done / files)
             before, after = before + was, after + now
     console.out.write(f"{before:,} bytes before, {after:,} bytes after\n")

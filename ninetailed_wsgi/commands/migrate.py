@@ -130,7 +130,7 @@ def _begin(source: Place, target: Place) -> None:
 
 def _empty(place: Place) -> bool:
     state = place.queue.state()
-    return not (state.waiting or state.aside or place.store.count())
+    return not (state.waiting or state.aside or place.store.contents.count())
 
 
 # Copying
@@ -140,7 +140,7 @@ def _pass(source: Place, target: Place, console: Console) -> int:
     """Copy what differs and remove what the source does not have; the number of changes."""
     compared, copied, present = _copy_documents(source.store, target.store, console)
     # What was compared and is there: more means documents that are gone from the source.
-    removed = _remove_gone(source.store, target.store, console) if target.store.count() > present else 0
+    removed = _remove_gone(source.store, target.store, console) if target.store.contents.count() > present else 0
     batches = _copy_queue(source.queue, target.queue, console)
     console.out.write(
         f"{compared:,} documents compared: {copied:,} copied, {removed:,} removed; "
@@ -153,15 +153,15 @@ def _pass(source: Place, target: Place, console: Console) -> int:
 def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> tuple[int, int, int]:
     """How many documents were compared, how many copied, and how many of all are at the target then."""
     compared = copied = present = 0
-    total = max(source.count(), 1)
+    total = max(source.contents.count(), 1)
     with console.progress("documents compared") as progress:
-        for page in source.states():
-            there = target.states_of(list(page))
+        for page in source.contents.states():
+            there = target.contents.states_of(list(page))
             differing = [digest for digest, state in page.items() if there.get(digest) != state]
             present += len(page) - len(differing)
             for some in _batched(differing, _AT_ONCE):
-                found = source.fetch(some)  # fewer when some were deleted meanwhile
-                console.patiently(partial(target.load, found))
+                found = source.contents.fetch(some)  # fewer when some were deleted meanwhile
+                console.patiently(partial(target.contents.load, found))
                 copied += len(found)
                 present += len(found)
             compared += len(page)
@@ -171,12 +171,12 @@ def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> t
 
 def _remove_gone(source: KeptStore, target: KeptStore, console: Console) -> int:
     removed = compared = 0
-    total = max(target.count(), 1)
+    total = max(target.contents.count(), 1)
     with console.progress("documents looked for") as progress:
-        for page in target.states():
-            gone = page.keys() - source.states_of(list(page)).keys()
+        for page in target.contents.states():
+            gone = page.keys() - source.contents.states_of(list(page)).keys()
             for some in _batched(gone, _AT_ONCE):
-                keys = [stored.key for stored in target.fetch(some)]
+                keys = [stored.key for stored in target.contents.fetch(some)]
                 if keys:
                     console.patiently(partial(target.update, keys, lambda *_: Write(None)))
                 removed += len(keys)
@@ -265,9 +265,9 @@ def _finish(source: Place, target: Place, console: Console) -> bool:
 
 def _totals(place: Place, console: Console) -> _Totals:
     sums = _Totals(last=place.queue.last())
-    total = max(place.store.count(), 1)
+    total = max(place.store.contents.count(), 1)
     with console.progress(f"documents read again of {place.name}") as progress:
-        for stored in place.store.dump():
+        for stored in place.store.contents.dump():
             sums.documents += 1
             sums.events += len(stored.history)
             if not stored.document.keys() & {"to", "into"}:
@@ -294,11 +294,11 @@ def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[
     """Compare everything, histories too, and copy what differs; says of some documents, and of how many more, how."""
     found = 0
     with console.progress("documents compared as a whole") as progress:
-        compared, total = 0, max(source.count(), 1)
-        for page in source.states():
+        compared, total = 0, max(source.contents.count(), 1)
+        for page in source.contents.states():
             for some in _batched(page, _AT_ONCE):
-                differences = _differences(source.fetch(some), target.fetch(some))
-                console.patiently(partial(target.load, [stored for stored, _ in differences]))
+                differences = _differences(source.contents.fetch(some), target.contents.fetch(some))
+                console.patiently(partial(target.contents.load, [stored for stored, _ in differences]))
                 for stored, how in differences:
                     found += 1
                     if found <= _SHOWN:

@@ -43,7 +43,7 @@ def show(
     """
     os.nice(10)  # a server beside it comes first
     experiments = experiments_of(catalog, experience, metric)
-    total = max(1, store.count())
+    total = max(1, store.contents.count())
     with console.progress("profiles") as progress:
         found = results(
             store,

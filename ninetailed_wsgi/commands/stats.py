@@ -40,8 +40,8 @@ def stats(store: KeptStore, where: Environment | None, console: Console) -> None
     """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
     found: dict[str, _Sums] = {f"{where.organization}/{where.environment}": _Sums()} if where else {}
     with console.progress("documents") as progress:
-        total = max(store.count(), 1)
-        for done, (key, document, events, size) in enumerate(store.sizes(), start=1):
+        total = max(store.contents.count(), 1)
+        for done, (key, document, events, size) in enumerate(store.contents.sizes(), start=1):
             progress.at(done, done / total)
             if where is None or key[:2] == (where.organization, where.environment):
                 _add(found.setdefault(f"{key.organization}/{key.environment}", _Sums()), document, events, size)
@@ -50,7 +50,7 @@ def stats(store: KeptStore, where: Environment | None, console: Console) -> None
             f"{name}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
             f"{sums.bytes:,} bytes, last active from {_day(sums.oldest)} to {_day(sums.newest)}\n"
         )
-    console.out.write(f"{store.footprint()}\n")
+    console.out.write(f"{store.contents.footprint()}\n")
 
 
 def _add(sums: _Sums, document: Document, events: int, size: int) -> None:

@@ -71,7 +71,7 @@ def add_environment(parser: argparse.ArgumentParser, **options: str) -> None:
 
 def documents(store: KeptStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
     """Yield the stored documents, of one environment where it is named; the progress counts those of all."""
-    total = max(store.count(), 1)
+    total = max(store.contents.count(), 1)
     for done, (key, document) in enumerate(store.documents(), start=1):
         progress.at(done, done / total)
         if where is None or key[:2] == where:

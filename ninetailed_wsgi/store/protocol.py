@@ -120,8 +120,43 @@ class Stored(NamedTuple):
     history: list[HistoryEvent]
 
 
+class Contents(Protocol):
+    """All that a store holds, for the commands that count it and move it; each method raises StoreUnavailable."""
+
+    def count(self) -> int:
+        """Return how many documents there are, pointers included."""
+
+    def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
+        """Yield every document, with the number of events kept of it and the bytes of both, in no order."""
+
+    def footprint(self) -> str:
+        """Return how much room the store takes, and where, in a few words."""
+
+    def dump(self) -> Iterator[Stored]:
+        """Yield what is stored for each key, as it is at one moment, in no order, while others write."""
+
+    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+        """Return what is stored for some keys, named by their digests (see keys.py), in no order; as `dump`."""
+
+    def load(self, stored: Sequence[Stored]) -> None:
+        """Replace what is stored for some keys by what another store dumped; the bounds of histories hold."""
+
+    def states(self) -> Iterator[dict[bytes, bytes]]:
+        """Yield the digest and the state of each key, in pages.
+
+        A state is another one after each write, and the same in every store.
+        """
+
+    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return the states of those of some keys that are there; as `states`."""
+
+
 class KeptStore(Store, Protocol):
-    """A store that keeps what it is given, with what the commands need of all of it."""
+    """A store that keeps what it is given, with what the commands need besides."""
+
+    @property
+    def contents(self) -> Contents:
+        """All that it holds."""
 
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""
@@ -129,35 +164,11 @@ class KeptStore(Store, Protocol):
     def take_id_key(self, key: bytes) -> None:
         """Certify ids with the key of the store that this one is filled from."""
 
-    def count(self) -> int:
-        """How many documents there are, pointers included."""
-
-    def sizes(self) -> Iterator[tuple[Key, Document, int, int]]:
-        """Every document, with the number of events kept of it and the bytes of both, in no order."""
-
-    def footprint(self) -> str:
-        """How much room the store takes, and where, in a few words."""
-
-    def dump(self) -> Iterator[Stored]:
-        """Everything that is stored, each key by itself as it is at one moment, in no order, while others write."""
-
-    def load(self, stored: Sequence[Stored]) -> None:
-        """Write what another store dumped, in the place of what is there; the bounds of histories hold."""
-
-    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
-        """As `dump`, what is stored for some keys, named by their digests (see keys.py), in no order."""
-
-    def states(self) -> Iterator[dict[bytes, bytes]]:
-        """Of each key its digest and its state: another one after each write, the same in every store; in pages."""
-
-    def states_of(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-        """As `states`, of those of some keys that are there."""
-
     def filled_from(self) -> str | None:
         """Return the source of the unfinished migration into this store, or None."""
 
     def fill_from(self, source: str | None) -> None:
-        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
+        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is complete."""
 
 
 class Head(NamedTuple):

@@ -25,7 +25,7 @@ from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.disk.store import DiskStore
+from ninetailed_wsgi.store.disk.contents import DiskContents
 from ninetailed_wsgi.store.protocol import Write
 from tests.serving import PREFIX, PROFILES, call, serving, wait_until
 
@@ -101,13 +101,15 @@ def drain(place: migration.Place) -> None:
 
 def whole(place: migration.Place) -> list[Any]:
     """Everything that a store and its queue hold."""
-    stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.dump()]
+    stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.contents.dump()]
     return [sorted(stored), list(place.queue.dump()), place.queue.last()]
 
 
 def events(place: migration.Place) -> Counter[str]:
     """How often each message id is in a history."""
-    return Counter(orjson.loads(event)["messageId"] for each in place.store.dump() for _, event in each.history)
+    return Counter(
+        orjson.loads(event)["messageId"] for each in place.store.contents.dump() for _, event in each.history
+    )
 
 
 def migrate(source: str, target: str, *flags: str) -> int:
@@ -178,6 +180,7 @@ def test_an_import_that_was_applied_in_part_is_not_doubled(filled: str, urls: li
 DIES = """
 import os, signal, sys
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.store.redis.contents import RedisContents
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.store import RedisStore
 
@@ -191,7 +194,7 @@ def dies(name, owner, method):
     if name == sys.argv[1]:
         setattr(owner, method, call)
 
-dies("documents", RedisStore, "load")
+dies("documents", RedisContents, "load")
 dies("batches", RedisQueue, "load")
 dies("end", RedisStore, "fill_from")
 main(["migrate", "--from", sys.argv[3], "--to", sys.argv[4], "--final"])
@@ -220,7 +223,7 @@ def test_an_interrupted_migration_into_a_folder_says_how_it_goes_on(
 ) -> None:
     assert migrate(filled, urls[0], "--final") == 0
     with monkeypatch.context() as patch:
-        patch.setattr(DiskStore, "fetch", lambda self, digests: interrupt())
+        patch.setattr(DiskContents, "fetch", lambda self, digests: interrupt())
         assert migrate(filled, "target") == 130
     assert "interrupted; run the same command again to resume" in capsys.readouterr().err
     assert main(["stats", "--data-dir", "target"]) == 2
@@ -265,7 +268,7 @@ def test_a_target_that_holds_something_else_is_refused(
     serve_from(other).upsert(WHERE, "other", {"events": [track()]})
     status, said = refused("--from", filled, "--to", urls[0])
     assert (status, "holds profiles, and no migration into it is going on" in said) == (1, True)
-    assert [stored.key.name for stored in other.store.dump()] == ["other"]
+    assert [stored.key.name for stored in other.store.contents.dump()] == ["other"]
     assert migrate(filled, urls[1], "--final") == 0
     status, said = refused("--from", filled, "--to", urls[1])  # it may be served from by now
     assert (status, "no migration into it is going on" in said) == (1, True)
@@ -332,4 +335,4 @@ def test_what_a_server_acknowledges_during_a_migration_is_at_the_target_once(
     found = events(moved)
     assert found == Counter(ids for client in acknowledged for ids in client)
     assert deleted
-    assert not {stored.key.name for stored in moved.store.dump()} & set(deleted)
+    assert not {stored.key.name for stored in moved.store.contents.dump()} & set(deleted)

@@ -278,7 +278,7 @@ def as_format(service: Damaged, number: int) -> None:
     os.replace(new, service.folder / "store.json")
     store = service.server.store
     assert isinstance(store, DiskStore)
-    store._watch._next_look = 0.0  # the next look is due
+    store._shards.watch._next_look = 0.0  # the next look is due
 
 
 def test_a_running_process_writes_and_reads_no_more_once_another_version_changed_the_format(service: Damaged) -> None:

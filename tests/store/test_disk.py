@@ -264,7 +264,7 @@ def test_several_keys_take_one_transaction_for_each_shard(disk: DiskStore) -> No
     keys = [key(f"visitor {number}") for number in range(50)]
     disk.update(keys, lambda where, _: Write({}))
     statements: list[str] = []
-    for opened in disk._open_shards().shards:
+    for opened in disk._shards._open_here().shards:
         assert opened is not None
         opened.rows._con.set_trace_callback(statements.append)
     disk.update(keys, lambda where, _: Write({"a": 1}, happened(0, 1)))
@@ -279,7 +279,7 @@ def test_the_chosen_durability_holds_in_every_thread(make_disk: MakeDisk, settin
     found: list[int] = []
 
     def ask() -> None:
-        [opened] = store._open_shards().shards
+        [opened] = store._shards._open_here().shards
         assert opened is not None
         found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
 
@@ -297,7 +297,7 @@ def test_who_opens_the_same_folder_less_durably_leaves_the_others_as_durable_as_
     found: list[int] = []
 
     def ask() -> None:
-        [opened] = store._open_shards().shards
+        [opened] = store._shards._open_here().shards
         assert opened is not None
         found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
 
@@ -389,7 +389,7 @@ def test_a_child_forked_while_a_thread_opens_a_file_does_not_wait_for_that_threa
         signal.alarm(20)
         append(disk, key(), *happened(0))
 
-    with disk._open_shards().lock:
+    with disk._shards._open_here().lock:
         assert _in_child(serve) == 0
     assert numbers(disk, key()) == [0]
 
@@ -420,7 +420,7 @@ def test_a_lock_held_while_a_shard_is_opened_is_503_within_the_bound(make_disk: 
 
 def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskStore, folder: Path) -> None:
     append(disk, key(), *happened(0))
-    [busy] = [opened for opened in disk._open_shards().shards if opened is not None]
+    [busy] = [opened for opened in disk._shards._open_here().shards if opened is not None]
     connection = busy.rows._con
     row = b"d" + digest_of(key())
 
@@ -457,7 +457,7 @@ def DiskStoreDigest(where: Key) -> bytes:
 
 def test_a_database_that_became_read_only_is_503_and_says_so(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._open_shards().shards if opened is not None]
+    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
     opened.rows._con.execute("PRAGMA query_only = 1")
     assert "readonly" in unavailable(lambda: append(disk, key(), *happened(1)))
     assert numbers(disk, key()) == [0]
@@ -520,7 +520,7 @@ def test_a_full_disk_is_503_leaves_nothing_half_written_and_is_recovered_from(ma
     for where in keys:
         append(store, where, *happened(0))
     before = contents(store)
-    [opened] = store._open_shards().shards
+    [opened] = store._shards._open_here().shards
     assert opened is not None
     [[pages]] = opened.rows._con.execute("PRAGMA page_count")
     opened.rows._con.execute(f"PRAGMA max_page_count = {pages}")
@@ -592,7 +592,7 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
     disk: DiskStore, failing: tuple[str, ...], events: int
 ) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._open_shards().shards if opened is not None]
+    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
     connection = opened.rows._con
 
     class Failing:
@@ -613,7 +613,7 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
 
 def test_what_went_wrong_first_is_what_is_said(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._open_shards().shards if opened is not None]
+    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
 
     def fold(_: Key, entry: Entry) -> Write:
         opened.rows._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full

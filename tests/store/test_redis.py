@@ -253,7 +253,7 @@ def test_other_keys_of_the_database_are_left_alone(redis_server: Redis, make_red
     store = make_redis()
     put(store, key(), {})
     assert [where for where, _ in store.documents()] == [key()]
-    assert store.count() == 1
+    assert store.contents.count() == 1
     put(store, key(), None)
     assert sorted(redis_server.client.keys()) == [b"nt:ids", b"nt:store", b"session:1"]
 
@@ -683,7 +683,9 @@ def test_everything_moves_to_another_store_and_back(
     make_redis: MakeRedis, make_disk: Callable[..., Any], tmp_path: Path
 ) -> None:
     def whole(store: Any) -> list[Any]:
-        return sorted((where, orjson.dumps(document), end, kept) for where, document, end, kept in store.dump())
+        return sorted(
+            (where, orjson.dumps(document), end, kept) for where, document, end, kept in store.contents.dump()
+        )
 
     first = make_redis(history_events=5)
     for number in range(12):
@@ -691,11 +693,11 @@ def test_everything_moves_to_another_store_and_back(
     put(first, key("pointer \ud800"), {"to": "visitor 1", "nonce": 1})
     disk, back = make_disk(tmp_path / "moved", history_events=5), make_redis(tmp_path, history_events=5)
     put(disk, key("visitor 0"), {"old": True}, happened(*range(100, 110)))
-    disk.load(list(first.dump()))
-    disk.load(list(first.dump()))
-    back.load(list(disk.dump()))
+    disk.contents.load(list(first.contents.dump()))
+    disk.contents.load(list(first.contents.dump()))
+    back.contents.load(list(disk.contents.dump()))
     assert whole(first) == whole(disk) == whole(back)
-    for where, *_ in first.dump():
+    for where, *_ in first.contents.dump():
         assert first.read(where).history() == disk.read(where).history() == back.read(where).history()
     append(back, key("visitor 1"), *happened(99))
     assert [ordinal for ordinal, _, _ in back.read(key("visitor 1")).history()] == [0, 1, 2, 3, 4]

@@ -81,11 +81,11 @@ def test_profiles_lie_on_every_master_each_with_its_history_beside_it(cluster: C
         assert len(documents) > 50
         assert names - documents == {name + ":h" for name in documents}
     assert dict(on_cluster.documents()) == {where: {"name": where.name} for where in keys}
-    assert on_cluster.count() == 300
-    assert sum(events for _, _, events, _ in on_cluster.sizes()) == 600
-    assert len(list(on_cluster.dump())) == 300
+    assert on_cluster.contents.count() == 300
+    assert sum(events for _, _, events, _ in on_cluster.contents.sizes()) == 600
+    assert len(list(on_cluster.contents.dump())) == 300
     on_cluster.update(keys, lambda where, entry: Write(None))
-    assert on_cluster.count() == 0
+    assert on_cluster.contents.count() == 0
 
 
 def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tmp_path: Path) -> None:
@@ -95,7 +95,11 @@ def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tm
 
     def whole(where: Any) -> list[Any]:
         moved = place(where)
-        return [sorted((each.key, each) for each in moved.store.dump()), list(moved.queue.dump()), moved.queue.last()]
+        return [
+            sorted((each.key, each) for each in moved.store.contents.dump()),
+            list(moved.queue.dump()),
+            moved.queue.last(),
+        ]
 
     source = place(tmp_path / "source")
     keys = [key(f"visitor {number}") for number in range(300)]

@@ -72,6 +72,36 @@ class PendingRows:
         return self.pending[key] if key in self.pending else self._rows.fetch(key)
 
 
+class Changed(Exception):
+    """Somebody else wrote what an update has read."""
+
+
+class RowUpdate(NamedTuple):
+    """What an update writes of one key.
+
+    Attributes:
+        key: of the document's row.
+        version: of that row when it was read; None: there was none.
+        value: the row as it will be; None: removed.
+        history: history rows as they will be; None: removed.
+    """
+
+    key: bytes
+    version: int | None
+    value: bytes | None
+    history: dict[bytes, bytes | None]
+
+    def write(self, rows: Rows) -> None:
+        """Write all rows inside a transaction; `Changed` if the document's row has another version now."""
+        if not rows.swap(self.key, self.version, self.value):
+            raise Changed
+        for key, value in self.history.items():
+            if value is None:
+                rows.drop(key)
+            else:
+                rows.put(key, value)
+
+
 class History:
     """Reads and writes histories, within their bounds.
 
