@@ -26,7 +26,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
     assert settings.bind == "127.0.0.1:8000"
     assert (settings.workers, settings.threads) == (2, 4)
     assert settings.data_dir == Path("ninetailed-data")
-    assert (settings.content, settings.geoip_database, settings.content_locale) == (None, None, None)
+    assert (settings.content, settings.geoip_database, settings.content_locale) == ((), None, None)
     assert (settings.trusted_proxies, settings.environments, settings.cors_origins) == ((), (), ())
     assert (settings.max_body_bytes, settings.history_events, settings.history_days) == (1_048_576, 500, 365)
     assert (settings.sqlite_synchronous, settings.store_shards, settings.store_timeout) == ("NORMAL", 32, 5.0)
@@ -113,7 +113,7 @@ def test_an_empty_list_variable_is_an_empty_list() -> None:
 
 def test_an_empty_path_variable_means_no_path() -> None:
     settings = Settings.from_env({"NINETAILED_CONTENT": "", "NINETAILED_GEOIP_DATABASE": ""})
-    assert (settings.content, settings.geoip_database) == (None, None)
+    assert (settings.content, settings.geoip_database) == ((), None)
 
 
 def test_paths_may_be_text_and_start_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

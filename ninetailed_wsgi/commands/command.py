@@ -100,4 +100,9 @@ def read_settings(arguments: argparse.Namespace, uses: Collection[str]) -> Setti
     """Read the options of some `settings.USES`: flags first, then variables, then defaults; SettingsError if bad."""
     names = {option.name for option in OPTIONS}
     typed = {name: value for name, value in vars(arguments).items() if name in names}
-    return Settings.for_uses(uses, typed, os.environ)
+    settings = Settings.for_uses(uses, typed, os.environ)
+    here = os.getcwd()
+    # As `python -m` has it; an installed script does not, and content may be a module of the working folder.
+    if any(isinstance(origin, str) and "://" not in origin for origin in settings.content) and here not in sys.path:
+        sys.path.insert(0, here)
+    return settings

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from ninetailed_wsgi.content.code import INLINE, CodeContent, read_items
+from ninetailed_wsgi.content.combined import CombinedContent
 from ninetailed_wsgi.content.compiling import Catalog, ListedAudience, ListedExperience, MergeTag, compile_content
 from ninetailed_wsgi.content.entries import Content, Problem
 from ninetailed_wsgi.content.folder import ContentFolder
@@ -9,6 +14,7 @@ from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.report import report
 from ninetailed_wsgi.content.source import ContentSource, ContentState, ServedVersion
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.origins import Items, Origin
 
 EMPTY = compile_content(Content())
 """The catalog of no content."""
@@ -16,28 +22,44 @@ EMPTY = compile_content(Content())
 
 def content_source(settings: Settings) -> LiveContent:
     """Return the source that these settings name, not loaded yet; SettingsError when a package for it is missing."""
-    if not isinstance(settings.content, str):
-        return ContentFolder(
-            settings.content,
-            locale=settings.content_locale,
-            history_events=settings.history_events,
-            history_days=settings.history_days,
-        )
+    shared = [origin for origin in settings.content if isinstance(origin, str) and "://" in origin]
+    parts = [_source(origin, settings, alone=len(shared) < 2) for origin in settings.content]
+    if len(parts) > 1:
+        return CombinedContent(parts, history_events=settings.history_events, history_days=settings.history_days)
+    return parts[0] if parts else ContentFolder(None)
+
+
+def items_errors(settings: Settings) -> tuple[Problem, ...]:
+    """Return the errors of the lists that were passed in code; nothing is imported or read."""
+    lists = [origin.items for origin in settings.content if isinstance(origin, Items)]
+    contents = [read_items(items, INLINE, settings.content_locale) for items in lists]
+    return tuple(error for content in contents for error in compile_content(content).errors)
+
+
+def _source(origin: Origin, settings: Settings, *, alone: bool) -> LiveContent:
+    """Return the source of one origin; ``alone`` says whether no other one keeps a copy in the data folder."""
+    options: dict[str, Any] = {
+        "locale": settings.content_locale,
+        "history_events": settings.history_events,
+        "history_days": settings.history_days,
+    }
+    if isinstance(origin, Path):
+        return ContentFolder(origin, **options)
+    if isinstance(origin, Items):
+        return CodeContent(origin.items, **options)
+    if "://" not in origin:
+        return CodeContent(origin, **options)
     # Here, as it imports what speaks HTTP and TLS, which files do not need.
     from ninetailed_wsgi.content.shared import SharedContent
 
-    return SharedContent(
-        settings.content,
-        folder=settings.data_dir,
-        locale=settings.content_locale,
-        history_events=settings.history_events,
-        history_days=settings.history_days,
-    )
+    return SharedContent(origin, folder=settings.data_dir, alone=alone, **options)
 
 
 __all__ = [
     "EMPTY",
     "Catalog",
+    "CodeContent",
+    "CombinedContent",
     "ContentFolder",
     "ContentSource",
     "ContentState",
@@ -48,5 +70,6 @@ __all__ = [
     "Problem",
     "ServedVersion",
     "content_source",
+    "items_errors",
     "report",
 ]

@@ -70,8 +70,8 @@ class Catalog:
     """The published content of one environment, compiled; it never changes (spec sections 5 to 8).
 
     Attributes:
+        content: what was read, not compiled.
         audiences, experiences, flags: compiled, ready to decide.
-        audiences, experiences: compiled, ready to decide.
         exposures: the experiences, ready to judge what is reported of their components.
         metrics: what counts as success, compiled (spec section 12).
         primary_metrics: experience id to the id of the metric that its ``primaryMetric`` names.
@@ -83,6 +83,7 @@ class Catalog:
         version: a digest of the served content; equal content has an equal version, whatever its form and files.
     """
 
+    content: Content
     audiences: AudienceSet
     experiences: ExperienceSet
     flags: FlagSet
@@ -143,6 +144,7 @@ class _Compilation:
         self._digests += [_digest("merge tag", tag.id, tag.name, tag.fallback) for tag in merge_tags.values()]
         self._digests += [_digest("entry", id, listed) for id, listed in entry_experiences.items()]
         return Catalog(
+            content=self._content,
             audiences=AudienceSet(
                 [audience for audience, _ in audiences], history_events=history_events, history_days=history_days
             ),

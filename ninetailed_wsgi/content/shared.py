@@ -60,6 +60,7 @@ class SharedContent(LiveContent):
     Args:
         address: as `settings` accepts it: ``https://...`` or ``redis://...?key=NAME``.
         folder: the data folder, which gets a copy of the last valid version; None: nothing is kept.
+        alone: whether no other document keeps a copy there.
 
     The other arguments and the attributes are those of `LiveContent`.
 
@@ -72,6 +73,7 @@ class SharedContent(LiveContent):
         address: str,
         *,
         folder: Path | None = None,
+        alone: bool = True,
         locale: str | None = None,
         history_events: int = 500,
         history_days: int = 365,
@@ -87,7 +89,7 @@ class SharedContent(LiveContent):
             wall_clock=wall_clock,
         )
         self._address = address
-        self._copy = None if folder is None else folder / COPY
+        self._copy = None if folder is None else folder / (COPY if alone else f"{COPY}-{self._of()[:8]}")
         self._unkept: bytes | None = None
         self._complained = False
         self._broken: tuple[Problem, ...] = ()

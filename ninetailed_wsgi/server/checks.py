@@ -234,7 +234,7 @@ def check_schemas() -> Finding:
 
 def check_content(settings: Settings) -> Finding:
     """Where experiences and audiences come from, and what there is of them."""
-    if settings.content is None:
+    if not settings.content:
         return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
     from ninetailed_wsgi.content import content_source, report
 
@@ -262,7 +262,7 @@ def _with_unsent_metrics(finding: Finding, settings: Settings) -> Finding:
     from ninetailed_wsgi.store.disk.folder import examine
     from ninetailed_wsgi.store.opening import open_store
 
-    if settings.content is None or finding.status == "fail":
+    if not settings.content or finding.status == "fail":
         return finding
     try:
         if settings.store is None and examine(settings.data_dir) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ninetailed_wsgi.content import ContentSource, content_source
+from ninetailed_wsgi.content import ContentSource, content_source, items_errors
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.settings import Settings
@@ -22,6 +22,11 @@ class Sources(NamedTuple):
         content = content_source(settings)
         content.load()
         return cls(content, LocationDatabase(settings.geoip_database) if settings.geoip_database else None)
+
+    @staticmethod
+    def problems(settings: Settings) -> list[str]:
+        """Return what is wrong with content that was passed as a list in code; nothing is read."""
+        return [f"content: {error}" for error in items_errors(settings)]
 
     def follow(self) -> None:
         """Let this process notice changes of both."""

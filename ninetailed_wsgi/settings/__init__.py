@@ -13,7 +13,7 @@ from typing import Any
 
 from ninetailed_wsgi.core.url_masks import MASKED
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.settings import readers
+from ninetailed_wsgi.settings import origins, readers
 from ninetailed_wsgi.settings.masking import quoted, without_credentials
 from ninetailed_wsgi.settings.misspellings import keyword_problems, variable_problems
 from ninetailed_wsgi.settings.redis_url import RedisUrl
@@ -76,13 +76,14 @@ class Settings:
         "Redis or Valkey that keeps the profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
         "`redis+sentinel://`, `redis+cluster://`; see docs/redis.md.",
     )
-    content: Path | str | None = _option(
+    content: tuple[origins.Origin, ...] = _option(
         "decisions",
-        None,
-        readers.content,
-        "PATH|URL",
-        "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, or what "
-        "all servers share: `https://...`, `redis://HOST/DB?key=NAME`.",
+        (),
+        origins.content,
+        "ORIGIN[;ORIGIN]",
+        "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, Python "
+        "(`package.module:name`), or what all servers share: `https://...`, `redis://HOST/DB?key=NAME`. In code also a "
+        "list of what `ninetailed_wsgi.authoring` makes.",
     )
     geoip_database: Path | None = _option(
         "requests",

@@ -20,6 +20,8 @@ def masked(address: str) -> str:
 
 
 def quoted(given: object) -> str:
+    if isinstance(given, list | tuple):
+        return shorten(f"[{', '.join(quoted(one) for one in given)}]", 200)
     if isinstance(given, str) and "://" in given:
         given = masked(given)
     elif isinstance(given, str) and re.search(r":.*@", given):  # an address without its slashes, perhaps

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.settings.redis_url import RedisUrl
@@ -23,7 +22,6 @@ UNIX_SOCKET = "unix"
 
 DATABASE = "a MaxMind City database (.mmdb)"
 SECRET = "a file with a secret"
-CONTENT = "a content file, or of a folder with one file per environment"
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -155,26 +153,6 @@ def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | N
         return path
 
     return read
-
-
-def content(given: object) -> Path | str | None:
-    if not isinstance(given, str) or "://" not in given:
-        return existing_file(CONTENT, folder_too=True)(given)
-    scheme = given.partition("://")[0]
-    if scheme not in ("http", "https", "redis", "rediss"):
-        raise ValueError(
-            f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://"
-        )
-    try:
-        parts = urlsplit(given)
-        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", given)
-    except ValueError:
-        sound = None
-    if not sound:
-        raise ValueError(f"{scheme}://HOST[:PORT]/..., what is special in a name or password percent-encoded")
-    if scheme.startswith("redis") and len(parse_qs(parts.query).get("key", ())) != 1:
-        raise ValueError(f"the key of a hash: {scheme}://HOST[:PORT]/DB?key=NAME")
-    return given
 
 
 def redis(given: object) -> RedisUrl | None:

@@ -264,6 +264,9 @@ def _options(
         service = Settings.for_app(settings, options)
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems]) from None
+    from ninetailed_wsgi.service.sources import Sources
+
+    problems += Sources.problems(service)
     where = f"{mount.organization}/{mount.environment}"
     if service.environments and where not in service.environments:
         problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")
@@ -283,11 +286,11 @@ def _flask_site(app: Any, middleware: Ninetailed) -> WSGIApp:
 
 
 def _with_whole_paths(settings: Settings) -> Settings:
-    content, database = settings.content, settings.geoip_database
+    database = settings.geoip_database
     return replace(
         settings,
         data_dir=settings.data_dir.absolute(),
-        content=content.absolute() if isinstance(content, Path) else content,
+        content=tuple(one.absolute() if isinstance(one, Path) else one for one in settings.content),
         geoip_database=database and database.absolute(),
     )
 

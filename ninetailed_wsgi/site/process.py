@@ -103,7 +103,7 @@ class Process:
                     self.retry_at = time.monotonic() + RETRY_AFTER
                     self._reports.failure("start", error)
                 else:
-                    if self._service is None and self._settings.content is None:
+                    if self._service is None and not self._settings.content:
                         self._reports.hint("content", _NO_CONTENT)
             return self.engine
 

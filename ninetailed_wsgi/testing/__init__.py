@@ -19,15 +19,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ninetailed_wsgi.testing.builders import (
+    from ninetailed_wsgi.authoring import (
         all_of,
         any_of,
         audience,
+        entry,
         experience,
+        experience_replacement,
         flag,
+        fragment_replacement,
         from_campaign,
         having,
         located,
+        merge_tag,
         metric,
         on_device,
         performed,
@@ -61,6 +65,7 @@ __all__ = [
     "any_of",
     "assert_conforms",
     "audience",
+    "entry",
     "experience",
     "experience_replacement",
     "flag",
@@ -68,6 +73,7 @@ __all__ = [
     "from_campaign",
     "having",
     "located",
+    "merge_tag",
     "metric",
     "on_device",
     "performed",
@@ -79,7 +85,7 @@ __all__ = [
     "with_query",
 ]
 
-# Every other public name is a builder.
+# Every other public name is a builder of `ninetailed_wsgi.authoring`.
 _HOMES = {
     "Answer": "client",
     "Captured": "recording",
@@ -98,7 +104,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name from the module that has it (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'builders')}"), name)
+    home = f"{__name__}.{_HOMES[name]}" if name in _HOMES else "ninetailed_wsgi.authoring"
+    value = getattr(import_module(home), name)
     globals()[name] = value  # the next look-up does not come here
     return value
 

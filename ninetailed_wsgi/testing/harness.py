@@ -88,8 +88,8 @@ class Harness:
     """A real Experience API, deterministic: the app and everything around it that a test wants to set or see.
 
     Args:
-        content: what is published at first: the path of a content file or folder, its content as JSON, or a list of
-            audiences and experiences as the builders make them.
+        content: what is published at first: anything that the option ``content`` takes, such as the path of a file,
+            its content as JSON, or a list of audiences and experiences as the builders make them.
         organization, environment: what is served; a request for another one is answered 404.
         now: what the clock shows at first; also as ISO 8601 text.
         seed: a different one gives different ids, and so different hashes for traffic and distribution.
@@ -137,9 +137,8 @@ class Harness:
             guarded = settings.get("access") == "guarded"
             own = {"environments": [str(where)], "explain": True, "store_shards": SHARDS, "access": "open"}
             own |= self._trust(folder, settings) if guarded else {}
-            path = Path(content) if isinstance(content, str | Path) else None
-            self.settings = Settings.from_env({}, data_dir=folder / "data", content=path, **{**own, **settings})
-            self._content = PublishedContent(content, folder, self.settings, where, lambda: self.clock() / 1000)
+            self.settings = Settings.from_env({}, data_dir=folder / "data", content=content, **{**own, **settings})
+            self._content = PublishedContent(self.settings, where, lambda: self.clock() / 1000)
             self._store = RecordingStore(self._new_store())
             self.service = self._service(_location(location, self.settings))
             self.access = Access.of(self.settings, "local", now=lambda: self.clock() / 1000)

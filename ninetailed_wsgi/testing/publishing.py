@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-import orjson
-
-from ninetailed_wsgi.content import Catalog, ContentState, ServedVersion
+from ninetailed_wsgi.content import Catalog, ContentState, ServedVersion, content_source
+from ninetailed_wsgi.content.code import read_items
 from ninetailed_wsgi.content.compiling import compile_content
 from ninetailed_wsgi.content.entries import (
     AudienceEntry,
@@ -22,7 +21,7 @@ from ninetailed_wsgi.content.entries import (
     MergeTagEntry,
     MetricEntry,
 )
-from ninetailed_wsgi.content.files import EVERY, find_files, read_file
+from ninetailed_wsgi.content.files import EVERY
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
 from ninetailed_wsgi.core.exposures import ExposureSet
 from ninetailed_wsgi.core.names import Environment
@@ -32,8 +31,8 @@ from ninetailed_wsgi.settings import Settings
 Published: TypeAlias = Mapping[str, Any]
 """An audience or experience as the builders make it, or a whole document of any form that content files have."""
 
-GivenContent: TypeAlias = str | Path | Published | Sequence[Published] | None
-"""What a harness starts with: the path of a file or folder, a document, or a list of audiences and experiences."""
+GivenContent: TypeAlias = str | Path | Published | Sequence[Published | str | Path] | None
+"""What a harness starts with: an origin as the option ``content`` has it, a document, or a list of both."""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
 _Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, MetricEntry, BaselineEntry)
@@ -43,9 +42,7 @@ class PublishedContent:
     """The content of a harness, changed by `publish` and `force`: a `ContentSource`.
 
     Args:
-        content: what is published at first.
-        folder: a temporary folder of its own, where documents are stored to be read as files.
-        settings: give the path, where ``content`` is one, the locale and the bounds of the history.
+        settings: give what is published at first, its locale and the bounds of the history.
         own: organization and environment, whose files are read where ``content`` is a folder.
         seconds: the time since the epoch, for `state`.
 
@@ -55,19 +52,16 @@ class PublishedContent:
 
     def __init__(
         self,
-        content: GivenContent,
-        folder: Path,
         settings: Settings,
         own: Environment,
         seconds: Callable[[], float] = time.time,
     ) -> None:
-        self._folder = folder
         self._settings = settings
         self._own = own
         self._seconds = seconds
         self._forced: dict[str, int] = {}
         self._content = Content()
-        self._first = self._given(content, own)
+        self._first = self._given(own)
         self._compile(self._first, {})
 
     def catalog(self, organization: str = "", environment: str = "") -> Catalog:
@@ -87,11 +81,7 @@ class PublishedContent:
         Raises:
             SettingsError: it has errors: all of them are listed, and what was published before stays.
         """
-        entries = [one for one in content if _is_entry(one)]
-        documents = [one for one in content if not _is_entry(one)]
-        added = Content()
-        for document in [*documents, *([entries] if entries else [])]:
-            added.add(self._read(document))
+        added = read_items(content, "publish(...)", self._settings.content_locale)
         self._compile(_laid_over(self._content, added), self._forced)
 
     def unpublish(self, *ids: str) -> None:
@@ -134,12 +124,11 @@ class PublishedContent:
         catalog = compile_content(
             content, history_events=self._settings.history_events, history_days=self._settings.history_days
         )
-        problems = {problem: str(problem).replace(f"{self._folder}/", "") for problem in catalog.problems}
-        if errors := [text for problem, text in problems.items() if problem.severity == "error"]:
-            raise SettingsError([f"content: {text}" for text in errors])
+        if catalog.errors:
+            raise SettingsError([f"content: {problem}" for problem in catalog.errors])
         if content is not self._content:
-            for text in problems.values():
-                _log.warning("%s", text)
+            for problem in catalog.problems:
+                _log.warning("%s", problem)
         experiences = [
             _forced(experience, forced[experience.id]) if experience.id in forced else experience
             for experience in catalog.experiences.experiences
@@ -148,23 +137,14 @@ class PublishedContent:
         self._catalog = replace(catalog, experiences=ExperienceSet(experiences), exposures=ExposureSet(experiences))
         self._content, self._forced = content, dict(forced)
 
-    def _given(self, content: GivenContent, own: Environment) -> Content:
-        path = self._settings.content
-        if not isinstance(path, Path):
-            return Content() if content is None else self._read(content)
-        read = Content()
-        environments = find_files(path, self._seconds())
-        files = environments.get(own) or environments.get(EVERY)
-        if not files:
-            raise SettingsError([f"content: {path} holds no content file for {own}"])
-        for file in files:
-            read.add(read_file(file.path, self._settings.content_locale))
-        return read
-
-    def _read(self, document: object) -> Content:
-        file = self._folder / "published.json"
-        file.write_bytes(orjson.dumps(document))
-        return read_file(file, self._settings.content_locale)
+    def _given(self, own: Environment) -> Content:
+        source = content_source(self._settings)
+        source.load()
+        catalogs = source.catalogs()
+        catalog = source.catalog(*own)
+        if str(own) not in catalogs and len(catalogs) > 1 and catalog is catalogs[str(EVERY)] and not catalog.problems:
+            raise SettingsError([f"content: {source.name} holds no content file for {own}"])
+        return catalog.content
 
 
 def _forced(experience: Experience, index: int) -> Experience:
@@ -173,10 +153,6 @@ def _forced(experience: Experience, index: int) -> Experience:
     Its answers are the same as without forcing.
     """
     return replace(experience, audience=None, traffic=1.0, ends=(0.0,) * index + (1.0,), sticky=False)
-
-
-def _is_entry(content: Published) -> bool:
-    return "rules" in content or "config" in content or "event" in content
 
 
 def _laid_over(published: Content, added: Content) -> Content:

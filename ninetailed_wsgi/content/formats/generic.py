@@ -26,6 +26,8 @@ from ninetailed_wsgi.core.problems import shown
 
 MEMBERS = ("audiences", "experiences", "mergeTags", "entries", "metrics")
 
+_TELLING = {"rules": "audiences", "event": "metrics", "nt_experiences": "entries", "fallback": "mergeTags"}
+
 
 def read_generic(document: Mapping[str, object], file: str) -> Content:
     """Read the generic form; ``file`` is its path, for messages."""
@@ -33,13 +35,15 @@ def read_generic(document: Mapping[str, object], file: str) -> Content:
 
 
 def read_list(items: Sequence[object], file: str) -> Content:
-    """Read a bare list: what has ``rules`` is an audience, what has an ``event`` a metric, the rest experiences."""
-    lists: dict[str, object] = {}
-    for member, name in (("rules", "audiences"), ("event", "metrics")):
-        lists[name] = [item for item in items if isinstance(item, dict) and member in item]
-    lists["experiences"] = [
-        item for item in items if not (isinstance(item, dict) and ("rules" in item or "event" in item))
-    ]
+    """Read a bare list: each item is what one of its members says, and an experience otherwise.
+
+    ``rules`` make an audience, an ``event`` a metric, ``nt_experiences`` the order of an entry, and a ``fallback`` a
+    merge tag.
+    """
+    lists: dict[str, list[object]] = {name: [] for name in MEMBERS}
+    for item in items:
+        names = [name for member, name in _TELLING.items() if isinstance(item, dict) and member in item]
+        lists[names[0] if names else "experiences"].append(item)
     return _Reader(file).read(lists)
 
 

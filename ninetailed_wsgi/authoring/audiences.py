@@ -1,0 +1,219 @@
+"""Builders of audiences: rules, conditions, and groups of them (spec section 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import orjson
+
+from ninetailed_wsgi.authoring.items import Audience, place
+
+Rule: TypeAlias = dict[str, Any]
+"""A rule of an audience, or a group of them: ``{"any": [...]}``, ``{"all": [...]}``."""
+
+Condition: TypeAlias = dict[str, Any]
+"""What must hold of an event that counts."""
+
+Value: TypeAlias = str | int | float | bool
+
+_MEMBERS = {
+    "city": "city",
+    "continent": "continent",
+    "country": "country",
+    "country_code": "countryCode",
+    "postal_code": "postalCode",
+    "region": "region",
+    "region_code": "regionCode",
+    "timezone": "timezone",
+}
+
+# How the authoring tool shows a condition: its label, its category, and whether a rule may have it once only.
+_LABELS = {
+    "context_page_path": ("Path", "path", True),
+    "context_page_query": ("Query Parameter", "query_parameter", False),
+    "properties": ("Property", "property", False),
+    "session_count": ("Session count", "session", True),
+    "type": ("Type", "device", True),
+    "days": ("Days", "days", True),
+}
+
+
+def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> Audience:
+    """Return an audience of the visitors for whom all rules hold; ``any_of(...)`` for those for whom one does.
+
+    Args:
+        id: by default derived from the rules, so that equal rules are one audience.
+        name: by default the id.
+    """
+    if not rules:
+        raise ValueError("found no rule, expected at least one, such as viewed('/pricing')")
+    group = rules[0] if len(rules) == 1 and "any" in rules[0] else any_of(all_of(*rules))
+    own = id or "audience-" + hashlib.sha256(orjson.dumps(group)).hexdigest()[:8]
+    return Audience({"id": own, "name": name or own, "rules": group}, place())
+
+
+def any_of(*rules: Rule) -> Rule:
+    """Return a group of rules of which one must hold."""
+    return {"any": [rule if "all" in rule else all_of(rule) for rule in rules]}
+
+
+def all_of(*rules: Rule) -> Rule:
+    """Return a group of rules which must all hold."""
+    return {"all": list(rules)}
+
+
+def viewed(
+    path: str | None = None,
+    *conditions: Condition,
+    operator: str = "equal",
+    at_least: float | None = None,
+    at_most: float | None = None,
+    exactly: float | None = None,
+    within_days: float | None = None,
+) -> Rule:
+    """Match visitors who viewed a page.
+
+    Args:
+        path: of the page, compared by ``operator`` (``equal``, ``contains``, ``startsWith``, ...); None: any page.
+        conditions: further conditions of a view that counts: `having`, `with_query`, `from_campaign`.
+        at_least, at_most, exactly: how many views, one of the three; default: at least 1.
+        within_days: only views of the last so many days count.
+    """
+    paths = [] if path is None else [_condition("context_page_path", path, operator)]
+    return _counted("page", "", [*paths, *conditions], (at_least, at_most, exactly), within_days)
+
+
+def performed(
+    event: str = "*",
+    *conditions: Condition,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    exactly: float | None = None,
+    within_days: float | None = None,
+) -> Rule:
+    """Match visitors who performed an event (exact name, or ``*`` for any); conditions and counts as for `viewed`."""
+    return _counted("track", event, list(conditions), (at_least, at_most, exactly), within_days)
+
+
+def trait(name: str, value: Value = "*", *, operator: str = "equal") -> Rule:
+    """Match visitors with a trait: with this value, or any; dots in the name lead into nested traits."""
+    return _rule("identify", key=name, value=value, operator=operator)
+
+
+def located(*, operator: str = "equal", **members: str) -> Rule:
+    """Match visitors at a place.
+
+    Args:
+        members: ``city``, ``continent`` (a code such as EU), ``country``, ``country_code``, ``postal_code``,
+            ``region``, ``region_code``, ``timezone``; all of them must hold. A ``country`` of two capital letters is
+            its code.
+    """
+    rules = []
+    for name, value in sorted(members.items()):  # an id depends on the rules, not on how they are ordered
+        if name not in _MEMBERS:
+            raise TypeError(f"located() has no member {name!r}, expected some of {', '.join(_MEMBERS)}")
+        is_code = name == "country" and len(value) == 2 and value.isupper()
+        rules.append(
+            _rule("location", key="countryCode" if is_code else _MEMBERS[name], value=value, operator=operator)
+        )
+    if not rules:
+        raise TypeError(f"located() needs a member: one of {', '.join(_MEMBERS)}")
+    return rules[0] if len(rules) == 1 else all_of(*rules)
+
+
+def returning(value: bool = True, *, sessions: int | None = None) -> Rule:
+    """Match returning visitors (False: new ones), or those with at least this many ``sessions``."""
+    rule = _rule("isReturningVisitor", value="true" if value else "false")
+    if sessions is not None:
+        rule["conditions"].append(_condition("session_count", sessions, "greaterThanInclusive"))
+    return rule
+
+
+def on_device(type: str) -> Rule:
+    """Match visitors on a device: ``desktop``, ``mobile``, ``tablet`` or ``unknown``."""
+    return _rule("device", conditions=[_condition("type", type, "equal")])
+
+
+def having(property: str, value: Value = "*", *, operator: str = "equal") -> Condition:
+    """Require a property of the event: with this value, or any."""
+    return _condition("properties", value, operator, property)
+
+
+def with_query(parameter: str, value: Value = "*", *, operator: str = "equal") -> Condition:
+    """Require a query parameter of the page's address: with this value, or any."""
+    return _condition("context_page_query", value, operator, parameter)
+
+
+def from_campaign(member: str, value: Value = "*", *, operator: str = "equal") -> Condition:
+    """Require that a campaign brought the visitor.
+
+    ``member`` is ``name``, ``source``, ``medium``, ``term`` or ``content``.
+    """
+    return _condition(f"context_campaign_{member}", value, operator)
+
+
+def _counted(
+    type: str,
+    event: str,
+    conditions: list[Condition],
+    counts: tuple[float | None, float | None, float | None],
+    within_days: float | None,
+) -> Rule:
+    operators = ("greaterThanInclusive", "lessThanInclusive", "equal")
+    wanted = {operator: count for operator, count in zip(operators, counts, strict=True) if count is not None}
+    if len(wanted) > 1:
+        raise TypeError("found several counts, expected one of at_least, at_most, exactly")
+    operator, count = next(iter(wanted.items()), (operators[0], 1))
+    windows = [] if within_days is None else [_condition("days", within_days, "equal")]
+    return _rule(type, value=event, operator=operator, count=count, conditions=[*conditions, *windows])
+
+
+def _rule(
+    type: str,
+    *,
+    key: str = "",
+    value: Value = "",
+    operator: str = "equal",
+    count: float = 1,
+    conditions: Sequence[Condition] = (),
+) -> Rule:
+    return {
+        "type": type,
+        "key": key,
+        "value": _text(value),
+        "operator": operator,
+        "count": _text(count),
+        "conditions": list(conditions),
+    }
+
+
+def _condition(key: str, value: Value, operator: str, parameter: str = "") -> Condition:
+    label, category, once = _LABELS.get(key) or (
+        key.removeprefix("context_").replace("_", " ").title(),
+        "campaign",
+        True,
+    )
+    return {
+        "key": {
+            "id": key,
+            "key": key,
+            "value": parameter,
+            "label": label,
+            "useOnce": once,
+            "category": {"name": category, "type": "string", "label": label},
+        },
+        "operator": operator,
+        "value": _text(value),
+    }
+
+
+def _text(value: Value) -> str:
+    """Write a value as the authoring tool stores it; rules compare JSON texts, so it means the same."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)

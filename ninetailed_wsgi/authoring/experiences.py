@@ -1,0 +1,206 @@
+"""Builders of experiences, components, metrics, merge tags and the order of an entry (spec sections 6, 8, 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ninetailed_wsgi.authoring.items import Entry, Experience, MergeTag, Metric, place
+
+Component: TypeAlias = dict[str, Any]
+"""One thing that an experience changes."""
+
+
+def experience(
+    baseline: str | None = None,
+    variants: Sequence[str | None] = (),
+    *components: Component,
+    audience: Mapping[str, Any] | str | None = None,
+    traffic: float = 1,
+    distribution: Sequence[float] | None = None,
+    sticky: bool = False,
+    id: str | None = None,
+    name: str | None = None,
+    metric: Mapping[str, Any] | str | None = None,
+) -> Experience:
+    """Return an experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
+
+    Args:
+        baseline: id of the entry that is replaced; None if ``components`` has all replacements.
+        variants: ids of the entries shown instead at index 1, 2, ...; None hides the entry.
+        components: further components: `replacement`, `variable`, `experience_replacement`, `fragment_replacement`.
+        audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
+        traffic: share of the visitors who take part, 0 to 1.
+        distribution: share of each variant index, the control's first: an experiment, or A/B test. Without one it is a
+            personalization, which gives everybody the first variant.
+        sticky: whether visitors keep a variant once they saw it.
+        id: by default ``experience-`` and the baseline, or the first variable's key.
+        name: by default the id.
+        metric: the metric that says whether a variant helped, or its id or name; it is published on its own.
+
+    Raises:
+        ValueError, TypeError: the experience changes nothing; a component is none.
+    """
+    parts = _checked([*([] if baseline is None else [replacement(baseline, variants)]), *components])
+    own = id or f"experience-{_changed(parts[0])}"
+    config = {
+        "traffic": traffic,
+        "distribution": [0, 1] if distribution is None else list(distribution),
+        "sticky": sticky,
+        "components": parts,
+        **({} if metric is None else {"primaryMetric": _id(metric)}),
+    }
+    kind = "nt_personalization" if distribution is None else "nt_experiment"
+    who = {"id": audience} if isinstance(audience, str) else audience
+    return Experience({"id": own, "name": name or own, "type": kind, "audience": who, "config": config}, place())
+
+
+def _checked(components: list[Component]) -> list[Component]:
+    if not components:
+        raise ValueError("found nothing that the experience changes, expected a baseline or a component")
+    for one in components:
+        if not isinstance(one, dict) or "baseline" not in one:
+            hint = ": write audience=audience(...)" if isinstance(one, dict) and "rules" in one else ""
+            raise TypeError(f"found {one!r:.80}, expected a component such as replacement() or variable(){hint}")
+    return components
+
+
+def _changed(component: Component) -> str:
+    """Return the name of what a component changes."""
+    baseline = component["baseline"]
+    return str(component.get("key") or baseline.get("entityId") or baseline["id"])
+
+
+def flag(
+    key: str,
+    *,
+    control: Any,
+    variants: Sequence[Any],
+    audience: Mapping[str, Any] | str | None = None,
+    traffic: float = 1,
+    distribution: Sequence[float] | None = None,
+    sticky: bool = False,
+    id: str | None = None,
+    name: str | None = None,
+    metric: Mapping[str, Any] | str | None = None,
+) -> Experience:
+    """Return an experience that sets one variable: ``flag("theme", control="light", variants=["dark"])``.
+
+    The other arguments are those of `experience`.
+    """
+    return experience(
+        None,
+        (),
+        variable(key, control=control, variants=variants),
+        audience=audience,
+        traffic=traffic,
+        distribution=distribution,
+        sticky=sticky,
+        id=id,
+        name=name,
+        metric=metric,
+    )
+
+
+def metric(
+    event: str,
+    *,
+    property: str | None = None,
+    count: bool = False,
+    direction: str = "increase",
+    id: str | None = None,
+    name: str | None = None,
+) -> Metric:
+    """Return a metric: ``metric("purchase")`` asks who bought, ``metric("purchase", property="total")`` for how much.
+
+    Args:
+        event: the name of a track event.
+        property: its property whose numbers are added up.
+        count: whether each event counts; otherwise only whether a visitor did it.
+        direction: ``decrease`` if less is better.
+        id: by default ``metric-`` and the event.
+        name: by default the id.
+    """
+    own = id or f"metric-{event}"
+    kind = "value" if property is not None else "count" if count else "binary"
+    summed = {} if property is None else {"property": property}
+    members = {"id": own, "name": name or own, "type": kind, "event": event, **summed, "direction": direction}
+    return Metric(members, place())
+
+
+def merge_tag(id: str, *, fallback: str | None = None, name: str | None = None) -> MergeTag:
+    """Return a merge tag: ``merge_tag("traits.firstname", fallback="friend")``.
+
+    Args:
+        id: a path into the profile (spec section 8).
+        fallback: the text where the path leads nowhere.
+        name: by default the id.
+    """
+    return MergeTag({"id": id, "name": name or id, "fallback": fallback}, place())
+
+
+def entry(id: str, experiences: Sequence[Mapping[str, Any] | str]) -> Entry:
+    """Return the order in which experiences may replace an entry: ``entry("hero", [offer, "hero-test"])``.
+
+    Args:
+        id: of the entry, the baseline.
+        experiences: them, or their ids, the most important first; they are published on their own.
+    """
+    return Entry({"id": id, "nt_experiences": [_id(one) for one in _listed(experiences, "experiences")]}, place())
+
+
+def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
+    """Return a component of `experience`: an entry, and those shown instead at index 1, 2, ...; None hides it."""
+    return {
+        "type": "EntryReplacement",
+        "baseline": {"id": baseline},
+        "variants": [{"id": one or "", "hidden": one is None} for one in _listed(variants)],
+    }
+
+
+def experience_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
+    """Return a component of `experience`: which variant of a Contentful experience the newest clients ask for.
+
+    Args:
+        entity: the id of the Contentful experience.
+        control: the id of its variant for the control.
+        variants: those at index 1, 2, ...; None shows nothing.
+
+    Example: ``experience(None, (), experience_replacement("exp-home", control="v0", variants=["v1"]))``
+    """
+    return _entity("ExperienceReplacement", entity, control, variants)
+
+
+def fragment_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
+    """Return a component of `experience` for a Contentful fragment; arguments as of `experience_replacement`."""
+    return _entity("FragmentReplacement", entity, control, variants)
+
+
+def _entity(type: str, entity: str, control: str, variants: Sequence[str | None]) -> Component:
+    return {
+        "type": type,
+        "baseline": {"id": control, "entityId": entity},
+        "variants": [{"id": one or "", "entityId": entity, "hidden": one is None} for one in _listed(variants)],
+    }
+
+
+def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
+    """Return a component of `experience`: a variable's value for the control, and at index 1, 2, ...; any JSON."""
+    kinds = {bool: "Boolean", int: "Number", float: "Number", str: "String"}
+    return {
+        "type": "InlineVariable",
+        "key": key,
+        "valueType": kinds.get(type(control), "Object"),
+        "baseline": {"value": control},
+        "variants": [{"value": value} for value in _listed(variants)],
+    }
+
+
+def _listed(items: Sequence[Any], of: str = "variants") -> Sequence[Any]:
+    if isinstance(items, str):  # otherwise each letter would be one
+        raise TypeError(f"found the text {items!r}, expected a list of {of}: [{items!r}]")
+    return items
+
+
+def _id(published: Mapping[str, Any] | str) -> str:
+    return published if isinstance(published, str) else str(published["id"])

@@ -1,0 +1,112 @@
+"""Several content sources as one: a list in Python, a file and a shared document together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from ninetailed_wsgi.content.compiling import Catalog
+from ninetailed_wsgi.content.entries import Content, Problem
+from ninetailed_wsgi.content.files import EVERY
+from ninetailed_wsgi.content.live import LiveContent
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.watching import Watcher
+
+
+class CombinedContent(LiveContent):
+    """What several sources publish, compiled together, so that their entries may name each other (spec section 7).
+
+    Each part follows its own origin. What they serve together is swapped as a whole, and not while it has an error,
+    such as an id that two parts have.
+
+    Args:
+        parts: at least two, not loaded.
+
+    The other arguments and the attributes are those of `LiveContent`.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[LiveContent],
+        *,
+        history_events: int = 500,
+        history_days: int = 365,
+        check_every: float = 1.0,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(
+            "; ".join(part.name for part in parts),
+            history_events=history_events,
+            history_days=history_days,
+            check_every=check_every,
+            wall_clock=wall_clock,
+        )
+        # The parts look for themselves, each as often as its origin can bear.
+        self._watcher = Watcher(self.combine, check_every, "ninetailed-content")
+        self._parts = tuple(parts)
+        self._seen: list[dict[str, Catalog]] = []
+
+    def load(self) -> None:
+        """Load every part, then compile what they have together.
+
+        Raises:
+            SettingsError: a part or the whole cannot be served; one line for each error.
+        """
+        problems: list[str] = []
+        for part in self._parts:
+            try:
+                part.load()
+            except SettingsError as error:
+                problems += error.problems
+        with self._looking():
+            errors = self._combine()
+        problems = problems or [f"content: {error}" for error in errors]
+        if problems:
+            raise SettingsError(list(dict.fromkeys(problems)))
+
+    def origin(self) -> str:
+        """Describe what the origins of the parts hold now."""
+        return "; ".join(filter(None, (part.origin() for part in self._parts)))
+
+    def combine(self) -> None:
+        """Serve what the parts serve now; the thread that `follow` starts does so again and again."""
+        for part in self._parts:
+            part.follow()  # after a fork this starts its thread
+        super().look()
+
+    def look(self) -> None:
+        """Look for changes of every part now and serve them."""
+        for part in self._parts:
+            part.look()
+        super().look()
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return the problems of the newest content of all parts, whether it is served or not."""
+        own = [problem for part in self._parts for problem in part.problems() if problem.severity == "error"]
+        return tuple(dict.fromkeys([*own, *super().problems()]))
+
+    def _look(self) -> None:
+        self._report(self._combine())
+
+    def _combine(self) -> tuple[Problem, ...]:
+        """Compile and serve what the parts serve, where that changed; return the errors for which it is not served."""
+        seen = [dict(part.catalogs()) for part in self._parts]
+        if seen != self._seen:
+            names = sorted({name for catalogs in seen for name in catalogs})
+            self._latest = {Environment.parse(name): self._compiled(_joined(seen, name)) for name in names}
+            self._seen = seen
+            self.seen_at = self._wall_clock()
+            if not self._errors():
+                self._serve_only(self._latest)
+        return self._errors()
+
+    def _errors(self) -> tuple[Problem, ...]:
+        return tuple(dict.fromkeys(error for catalog in self._latest.values() for error in catalog.errors))
+
+
+def _joined(parts: Sequence[Mapping[str, Catalog]], name: str) -> Content:
+    content = Content()
+    for catalogs in parts:
+        content.add((catalogs.get(name) or catalogs[str(EVERY)]).content)
+    return content

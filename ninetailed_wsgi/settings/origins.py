@@ -1,0 +1,93 @@
+"""Reads where content comes from: files and folders, addresses, and what is written in Python."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from ninetailed_wsgi.settings.readers import existing_file
+
+CONTENT = "a content file, or of a folder with one file per environment"
+
+_SCHEMES = ("http", "https", "redis", "rediss")
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Audiences and experiences that were passed in code, as the builders make them."""
+
+    items: Sequence[Any]
+
+    def __hash__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Items({len(self.items)})"
+
+
+Origin: TypeAlias = Path | str | Items
+"""A file or folder; an address, or ``package.module:name``; a list."""
+
+
+def content(given: object) -> tuple[Origin, ...]:
+    """Read the origins of content: one, several with ``;`` between them, or a list that may hold content itself."""
+    if given is None or given == "":
+        return ()
+    if isinstance(given, str) and ";" in given and not Path(given).exists():
+        return _unique(_origin(part.strip()) for part in given.split(";") if part.strip())
+    if isinstance(given, str | os.PathLike):
+        return (_origin(given),)
+    if isinstance(given, Mapping):
+        return (Items((given,)),)
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise ValueError(f"the path of {CONTENT}; or a list of what ninetailed_wsgi.authoring makes")
+    named = [one for one in given if isinstance(one, str | os.PathLike | Items)]
+    items = tuple(one for one in given if not isinstance(one, str | os.PathLike | Items))
+    origins = [origin for one in named for origin in ((one,) if isinstance(one, Items) else content(one))]
+    return _unique([*([Items(items)] if items else []), *origins])
+
+
+def _unique(origins: Iterable[Origin]) -> tuple[Origin, ...]:
+    unique: list[Origin] = []
+    for origin in origins:
+        if origin not in unique:
+            unique.append(origin)
+    return tuple(unique)
+
+
+def _origin(given: str | os.PathLike[str]) -> Origin:
+    if isinstance(given, str) and "://" in given:
+        return _address(given)
+    if isinstance(given, str) and _NAME.fullmatch(given) and not Path(given).exists():
+        return given
+    try:
+        path = existing_file(CONTENT, folder_too=True)(given)
+    except ValueError as error:
+        name = ", or package.module:name of content in Python" if isinstance(given, str) and ":" in given else ""
+        raise ValueError(f"{error}{name}") from None
+    assert path is not None
+    return path
+
+
+def _address(given: str) -> str:
+    scheme = given.partition("://")[0]
+    if scheme not in ("http", "https", "redis", "rediss"):
+        raise ValueError(
+            f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://"
+        )
+    try:
+        parts = urlsplit(given)
+        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", given)
+    except ValueError:
+        sound = None
+    if not sound:
+        raise ValueError(f"{scheme}://HOST[:PORT]/..., what is special in a name or password percent-encoded")
+    if scheme.startswith("redis") and len(parse_qs(parts.query).get("key", ())) != 1:
+        raise ValueError(f"the key of a hash: {scheme}://HOST[:PORT]/DB?key=NAME")
+    return given

@@ -1,0 +1,318 @@
+"""Experiments as code: content that is written in Python, served, mixed with files, and named where it is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ninetailed_wsgi import Ninetailed, Settings, authoring, create_app, testing
+from ninetailed_wsgi.authoring import audience, entry, experience, flag, merge_tag, metric, trait, viewed
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.content import Catalog, content_source
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.testing import Harness
+
+INTERESTED = audience(viewed("/pricing", at_least=2), id="interested")
+OFFER = experience("hero", ["hero-offer"], audience=INTERESTED, id="offer")
+MODULE = """
+from ninetailed_wsgi.authoring import audience, experience, viewed
+
+interested = audience(viewed("/pricing", at_least=2), id="interested")
+content = [experience("hero", ["hero-offer"], audience=interested, id="offer")]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder, in which modules are found; what was imported of it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def served(content: object) -> Catalog:
+    source = content_source(Settings(content=content))  # type: ignore[arg-type]  # read by the option
+    source.load()
+    return source.catalog("acme", "main")
+
+
+def refused(content: object) -> str:
+    with pytest.raises(SettingsError) as error:
+        served(content)
+    return "\n".join(error.value.problems)
+
+
+def line_of(path: str | Path, text: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    return f"{path}:{next(number for number, line in enumerate(lines, 1) if text in line)}"
+
+
+def names(catalog: Catalog) -> tuple[list[str], list[str]]:
+    return [one.id for one in catalog.audience_list], [one.id for one in catalog.experience_list]
+
+
+# What is served
+
+
+def test_a_list_in_python_is_served() -> None:
+    assert names(served([OFFER])) == (["interested"], ["offer"])
+
+
+def test_a_mount_serves_a_list(tmp_path: Path) -> None:
+    def site(environ: Any, start_response: Any) -> list[bytes]:
+        visitor = environ["ninetailed.visitor"]
+        visitor.page()
+        shown = visitor.variant("hero")
+        start_response("200 OK", [])
+        return [shown.encode()]
+
+    mounted = Ninetailed(
+        site, content=[experience("hero", ["hero-b"])], data_dir=tmp_path / "data", time_budget_ms=30_000
+    )
+    environ = {"PATH_INFO": "/", "REQUEST_METHOD": "GET", "HTTP_HOST": "shop.example", "wsgi.url_scheme": "https"}
+    assert mounted(environ, lambda *_: None) == [b"hero-b"]
+    mounted.close()
+
+
+def test_an_app_serves_a_list(tmp_path: Path) -> None:
+    client = testing.Client(
+        create_app(content=[OFFER, flag("theme", control="light", variants=["dark"])], data_dir=tmp_path / "data"),
+        "/v2/organizations/default/environments/main",
+    )
+    event = {
+        "type": "page",
+        "channel": "web",
+        "messageId": "m",
+        "context": {"library": {"name": "t", "version": "4.0.0"}},
+        "properties": {"path": "/", "query": {}, "referrer": "", "search": "", "url": "https://shop.example/"},
+    }
+    answer = client.post("/profiles", {"events": [event]})
+    assert [change["key"] for change in answer.document["data"]["changes"]] == ["theme"]
+
+
+def test_a_module_is_named(folder: Path) -> None:
+    (folder / "shop").mkdir()
+    (folder / "shop" / "__init__.py").touch()
+    (folder / "shop" / "experiments.py").write_text(MODULE)
+    assert names(served("shop.experiments:content")) == (["interested"], ["offer"])
+
+
+def test_the_example_of_the_documentation_is_served_and_its_mistakes_are_worded_as_there(folder: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "content.md").read_text()
+    example = page.split("<!-- tests/test_authoring.py -->\n```python\n")[1].split("```")[0]
+    (folder / "documented.py").write_text(example)
+    assert names(served("documented:content")) == (["interested"], ["pricing-offer", "dark-theme"])
+    (folder / "mistaken.py").write_text(example.replace('id="pricing-offer"', 'id="pricing-offer", traffic=2'))
+    problem = refused("mistaken:content")
+    assert problem.replace(str(folder / "mistaken.py"), "/srv/shop/experiments.py") in page
+
+
+def test_a_module_is_imported_once(folder: Path) -> None:
+    (folder / "counted_content.py").write_text(MODULE + "with open('imports', 'a') as file: file.write('x')\n")
+    served("counted_content:content")
+    served("counted_content:content")
+    assert (folder / "imports").read_text() == "x"
+
+
+def test_a_command_finds_modules_in_the_working_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "working_folder_content.py").write_text(MODULE)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(folder)])
+    main(["check", "--content", "working_folder_content:content"])
+    assert "experience offer: offer, personalization for audience interested" in capsys.readouterr().out
+
+
+def test_a_document_in_python_is_served() -> None:
+    assert names(served({"audiences": [INTERESTED], "experiences": [OFFER]})) == (["interested"], ["offer"])
+
+
+def test_merge_tags_metrics_and_the_order_of_an_entry_are_served() -> None:
+    purchase = metric("purchase")
+    first, second = experience("hero", ["a"], id="one", metric=purchase), experience("hero", ["b"], id="two")
+    catalog = served(
+        [purchase, first, second, entry("hero", [second, "one"]), merge_tag("traits.name", fallback="you")]
+    )
+    assert catalog.entry_experiences == {"hero": ("two", "one")}
+    assert catalog.primary_metrics == {"one": "metric-purchase"}
+    assert catalog.merge_tags["traits.name"].fallback == "you"
+    assert catalog.problems == ()
+
+
+# Mixed
+
+
+def test_python_is_mixed_with_files_and_may_name_what_is_in_them(folder: Path) -> None:
+    (folder / "mixed_content.py").write_text(MODULE)
+    Path("audiences.json").write_text(json.dumps({"audiences": [audience(trait("plan"), id="planned")]}))
+    mine = experience("banner", ["banner-b"], audience="planned")
+    for content in (
+        "mixed_content:content; audiences.json",
+        [mine, "mixed_content:content", Path("audiences.json")],
+    ):
+        catalog = served(content)
+        assert {"planned", "interested"} == {one.id for one in catalog.audience_list}
+        assert catalog.problems == ()
+
+
+def test_a_changed_file_beside_python_is_served(folder: Path) -> None:
+    file = folder / "more.json"
+    file.write_text(json.dumps({"audiences": [audience(trait("plan"), id="planned")]}))
+    source = content_source(Settings(content=[OFFER, file]))  # type: ignore[arg-type]
+    source.load()
+    file.write_text(json.dumps({"audiences": [audience(trait("plan"), id="other-name")]}))
+    source.look()
+    assert names(source.catalog("acme", "main")) == (["interested", "other-name"], ["offer"])
+    file.write_text(json.dumps({"audiences": [audience(trait("other"), id="interested")]}))
+    source.look()
+    assert names(source.catalog("acme", "main")) == (["interested", "other-name"], ["offer"])
+    assert source.state().errors == 1
+    assert "interested: is there twice" in str(source.problems()[0])
+
+
+def test_files_of_an_environment_are_joined_by_python_for_all(folder: Path) -> None:
+    (folder / "content" / "acme").mkdir(parents=True)
+    document = {"audiences": [audience(trait("plan"), id="planned")]}
+    (folder / "content" / "acme" / "main.json").write_text(json.dumps(document))
+    source = content_source(Settings(content=[OFFER, folder / "content"]))  # type: ignore[arg-type]
+    source.load()
+    assert names(source.catalog("acme", "main"))[0] == ["interested", "planned"]
+    assert names(source.catalog("acme", "other"))[0] == ["interested"]
+
+
+# Mistakes
+
+
+def test_a_mistake_is_named_with_file_and_line() -> None:
+    content = [experience("hero", ["hero-b"], traffic=2, id="too-much")]
+    where = line_of(__file__, "traffic=2, id")
+    assert refused(content).startswith(f"content: {where}: entry too-much: config.traffic: found 2")
+
+
+def test_a_mount_names_mistakes_of_a_list_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"test_authoring\.py:\d+: entry .*config\.traffic"):
+        Ninetailed(None, content=[experience("hero", ["hero-b"], traffic=2)], data_dir=tmp_path)
+
+
+def test_a_duplicate_id_names_both_places() -> None:
+    first = experience("hero", ["hero-b"], id="same")
+    second = experience("banner", ["banner-b"], id="same")
+    problem = refused([first, second])
+    assert line_of(__file__, 'second = experience("banner"') in problem
+    assert line_of(__file__, 'first = experience("hero", ["hero-b"], id="same")') in problem
+
+
+def test_a_duplicate_id_of_code_and_a_file_names_both_places(folder: Path) -> None:
+    (folder / "more.json").write_text(json.dumps([experience("banner", ["banner-b"], id="offer")]))
+    assert "more.json: entry offer: is there twice and not the same, the other one in " + OFFER.place in refused(
+        [OFFER, "more.json"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "message"),
+    [
+        ("x = = 2\n", "content", "{file}:1: SyntaxError: invalid syntax"),
+        ("\nraise RuntimeError('no database')\n", "content", "{file}:2: RuntimeError: no database"),
+        ("import nothing_of_this_name\n", "content", "{file}:1: ModuleNotFoundError: No module named 'nothing_of_this"),
+        ("import sys\nsys.exit(3)\n", "content", "{file}:2: SystemExit: 3"),
+        ("from ninetailed_wsgi.authoring import audience\n\naudience()\n", "content", "{file}:3: ValueError: found no"),
+        ("contents = []\n", "content", "{file}: has no content, expected a list of audiences and experiences"),
+        ("contents = []\n", "content", "; did you mean contents?"),
+        ("def content(): ...\n", "content", "{file}: content is the function content, expected a list"),
+        ("content = 'text'\n", "content", "{file}: content is 'text', expected a list"),
+        ("content = ['text']\n", "content", "broken:content, item 1: is 'text', expected what a builder"),
+        ("content = [{'id': 'x', 'config': {1, 2}}]\n", "content", "item 1: config: found a set, expected JSON"),
+        ("content = [{'id': 'x', 'config': {1: 2}}]\n", "content", "item 1: config: found the name 1, expected a text"),
+        ("content = [{'id': 'x', 'name': chr(0xd800)}]\n", "content", "item 1: name: found '\\ud800', expected JSON"),
+        ("content = [{'id': 'x', 'config': float('nan')}]\n", "content", "item 1: config: found nan, expected JSON"),
+        ("content = [{'id': 'x', 'config': 2**64}]\n", "content", "item 1: config: found 18446744073709551616"),
+        ("a = {'id': 'x'}\na['config'] = a\ncontent = [a]\n", "content", "is nested deeper than 250 levels"),
+        ("content = [{}]\n", "content", "item 1: is not recognised: found an object"),
+    ],
+)
+def test_what_is_wrong_with_a_module_is_named(folder: Path, module: str, name: str, message: str) -> None:
+    file = folder / "broken.py"
+    file.write_text(module)
+    assert message.format(file=file) in refused(f"broken:{name}")
+
+
+def test_a_module_that_is_missing_is_named(folder: Path) -> None:
+    assert refused("shop.experimants:content").startswith(
+        "content: shop.experimants:content: ModuleNotFoundError: No module named 'shop'; looked for in "
+    )
+
+
+def test_content_of_a_module_that_is_being_imported_says_what_to_do(folder: Path) -> None:
+    (folder / "circular.py").write_text(
+        "from ninetailed_wsgi import create_app\n"
+        "app = create_app(content='circular:content', data_dir='data')\n"
+        "content = []\n"
+    )
+    with pytest.raises(SettingsError, match=r"circular\.py: has no content yet, as it is being imported: move"):
+        __import__("circular")
+
+
+@pytest.mark.parametrize("content", ["shop/missing.json", "shop:", ":content", "shop.:content", "1shop:content"])
+def test_what_is_neither_a_path_nor_a_name_is_refused(content: str) -> None:
+    with pytest.raises(SettingsError, match=r"content \(--content, NINETAILED_CONTENT\): found .*there is no"):
+        Settings(content=content)  # type: ignore[arg-type]
+
+
+def test_a_password_in_a_list_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings(content=["ftp://user:secret-word@shop.example/x"])  # type: ignore[arg-type]
+    assert "secret-word" not in str(error.value)
+
+
+# Ids and items
+
+
+def test_ids_do_not_depend_on_where_code_is() -> None:
+    here = audience(trait("plan"), viewed("/a"))
+
+    def elsewhere() -> authoring.Audience:
+        return audience(trait("plan"), viewed("/a"))
+
+    assert here["id"] == elsewhere()["id"]
+    assert here == elsewhere()
+    assert here.place != elsewhere().place
+    assert served([here]).version == served([elsewhere()]).version
+
+
+def test_a_changed_copy_of_an_item_keeps_its_place() -> None:
+    changed = OFFER | {"name": "Another name"}
+    assert (changed.place, changed["name"], type(changed)) == (OFFER.place, "Another name", authoring.Experience)
+    for same in (OFFER.copy(), copy.deepcopy(OFFER), pickle.loads(pickle.dumps(OFFER))):
+        assert (same, same.place) == (OFFER, OFFER.place)
+
+
+def test_testing_has_the_same_builders() -> None:
+    for name in authoring.BUILDERS:
+        assert getattr(testing, name) is getattr(authoring, name)
+        assert name in testing.__all__
+        assert name in authoring.__all__
+
+
+def test_a_component_that_is_none_is_named_at_once() -> None:
+    with pytest.raises(TypeError, match=r"expected a component .*: write audience=audience\(\.\.\.\)"):
+        experience("hero", ["hero-b"], INTERESTED)
+    with pytest.raises(TypeError, match=r"expected a list of experiences: \['offer'\]"):
+        entry("hero", "offer")
+
+
+def test_a_harness_takes_all_that_the_option_takes(folder: Path) -> None:
+    (folder / "harness_content.py").write_text(MODULE)
+    with Harness("harness_content:content") as harness:
+        assert harness.visitor().views("/pricing").views("/pricing").variant("hero") == "hero-offer"
