@@ -6,7 +6,7 @@ import argparse
 
 from ninetailed_wsgi.commands.command import FAILURE, Command, read_settings
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.server.checks import check_all, failures
 from ninetailed_wsgi.settings import USES
 
@@ -17,11 +17,11 @@ def run(arguments: argparse.Namespace) -> int:
         settings = read_settings(arguments, USES)
     except SettingsError as error:
         for problem in error.problems:
-            print(escaped(f"fail  {'settings':<12}  {problem}"))
+            print(in_line(f"fail  {'settings':<12}  {problem}"))
         return FAILURE
     findings = check_all(settings)
     for finding in findings:
-        print(escaped(str(finding)))
+        print(finding)
     return FAILURE if failures(findings) else 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ninetailed_wsgi.errors import NinetailedError, ProfileOverload, SettingsError, StoreUnavailable
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import OPTIONS, Settings
 
 FAILURE = 1
@@ -60,10 +60,10 @@ class Command:
         except BrokenPipeError:  # `main` knows what to do
             raise
         except (ProfileOverload, StoreUnavailable) as error:
-            print(escaped(f"ninetailed-wsgi {name}: {error}; later, {self.resume}"), file=sys.stderr)
+            print(in_line(f"ninetailed-wsgi {name}: {error}; later, {self.resume}"), file=sys.stderr)
             return FAILURE
         except (NinetailedError, OSError) as error:
-            print(escaped(f"ninetailed-wsgi {name}: {error}"), file=sys.stderr)
+            print(in_line(f"ninetailed-wsgi {name}: {error}"), file=sys.stderr)
             return FAILURE
         except KeyboardInterrupt:
             print(f"ninetailed-wsgi {name}: interrupted; {self.resume}", file=sys.stderr)
@@ -75,7 +75,7 @@ class Command:
     def refused(self, name: str, problems: Sequence[str]) -> int:
         """Print why the command does nothing, one line for each problem, and return the exit status."""
         lines = [f"ninetailed-wsgi {name}: {self.refusal}:", *(f"  {problem}" for problem in problems)]
-        print(escaped("\n".join(lines)), file=sys.stderr)
+        print("\n".join(map(in_line, lines)), file=sys.stderr)
         return WRONG_USAGE
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TextIO, TypeVar
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.operations.terminal import escaping, in_line, unescaped
 
 _Result = TypeVar("_Result")
 
@@ -28,8 +29,8 @@ class Progress:
     """
 
     def __init__(self, out: TextIO, unit: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out = out
-        self._unit = unit
+        self._out = unescaped(out)  # it rewrites its line
+        self._unit = in_line(unit)
         self._clock = clock
         self._terminal = out.isatty()
         self._began = self._told = clock()
@@ -118,8 +119,15 @@ class Console:
                 self.sleep(attempt)
 
 
-def print_unicode_safely() -> None:
-    """Let the standard streams print letters that the terminal lacks as escapes instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Let the standard streams escape what came from outside, and letters that the terminal lacks, in this block."""
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = map(escaping, streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams

@@ -6,7 +6,6 @@ import argparse
 
 from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.commands.work import add_environment, open_work
-from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.service import explanation
 
 _USES = ("store", "environments", "decisions")
@@ -22,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the explanation."""
     work = open_work(arguments, _USES)
     explained = work.service.explain(work.environment(arguments.where), arguments.profile)
-    print(escaped(explanation.text(explained)))
+    print(explanation.text(explained))
 
 
 COMMAND = Command(run, _USES, add_arguments, resume="run the same command again")

@@ -19,8 +19,8 @@ from ninetailed_wsgi.commands.work import add_environment, documents, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.operations.files import replacement
-from ninetailed_wsgi.operations.private_files import open_private
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.private_files import check_own, open_private, read_private
+from ninetailed_wsgi.operations.terminal import unescaped
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore
@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Export one visitor or all of an environment."""
     work = open_work(arguments, _USES)
     where, output = work.environment(arguments.where), arguments.output or ""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # what is written is JSON, whatever the terminal can show
+    if isinstance(stdout := unescaped(sys.stdout), io.TextIOWrapper):
+        stdout.reconfigure(encoding="utf-8")  # what is written is JSON, whatever the terminal can show
     if arguments.profile is None:
         export(work.service, work.store, where, work.console, events=arguments.events, output=output)
     else:
@@ -91,7 +91,7 @@ def export_one(service: ExperienceService, where: Environment, name: str, consol
 def _written(output: str, console: Console) -> Iterator[Callable[[object], None]]:
     """Yield what writes a line, to a file that is there when it is complete, or to ``console.out``."""
     if not output:
-        yield lambda record: print(escaped(orjson.dumps(record).decode()), file=console.out)
+        yield lambda record: print(orjson.dumps(record).decode(), file=console.out)
         return
     try:
         with replacement(Path(output)) as file:
@@ -111,6 +111,7 @@ def _resumed(
         return
     part, state = Path(output + ".part"), Path(output + ".progress")
     try:
+        check_own(output)
         _begin(part, state, what)
         with open(open_private(part, os.O_RDWR), "r+b") as file:  # visitors' data
             ids = _exported(file, part)
@@ -131,7 +132,7 @@ def _begin(part: Path, state: Path, what: dict[str, Any]) -> None:
             file.write(orjson.dumps(what))
         return
     try:
-        earlier = orjson.loads(state.read_bytes())
+        earlier = orjson.loads(read_private(state))
     except orjson.JSONDecodeError as error:
         raise CommandError(f"{state} is damaged; remove it and the export starts over") from error
     if earlier != what:

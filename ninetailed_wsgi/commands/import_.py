@@ -23,7 +23,7 @@ from ninetailed_wsgi.commands.work import add_environment, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.operations.files import replacement
-from ninetailed_wsgi.operations.private_files import open_private
+from ninetailed_wsgi.operations.private_files import open_private, read_private
 from ninetailed_wsgi.service.limits import MAX_BATCH_PROFILES
 from ninetailed_wsgi.service.service import ExperienceService
 
@@ -158,8 +158,10 @@ class _Import:
         if self._progress_file is None or not self._progress_file.exists():
             return new
         try:
-            state = _State(**orjson.loads(self._progress_file.read_bytes()))
-        except (ValueError, TypeError, OSError) as error:
+            state = _State(**orjson.loads(read_private(self._progress_file)))
+        except OSError as error:
+            raise CommandError(f"{self._progress_file} cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
             raise CommandError(f"{self._progress_file} is damaged; without it the import starts over") from error
         for was, now in ((state.environment, new.environment), (f"{state.size} bytes", f"{new.size} bytes")):
             if was != now:

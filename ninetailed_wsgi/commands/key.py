@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.service.keys import SCOPES, ApiKey, changing, new_key, read_keys
 from ninetailed_wsgi.settings import PREFIX
 
@@ -59,7 +60,7 @@ def _list(file: Path, given: argparse.Namespace) -> int:
     now = time.time()
     for key in read_keys(file):
         scopes = ",".join(scope for scope in SCOPES if scope in key.scopes)
-        print(f"{key.id}  {key.name:<20}  {scopes:<26}  made {_date(key.created)}  {_end(key, now)}")
+        print(f"{key.id}  {in_line(key.name):<20}  {scopes:<26}  made {_date(key.created)}  {_end(key, now)}")
     return 0
 
 
@@ -71,7 +72,7 @@ def _revoke(file: Path, given: argparse.Namespace) -> int:
             problem = f"several keys are named {given.name}; name one id of {ids}" if named else f"no key {given.name}"
             raise SettingsError([f"{problem} in {file}"])
         keys.remove(named[0])
-    print(f"key {named[0].id} of {named[0].name} is revoked", file=sys.stderr)
+    print(in_line(f"key {named[0].id} of {named[0].name} is revoked"), file=sys.stderr)
     return 0
 
 

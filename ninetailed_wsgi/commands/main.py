@@ -10,7 +10,7 @@ from importlib import import_module
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.commands.command import FAILURE, Command, add_options
-from ninetailed_wsgi.commands.console import print_unicode_safely
+from ninetailed_wsgi.commands.console import safe_streams
 
 COMMANDS = {
     "serve": "serve the API under gunicorn",
@@ -40,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what was typed after the program's name; default: this process's own.
     """
-    print_unicode_safely()
-    typed = list(sys.argv[1:] if arguments is None else arguments)
+    with safe_streams():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(typed: Sequence[str]) -> int:
     name = typed[0] if typed and typed[0] in COMMANDS else None
     command = _command(name) if name else None
     parsed = _parser(name, command).parse_args(typed)

@@ -23,7 +23,7 @@ from ninetailed_wsgi.commands.command import Command, CommandError, read_setting
 from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.commands.work import require_stored
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.keys import digest_of, name_of
 from ninetailed_wsgi.store.opening import open_store
@@ -255,7 +255,7 @@ def _finish(source: Place, target: Place, console: Console) -> bool:
         console.out.write(f"verified, both hold the same: {target.name} can be served from\n")
         return True
     for difference in _repair(source.store, target.store, console):
-        console.out.write(escaped(f"  {difference}\n"))
+        console.out.write(f"  {in_line(difference)}\n")
     console.out.write(
         f"both do not hold the same: stop every server of {source.name} and {target.name}, "
         "and run the same command again\n"

@@ -18,6 +18,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.insights.results import Period, Result, Variant
 from ninetailed_wsgi.insights.scan import experiments_of, results
+from ninetailed_wsgi.operations.terminal import in_line, unescaped
 from ninetailed_wsgi.store.protocol import KeptStore
 
 _WIDTH = 80
@@ -61,7 +62,8 @@ def show(
     if not found:
         console.out.write(f"no experience is published in {where}\n")
     for result in found:
-        console.out.write("\n".join(text(result, color=_has_colors(console.out))) + "\n\n")
+        lines = text(result, color=_has_colors(console.out))
+        unescaped(console.out).write("\n".join(lines) + "\n\n")
 
 
 def period_of(since: str | None, until: str | None, window_days: str | None, now: int) -> Period:
@@ -108,8 +110,8 @@ def text(result: Result, *, color: bool = False) -> list[str]:
         lines.append("no metric: the experience names none, and the content has none")
     rests = {"seen": "what browsers saw", "served": "what pages served", "mixed": "what browsers saw or pages served"}
     lines.append(f"from {_day(result.since)} to {_day(result.until)}, by {rests[result.exposure]}")
-    lines += ["", *_table(result), "", *_plot(result.variants), *_judgement(result, color)]
-    return lines
+    lines += ["", *_table(result), "", *_plot(result.variants), *_judgement(result)]
+    return [_colored(line, result.verdict) if color else line for line in map(in_line, lines)]
 
 
 def _table(result: Result) -> Iterator[str]:
@@ -153,9 +155,14 @@ def _plot(variants: Sequence[Variant]) -> Iterator[str]:
     yield ""
 
 
-def _judgement(result: Result, color: bool) -> Iterator[str]:
-    verdict = f"\033[1;{_COLORS[result.verdict]}m{result.verdict}\033[0m" if color else result.verdict
-    yield from _wrapped(f"{verdict}: {result.why}", extra=len(verdict) - len(result.verdict))
+def _colored(line: str, verdict: str) -> str:
+    """Color the verdict at the beginning of its line."""
+    colored = f"\033[1;{_COLORS[verdict]}m{verdict}\033[0m"
+    return line.replace(verdict, colored, 1) if line.startswith(f"{verdict}: ") else line
+
+
+def _judgement(result: Result) -> Iterator[str]:
+    yield from _wrapped(f"{result.verdict}: {result.why}")
     most = max((variant.visitors for variant in result.variants), default=0)
     if result.needed is not None and result.verdict in ("collecting", "inconclusive"):
         more = max(0, result.needed - min(variant.visitors for variant in result.variants))
@@ -201,9 +208,9 @@ def _line(line: str) -> str:
     return shorten(plain, _WIDTH)
 
 
-def _wrapped(line: str, *, extra: int = 0) -> Iterator[str]:
-    """A line in parts of at most 80 columns; ``extra`` characters of it take no room on the terminal."""
-    words, current, room = line.split(" "), "", _WIDTH + extra
+def _wrapped(line: str) -> Iterator[str]:
+    """A line in parts of at most 80 columns."""
+    words, current, room = line.split(" "), "", _WIDTH
     for word in words:
         if current and len(current) + 1 + len(word) > room:
             yield current

@@ -10,6 +10,7 @@ from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.commands.work import add_environment, open_work
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.store.protocol import Document, KeptStore
 
 _USES = ("store", "environments")
@@ -47,7 +48,7 @@ def stats(store: KeptStore, where: Environment | None, console: Console) -> None
                 _add(found.setdefault(f"{key.organization}/{key.environment}", _Sums()), document, events, size)
     for name, sums in sorted(found.items()):
         console.out.write(
-            f"{name}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
+            f"{in_line(name)}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
             f"{sums.bytes:,} bytes, last active from {_day(sums.oldest)} to {_day(sums.newest)}\n"
         )
     console.out.write(f"{store.contents.footprint()}\n")

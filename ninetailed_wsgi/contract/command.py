@@ -15,6 +15,7 @@ from ninetailed_wsgi.contract.access import access_cases
 from ninetailed_wsgi.contract.cases import Case, load_cases
 from ninetailed_wsgi.contract.run import Result, Run, claims_of
 from ninetailed_wsgi.contract.target import NoAnswer, Target, prefix
+from ninetailed_wsgi.operations.terminal import in_line, unescaped
 
 BREACH, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -35,12 +36,12 @@ def run(given: Namespace, out: TextIO, err: TextIO) -> int:
             at = Run(send, path, claims, mark, given.key or "")
             at.reach()
         except NoAnswer as error:
-            err.write(f"{refusal} cannot test {given.base_url}: {error}\n")
+            err.write(in_line(f"{refusal} cannot test {given.base_url}: {error}") + "\n")
             return WRONG_USAGE
         except KeyboardInterrupt:
             return INTERRUPTED
         out.write(f"{len(cases)} cases against {given.base_url}, {given.organization}/{given.environment}")
-        out.write(f", which claims {', '.join(claims) or 'nothing besides'}\n")
+        out.write(in_line(f", which claims {', '.join(claims) or 'nothing besides'}") + "\n")
         results: list[Result] = []
         try:
             interrupted = _run_all(at, cases, results, out)
@@ -58,9 +59,9 @@ def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO)
     try:
         for number, result in enumerate(at.results(cases), start=1):
             results.append(result)
-            out.write(report.line(result, number, len(cases), terminal) + "\n")
+            unescaped(out).write(report.line(result, number, len(cases), terminal) + "\n")  # all of it is ours
             if result.breach:
-                out.writelines(f"      {line}\n" for line in report.details(result.breach))
+                out.writelines(f"      {in_line(line)}\n" for line in report.details(result.breach))
             out.flush()
     except KeyboardInterrupt:
         return True
@@ -81,7 +82,7 @@ def _told(summary: report.Summary, files: Sequence[Path], out: TextIO, err: Text
     out.write(f"\n{summary.deleted} profiles were made and deleted")
     if summary.left:
         names = ", ".join(summary.left[:5]) + (", ..." if len(summary.left) > 5 else "")
-        out.write(f"; {len(summary.left)} could not be deleted: {names}")
+        out.write(f"; {len(summary.left)} could not be deleted: {in_line(names)}")
     out.write("\n")
     failed = bool(breaches := [f"{one.case.area}/{one.case.id}" for one in results if one.outcome == "failed"])
     if failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ninetailed_wsgi.contract.target import ROUTES
 
 REPORTS = (".xml", ".json")
 """The endings of report files: JUnit XML, and JSON."""
+
+
+_LONGEST_KEY = 1_000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -40,11 +44,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help=f"hold the server to these as well: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
     )
-    parser.add_argument(
+    keys = parser.add_mutually_exclusive_group()
+    keys.add_argument(
         "--key",
         type=_key,
         metavar="KEY",
-        help="a key with all scopes: run the access cases, for a server whose access is guarded, instead of the others",
+        help="a key with all scopes: run the access cases, for a server whose access is guarded, instead of the others;"
+        " other users of this machine see it in the list of processes",
+    )
+    keys.add_argument(
+        "--key-file", dest="key", type=_key_in, metavar="FILE", help="a file that holds that key; - reads it from stdin"
     )
     parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
@@ -74,6 +83,16 @@ def _key(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ArgumentTypeError("expected a key as `ninetailed-wsgi key new` prints it")
     return text
+
+
+def _key_in(file: str) -> str:
+    try:
+        with sys.stdin if file == "-" else open(file, encoding="ascii") as opened:
+            return _key(opened.read(_LONGEST_KEY).strip())
+    except OSError as error:
+        raise ArgumentTypeError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ArgumentTypeError(f"{file} holds no key as `ninetailed-wsgi key new` prints it") from None
 
 
 def _seconds(text: str) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ninetailed_wsgi.operations.private_files import check_own
+
 # Three for each database of the store, and gunicorn lets in 1000 connections: the usual limit of 1024 is too low.
 OPEN_FILES = 65_536
 
@@ -29,8 +31,9 @@ def replacement(file: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     Only its owner may read it. With ``durable`` it then survives a power failure.
 
     Raises:
-        OSError: it cannot be written; ``file`` is unchanged.
+        OSError: it cannot be written, or ``file`` is there and no regular file of this user; it is unchanged.
     """
+    check_own(file)  # as root, `--output /dev/null` would make a file of the device
     handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with open(handle, "wb") as output:

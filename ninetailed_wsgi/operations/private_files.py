@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -22,12 +23,9 @@ def open_private(file: str | Path, flags: int) -> int:
         return os.open(file, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         # Truncated after it was looked at, so that nobody's file is emptied.
-        descriptor = os.open(file, (flags & ~os.O_TRUNC) | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = _open_own(file, flags & ~os.O_TRUNC)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionError(0, _NOT_OURS)
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             os.fchmod(descriptor, 0o600)
         if flags & os.O_TRUNC:
             os.ftruncate(descriptor, 0)
@@ -43,6 +41,20 @@ def write_private(file: str | Path, content: bytes) -> None:
         opened.write(content)
 
 
+def read_private(file: str | Path) -> bytes:
+    """Read a whole file; OSError where it cannot be read, or is no regular file of this user."""
+    with open(_open_own(file, os.O_RDONLY), "rb") as opened:
+        return opened.read()
+
+
+def check_own(file: str | Path) -> None:
+    """Raise OSError if something is at this place that is no regular file of this user, such as a link or a device."""
+    try:
+        _check(os.lstat(file))
+    except FileNotFoundError:
+        return
+
+
 def make_private(file: str | Path) -> None:
     """Make an empty file with mode 0600 where there is none; take an existing one from everybody else.
 
@@ -54,8 +66,22 @@ def make_private(file: str | Path) -> None:
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
     except FileExistsError:
-        found = os.lstat(file)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-            raise PermissionError(0, _NOT_OURS) from None
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        present = os.lstat(file)
+        _check(present)
+        if stat.S_IMODE(present.st_mode) & 0o077:
             os.chmod(file, 0o600)
+
+
+def _open_own(file: str | Path, flags: int) -> int:
+    descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        _check(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(present: os.stat_result) -> None:
+    if not stat.S_ISREG(present.st_mode) or present.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, _NOT_OURS)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.server.checks import Finding
 from ninetailed_wsgi.settings import Settings
 
@@ -22,7 +23,7 @@ def announcement(settings: Settings, findings: Sequence[Finding], host: str, por
         warning = "warning: " if finding.status == "warn" else ""
         lines.append(f"  {finding.subject:<12}  {warning}{finding.text}")
     lines += ["Try it:", f"  {curl_line(settings, host, port)}"]
-    return "\n".join(lines)
+    return "\n".join(map(in_line, lines))
 
 
 def curl_line(settings: Settings, host: str, port: int) -> str:

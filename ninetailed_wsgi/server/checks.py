@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ninetailed_wsgi.errors import NinetailedError, SettingsError
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Finding:
 
     def __str__(self) -> str:
         first = f"{self.status:<5} {self.subject:<12}  {self.text}"
-        return "\n".join([first, *(f"{'':<20}{line}" for line in self.details)])
+        return "\n".join(map(in_line, [first, *(f"{'':<20}{line}" for line in self.details)]))
 
 
 def check_all(settings: Settings, *, now: datetime | None = None) -> list[Finding]:

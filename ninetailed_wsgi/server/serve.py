@@ -20,7 +20,6 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
 from ninetailed_wsgi.operations.metrics import counting_together, process_metrics, worker_ended
-from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.server import computation, worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
@@ -121,8 +120,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
                 listener.sock.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", worker.STALLED_AFTER, 0))
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, worker.ANSWER_BUFFER)
         address = server.LISTENERS[0].getsockname()
-        said = escaped(announcement(self.settings, self.findings, address[0], address[1]))
-        print(said, flush=True)  # else workers repeat it
+        print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
 
 
 def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:

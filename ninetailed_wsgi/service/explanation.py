@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ninetailed_wsgi.core.problems import shorten
+from ninetailed_wsgi.operations.terminal import in_line
 
 _MARK = {True: "yes", False: "no "}
 
@@ -22,7 +23,7 @@ def text(explained: Mapping[str, Any]) -> str:
     lines.append("experiences" if explained["experiences"] else "experiences: none are published")
     for experience in explained["experiences"]:
         lines += _experience(experience)
-    return "\n".join(lines)
+    return "\n".join(map(in_line, lines))
 
 
 def _audience(audience: Mapping[str, Any]) -> Iterator[str]:

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 from support import Server, page
 
+from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.private_files import make_private, open_private, write_private
 from ninetailed_wsgi.operations.terminal import escaped
 from ninetailed_wsgi.service.keys import Keys, changing, new_key, read_keys
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.masking import quoted
+
+DATA = ("--data-dir", "data")
 
 
 def mode(file: Path) -> int:
@@ -59,6 +64,79 @@ def test_a_link_or_a_pipe_in_the_place_of_a_file_is_refused(tmp_path: Path) -> N
         with pytest.raises(OSError, match=r".+"):
             make_private(tmp_path / name)
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
+@pytest.fixture
+def exporting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a visitor to export in it."""
+    monkeypatch.chdir(tmp_path)
+    service = ExperienceService.from_settings(Settings(data_dir=tmp_path / "data", store_shards=1))
+    service.upsert(service.environment("acme", "main"), "anna", {"events": [page()]})
+    service.store.close()
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    return tmp_path
+
+
+@pytest.mark.parametrize("one", [["anna"], []], ids=["one visitor", "all"])
+def test_exports_are_private_and_take_the_place_of_nothing_but_the_owners_files(
+    one: list[str], exporting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.umask(0)
+    try:
+        (exporting / "open").write_bytes(b"")
+        for name in ("new", "open"):
+            assert main(["export", "acme/main", *one, "--output", name, *DATA]) == 0
+            assert mode(exporting / name) == 0o600
+    finally:
+        os.umask(before)
+    os.mkfifo(exporting / "pipe")
+    for name in ("link", "pipe", "/dev/null"):
+        assert main(["export", "acme/main", *one, "--output", name, *DATA]) == 1
+        assert "no regular file of this user; remove it, or choose another name" in capsys.readouterr().err
+    assert (exporting / "link").is_symlink()
+    assert (exporting / "theirs").read_bytes() == b"theirs"
+    assert Path("/dev/null").is_char_device()
+
+
+def test_the_progress_of_an_export_or_import_is_never_read_through_a_link(
+    exporting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exporting / "events.ndjson").write_text("{}\n")
+    (exporting / "all.progress").symlink_to(exporting / "theirs")
+    (exporting / "events.progress").symlink_to(exporting / "theirs")
+    assert main(["export", "acme/main", "--output", "all", *DATA]) == 1
+    assert main(["import", "events.ndjson", "acme/main", *DATA]) == 1
+    assert capsys.readouterr().err.count("Too many levels of symbolic links") == 2
+    assert (exporting / "theirs").read_bytes() == b"theirs"
+
+
+def test_the_progress_of_an_import_is_private(exporting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (exporting / "events.ndjson").write_text("{}\n")
+    modes = []
+    real = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda file, **options: (modes.append(mode(file)), real(file, **options)))
+    before = os.umask(0)
+    try:
+        assert main(["import", "events.ndjson", "acme/main", *DATA]) == 1
+    finally:
+        os.umask(before)
+    assert modes == [0o600]  # of events.progress
+
+
+def test_a_key_for_the_contract_comes_from_a_file_and_never_shows(
+    exporting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (exporting / "key").write_text("nt_s3cret\n")
+    (exporting / "no-key").write_bytes(b"s3cret and more\xff")
+    contract = ["contract", "--base-url", "http://127.0.0.1:1", "--organization", "acme"]
+    assert main([*contract, "--key-file", "key"]) == 2
+    told = capsys.readouterr()
+    assert "cannot test http://127.0.0.1:1" in told.err
+    for wrong in (["--key-file", "no-key"], ["--key-file", "nowhere"], ["--key-file", "key", "--key", "s3cret"]):
+        with pytest.raises(SystemExit):
+            main([*contract, *wrong])
+    assert "s3cret" not in capsys.readouterr().err + told.err
 
 
 def test_every_file_of_a_data_folder_is_private(tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def _is_database(file: Path) -> bool:
 
 def _copy_plain(file: Path, copy: Path) -> None:
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with file.open("rb") as source, open(os.open(copy, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as output:
+    with (
+        file.open("rb") as source,
+        open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as output,
+    ):
         shutil.copyfileobj(source, output)
         output.flush()
         os.fsync(output.fileno())

@@ -21,7 +21,9 @@ def verify(file: Path, timeout: float, *, rows: bool) -> None:
     """
     check_file(file)
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=timeout)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=timeout)
+        ) as connection:
             connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
             if rows and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
                 raise StoreUnavailable(f"the store file {file} is damaged: {found[0]}")
