@@ -5,6 +5,7 @@ Source: spec section 17. Needs the extra ``openfeature``; the only module that i
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -24,9 +25,12 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.core.flags import FlagNotFound
+from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.errors import InvalidData, NinetailedError
+from ninetailed_wsgi.errors import InvalidData, NinetailedError, SettingsError
+from ninetailed_wsgi.insights.ingestion import expose
+from ninetailed_wsgi.operations.logs import failure
 from ninetailed_wsgi.operations.watching import Watcher
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -35,6 +39,7 @@ __all__ = ["NinetailedProvider", "context_of"]
 
 _Value = TypeVar("_Value")
 _LIBRARY = {"name": "ninetailed-wsgi openfeature", "version": __version__}
+_log = logging.getLogger(__name__)
 
 
 class NinetailedProvider(AbstractProvider):
@@ -42,7 +47,7 @@ class NinetailedProvider(AbstractProvider):
 
     The targeting key is a profile's id or alias; other attributes of the context lie over the profile's traits for
     this evaluation. Without a targeting key the default is served, with the reason ``DEFAULT``. Nothing is stored,
-    except by `track`.
+    except by `track`, and by ``exposures="served"``.
 
     Args:
         source: the service of your middleware or app, or settings of which one is made; None: the ``NINETAILED_*``
@@ -50,9 +55,11 @@ class NinetailedProvider(AbstractProvider):
         organization, environment: whose flags are decided.
         watch_seconds: how often a thread looks whether the content changed, from registration until shutdown;
             0: only `observe` looks.
+        exposures: ``served``: an evaluation exposes a visitor who has a profile to the experience that decided, which
+            is written the first time; ``seen``: only what browsers report counts.
 
     Raises:
-        SettingsError: the settings, the content or the data folder cannot be used.
+        SettingsError: ``exposures`` is neither, or the settings, the content or the data folder cannot be used.
 
     Example::
 
@@ -67,8 +74,12 @@ class NinetailedProvider(AbstractProvider):
         organization: str = "default",
         environment: str = "main",
         watch_seconds: float = 1.0,
+        exposures: str = "seen",
     ) -> None:
         super().__init__()
+        if exposures not in ("seen", "served"):
+            raise SettingsError([f"exposures: found {exposures!r}, expected seen or served"])
+        self._counts_served = exposures == "served"
         if isinstance(source, ExperienceService):
             self._service = source
         else:
@@ -192,6 +203,8 @@ class NinetailedProvider(AbstractProvider):
             raise InvalidContextError(str(error)) from error
         except NinetailedError as error:
             raise GeneralError(str(error)) from error
+        if self._counts_served:
+            self._expose(context.targeting_key, flag)
         if flag.reason == "UNKNOWN":
             return FlagResolutionDetails(default, reason=Reason.UNKNOWN)
         value = convert(flag.value)
@@ -200,6 +213,16 @@ class NinetailedProvider(AbstractProvider):
         return FlagResolutionDetails(
             value, reason=Reason(flag.reason), variant=flag.variant, flag_metadata=dict(flag.metadata)
         )
+
+    def _expose(self, target: str, flag: Flag) -> None:
+        """Note that a flag was served; where that fails, the flag is served all the same."""
+        decided = flag.metadata
+        experience = str(decided["experienceId"]) if decided else None
+        served = Served(flag.key, experience, int(decided.get("variantIndex", 0)))
+        try:
+            expose(self._service, self._environment, target, [served])
+        except NinetailedError as error:
+            _log.warning("an exposure was not stored: %s", failure(error))
 
     def _state(self) -> tuple[str, str]:
         """Return what keeps flags from being current: ``store``, ``content`` or nothing, with words for a person."""

@@ -39,6 +39,20 @@ class EventTimeError(ValueError):
         super().__init__(member)
 
 
+class Served(NamedTuple):
+    """What a page showed in place of a baseline (spec section 12).
+
+    Attributes:
+        component: the id of the entry, or the key of the variable.
+        experience: the id of the experience that decided; None where none did.
+        variant: the variant index; 0 without an experience.
+    """
+
+    component: str
+    experience: str | None
+    variant: int
+
+
 class Event(NamedTuple):
     """One event, ready to be applied to a profile.
 
@@ -52,6 +66,7 @@ class Event(NamedTuple):
         place: its index in the request, for messages about it; events are applied in the order of their times.
         imported: of an event from the import queue, the number of its batch and its place in that batch.
         arrived: when its request came, milliseconds since the epoch.
+        served: what a host page showed, on the last event that it recorded.
     """
 
     at: int
@@ -63,6 +78,7 @@ class Event(NamedTuple):
     place: int = 0
     imported: tuple[int, int] | None = None
     arrived: int = 0
+    served: tuple[Served, ...] = ()
 
     @property
     def type(self) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ninetailed_wsgi.core.events import message_key
+from ninetailed_wsgi.core.events import Served, message_key
 from ninetailed_wsgi.core.experiences import Experience
 
 EXPERIENCES_KEPT = 50
@@ -113,6 +113,11 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
     )
 
 
+def served_report(served: Served, at: int) -> Report:
+    """Return what a page showed at a time (ms) as a report."""
+    return Report("served", at, served.component, served.experience, served.variant, None, "", 0, direct=True)
+
+
 def phase_of(experience: Experience) -> str:
     """Name the split of an experience, such as ``1:0.5/0.5``: nothing else decides who sees what."""
     traffic = f"{experience.traffic:.12g}"
@@ -175,12 +180,20 @@ class ExposureSet:
             if reason == "inconsistent":
                 self._entry(record, judged[0][0])["inconsistent"] = True
             return reason
-        first_time, longer = _recognise(record, report)
+        if report.kind == "served":
+            counted = [(each, index) for each, index in counted if self._is_served_first(record, each, report, index)]
+        first_time, longer = _recognise(record, report) if counted else (False, False)
         if not first_time and not longer:
             return "repeated"
         for each, index in counted:
             _count(self._entry(record, each), report, index, first_time)
         return "accepted"
+
+    def _is_served_first(self, record: Mapping[str, Any], experience: Experience, report: Report, index: int) -> bool:
+        """Return whether a served page changes what a profile keeps: most visitors of an experiment come again."""
+        entry = record.get("exposures", {}).get(experience.id, {}).get(self.phases[experience.id], {})
+        is_known = index == entry.get("index") or index in entry.get("also", ())
+        return not (is_known and entry.get("first", report.at) <= report.at)
 
     def _judge(
         self,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import NamedTuple, Protocol
 
 HALF = 32
 """Hex characters of either half: 128 bits."""
@@ -29,6 +31,42 @@ class Environment(Protocol):
 
     @property
     def environment(self) -> str: ...
+
+
+class NewIds(NamedTuple):
+    """Makes the ids of one request, of new profiles and of sessions."""
+
+    profile: Callable[[], str]
+    session: Callable[[], str]
+
+
+class Ids:
+    """The ids that one page made: each of its requests gets the same ones in the same order.
+
+    So the write of the page's events makes the profile and the session that the preflights before it answered.
+
+    Args:
+        profiles: the first ids of profiles; those after them are made.
+    """
+
+    def __init__(self, profiles: Iterable[str] = ()) -> None:
+        self.profiles = list(profiles)
+        self.sessions: list[str] = []
+
+    def replay(self, make: NewIds) -> NewIds:
+        """Return what gives one request the ids made so far, and makes those after them."""
+        return NewIds(_replay(self.profiles, make.profile), _replay(self.sessions, make.session))
+
+
+def _replay(ids: list[str], make: Callable[[], str]) -> Callable[[], str]:
+    places = count()
+
+    def next_id() -> str:
+        if (place := next(places)) == len(ids):
+            ids.append(make())
+        return ids[place]
+
+    return next_id
 
 
 def issue(key: bytes, environment: Environment, random_half: str) -> str:

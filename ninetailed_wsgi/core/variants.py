@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ninetailed_wsgi.core.events import Served
+
 
 def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]) -> Any:
     """Return the entry to show; None where it is hidden.
@@ -57,6 +59,32 @@ def chosen(
     if first is None or baseline not in first["variants"]:
         return None, baseline
     return first, first["variants"][baseline]
+
+
+def served_entry(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> Served:
+    """Return what a page that shows an entry exposes the visitor to; arguments as for `chosen`."""
+    experience, shown = chosen(entry, experiences, published)
+    if experience is None:
+        return Served(shown, None, 0)
+    return Served(shown, experience["experienceId"], experience["variantIndex"])
+
+
+def served_flag(changes: Sequence[Mapping[str, Any]], key: str) -> Served:
+    """Return what a page that reads a flag exposes the visitor to."""
+    change = next((each for each in reversed(changes) if each.get("key") == key), None)
+    if change is None:
+        return Served(key, None, 0)
+    return Served(key, change["meta"]["experienceId"], change["meta"]["variantIndex"])
+
+
+def served_entity(changes: Iterable[Mapping[str, Any]], entity: str) -> Served:
+    """Return what a page that asks for the variant of a Contentful experience exposes the visitor to."""
+    change = next((each for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
+    if change is None:
+        return Served(entity, None, 0)
+    return Served(entity, change["meta"]["optimizationId"], change["meta"]["variantIndex"])
 
 
 def entity_variant(changes: Iterable[Mapping[str, Any]], entity: str) -> str | None:

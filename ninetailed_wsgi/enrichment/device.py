@@ -94,6 +94,19 @@ def device_type(user_agent: str | None) -> str:
 
 
 @lru_cache(maxsize=4096)
+def is_robot(user_agent: str | None) -> bool:
+    """Tell whether a user agent says that it is of a crawler, a monitor or another robot."""
+    if not isinstance(user_agent, str):
+        return False
+    text = user_agent[:LONGEST_READ]
+    try:
+        family = parse_device(text)
+        return bool(_BOT.search(text)) or (family is not None and family.brand == "Spider")
+    except Exception:  # as in `_device_type`
+        return False
+
+
+@lru_cache(maxsize=4096)
 def _device_type(user_agent: str) -> str:
     try:
         device = _type_of(user_agent)

@@ -6,14 +6,14 @@ Source: spec section 11. A single event that is not valid is left out, as SDKs s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.events import EventTimeError, event_time
-from ninetailed_wsgi.core.exposures import Report, report_of
+from ninetailed_wsgi.core.events import EventTimeError, Served, event_time
+from ninetailed_wsgi.core.exposures import Report, report_of, served_report
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
@@ -74,7 +74,7 @@ class Ingestion:
                 reports.setdefault(environment.key(item["profile"]["id"]), []).extend(valid)
         catalog = self._service.content(environment.organization, environment.environment)
         try:
-            results += self._store(catalog, reports, now)
+            results += _store(self._service, catalog, reports, now)
         except ProfileOverload as error:
             raise StoreUnavailable(str(error)) from error
         if self._service.metrics:
@@ -90,21 +90,38 @@ class Ingestion:
         except EventTimeError:
             return None
 
-    def _store(self, catalog: Catalog, reports: dict[Key, list[Report]], now: int) -> Counter[str]:
-        results: Counter[str] = Counter()
-        store = self._service.store
-        while reports:
-            outcomes = store.update(list(reports), partial(_fold, catalog, reports, now))
-            elsewhere: dict[Key, list[Report]] = {}
-            for name, outcome in outcomes.items():
-                if outcome.results is not None:
-                    results.update(outcome.results)
-                elif (owner := identity.resolve(store, name)).record is None:
-                    results[NO_PROFILE] += len(reports[name])
-                else:
-                    elsewhere.setdefault(owner.key, []).extend(reports[name])
-            reports = elsewhere
-        return results
+
+def expose(service: ExperienceService, environment: Environment, name: str, served: Iterable[Served]) -> None:
+    """Note what a visitor was served, outside of the write of their events (spec section 12).
+
+    A visitor without a profile is not made one, and what is known already is not written again.
+
+    Raises:
+        StoreUnavailable: nothing was stored, and the call may be repeated.
+    """
+    now = service.clock()
+    catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
+    _store(service, catalog, {key: [served_report(each, now) for each in served]}, now)
+
+
+def _store(
+    service: ExperienceService, catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int
+) -> Counter[str]:
+    """Note reports by the names that they came for; return how many had which result."""
+    results: Counter[str] = Counter()
+    store = service.store
+    while reports:
+        outcomes = store.update(list(reports), partial(_fold, catalog, reports, now))
+        elsewhere: dict[Key, list[Report]] = {}
+        for name, outcome in outcomes.items():
+            if outcome.results is not None:
+                results.update(outcome.results)
+            elif (owner := identity.resolve(store, name)).record is None:
+                results[NO_PROFILE] += len(reports[name])
+            else:
+                elsewhere.setdefault(owner.key, []).extend(reports[name])
+        reports = elsewhere
+    return results
 
 
 def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: Entry) -> _Noted:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.core.ids import NewIds
 from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.access import Terms
@@ -47,18 +49,26 @@ class Applications:
         self._unmetered = conditions._replace(metrics=None)
 
     def stored(
-        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
+        self,
+        environment: Environment,
+        location: Located | None = None,
+        catalog: Catalog | None = None,
+        new: NewIds | None = None,
     ) -> Application:
         """Return one that stores what its events make of profiles; ``catalog`` None: what is published now decides."""
-        conditions = self._labeled.get(environment, self._conditions)
+        conditions = _with_sessions(self._labeled.get(environment, self._conditions), new)
         return Application(self._store, catalog or self._content.catalog(*environment), conditions, location)
 
     def preflight(
-        self, environment: Environment, location: Located | None = None, catalog: Catalog | None = None
+        self,
+        environment: Environment,
+        location: Located | None = None,
+        catalog: Catalog | None = None,
+        new: NewIds | None = None,
     ) -> Application:
         """Return one that stores nothing."""
         catalog = catalog or self._content.catalog(*environment)
-        return Application(Overlay(self._store), catalog, self._unmetered, location)
+        return Application(Overlay(self._store), catalog, _with_sessions(self._unmetered, new), location)
 
     def on(
         self,
@@ -70,22 +80,30 @@ class Applications:
         catalog: Catalog | None = None,
         *,
         renames: bool = True,
+        new: NewIds | None = None,
     ) -> Application:
         """Return one that applies events at this time (ms) on these terms.
 
         Args:
             renames: whether the caller learns of a new id.
+            new: makes the ids of new profiles and sessions; None: they are made here.
         """
         if not terms.guarded:
-            return (self.preflight if preflight else self.stored)(environment, location, catalog)
+            return (self.preflight if preflight else self.stored)(environment, location, catalog, new)
+        new_id = new.profile if new else partial(self._ids.make, environment)
+        conditions = self._unmetered if preflight else self._labeled.get(environment, self._conditions)
         return GuardedApplication(
             Overlay(self._store) if preflight else self._store,
             catalog or self._content.catalog(*environment),
-            self._unmetered if preflight else self._labeled.get(environment, self._conditions),
+            _with_sessions(conditions, new),
             location,
             issued=lambda key: self._ids.certifies(environment, key.name),
-            new_key=lambda: environment.key(self._ids.make(environment)),
+            new_key=lambda: environment.key(new_id()),
             now=now,
             renames=renames,
             begin=None if preflight else terms.begin,
         )
+
+
+def _with_sessions(conditions: Conditions, new: NewIds | None) -> Conditions:
+    return conditions._replace(new_session_id=new.session) if new else conditions

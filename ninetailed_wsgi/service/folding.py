@@ -148,6 +148,8 @@ class Folding:
             catalog.audiences.count(record["counts"], ordinal, event.at, event.body)
             catalog.metrics.count(record, event.at, event.body)
             events.append(event)
+            if event.served:
+                self._note_served(record, events, ordinal + 1)
         return events, excess
 
     def _session_id(self, ids: list[str], position: count[int]) -> str:
@@ -155,6 +157,15 @@ class Folding:
         if index == len(ids):
             ids.append(self._conditions.new_session_id())
         return ids[index]
+
+    def _note_served(self, record: Record, events: Sequence[Event], ordinal: int) -> None:
+        """Let what a page showed count as an exposure, after everything that the page recorded."""
+        last = events[-1]
+        # What a visitor did before they saw a page is no conversion of it, not even in the same millisecond.
+        at = last.at + any(event.type == "track" and event.at == last.at for event in events)
+        belongs = partial(self._catalog.audiences.holds, profile.facts(record, ordinal, last.at))
+        for served in last.served:
+            self._catalog.exposures.note(record, exposures.served_report(served, at), record["sticky"], belongs)
 
     def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
         """Let an event that reports a component count as an exposure (spec section 11)."""

@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
+from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import REPLAY
+from ninetailed_wsgi.core.ids import REPLAY, Ids, NewIds
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.problems import shorten
@@ -92,6 +93,7 @@ class ExperienceService:
         self._turns = turns
         self._clock = clock
         self._ids = ProfileIds(new_id, id_key)
+        self._new_session_id = new_session_id
         conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
         self._applications = Applications(store, content, self._ids, conditions, self._environments)
         self._answers = Answers(metrics)
@@ -179,6 +181,10 @@ class ExperienceService:
         """Return an id for a profile of this environment that nobody has yet."""
         return self._ids.make(environment)
 
+    def new_ids(self, environment: Environment, ids: Ids) -> NewIds:
+        """Return what makes the ids of a request, those of ``ids`` first."""
+        return ids.replay(NewIds(partial(self.new_id, environment), self._new_session_id))
+
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when requests cannot be served."""
         self._resume_imports()
@@ -194,10 +200,11 @@ class ExperienceService:
         preflight: bool = False,
         address: str | None = None,
         locale: str = "en",
-        new_id: str | None = None,
+        ids: Ids | None = None,
         catalog: Catalog | None = None,
         terms: Terms = ANY_TERMS,
         entities: bool = False,
+        served: Sequence[Served] = (),
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
@@ -205,19 +212,26 @@ class ExperienceService:
 
         Args:
             preflight: answer the same and store nothing.
-            new_id: the id of a profile that is created, from `new_id`, and an alias where an event joins it to
-                another one; None: one is made here, which nobody learns then.
+            ids: of new profiles and sessions; that of a profile that is created is an alias where an event joins it to
+                another one. None: they are made here, and nobody else learns them.
             catalog: the content that decides, from `content`; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
+            served: what the page of these events showed, noted by the same write (spec section 12).
         """
         self._resume_imports()
         now = self._clock()
         events = prepared(body["events"], now, self._mask)
+        if served:
+            events = [*events[:-1], events[-1]._replace(served=tuple(served))]
+        new = self.new_ids(environment, ids) if ids else None
         location = self._look_up(address, locale, body) if self._location and address else None
-        application = self._applications.on(terms, environment, now, preflight, location, catalog)
+        application = self._applications.on(terms, environment, now, preflight, location, catalog, new=new)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
-        replay = self._replay(environment, application, body, now) if name is None and new_id is None else None
-        key = replay or environment.key((new_id or self.new_id(environment)) if name is None else name)
+        replay = self._replay(environment, application, body, now) if name is None and new is None else None
+        if name is None:
+            key = replay or environment.key(new.profile() if new else self.new_id(environment))
+        else:
+            key = environment.key(name)
         turns = {environment.key(event.user_id) for event in events if event.user_id}
         # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
         if (name is not None or replay) and (turns or not preflight):
@@ -225,7 +239,7 @@ class ExperienceService:
         with self._turn(turns):
             if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An id from a cookie has to lead to the profile that it joins.
-                generated = name is None and (new_id is None or terms.guarded)
+                generated = name is None and (new is None or terms.guarded)
                 self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
                 application.apply_run({key: events})

@@ -11,6 +11,8 @@ from typing import Any, Protocol, TypeVar, cast
 import orjson
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
@@ -28,6 +30,7 @@ class Backend(Protocol):
     preflight: bool
     time_budget: float
     cookie_names: tuple[str, ...]
+    counts_served: bool
     browser_sdk: BrowserSdk
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
@@ -100,12 +103,17 @@ class Conversation:
         self._environ = environ
         self._backend = backend
         self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
+        self._unwritten: list[dict[str, Any]] = []  # to be stored when the response begins
         self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
+        self._served: dict[Served, None] = {}  # in the order in which the page asked
         self._seconds = backend.time_budget  # that this page may still wait
         self._data: dict[str, Any] | None = None
         self._content: Any = None  # what decided
         self._id: str | None = None  # of the profile, as soon as it is known
+        self._name: str | None = None  # the id that the unwritten events go to
+        self._ids = Ids()
         self._failed = False
+        self._is_stored = False  # whether this page wrote
         self._consent: bool | None = None
         self._awaits_sdk = False
         self._is_late = is_late
@@ -126,6 +134,8 @@ class Conversation:
         if self._consent is not None and self._consent == consent:
             return
         self._consent = consent
+        if not consent:  # what the page recorded counts for this page alone
+            self._only_evaluated, self._unwritten = [*self._unwritten, *self._only_evaluated], []
         # What was found with the cookie is used no more, or is to be found now.
         self._data, self._id, self._failed = None, None, False
 
@@ -150,21 +160,37 @@ class Conversation:
             self._evaluate()
         return self._data or nothing(self._known() or "")
 
+    def serve(self, served: Served) -> None:
+        """Note what the page shows in place of a baseline."""
+        self._served[served] = None
+
     def write(self) -> None:
-        """Evaluate what waits, if anything does."""
+        """Store what the page recorded, and evaluate what waits, if anything does."""
         if self._waiting:
             self.answer()
+        self._sort()  # an evaluation that failed left it
+        if self._unwritten:
+            self._store()
+
+    def finish(self, *, is_shown: bool) -> None:
+        """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
+        self.is_answered = True  # from now on nobody comes to write what waits
+        if not is_shown:
+            self._served = {}
+        self.write()
+        if self._served and self._is_stored:  # asked for after the page's write, which came early
+            self._backend.evaluate(self._question([], self._id, served=tuple(self._served)), self._seconds)
 
     def renew(self) -> None:
         """Begin a new visitor."""
         self._data, self._id, self._failed, self.is_renewed = None, None, False, True
-        self._only_evaluated = []
+        self._only_evaluated, self._served, self._ids = [], {}, Ids()
 
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
         id = self._id or self._known()
         done = id is None or self._backend.forget(id)
-        self._waiting = []
+        self._waiting, self._unwritten = [], []
         self.renew()
         self._is_forgotten = True
         return done
@@ -192,42 +218,79 @@ class Conversation:
         return plain
 
     def _evaluate(self) -> None:
+        is_stored = self._sort()
+        # What the page shows belongs to the same write, and is known when the response begins.
+        if self._unwritten and (self.is_answered or not self._backend.counts_served):
+            self._store()
+        if self._unwritten:
+            self._ask([*self._unwritten, *self._only_evaluated], self._name, self._ids)
+        elif self._only_evaluated or not is_stored:
+            self._ask(self._only_evaluated, self._id or self._known())
+
+    def _sort(self) -> bool:
+        """Tell events that are to be stored from those that are only evaluated; return whether any is to be stored."""
         waiting, self._waiting = self._waiting, []
         stores = self.consent and not (self._is_late or self._is_forgotten) and is_visit(self._environ)
         stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         self._awaits_sdk |= stores and len(stored) < len(waiting)
-        if stored:
-            self._ask(stored, preflight=False)
-        if self._only_evaluated or not stored:
-            self._ask(self._only_evaluated, preflight=True)
+        if stored and not self._unwritten:
+            self._name, self._ids = self._id or self._known(), Ids()
+        self._unwritten += stored
+        return bool(stored)
 
-    def _ask(self, events: list[dict[str, Any]], *, preflight: bool) -> None:
+    def _store(self) -> None:
+        """Store the events that wait for it and, where the response begins, what the page showed."""
+        events, self._unwritten = self._unwritten, []
+        served: tuple[Served, ...] = ()
+        if self._backend.counts_served:
+            self._failed = False  # an answer that came too late loses no event
+            if self.is_answered:
+                served, self._served = tuple(self._served), {}
+        self._ask(events, self._name, self._ids, preflight=False, served=served)
+
+    def _ask(
+        self,
+        events: list[dict[str, Any]],
+        name: str | None,
+        ids: Ids | None = None,
+        *,
+        preflight: bool = True,
+        served: tuple[Served, ...] = (),
+    ) -> None:
         if self._failed:
             return
         self._failed = True  # until there is an answer
-        if not self.consent:
-            # A user id would lead to what is stored of them.
-            events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
-        # The visitor is here, which no audience rule counts.
-        page = page_of(self._environ, self._backend.origin(self._environ))
-        presence = self._event({"type": "identify", "userId": "", "traits": {}}, page)
-        question = Question(
-            self._environ,
-            self._id or self._known(),
-            events,
-            presence,
-            locale_of(self._environ),
-            preflight,
-            preflight and self._awaits_sdk and self._id is None,
-        )
+        question = self._question(events, name, ids, preflight=preflight, served=served)
         before = time.monotonic()
         decision = self._backend.evaluate(question, self._seconds)
         self._seconds -= time.monotonic() - before
         self._id = decision.id or self._id
         if decision.data is not None:
             self._data, self._content, self._failed = decision.data, decision.content, False
-            self.is_page_stored |= not preflight and any(event["type"] == "page" for event in events)
+            self._is_stored |= not preflight
+            stored = self._unwritten if preflight else events
+            self.is_page_stored |= any(event["type"] == "page" for event in stored)
+
+    def _question(
+        self,
+        events: list[dict[str, Any]],
+        name: str | None,
+        ids: Ids | None = None,
+        *,
+        preflight: bool = False,
+        served: tuple[Served, ...],
+    ) -> Question:
+        if not self.consent:
+            # A user id would lead to what is stored of them.
+            events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
+        # The visitor is here, which no audience rule counts.
+        page = page_of(self._environ, self._backend.origin(self._environ))
+        presence = self._event({"type": "identify", "userId": "", "traits": {}}, page)
+        is_last = self._backend.counts_served and self.is_answered
+        locale = locale_of(self._environ)
+        awaits_sdk = preflight and self._awaits_sdk and self._id is None
+        return Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
 
     def _known(self) -> str | None:
         if self.is_renewed or not self.consent:

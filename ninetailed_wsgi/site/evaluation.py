@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.errors import InvalidData
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class Question(NamedTuple):
         locale: the language of place names.
         preflight: whether the events are evaluated and not stored.
         awaits_sdk: whether the name comes from a cookie, and the SDK in the page is to send the page event.
+        ids: those that this page made so far.
+        served: what the page showed, noted by the write of the events.
+        is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
     """
 
     environ: Mapping[str, Any]
@@ -44,6 +49,9 @@ class Question(NamedTuple):
     locale: str
     preflight: bool
     awaits_sdk: bool = False
+    ids: Ids | None = None
+    served: Sequence[Served] = ()
+    is_last: bool = False
 
 
 class Decision(NamedTuple):
@@ -81,26 +89,37 @@ class Evaluation:
     address: str | None
     refuse: Callable[[Event, InvalidData], None]
 
-    def decide(self, question: Question, new_id: str | None) -> Decision:
+    def decide(self, question: Question) -> Decision:
         """Return what the service answers, in as many requests as the events need.
 
-        An event that is refused is left out and does not take the others along. ``new_id`` is the id of the profile if
-        one is begun.
+        An event that is refused is left out and does not take the others along.
         """
         content = self.service.content(self.organization, self.environment)
+        if not question.preflight and not question.events:
+            return self._expose(question)
         events = [event for event in question.events if self._is_valid(event)]
         # The answer to a preflight knows the events of its own request only, so these must be one.
-        requests = [events[-MOST_EVENTS:]] if question.preflight else in_requests(events)
+        requests = [events[-MOST_EVENTS:]] if question.preflight else list(in_requests(events))
         name, answer = question.name, None
         for batch in requests:
-            if (data := self._ask(question, name, batch, content, new_id, question.preflight)) is not None:
+            served = question.served if batch is requests[-1] else ()
+            if (data := self._ask(question, name, batch, content, served)) is not None:
                 answer, name = data, data["profile"]["id"]
         if answer is None:  # nothing was said, or all of it refused
-            answer = self._ask(question, name, [question.presence], content, None, True)
+            answer = self._ask(question._replace(preflight=True, ids=None), name, [question.presence], content)
         if answer is None:
             return Decision()
         # A copy, because visitors share parts of answers and a page may change what it gets.
         return Decision(orjson.loads(orjson.dumps(answer)), answer["profile"]["id"], content)
+
+    def _expose(self, question: Question) -> Decision:
+        """Note what a page showed, where its events are stored already."""
+        from ninetailed_wsgi.insights.ingestion import expose
+
+        if question.name is not None and not _is_robot(question):
+            environment = self.service.environment(self.organization, self.environment)
+            expose(self.service, environment, question.name, question.served)
+        return Decision(id=question.name)
 
     def _ask(
         self,
@@ -108,13 +127,14 @@ class Evaluation:
         name: str | None,
         events: Sequence[Event],
         content: Any,
-        new_id: str | None,
-        preflight: bool,
+        served: Sequence[Served] = (),
     ) -> dict[str, Any] | None:
         """Return the answer to the events that are not refused; None where all are."""
         from ninetailed_wsgi.service.access import INSIDE
 
         environment = self.service.environment(self.organization, self.environment)
+        if served and _is_robot(question):
+            served = ()
         if self.access.guarded and name is not None and not self.service.certifies(environment, name):
             name = None  # a cookie with an id that nobody issued begins a new visitor
         terms = self.access.terms(INSIDE, self.address)
@@ -126,13 +146,14 @@ class Evaluation:
                     environment,
                     name,
                     body,
-                    preflight=preflight,
+                    preflight=question.preflight,
                     address=self.address,
                     locale=question.locale,
-                    new_id=new_id,
+                    ids=question.ids,
                     catalog=content,
                     terms=terms,
                     entities=True,
+                    served=served,
                 )
             except InvalidData as error:
                 events = self._left(events, error)
@@ -155,6 +176,12 @@ class Evaluation:
         for index in sorted(refused):
             self.refuse(events[index], error)
         return [event for index, event in enumerate(events) if index not in refused]
+
+
+def _is_robot(question: Question) -> bool:
+    from ninetailed_wsgi.enrichment.device import is_robot  # which compiles patterns
+
+    return is_robot(question.environ.get("HTTP_USER_AGENT"))
 
 
 def in_requests(events: Sequence[Event]) -> Iterator[list[Event]]:

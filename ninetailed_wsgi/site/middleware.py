@@ -62,6 +62,9 @@ class Ninetailed:
         organization, environment: whose visitors the site's pages ask for.
         prefix: where the API is mounted; whole path segments.
         preflight: ``visitor.page()`` is only evaluated, because the browser SDK in the page sends the real event.
+        exposures: what counts as an exposure to an experiment: ``seen``, what browsers report; ``served``, also what
+            ``visitor.variant()`` and ``visitor.flag()`` answered, noted by the page's own write. Then a page is stored
+            when its response begins.
         consent: decides from the environ whether a visitor may be remembered; default: everyone. Without consent
             nothing is stored, nothing stored is used, and the cookie expires. A page may also set ``visitor.consent``.
         time_budget_ms: how long a page waits for personalization at most, milliseconds, over all its questions.
@@ -87,6 +90,7 @@ class Ninetailed:
         environment: str = "main",
         prefix: str = "/ninetailed",
         preflight: bool = False,
+        exposures: str = "seen",
         consent: Callable[[Mapping[str, Any]], bool] | None = None,
         time_budget_ms: float = 100,
         cookie_name: str = COOKIES[0],
@@ -111,6 +115,7 @@ class Ninetailed:
         self._arguments = {**own, "settings": settings, "service": service, **options}
         _import_service()
         self.preflight = self.options.preflight
+        self.counts_served = self.options.exposures == "served"
         self.time_budget = self.options.time_budget_ms / 1000
         self.cookie_names = tuple(dict.fromkeys((self.options.cookie_name, *COOKIES)))
         self.cookie = ProfileCookie(self.options)
@@ -182,7 +187,7 @@ class Ninetailed:
         try:
             if not visitor.begins_response():
                 return headers
-            visitor.finish()
+            visitor.finish(is_shown=status.startswith("2"))
             return self._personal(visitor, status, headers)
         except Exception as error:
             self.report("finish", error)

@@ -29,6 +29,7 @@ class MountOptions:
     environment: str = "main"
     prefix: str = "/ninetailed"
     preflight: bool = False
+    exposures: str = "seen"
     consent: Callable[[Mapping[str, Any]], bool] | None = None
     time_budget_ms: float = 100
     cookie_name: str = COOKIES[0]
@@ -124,6 +125,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "environment": _name,
     "prefix": _prefix,
     "preflight": yes_or_no,
+    "exposures": one_of("seen", "served"),
     "consent": _consent,
     "time_budget_ms": _milliseconds,
     "cookie_name": _cookie_name,

@@ -110,7 +110,7 @@ class Process:
     def evaluate(self, question: Question, seconds: float) -> Decision:
         """Return what the service decides within ``seconds``; without data where it fails or takes longer."""
         until = time.monotonic() + seconds
-        if seconds <= 0 or not self._free.acquire(timeout=seconds):
+        if (seconds <= 0 and not question.is_last) or not self._free.acquire(timeout=max(0.0, seconds)):
             return self._too_late(None)
         call = _Call()
         try:
@@ -122,7 +122,8 @@ class Process:
         try:
             return call.result(max(0.0, until - time.monotonic()))
         except TimeoutError:
-            return self._too_late(None if call.cancel() else call.id)
+            is_cancelled = not question.is_last and call.cancel()
+            return self._too_late(None if is_cancelled else call.id)
         except Exception as error:
             self._reports.failure(type(error).__name__, error)
             return Decision()
@@ -151,9 +152,9 @@ class Process:
         try:
             engine = self.running()
             options = self._options
-            if engine is not None and question.name is None and not question.preflight:
+            if engine is not None and question.name is None and question.ids is not None:
                 environment = engine.service.environment(options.organization, options.environment)
-                call.id = engine.service.new_id(environment)
+                call.id = engine.service.new_ids(environment, question.ids).profile()
             if not call.set_running_or_notify_cancel():
                 return
             if engine is None:
@@ -164,7 +165,7 @@ class Process:
             where = (options.organization, options.environment)
             address = address_of(question.environ)
             evaluation = Evaluation(engine.service, engine.schemas, self._access, *where, address, self._refuse)
-            call.set_result(evaluation.decide(question, call.id))
+            call.set_result(evaluation.decide(question))
             if question.awaits_sdk and question.name and self._awaited.is_open:
                 self._awaited.note(_is_stored(engine.service, *where, question.name))
         except BaseException as error:

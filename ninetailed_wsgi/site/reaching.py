@@ -23,6 +23,7 @@ class _Nowhere:
     preflight = True
     time_budget = 0.0
     cookie_names: tuple[str, ...] = ()
+    counts_served = False
 
     def __init__(self) -> None:
         self._reports = Reports()

@@ -160,7 +160,10 @@ class Visitor:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         if not _is_text(key):
             self._misunderstood("flag", key, "the key of an inline variable")
-        return variants.flag(self.changes, key, default)
+        changes = self.changes
+        if self._backend.counts_served:
+            self._use().serve(variants.served_flag(changes, key))
+        return variants.flag(changes, key, default)
 
     @never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
@@ -186,6 +189,8 @@ class Visitor:
             # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
             name = json.dumps(entry[:_SHOWN])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
+        if self._backend.counts_served:
+            conversation.serve(variants.served_entry(entry, experiences, conversation.order))
         return variants.shown(entry, experiences, conversation.order)
 
     @never_raises(no_answer)
@@ -201,7 +206,11 @@ class Visitor:
 
         Example: ``visitor.experience_variant("exp-home")``
         """
-        return variants.entity_variant(self._use().answer()["changes"], entity)
+        conversation = self._use()
+        changes = conversation.answer()["changes"]
+        if self._backend.counts_served:
+            conversation.serve(variants.served_entity(changes, entity))
+        return variants.entity_variant(changes, entity)
 
     @never_raises(lambda self, path, fallback=None: fallback or "")
     def merge_tag(self, path: str, fallback: str | None = None) -> str:
@@ -300,6 +309,7 @@ class Visitor:
         """
         from ninetailed_wsgi.openfeature import context_of  # needs an extra
 
+        self._use().write()  # the provider reads what is stored
         return context_of(self.id, self.profile["traits"])
 
     # For the middleware
@@ -336,11 +346,9 @@ class Visitor:
         return self._conversation is not None
 
     @never_raises(no_answer)
-    def finish(self) -> None:
-        """Write what waits, when the response begins."""
-        conversation = self._use()
-        conversation.is_answered = True  # from now on nobody comes to write what waits
-        conversation.write()
+    def finish(self, *, is_shown: bool) -> None:
+        """Write what waits, when the response begins; ``is_shown``: whether that is the page, no redirect or error."""
+        self._use().finish(is_shown=is_shown)
 
     def _misunderstood(self, method: str, value: object, expected: str) -> None:
         """Report once what a page gave, by its type alone: its text may be a visitor's."""

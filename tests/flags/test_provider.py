@@ -238,3 +238,46 @@ def test_a_provider_of_settings_opens_a_service_of_its_own(tmp_path: Path) -> No
     assert provider.resolve_string_details("banner", "", ANNA).value == "sale"
     with pytest.raises(SettingsError):
         NinetailedProvider(Settings(data_dir=tmp_path / "data", content=tmp_path / "none.json"))
+
+
+# Exposures
+
+
+def exposures_of(ninetailed: Harness, name: str) -> dict[str, Any]:
+    kept = ninetailed.service.record(ninetailed.environment, name)["exposures"]
+    return {id: next(iter(phases.values())) for id, phases in kept.items()}
+
+
+def test_an_evaluation_exposes_a_known_visitor_once_where_the_site_says_so(ninetailed: Harness) -> None:
+    ninetailed.visitor("anna").views("/")
+    plain, counting = (
+        NinetailedProvider(ninetailed.service, watch_seconds=0, exposures=exposures) for exposures in ("seen", "served")
+    )
+    assert plain.resolve_integer_details("limit", 1, ANNA).value == 25
+    assert exposures_of(ninetailed, "anna") == {}
+    assert counting.resolve_integer_details("limit", 1, ANNA).value == 25
+    first = exposures_of(ninetailed, "anna")
+    assert {id: (entry["index"], entry["how"]) for id, entry in first.items()} == {"half": (1, "served")}
+    ninetailed.clock.advance(days=1)
+    counting.resolve_integer_details("limit", 1, ANNA)
+    assert exposures_of(ninetailed, "anna") == first
+
+
+def test_an_evaluation_makes_nobody_and_a_store_that_fails_takes_no_flag_away(
+    ninetailed: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = NinetailedProvider(ninetailed.service, watch_seconds=0, exposures="served")
+    assert provider.resolve_integer_details("limit", 1, EvaluationContext("nobody")).value == 25
+    assert ninetailed.client.get("/profiles/nobody").status == 404
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("gone")
+
+    ninetailed.visitor("anna").views("/")
+    monkeypatch.setattr(ninetailed.service.store, "update", fail)
+    assert provider.resolve_integer_details("limit", 1, ANNA).value == 25
+
+
+def test_exposures_are_seen_or_served(ninetailed: Harness) -> None:
+    with pytest.raises(SettingsError, match="exposures: found 'yes', expected seen or served"):
+        NinetailedProvider(ninetailed.service, exposures="yes")
