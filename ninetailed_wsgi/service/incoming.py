@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core.events import Event, EventTimeError, event_time, in_order, message_key
+from ninetailed_wsgi.core.events import Event, EventTimeError, Served, event_time, in_order, message_key
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
@@ -17,13 +17,16 @@ LONGEST_KEPT = 65_536
 """Bytes of an event in a history. A longer one counts when it arrives; then only what kind of event it was is kept."""
 
 
-def prepared(bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None) -> Sequence[Event]:
+def prepared(
+    bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None, served: Sequence[Served] = ()
+) -> Sequence[Event]:
     """Return the events of a request in the order in which they apply; InvalidData names every invalid time.
 
     Args:
         bodies: the events as they were sent.
         now: the time of the request, milliseconds since the epoch.
         mask: takes the credentials out of the addresses of pages (spec section 9); None: they have none.
+        served: what the page of these events showed.
     """
     times = times_of(bodies, now)
     raws = [orjson.dumps(body) for body in bodies]
@@ -36,7 +39,8 @@ def prepared(bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = 
         text = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
         key, user_id = message_key(body["messageId"]), _user_of(body)
         events.append(Event(at, body, text, key, user_id, device, index, arrived=now))
-    return in_order(events)
+    ordered = in_order(events)
+    return [*ordered[:-1], ordered[-1]._replace(served=tuple(served))] if served else ordered
 
 
 def _abridged(body: dict[str, Any], size: int) -> bytes:

@@ -208,30 +208,22 @@ class ExperienceService:
     ) -> dict[str, Any]:
         """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
 
-        Returns ``profile``, ``experiences`` and ``changes``.
-
         Args:
             preflight: answer the same and store nothing.
-            ids: of new profiles and sessions; that of a profile that is created is an alias where an event joins it to
-                another one. None: they are made here, and nobody else learns them.
+            ids: of the new profile and its session; None: made here. The former may be in a cookie before the answer.
             catalog: the content that decides, from `content`; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
             served: what the page of these events showed, noted by the same write (spec section 12).
         """
         self._resume_imports()
         now = self._clock()
-        events = prepared(body["events"], now, self._mask)
-        if served:
-            events = [*events[:-1], events[-1]._replace(served=tuple(served))]
+        events = prepared(body["events"], now, self._mask, served)
         new = self.new_ids(environment, ids) if ids else None
         location = self._look_up(address, locale, body) if self._location and address else None
         application = self._applications.on(terms, environment, now, preflight, location, catalog, new=new)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = self._replay(environment, application, body, now) if name is None and new is None else None
-        if name is None:
-            key = replay or environment.key(new.profile() if new else self.new_id(environment))
-        else:
-            key = environment.key(name)
+        key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
         turns = {environment.key(event.user_id) for event in events if event.user_id}
         # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
         if (name is not None or replay) and (turns or not preflight):

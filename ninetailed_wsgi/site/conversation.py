@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
 
@@ -78,6 +78,27 @@ def never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
     return decorate
 
 
+class Published(NamedTuple):
+    """The content that decided about a visitor: a catalog; None where nothing decided."""
+
+    content: Any
+
+    def order(self, entry: str) -> tuple[str, ...]:
+        """Return the experiences of a baseline entry by priority."""
+        order: tuple[str, ...] = self.content.entry_experiences.get(entry, ()) if self.content else ()
+        return order
+
+    def is_unknown(self, entry: str) -> bool:
+        """Return whether the content names no such entry as a baseline or variant."""
+        content = self.content
+        return bool(content and content.entry_ids) and entry not in content.entry_ids
+
+    def fallback(self, path: str) -> str | None:
+        """Return the published fallback of a merge tag."""
+        tag = self.content.merge_tags.get(path) if self.content else None
+        return tag.fallback if tag else None
+
+
 def no_answer(*_: Any, **__: Any) -> None:
     return None
 
@@ -94,21 +115,23 @@ class Conversation:
         is_answered: whether the response began, so that nobody comes to write what waits.
         is_renewed: whether the cookie's visitor is no longer this one.
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
+        published: the content that decided.
+        served: what the page asked for to show it, in that order.
     """
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend, is_late: bool) -> None:
         self.is_answered = is_late
         self.is_renewed = False
         self.is_page_stored = False
+        self.published = Published(None)
+        self.served: dict[Served, None] = {}
         self._environ = environ
         self._backend = backend
         self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
         self._unwritten: list[dict[str, Any]] = []  # to be stored when the response begins
         self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
-        self._served: dict[Served, None] = {}  # in the order in which the page asked
         self._seconds = backend.time_budget  # that this page may still wait
         self._data: dict[str, Any] | None = None
-        self._content: Any = None  # what decided
         self._id: str | None = None  # of the profile, as soon as it is known
         self._name: str | None = None  # the id that the unwritten events go to
         self._ids = Ids()
@@ -149,7 +172,7 @@ class Conversation:
         page = page_of(self._environ, self._backend.origin(self._environ))
         if event["type"] == "page":
             event = {**event, "properties": {**event["properties"], **page}}
-        self._waiting.append((self._event(event, page), only_evaluated))
+        self._waiting.append((_event(self._environ, event, page), only_evaluated))
         if self.is_answered and not self._is_late:
             self.answer()
 
@@ -159,10 +182,6 @@ class Conversation:
         if not self._failed and (self._data is None or self._waiting):
             self._evaluate()
         return self._data or nothing(self._known() or "")
-
-    def serve(self, served: Served) -> None:
-        """Note what the page shows in place of a baseline."""
-        self._served[served] = None
 
     def write(self) -> None:
         """Store what the page recorded, and evaluate what waits, if anything does."""
@@ -176,15 +195,15 @@ class Conversation:
         """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
         self.is_answered = True  # from now on nobody comes to write what waits
         if not is_shown:
-            self._served = {}
+            self.served = {}
         self.write()
-        if self._served and self._is_stored:  # asked for after the page's write, which came early
-            self._backend.evaluate(self._question([], self._id, served=tuple(self._served)), self._seconds)
+        if self.served and self._is_stored:  # asked for after the page's write, which came early
+            self._backend.evaluate(self._question([], self._id, served=tuple(self.served)), self._seconds)
 
     def renew(self) -> None:
         """Begin a new visitor."""
         self._data, self._id, self._failed, self.is_renewed = None, None, False, True
-        self._only_evaluated, self._served, self._ids = [], {}, Ids()
+        self._only_evaluated, self.served, self._ids = [], {}, Ids()
 
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
@@ -194,28 +213,6 @@ class Conversation:
         self.renew()
         self._is_forgotten = True
         return done
-
-    def order(self, entry: str) -> tuple[str, ...]:
-        """Return the experiences of a baseline entry by priority, in the content that decided."""
-        order: tuple[str, ...] = self._content.entry_experiences.get(entry, ()) if self._content else ()
-        return order
-
-    def is_unknown(self, entry: str) -> bool:
-        """Return whether content decided, and names no such entry as a baseline or variant."""
-        content = self._content
-        return bool(content and content.entry_ids) and entry not in content.entry_ids
-
-    def fallback(self, path: str) -> str | None:
-        """Return the published fallback of a merge tag."""
-        tag = self._content.merge_tags.get(path) if self._content else None
-        return tag.fallback if tag else None
-
-    def _event(self, event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
-        context = {"library": _LIBRARY, **context_of(self._environ, page, locale_of(self._environ))}
-        whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
-        # A page may pass anything; what is stored is JSON.
-        plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
-        return plain
 
     def _evaluate(self) -> None:
         is_stored = self._sort()
@@ -246,7 +243,7 @@ class Conversation:
         if self._backend.counts_served:
             self._failed = False  # an answer that came too late loses no event
             if self.is_answered:
-                served, self._served = tuple(self._served), {}
+                served, self.served = tuple(self.served), {}
         self._ask(events, self._name, self._ids, preflight=False, served=served)
 
     def _ask(
@@ -267,7 +264,7 @@ class Conversation:
         self._seconds -= time.monotonic() - before
         self._id = decision.id or self._id
         if decision.data is not None:
-            self._data, self._content, self._failed = decision.data, decision.content, False
+            self._data, self.published, self._failed = decision.data, Published(decision.content), False
             self._is_stored |= not preflight
             stored = self._unwritten if preflight else events
             self.is_page_stored |= any(event["type"] == "page" for event in stored)
@@ -286,7 +283,7 @@ class Conversation:
             events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
         # The visitor is here, which no audience rule counts.
         page = page_of(self._environ, self._backend.origin(self._environ))
-        presence = self._event({"type": "identify", "userId": "", "traits": {}}, page)
+        presence = _event(self._environ, {"type": "identify", "userId": "", "traits": {}}, page)
         is_last = self._backend.counts_served and self.is_answered
         locale = locale_of(self._environ)
         awaits_sdk = preflight and self._awaits_sdk and self._id is None
@@ -296,6 +293,14 @@ class Conversation:
         if self.is_renewed or not self.consent:
             return None
         return cookie_of(self._environ, self._backend.cookie_names)
+
+
+def _event(environ: Mapping[str, Any], event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
+    context = {"library": _LIBRARY, **context_of(environ, page, locale_of(environ))}
+    whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
+    # A page may pass anything; what is stored is JSON.
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
+    return plain
 
 
 def nothing(id: str) -> dict[str, Any]:

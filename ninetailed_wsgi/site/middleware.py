@@ -125,9 +125,7 @@ class Ninetailed:
         self._address = ClientAddress(self.settings.trusted_proxies)
         self._service = service
         self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self._service, self.reports))
-        self._app: WSGIApp = app
-        if hasattr(app, "wsgi_app"):  # a Flask app
-            self._app = _flask_site(app, self)
+        self._app: WSGIApp = _flask_site(app, self) if hasattr(app, "wsgi_app") else app
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

@@ -162,7 +162,7 @@ class Visitor:
             self._misunderstood("flag", key, "the key of an inline variable")
         changes = self.changes
         if self._backend.counts_served:
-            self._use().serve(variants.served_flag(changes, key))
+            self._use().served[variants.served_flag(changes, key)] = None
         return variants.flag(changes, key, default)
 
     @never_raises(lambda self, entry: entry)
@@ -185,13 +185,13 @@ class Visitor:
             self._misunderstood("variant", entry, "an entry as JSON with an id, or the id of an entry")
             return entry
         experiences, conversation = self.experiences, self._use()
-        if isinstance(entry, str) and conversation.is_unknown(entry):
+        if isinstance(entry, str) and conversation.published.is_unknown(entry):
             # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
             name = json.dumps(entry[:_SHOWN])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         if self._backend.counts_served:
-            conversation.serve(variants.served_entry(entry, experiences, conversation.order))
-        return variants.shown(entry, experiences, conversation.order)
+            conversation.served[variants.served_entry(entry, experiences, conversation.published.order)] = None
+        return variants.shown(entry, experiences, conversation.published.order)
 
     @never_raises(no_answer)
     def experience_variant(self, entity: str) -> str | None:
@@ -209,7 +209,7 @@ class Visitor:
         conversation = self._use()
         changes = conversation.answer()["changes"]
         if self._backend.counts_served:
-            conversation.serve(variants.served_entity(changes, entity))
+            conversation.served[variants.served_entity(changes, entity)] = None
         return variants.entity_variant(changes, entity)
 
     @never_raises(lambda self, path, fallback=None: fallback or "")
@@ -227,7 +227,7 @@ class Visitor:
             return merge_tags.text(fallback)
         value = merge_tags.resolve(self.profile, path)
         if value is None:
-            value = self._use().fallback(path) if fallback is None else fallback
+            value = self._use().published.fallback(path) if fallback is None else fallback
         return merge_tags.text(value)
 
     @never_raises(lambda self, content: content)
@@ -263,7 +263,7 @@ class Visitor:
         """
         if not self.consent:
             return ""
-        return track_attributes(entry, self.experiences, self._use().order)
+        return track_attributes(entry, self.experiences, self._use().published.order)
 
     @never_raises(lambda self, version=2: handoff_text(nothing(""), version, False))
     def handoff(self, version: int = 2) -> str:
