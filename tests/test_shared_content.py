@@ -26,8 +26,9 @@ from serving import PROFILES, Server, page, serving, wait_until
 
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import Catalog
-from ninetailed_wsgi.content.remote import LARGEST, Unfetched, WebDocument
+from ninetailed_wsgi.content.remote import WebDocument
 from ninetailed_wsgi.content.shared import SharedContent
+from ninetailed_wsgi.content.web import LARGEST, Unfetched
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings

@@ -29,6 +29,7 @@ from ninetailed_wsgi.api.resources import (
     Profile,
     Profiles,
     Ready,
+    Refresh,
     Results,
     Scrape,
 )
@@ -109,7 +110,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_error_handler(Exception, _answer_bug)
 
     edge = Edge(service, compiled, address, limit, settings.explain, access, callers, settings.data_dir)
-    space_edge = replace(edge, spaces=SpaceNames.parse(settings.spaces))
+    space_edge = replace(edge, spaces=SpaceNames.of(settings))
     for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
         app.add_route(insights, Insights(side))
         app.add_route(prefix + "/profiles", Profiles(side))
@@ -121,6 +122,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         app.add_route(prefix + OFREP + "/{key:path}", OneFlag(side))
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
+    app.add_route("/content/refresh", Refresh(edge, settings.contentful_webhook_secret_file))
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
     app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,13 @@ from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
-from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, UnknownEnvironment
+from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, SettingsError, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service.access import Access, Caller, Decision, check_name, check_names
 from ninetailed_wsgi.service.service import ExperienceService
 
 _EXPLAIN = "/explain"
+_SHORTEST_SECRET = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,40 @@ class Scrape:
         self._edge.allow("metrics", req)
         resp.delete_header("Access-Control-Allow-Origin")
         resp.content_type, resp.data = self._metrics.exposition(self._edge.service.state())
+
+
+class Refresh:
+    """``/content/refresh``: look for changed content at once; for admins, and for a webhook that knows its secret.
+
+    Args:
+        edge: what the routes share.
+        file: holds the secret; None: there is no webhook.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds no secret.
+    """
+
+    def __init__(self, edge: Edge, file: Path | None) -> None:
+        self._edge = edge
+        self._secret = None if file is None else _webhook_secret(file)
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        given = req.get_header("X-Ninetailed-Webhook-Secret")
+        if self._secret is None or given is None or not hmac.compare_digest(given.encode("latin-1"), self._secret):
+            self._edge.allow("refresh", req)
+        self._edge.service.refresh_content()
+        _answer(resp, {})
+
+
+def _webhook_secret(file: Path) -> bytes:
+    try:
+        secret = file.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError([f"contentful_webhook_secret_file: {file} cannot be read: {error.strerror}"]) from error
+    if len(secret) < _SHORTEST_SECRET or b"\n" in secret:
+        expected = f"must hold one line of at least {_SHORTEST_SECRET} characters; `openssl rand -hex 32` makes one"
+        raise SettingsError([f"contentful_webhook_secret_file: {file} {expected}"])
+    return secret
 
 
 class Live:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.contentful import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,13 @@ class SpaceNames:
     joined: Mapping[Environment, Environment]
 
     @classmethod
+    def of(cls, settings: Settings) -> SpaceNames:
+        """Return what the options say: ``spaces``, and the spaces that content is read from."""
+        return cls.parse([*joined(settings.content), *settings.spaces])  # the last one counts
+
+    @classmethod
     def parse(cls, pairs: Iterable[str]) -> SpaceNames:
-        """Read the option ``spaces``: texts of the form ``space/environment=organization/environment``."""
+        """Read texts of the form ``space/environment=organization/environment``."""
         sides = (pair.split("=") for pair in pairs)
         return cls({Environment.parse(space): Environment.parse(environment) for space, environment in sides})
 

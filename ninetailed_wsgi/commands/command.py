@@ -82,7 +82,7 @@ class Command:
 def add_options(parser: argparse.ArgumentParser, uses: Collection[str]) -> None:
     """Add the options of some `settings.USES` to a command's parser."""
     for option in OPTIONS:
-        if option.use not in uses:
+        if option.use not in uses or option.secret:
             continue
         default = f" [{option.default_text}]" if option.default_text else ""
         switch = {"nargs": "?", "const": "yes"} if isinstance(option.default, bool) else {}

@@ -13,7 +13,7 @@ from ninetailed_wsgi.commands.command import Command
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.service.keys import SCOPES, ApiKey, changing, new_key, read_keys
-from ninetailed_wsgi.settings import PREFIX
+from ninetailed_wsgi.settings.declaration import PREFIX
 
 _DAY = 24 * 60 * 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,31 @@ from ninetailed_wsgi.content.folder import ContentFolder
 from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.report import report
 from ninetailed_wsgi.content.source import ContentSource, ContentState, ServedVersion
+from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.settings.origins import Items, Origin
+from ninetailed_wsgi.settings.contentful import SpaceAddress, Tokens
+from ninetailed_wsgi.settings.origins import Items
 
 EMPTY = compile_content(Content())
 """The catalog of no content."""
 
 
-def content_source(settings: Settings) -> LiveContent:
-    """Return the source that these settings name, not loaded yet; SettingsError when a package for it is missing."""
-    shared = [origin for origin in settings.content if isinstance(origin, str) and "://" in origin]
-    parts = [_source(origin, settings, alone=len(shared) < 2) for origin in settings.content]
+def content_source(settings: Settings, *, read_only: bool = False) -> LiveContent:
+    """Return the source that these settings name, not loaded yet.
+
+    Args:
+        settings: name it.
+        read_only: keep no copy of what is read from a space.
+
+    Raises:
+        SettingsError: a package for it is missing, or a token.
+    """
+    spaces = [origin for origin in settings.content if isinstance(origin, SpaceAddress)]
+    others = [origin for origin in settings.content if not isinstance(origin, SpaceAddress)]
+    shared = [origin for origin in others if isinstance(origin, str) and "://" in origin]
+    parts = [_source(origin, settings, alone=len(shared) < 2) for origin in others]
+    if spaces:
+        parts.append(_contentful(spaces, settings, read_only))
     if len(parts) > 1:
         return CombinedContent(parts, history_events=settings.history_events, history_days=settings.history_days)
     return parts[0] if parts else ContentFolder(None)
@@ -36,7 +51,7 @@ def items_errors(settings: Settings) -> tuple[Problem, ...]:
     return tuple(error for content in contents for error in compile_content(content).errors)
 
 
-def _source(origin: Origin, settings: Settings, *, alone: bool) -> LiveContent:
+def _source(origin: Path | str | Items, settings: Settings, *, alone: bool) -> LiveContent:
     """Return the source of one origin; ``alone`` says whether no other one keeps a copy in the data folder."""
     options: dict[str, Any] = {
         "locale": settings.content_locale,
@@ -53,6 +68,31 @@ def _source(origin: Origin, settings: Settings, *, alone: bool) -> LiveContent:
     from ninetailed_wsgi.content.shared import SharedContent
 
     return SharedContent(origin, folder=settings.data_dir, alone=alone, **options)
+
+
+def _contentful(spaces: Sequence[SpaceAddress], settings: Settings, read_only: bool) -> LiveContent:
+    # Here, as it imports what speaks HTTP and TLS.
+    from ninetailed_wsgi.content.contentful.content import ContentfulContent
+
+    try:
+        text = settings.contentful_token
+        if settings.contentful_token_file is not None:
+            text = settings.contentful_token_file.read_text()
+        tokens = Tokens.parse(text)
+    except (OSError, ValueError) as error:  # the error of a text that is no UTF-8 would show it
+        reason = "is not text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
+        raise SettingsError([f"contentful_token_file: {settings.contentful_token_file}: {reason}"]) from None
+    return ContentfulContent(
+        spaces,
+        tokens,
+        url=settings.contentful_url,
+        folder=settings.data_dir,
+        poll=settings.contentful_poll,
+        read_only=read_only,
+        locale=settings.content_locale,
+        history_events=settings.history_events,
+        history_days=settings.history_days,
+    )
 
 
 __all__ = [

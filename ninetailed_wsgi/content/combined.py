@@ -32,7 +32,7 @@ class CombinedContent(LiveContent):
         *,
         history_events: int = 500,
         history_days: int = 365,
-        check_every: float = 1.0,
+        check_every: float = 0.2,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(
@@ -68,6 +68,11 @@ class CombinedContent(LiveContent):
     def origin(self) -> str:
         """Describe what the origins of the parts hold now."""
         return "; ".join(filter(None, (part.origin() for part in self._parts)))
+
+    def refresh(self) -> None:
+        """Look for changes of every part at once; returns before that is done."""
+        for part in self._parts:
+            part.refresh()
 
     def combine(self) -> None:
         """Serve what the parts serve now; the thread that `follow` starts does so again and again."""

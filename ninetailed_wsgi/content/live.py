@@ -85,6 +85,9 @@ class LiveContent:
         """Describe what the origin holds now, for ``ninetailed-wsgi check``; empty for files."""
         return ""
 
+    def refresh(self) -> None:
+        """Look for changes sooner; nothing to do where they are looked for every second."""
+
     def look(self) -> None:
         """Look for changes now and serve them; the thread that `follow` starts does so again and again."""
         with self._looking():

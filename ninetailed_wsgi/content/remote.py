@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ssl
 import time
 import zlib
 from collections.abc import Mapping
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import IO, Any, NamedTuple, Protocol
-from urllib.error import HTTPError, URLError
+from typing import Any, NamedTuple, Protocol
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import Request
 
+from ninetailed_wsgi.content.web import LARGEST, REDIRECTS, TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
 from ninetailed_wsgi.errors import SettingsError
 
-TIMEOUT = 5.0
-"""Seconds that a connection, and then each part of an answer, is waited for."""
-
-WHOLE_WITHIN = 30.0
-"""Seconds within which a whole document must be there."""
-
-LARGEST = 64 * 1024 * 1024
-"""Bytes of a document, unpacked."""
-
 _MEBIBYTE = 1024 * 1024
-_REDIRECTS = 5
 # Times in HTTP are whole seconds: within one of them a second change can go by under the same Last-Modified, and under
 # the same ETag, which some servers make of that time and the size.
 _SETTLED_AFTER = 2.0
-
-
-class Unfetched(Exception):
-    """The content cannot be had now; the text says why, and holds nothing secret."""
 
 
 class Fetched(NamedTuple):
@@ -64,10 +49,7 @@ def opened(address: str) -> Remote:
 
 
 class WebDocument:
-    """A document on a web server, asked for with its ETag or time, so that an unchanged one costs no transfer.
-
-    urllib verifies TLS, follows redirects, knows the proxies of the environment and logs nothing.
-    """
+    """A document on a web server, asked for with its ETag or time, so that an unchanged one costs no transfer."""
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT, whole_within: float = WHOLE_WITHIN) -> None:
         parts = urlsplit(url)
@@ -76,24 +58,22 @@ class WebDocument:
         self._login = base64.b64encode(unquote(login).encode()).decode()
         self._timeout = timeout
         self._whole_within = whole_within
-        # One context for all connections: otherwise each reads every certificate authority of the system again.
-        tls = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
-        self._opener = build_opener(_Redirects, *tls)
+        self._opener = opener(tls=parts.scheme == "https")
 
     def fetch(self, known: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
         try:
             with self._opener.open(self._request(known), timeout=self._timeout) as answer:
-                document = _body(answer, time.monotonic() + self._whole_within)
+                document = read_body(answer, time.monotonic() + self._whole_within)
                 return Fetched(document, *_validator(answer.headers))
         except HTTPError as error:
             error.close()
             if error.code == HTTPStatus.NOT_MODIFIED and known:
                 return None
-            redirects = f" after {_REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
+            redirects = f" after {REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
             raise Unfetched(f"is answered {error.code}{redirects}, expected 200") from None
         except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no name of a host
-            raise Unfetched(_reason(error)) from None
+            raise Unfetched(reason(error)) from None
 
     def _request(self, known: str | None) -> Request:
         request = Request(self._url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
@@ -104,43 +84,6 @@ class WebDocument:
             kind, _, value = known.partition(" ")
             request.add_header({"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[kind], value)
         return request
-
-
-class _Redirects(HTTPRedirectHandler):
-    max_redirections = _REDIRECTS
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> Request | None:
-        if urlsplit(newurl).scheme not in ("http", "https"):
-            raise Unfetched("redirects to an address that is neither http nor https")
-        if req.type == "https" and urlsplit(newurl).scheme != "https":
-            raise Unfetched("redirects from https to an address without TLS")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # as the base
-
-
-def _body(answer: http.client.HTTPResponse, end: float) -> bytes:
-    encoding = ",".join(answer.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):
-        raise Unfetched("is sent with a Content-Encoding that was not asked for, expected gzip or none")
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16) if encoding != "identity" else None
-    announced = answer.length
-    received, size, parts = 0, 0, []
-    while size <= LARGEST and (part := answer.read1(65536)):
-        received += len(part)
-        if unpacking:
-            part = unpacking.decompress(part, LARGEST + 1 - size)
-            if unpacking.unused_data:
-                raise Unfetched("goes on behind the end of what is compressed")
-        size += len(part)
-        parts.append(part)
-        if time.monotonic() > end:
-            raise Unfetched("was not there as a whole in time: its server is too slow")
-    if size > LARGEST:
-        raise Unfetched(f"is larger than {LARGEST // _MEBIBYTE} MiB")
-    if (announced is not None and received < announced) or (unpacking and not unpacking.eof):
-        raise Unfetched(f"broke off after {received} bytes")
-    return b"".join(parts)
 
 
 def _validator(headers: Mapping[str, str]) -> tuple[str | None, float | None]:
@@ -158,18 +101,6 @@ def _seconds(date: str | None) -> float | None:
         return parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None
-
-
-def _reason(error: Exception) -> str:
-    """Word an error; an exception's own text may quote the address, so only what the system says is taken from it."""
-    cause = error.reason if isinstance(error, URLError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"cannot be fetched: its server's certificate is not trusted, {cause.verify_message}"
-    if isinstance(cause, TimeoutError):
-        return "cannot be fetched: its server does not answer in time"
-    if isinstance(cause, OSError) and cause.strerror:
-        return f"cannot be fetched: {cause.strerror}"
-    return f"cannot be fetched: {type(cause).__name__}"
 
 
 class RedisHash:

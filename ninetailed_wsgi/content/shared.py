@@ -21,7 +21,8 @@ from ninetailed_wsgi.content.entries import Content, Faulty, Problem
 from ninetailed_wsgi.content.files import EVERY
 from ninetailed_wsgi.content.formats.recognise import parse, read_document, refusal
 from ninetailed_wsgi.content.live import LiveContent
-from ninetailed_wsgi.content.remote import Remote, Unfetched, opened
+from ninetailed_wsgi.content.remote import Remote, opened
+from ninetailed_wsgi.content.web import Unfetched
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shown
 from ninetailed_wsgi.errors import SettingsError

@@ -39,3 +39,6 @@ class ContentSource(Protocol):
 
     def follow(self) -> None:
         """Follow changes in the background from now on, in this process and in those forked from it."""
+
+    def refresh(self) -> None:
+        """Look for changes at once where they are looked for seldom; returns before that is done."""

@@ -60,7 +60,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         check_access(settings),
         check_location(settings, now=now),
         check_schemas(),
-        _with_unsent_metrics(check_content(settings), settings),
+        _with_unsent_metrics(check_content(settings, read_only=True), settings),
         check_imports(settings),
     ]
 
@@ -233,14 +233,14 @@ def check_schemas() -> Finding:
     return Finding("ok", "schemas", f"{count} compiled")
 
 
-def check_content(settings: Settings) -> Finding:
-    """Where experiences and audiences come from, and what there is of them."""
+def check_content(settings: Settings, *, read_only: bool = False) -> Finding:
+    """Where experiences and audiences come from, and what there is of them; ``read_only``: without keeping a copy."""
     if not settings.content:
         return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
     from ninetailed_wsgi.content import content_source, report
 
     try:
-        source = content_source(settings)
+        source = content_source(settings, read_only=read_only)
     except SettingsError as error:
         return _failed("content", error, "content")
     try:
@@ -268,7 +268,7 @@ def _with_unsent_metrics(finding: Finding, settings: Settings) -> Finding:
     try:
         if settings.store is None and examine(settings.data_dir) is None:
             return finding
-        source = content_source(settings)
+        source = content_source(settings, read_only=True)
         source.load()
         catalogs = {name: each for name, each in source.catalogs().items() if each.metrics.metrics}
         if not catalogs:

@@ -91,6 +91,7 @@ _RULES: Mapping[str, _Rule] = {
     "inspector": _Rule("admin"),
     "metrics": _Rule("admin"),
     "openapi": _Rule("admin"),
+    "refresh": _Rule("admin"),
     "reasons": _Rule("admin"),
 }
 

@@ -269,6 +269,10 @@ class ExperienceService:
         """How many batches wait to be applied, and how long; None without a queue."""
         return self._queue.state() if self._queue else None
 
+    def refresh_content(self) -> None:
+        """Look for changed content at once; returns before that is done."""
+        self._content.refresh()
+
     def state(self) -> State:
         """What `/metrics` tells besides counts: what waits, and which content and location database are served."""
         try:

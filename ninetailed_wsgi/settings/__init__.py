@@ -13,12 +13,11 @@ from typing import Any
 
 from ninetailed_wsgi.core.url_masks import MASKED
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.settings import origins, readers
+from ninetailed_wsgi.settings import contentful, origins, readers
+from ninetailed_wsgi.settings.declaration import PREFIX, Option
 from ninetailed_wsgi.settings.masking import quoted, without_credentials
 from ninetailed_wsgi.settings.misspellings import keyword_problems, variable_problems
 from ninetailed_wsgi.settings.redis_url import RedisUrl
-
-PREFIX = "NINETAILED_"
 
 USES: Mapping[str, str] = {
     "server": "`serve`",
@@ -34,8 +33,12 @@ An app is `create_app`, a mount is `Ninetailed`; `check` looks at every option.
 """
 
 
-def _option(use: str, default: Any, read: Callable[[object], Any], metavar: str, text: str) -> Any:
-    return field(default=default, metadata={"use": use, "read": read, "metavar": metavar, "help": text})
+def _option(
+    use: str, default: Any, read: Callable[[object], Any], metavar: str, text: str, *, secret: bool = False
+) -> Any:
+    """Declare an option; a secret one has no flag, which other users of the machine could see, and is never shown."""
+    metadata = {"use": use, "read": read, "metavar": metavar, "help": text, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +85,38 @@ class Settings:
         origins.content,
         "ORIGIN[;ORIGIN]",
         "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, Python "
-        "(`package.module:name`), or what all servers share: `https://...`, `redis://HOST/DB?key=NAME`. In code also a "
+        "(`package.module:name`), or what all servers share: `https://...`, `redis://HOST/DB?key=NAME`, a space of "
+        "Contentful: `contentful://SPACE/ENVIRONMENT[=ORG/ENV]`, its drafts: `contentful-preview://...`. In code also a "
         "list of what `ninetailed_wsgi.authoring` makes.",
+    )
+    contentful_token_file: Path | None = _option(
+        "decisions",
+        None,
+        readers.existing_file(readers.SECRET, folder_too=False),
+        "FILE",
+        "File with the token of Contentful's Delivery API (Preview API for drafts); a line `SPACE=TOKEN` for each of "
+        "several spaces.",
+    )
+    contentful_token: str = _option(
+        "decisions", "", contentful.token, "TOKEN", "The same tokens, with `;` between several.", secret=True
+    )
+    contentful_url: str = _option(
+        "decisions",
+        "",
+        contentful.url,
+        "URL",
+        "Host that content is read from, such as `https://cdn.eu.contentful.com`; default: `https://cdn.contentful.com`,"
+        " for drafts `https://preview.contentful.com`.",
+    )
+    contentful_poll: float = _option(
+        "decisions", 5.0, readers.seconds, "SECONDS", "How often Contentful is asked for changes, once for each server."
+    )
+    contentful_webhook_secret_file: Path | None = _option(
+        "requests",
+        None,
+        readers.existing_file(readers.SECRET, folder_too=False),
+        "FILE",
+        "Secret that a webhook of Contentful sends as `X-Ninetailed-Webhook-Secret` to `/content/refresh`.",
     )
     geoip_database: Path | None = _option(
         "requests",
@@ -305,6 +338,7 @@ class Settings:
                 object.__setattr__(self, each.name, each.read(given))  # frozen for everybody else
             except ValueError as error:
                 shown = without_credentials(given) if each.name == "store" else quoted(given)
+                shown = "something else" if each.secret else shown
                 problems.append(f"{each.spellings}: found {shown}, expected {error}")
         if problems:
             raise SettingsError(problems)
@@ -372,48 +406,6 @@ class Settings:
         return settings
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of `Settings`, as the command line, the environment and the README need it.
-
-    Attributes:
-        name: the keyword argument, such as ``data_dir``.
-        use: what it is for, a key of `USES`.
-        default: the value when nothing is given.
-        metavar: stands for the value in usage texts.
-        help: one sentence for the person who sets it.
-        read: turns what was given into the checked value; a ValueError says what would be right.
-    """
-
-    name: str
-    use: str
-    default: Any
-    metavar: str
-    help: str
-    read: Callable[[object], Any]
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        return PREFIX + self.name.upper()
-
-    @property
-    def spellings(self) -> str:
-        return f"{self.name} ({self.flag}, {self.variable})"
-
-    @property
-    def default_text(self) -> str:
-        """The default as it would be typed; empty where the option is off without one."""
-        if isinstance(self.default, bool):
-            return "yes" if self.default else "no"
-        if isinstance(self.default, tuple):
-            return ",".join(self.default)
-        return "" if self.default is None else str(self.default)
-
-
 OPTIONS: tuple[Option, ...] = tuple(
     Option(name=each.name, default=each.default, **each.metadata) for each in fields(Settings)
 )
@@ -425,5 +417,6 @@ def options_table() -> str:
     for each in OPTIONS:
         metavar = each.metavar.replace("|", "\\|")
         default = f"`{each.default_text}`" if each.default_text else ""
-        rows.append(f"| `{each.flag} {metavar}` | `{each.variable}` | {default} | {USES[each.use]} | {each.help} |")
+        flag = "" if each.secret else f"`{each.flag} {metavar}`"
+        rows.append(f"| {flag} | `{each.variable}` | {default} | {USES[each.use]} | {each.help} |")
     return "\n".join(rows)

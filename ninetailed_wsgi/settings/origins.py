@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
+from ninetailed_wsgi.settings.contentful import SCHEMES, SpaceAddress
 from ninetailed_wsgi.settings.readers import existing_file
 
 CONTENT = "a content file, or of a folder with one file per environment"
@@ -31,8 +32,11 @@ class Items:
         return f"Items({len(self.items)})"
 
 
-Origin: TypeAlias = Path | str | Items
-"""A file or folder; an address, or ``package.module:name``; a list."""
+Origin: TypeAlias = Path | str | Items | SpaceAddress
+"""A file or folder; an address, or ``package.module:name``; a list; a space of Contentful."""
+
+
+_NAMED = str | os.PathLike | Items | SpaceAddress
 
 
 def content(given: object) -> tuple[Origin, ...]:
@@ -43,13 +47,15 @@ def content(given: object) -> tuple[Origin, ...]:
         return _unique(_origin(part.strip()) for part in given.split(";") if part.strip())
     if isinstance(given, str | os.PathLike):
         return (_origin(given),)
+    if isinstance(given, SpaceAddress):
+        return (given,)
     if isinstance(given, Mapping):
         return (Items((given,)),)
     if not isinstance(given, Sequence) or isinstance(given, bytes):
         raise ValueError(f"the path of {CONTENT}; or a list of what ninetailed_wsgi.authoring makes")
-    named = [one for one in given if isinstance(one, str | os.PathLike | Items)]
-    items = tuple(one for one in given if not isinstance(one, str | os.PathLike | Items))
-    origins = [origin for one in named for origin in ((one,) if isinstance(one, Items) else content(one))]
+    named = [one for one in given if isinstance(one, _NAMED)]
+    items = tuple(one for one in given if not isinstance(one, _NAMED))
+    origins = [origin for one in named for origin in ((one,) if isinstance(one, Items | SpaceAddress) else content(one))]
     return _unique([*([Items(items)] if items else []), *origins])
 
 
@@ -75,11 +81,13 @@ def _origin(given: str | os.PathLike[str]) -> Origin:
     return path
 
 
-def _address(given: str) -> str:
+def _address(given: str) -> str | SpaceAddress:
     scheme = given.partition("://")[0]
+    if scheme in SCHEMES:
+        return SpaceAddress.parse(given)
     if scheme not in ("http", "https", "redis", "rediss"):
         raise ValueError(
-            f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://"
+            f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://, contentful://"
         )
     try:
         parts = urlsplit(given)

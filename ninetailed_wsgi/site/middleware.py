@@ -16,6 +16,7 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.contentful import within
 from ninetailed_wsgi.site import beacon
 from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
@@ -275,7 +276,7 @@ def _options(
         problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")
     if problems:
         raise SettingsError(problems)
-    return mount, _with_whole_paths(service)
+    return mount, _with_whole_paths(replace(service, content=within(service.content, where)))
 
 
 def _flask_site(app: Any, middleware: Ninetailed) -> WSGIApp:

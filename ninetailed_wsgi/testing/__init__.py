@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.testing.client import Answer, Client, Refused
     from ninetailed_wsgi.testing.clock import Clock
     from ninetailed_wsgi.testing.conforms import assert_conforms
+    from ninetailed_wsgi.testing.contentful_space import ContentfulSpace
     from ninetailed_wsgi.testing.harness import Harness
     from ninetailed_wsgi.testing.live import LiveServer
     from ninetailed_wsgi.testing.locations import Locations
@@ -56,6 +57,7 @@ __all__ = [
     "Captured",
     "Client",
     "Clock",
+    "ContentfulSpace",
     "Harness",
     "LiveServer",
     "Locations",
@@ -91,6 +93,7 @@ _HOMES = {
     "Captured": "recording",
     "Client": "client",
     "Clock": "clock",
+    "ContentfulSpace": "contentful_space",
     "Harness": "harness",
     "LiveServer": "live",
     "Locations": "locations",

@@ -75,6 +75,9 @@ class PublishedContent:
     def follow(self) -> None:
         """Do nothing: content changes here when a test publishes it."""
 
+    def refresh(self) -> None:
+        """Do nothing: content changes here when a test publishes it."""
+
     def publish(self, *content: Published) -> None:
         """Add to what is published, replacing items with the same id; all or nothing.
 

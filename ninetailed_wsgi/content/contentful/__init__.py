@@ -1,0 +1,1 @@
+"""Published content straight from Contentful: picked, kept as a copy, and followed (spec section 18)."""

@@ -1,0 +1,206 @@
+"""Asks Contentful's Delivery and Preview APIs: the only module that speaks to them (spec section 18)."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.request import Request
+
+import orjson
+
+from ninetailed_wsgi.content.contentful.space_state import FIELDS, LISTED, personalization
+from ninetailed_wsgi.content.web import REDIRECTS, TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
+from ninetailed_wsgi.settings.contentful import SpaceAddress
+
+PAGE = 500
+"""Entries of a page: a page is in memory as a whole, and Contentful lets an answer have 7 MB."""
+
+_WHERE = "with --contentful-token-file or NINETAILED_CONTENTFUL_TOKEN"
+_LONGEST_REASON = 64 * 1024
+
+
+class Busy(Unfetched):
+    """Contentful cannot answer now: it may be asked again.
+
+    Attributes:
+        seconds: after which it wants to be asked again at the soonest; None: it does not say.
+    """
+
+    def __init__(self, text: str, seconds: float | None = None) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
+class TokenRefused(Unfetched):
+    """The token of the synchronization is not accepted any more: everything has to be read again."""
+
+
+class Page(NamedTuple):
+    """One page of a synchronization; ``token`` leads to the next one, or when it is the ``last`` to later changes."""
+
+    items: list[Any]
+    token: str
+    last: bool
+
+
+class DeliveryApi:
+    """One environment of a space, read with a token.
+
+    Args:
+        address: which one.
+        host: such as ``https://cdn.contentful.com``.
+        token: of the API that the address needs.
+        timeout: seconds that a connection, and then each part of an answer, is waited for.
+
+    Every method raises `Unfetched`, whose text holds neither the token nor what a stranger wrote.
+    """
+
+    def __init__(self, address: SpaceAddress, host: str, token: str, *, timeout: float = TIMEOUT) -> None:
+        self._address = address
+        self._host = host
+        self._token = token
+        self._timeout = timeout
+        self._opener = opener(tls=host.startswith("https:"))
+        space, environment = quote(address.space, safe=""), quote(address.environment, safe="")
+        self._space = f"{host}/spaces/{space}"
+        self._root = f"{self._space}/environments/{environment}"
+
+    def locales(self) -> tuple[Mapping[str, Any], ...]:
+        """Return the locales of the space, the members that decide which value of a field is read."""
+        members = ("code", "default", "fallbackCode")
+        items = [item for item in _items(self._get("/locales", limit=1000)) if isinstance(item, dict)]
+        return tuple({name: item.get(name) for name in members} for item in items)
+
+    def content_types(self) -> tuple[str, ...]:
+        """Return the content types of personalization that are there."""
+        return personalization(kind for kind, _ in self._content_types())
+
+    def changes(self, token: str | None) -> Page:
+        """Return the page that a token leads to; None: the first one of everything."""
+        query: dict[str, Any] = {"initial": "true", "limit": PAGE} if token is None else {"sync_token": token}
+        page = self._get("/sync", **query)
+        for member, last in (("nextPageUrl", False), ("nextSyncUrl", True)):
+            # The address itself is not opened: it could lead anywhere, and the token would go along.
+            if isinstance(following := page.get(member), str) and (
+                found := parse_qs(urlsplit(following).query).get("sync_token")
+            ):
+                return Page(_items(page), found[0], last)
+        raise Unfetched("answered a page of a synchronization without nextPageUrl and nextSyncUrl")
+
+    def drafts(self) -> Iterator[object]:
+        """Yield every entry that may decide, in its newest version, published or not."""
+        types = self._content_types()
+        yield from self._entries({"sys.contentType.sys.id[in]": ",".join(FIELDS)})
+        for kind, fields in types:
+            if LISTED in fields and kind not in FIELDS:
+                yield from self._entries({"content_type": kind, f"fields.{LISTED}[exists]": "true"})
+
+    def _entries(self, query: Mapping[str, Any]) -> Iterator[object]:
+        skip = 0
+        while True:
+            page = self._get("/entries", **query, locale="*", include=0, order="sys.id", limit=PAGE, skip=skip)
+            items = _items(page)
+            yield from items
+            skip += len(items)
+            total = page.get("total")
+            if not items or not isinstance(total, int) or skip >= total:
+                return
+
+    def _content_types(self) -> list[tuple[str, frozenset[str]]]:
+        found = []
+        for item in _items(self._get("/content_types", limit=1000)):
+            sys, fields = (item.get("sys"), item.get("fields")) if isinstance(item, dict) else (None, None)
+            if isinstance(sys, dict) and isinstance(sys.get("id"), str):
+                ids = (field.get("id") for field in fields or () if isinstance(field, dict))
+                found.append((sys["id"], frozenset(id for id in ids if isinstance(id, str))))
+        return found
+
+    def _get(self, path: str, **query: Any) -> dict[str, Any]:
+        return self._answer(f"{self._root}{path}?{urlencode(query)}")
+
+    def _answer(self, url: str) -> dict[str, Any]:
+        request = Request(url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
+        request.add_header("User-Agent", "ninetailed-wsgi")
+        request.add_unredirected_header("Authorization", f"Bearer {self._token}")  # for this host, no other
+        try:
+            with self._opener.open(request, timeout=self._timeout) as answer:
+                document = orjson.loads(read_body(answer, time.monotonic() + WHOLE_WITHIN))
+        except HTTPError as error:
+            with error:
+                self._refused(error, url)
+        except orjson.JSONDecodeError:
+            raise Busy("answered what is not JSON: is --contentful-url the address of a Contentful host?") from None
+        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
+            raise Busy(reason(error)) from None
+        if not isinstance(document, dict):
+            raise Unfetched("answered what is no object: is --contentful-url the address of a Contentful host?")
+        return document
+
+    def _refused(self, error: HTTPError, url: str) -> NoReturn:
+        status = error.code
+        if status == 429:
+            raise Busy("answered 429: too many requests are sent to it", _reset(error.headers))
+        if status >= 500 or status == 408:
+            raise Busy(f"answered {status}: it cannot serve now", _reset(error.headers))
+        if status in (301, 302, 303, 307, 308):
+            raise Unfetched(f"answered {status} after {REDIRECTS} redirects, expected 200")
+        if status in (401, 403):
+            api = "Preview API (drafts)" if self._address.drafts else "Delivery API"
+            raise Unfetched(
+                f"refused the token ({status}): it is wrong or revoked, or none of the {api}; "
+                f"copy it from Settings > API keys of the space {self._address.space} and set it {_WHERE}"
+            )
+        if status == 404:
+            raise Unfetched(self._missing(error, url))
+        if "sync_token=" in url and status in (400, 410, 422):
+            raise TokenRefused(f"answered {status} to a token of a synchronization")
+        raise Unfetched(f"answered {status}, expected 200")
+
+    def _missing(self, error: HTTPError, url: str) -> str:
+        """Word a 404: Contentful answers it for a wrong space, a wrong environment, and what a token may not see."""
+        space, environment = self._address.space, self._address.environment
+        if url != self._space and _missing_type(error) != "Environment":
+            try:
+                self._answer(self._space)
+            except Busy:
+                raise
+            except Unfetched:
+                return (
+                    f"knows no space {space} that this token may read: check the space in --content, or set the token "
+                    f"of this space {_WHERE}"
+                )
+        return (
+            f"knows no environment {environment} in the space {space} that this token may read: check the environment "
+            "in --content, or allow it for the token under Settings > API keys"
+        )
+
+
+def _items(document: Mapping[str, Any]) -> list[Any]:
+    items = document.get("items")
+    if not isinstance(items, list):
+        raise Unfetched("answered no list of items: is --contentful-url the address of a Contentful host?")
+    return items
+
+
+def _missing_type(error: HTTPError) -> object:
+    try:
+        details = orjson.loads(error.read(_LONGEST_REASON))["details"]
+        return details.get("type") or details.get("sys", {}).get("type")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+        return None
+
+
+def _reset(headers: Any) -> float | None:
+    for name in ("X-Contentful-RateLimit-Reset", "Retry-After"):
+        try:
+            seconds = float(headers.get(name) or "")
+        except ValueError:
+            continue
+        if 0 <= seconds < float("inf"):
+            return seconds
+    return None

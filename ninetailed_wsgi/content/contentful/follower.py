@@ -1,0 +1,254 @@
+"""Follows one environment of a space: from its copy in the data folder, and by asking for changes in turn."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from ninetailed_wsgi.content.contentful import schedule as schedules
+from ninetailed_wsgi.content.contentful.delivery import Busy, DeliveryApi, TokenRefused
+from ninetailed_wsgi.content.contentful.schedule import Outcome, OwnSchedule, Schedule, SharedSchedule
+from ninetailed_wsgi.content.contentful.space_state import SpaceState, header, packed, unpacked
+from ninetailed_wsgi.content.web import Unfetched
+from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.settings.contentful import SpaceAddress
+
+COPY = ".contentful-"
+"""How the files of a space in the data folder begin: with a dot, so that such a folder can still become a store."""
+
+_TRIES = 5
+"""How often one page is asked for while Contentful is busy; what came before it is not asked for again."""
+
+_LONGEST_WAIT = 60.0
+"""Seconds between two tries of a page."""
+
+_OTHERS_WITHIN = 120.0
+"""Seconds that a startup waits for another process, which reads the space for the first time."""
+
+_log = logging.getLogger("ninetailed_wsgi.content")
+_Answer = TypeVar("_Answer")
+
+
+class Follower:
+    """What one process knows of a space.
+
+    Args:
+        address: which space.
+        api: reads it.
+        host: of the API, which tells copies apart.
+        folder: the data folder; None: nothing is kept, and this process asks for itself.
+        poll: seconds between two polls.
+        wall_clock: seconds since the epoch.
+        sleep: waits so many seconds.
+
+    Attributes:
+        state: what was last read; None: nothing yet.
+        seen_at: when Contentful was last read by this process, in seconds since the epoch; None: not yet.
+    """
+
+    def __init__(
+        self,
+        address: SpaceAddress,
+        api: DeliveryApi,
+        host: str,
+        folder: Path | None,
+        *,
+        poll: float,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.address = address
+        self.state: SpaceState | None = None
+        self.seen_at: float | None = None
+        self._api = api
+        self._poll = poll
+        self._wall_clock = wall_clock
+        self._sleep = sleep
+        self._of = hashlib.sha256(f"{host} {address.name}".encode()).hexdigest()
+        self._copy = None if folder is None else folder / f"{COPY}{self._of[:16]}"
+        self._copy_seen: tuple[int, int] | None = None
+        self._digest = ""
+        self._schedule: Schedule = OwnSchedule()
+        self._shared = False
+        self._complained = False
+
+    def read_copy(self) -> bool:
+        """Take over the copy where it is newer than what is known; tell whether it says anything else."""
+        if self._copy is None:
+            return False
+        try:
+            status = self._copy.stat()
+            if (signature := (status.st_mtime_ns, status.st_ino)) == self._copy_seen:
+                return False
+            with self._copy.open("rb") as file:
+                described = header(line := file.readline())
+                if described is None or described.of != self._of:
+                    return False
+                if self.state is not None and described.sha256 == self._digest:
+                    self.state, self._copy_seen = replace(self.state, token=described.token), signature
+                    return False
+                copy = unpacked(line + file.read())
+        except OSError:
+            return False
+        if copy is None:  # damaged
+            return False
+        self._copy_seen = signature
+        described, self.state = copy
+        self._digest = described.sha256
+        return True
+
+    def share(self) -> None:
+        """Poll in turn with the other processes of the server, through the data folder; alone where it is read-only."""
+        if self._copy is None or self._shared:
+            return
+        self._shared = True
+        try:
+            self._schedule = SharedSchedule(self._copy.with_name(self._copy.name + "-turn"))
+        except OSError as error:
+            _log.warning("%s: processes cannot take turns: %s", self._copy.parent, error.strerror or error)
+
+    def first(self) -> str | None:
+        """Read the space for the first time; return why it could not be read, while `state` is what the copy says."""
+        self.share()
+        end = self._wall_clock() + _OTHERS_WITHIN
+        while True:
+            self.read_copy()
+            if self.state is not None and not self._schedule.due(self._wall_clock()):
+                return self._schedule.outcome().trouble
+            with self._schedule.turn() as ours:
+                if ours:
+                    self.read_copy()  # of a process whose turn ended just now
+                    self._ask()
+                    return self._schedule.outcome().trouble
+            if self.state is not None:
+                return self._schedule.outcome().trouble
+            if self._wall_clock() > end:
+                return "is being read by another process, which does not come to an end"
+            self._sleep(0.05)
+
+    def look(self) -> bool:
+        """Take over what another process read, or ask where that is due; tell whether anything changed."""
+        self.share()
+        changed = self.read_copy()
+        if self._schedule.due(self._wall_clock()):
+            with self._schedule.turn() as ours:
+                if ours and self._schedule.due(self._wall_clock()):  # another process may have had its turn just now
+                    changed = self.read_copy() or changed
+                    changed = self._ask() or changed
+        return changed
+
+    def look_only(self) -> str | None:
+        """Ask once without writing anything, beginning with the copy; return why that failed, as `first` does."""
+        self.read_copy()
+        self._ask(keep=False)
+        return self._schedule.outcome().trouble
+
+    def refresh(self) -> None:
+        """Make the next look ask, in whatever process of the server it is."""
+        self._schedule.hurry()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why Contentful could not be read the last time, by whatever process."""
+        return self._schedule.outcome().trouble
+
+    def _ask(self, *, keep: bool = True) -> bool:
+        now, before = self._wall_clock(), self._schedule.outcome()
+        self._schedule.begin(now, self._poll * random.uniform(0.9, 1.0))
+        try:
+            state = self._newest()
+        except Unfetched as error:
+            failures = before.failures + 1
+            wanted = error.seconds if isinstance(error, Busy) else None
+            wait = schedules.pause(failures, self._poll, wanted, random.random())
+            self._schedule.end(Outcome(failures, self._wall_clock() + wait, str(error)))
+            if str(error) != before.trouble and self.state is not None:
+                _log.error("%s %s; the previous version stays live", self.address.name, error)
+            return False
+        if before.trouble and self.state is not None:
+            _log.info("%s can be read again", self.address.name)
+        self.seen_at = now
+        digest, known = state.digest(), self.state
+        changed = digest != self._digest
+        self.state, self._digest = state, digest
+        if keep and (changed or known is None or state.token != known.token):
+            self._keep(state)
+        self._schedule.end(Outcome())  # last, so that others find the copy
+        return changed
+
+    def _newest(self) -> SpaceState:
+        if self.address.drafts:
+            return self._drafts()
+        if self.state is not None and self.state.token is not None:
+            try:
+                return self._described(self._followed(self.state))
+            except TokenRefused as error:
+                _log.warning("%s %s: everything is read again", self.address.name, error)
+        return self._described(self._followed(SpaceState(locales=self._patiently(self._api.locales))))
+
+    def _followed(self, state: SpaceState) -> SpaceState:
+        fresh, before = state.token is None, state.entries
+        tries = _TRIES if fresh else 1  # while there is something to serve, the next poll is soon
+        while True:
+            page = self._patiently(partial(self._api.changes, state.token), tries)
+            tries = _TRIES
+            state = state.with_items(page.items, page.token)
+            if page.last:
+                return state if fresh or state.entries == before else self._with_locales(state)
+
+    def _with_locales(self, state: SpaceState) -> SpaceState:
+        """Ask for the locales again where an entry has one that is not known."""
+        known = {locale["code"] for locale in state.locales}
+        used = {
+            code
+            for entry in state.entries.values()
+            for values in entry["fields"].values()
+            if isinstance(values, dict)
+            for code in values
+        }
+        return state if used <= known else replace(state, locales=self._patiently(self._api.locales))
+
+    def _described(self, state: SpaceState) -> SpaceState:
+        """Ask for the content types where no entry tells that there are any."""
+        if state.entries:
+            return replace(state, content_types=None)
+        if state.content_types is not None:
+            return state
+        return replace(state, content_types=self._patiently(self._api.content_types))
+
+    def _drafts(self) -> SpaceState:
+        locales = self._patiently(self._api.locales)
+        entries = self._patiently(lambda: list(self._api.drafts()))
+        return self._described(SpaceState(locales=locales).with_items(entries, None))
+
+    def _patiently(self, ask: Callable[[], _Answer], tries: int = 3) -> _Answer:
+        """Ask a few times while Contentful is busy, a little later each time."""
+        for failures in range(tries):
+            try:
+                return ask()
+            except Busy as busy:
+                if failures == tries - 1 or (busy.seconds or 0) > _LONGEST_WAIT:
+                    raise
+                self._sleep((busy.seconds or 0) + random.random() * 2.0 ** (failures - 1))
+        raise AssertionError("the last try returns or raises")
+
+    def _keep(self, state: SpaceState) -> None:
+        if self._copy is None:
+            return
+        try:
+            self._copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with replacement(self._copy, durable=True) as output:
+                output.write(packed(state, self._of, self._wall_clock()))
+            status = self._copy.stat()
+            self._copy_seen, self._complained = (status.st_mtime_ns, status.st_ino), False
+        except OSError as error:
+            if not self._complained:
+                _log.warning("%s: no copy of the content can be kept: %s", self._copy, error.strerror)
+            self._complained = True

@@ -1,0 +1,150 @@
+"""What is kept of a space: of each entry only what decides; pure, no input or output (spec section 18)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+_FORMAT = 1
+_BY_ID = ("nt_audience", "nt_experience", "nt_mergetag", "nt_metric")
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "nt_audience": ("nt_name", "nt_rules", "nt_audience_id"),
+    "nt_experience": ("nt_name", "nt_type", "nt_config", "nt_audience", "nt_experience_id"),
+    "nt_mergetag": ("nt_name", "nt_fallback", "nt_mergetag_id"),
+    "nt_metric": ("nt_name", "nt_metric_id", "nt_type", "nt_event", "nt_property", "nt_direction"),
+}
+"""What is read of each content type; of any other one it is ``nt_experiences`` alone."""
+
+LISTED = "nt_experiences"
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceState:
+    """What is known of a space at one moment.
+
+    Attributes:
+        entries: what is kept of the entries, by id, in the form of the Delivery API with values by locale.
+        locales: the space's own, with ``code``, ``default`` and ``fallbackCode``.
+        content_types: those of personalization that are there; None: nobody has asked, as there are entries.
+        token: where the next synchronization begins; None: with everything.
+    """
+
+    entries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    locales: tuple[Mapping[str, Any], ...] = ()
+    content_types: tuple[str, ...] | None = None
+    token: str | None = None
+
+    def with_items(self, items: Iterable[object], token: str | None) -> SpaceState:
+        """Return the state after one or more pages of a synchronization."""
+        entries = dict(self.entries)
+        for item in items:
+            sys = item.get("sys") if isinstance(item, dict) else None
+            id = sys.get("id") if isinstance(sys, dict) else None
+            if not isinstance(id, str) or not isinstance(sys, dict) or not isinstance(item, dict):
+                continue
+            kept = picked(item) if sys.get("type") == "Entry" else None
+            if kept is not None:
+                entries[id] = kept
+            elif sys.get("type") in ("Entry", "DeletedEntry"):  # an asset may have the id of an entry
+                entries.pop(id, None)
+        return replace(self, entries=entries, token=token)
+
+    def digest(self) -> str:
+        """Return a digest of everything but the token: equal states serve the same."""
+        return hashlib.sha256(self._body()).hexdigest()
+
+    def _body(self) -> bytes:
+        entries = [self.entries[id] for id in sorted(self.entries)]
+        kept = {"locales": self.locales, "contentTypes": self.content_types, "entries": entries}
+        return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+
+
+def picked(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is kept of an entry; None where it decides nothing."""
+    fields = item.get("fields")
+    kind = content_type(item)
+    if not isinstance(fields, dict) or not kind:
+        return None
+    names = FIELDS.get(kind, (LISTED,))
+    kept = {name: fields[name] for name in names if name in fields}
+    if kind not in FIELDS and not _lists_experiences(kept.get(LISTED)):
+        return None
+    sys = {"id": item["sys"]["id"], "type": "Entry", "contentType": {"sys": {"id": kind}}}
+    return {"sys": sys, "fields": kept}
+
+
+def content_type(item: Mapping[str, Any]) -> str:
+    """Return the id of an entry's content type; empty where there is none."""
+    link = item["sys"].get("contentType")
+    target = link.get("sys") if isinstance(link, dict) else None
+    id = target.get("id") if isinstance(target, dict) else None
+    return id if isinstance(id, str) else ""
+
+
+def _lists_experiences(values: object) -> bool:
+    return any(values.values()) if isinstance(values, dict) else bool(values)
+
+
+def personalization(content_types: Iterable[str]) -> tuple[str, ...]:
+    """Return those content types that this software reads as a whole."""
+    present = frozenset(content_types)
+    return tuple(kind for kind in _BY_ID if kind in present)
+
+
+# The copy in the data folder: a line that describes it, then what is kept.
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a copy.
+
+    Attributes:
+        of: which space it is of, as the follower names it.
+        at: when it was kept, in seconds since the epoch.
+        sha256: of what follows, which is also `SpaceState.digest`.
+        token: as `SpaceState.token`.
+    """
+
+    of: str
+    at: float
+    sha256: str
+    token: str | None
+
+
+def packed(state: SpaceState, of: str, at: float) -> bytes:
+    """Return a state as the bytes of a copy."""
+    body = state._body()
+    digest = hashlib.sha256(body).hexdigest()
+    header = {"format": _FORMAT, "of": of, "at": at, "sha256": digest, "token": state.token}
+    return orjson.dumps(header) + b"\n" + body
+
+
+def header(line: bytes) -> Header | None:
+    """Read the first line of a copy; None where it is damaged or of another format."""
+    try:
+        read = orjson.loads(line)
+        if read["format"] == _FORMAT and (read["token"] is None or isinstance(read["token"], str)):
+            return Header(str(read["of"]), float(read["at"]), str(read["sha256"]), read["token"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def unpacked(copy: bytes) -> tuple[Header, SpaceState] | None:
+    """Read a copy; None where it is damaged."""
+    line, _, body = copy.partition(b"\n")
+    described = header(line)
+    if described is None or described.sha256 != hashlib.sha256(body).hexdigest():
+        return None
+    kept = orjson.loads(body)
+    types = kept["contentTypes"]
+    return described, SpaceState(
+        entries={entry["sys"]["id"]: entry for entry in kept["entries"]},
+        locales=tuple(kept["locales"]),
+        content_types=None if types is None else tuple(types),
+        token=described.token,
+    )

@@ -1,0 +1,53 @@
+"""One option as the command line, the environment and the documentation need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+PREFIX = "NINETAILED_"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of `Settings`, as the command line, the environment and the README need it.
+
+    Attributes:
+        name: the keyword argument, such as ``data_dir``.
+        use: what it is for, a key of `USES`.
+        default: the value when nothing is given.
+        metavar: stands for the value in usage texts.
+        help: one sentence for the person who sets it.
+        read: turns what was given into the checked value; a ValueError says what would be right.
+        secret: whether it is set by a variable or keyword alone and never shown.
+    """
+
+    name: str
+    use: str
+    default: Any
+    metavar: str
+    help: str
+    read: Callable[[object], Any]
+    secret: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def spellings(self) -> str:
+        return f"{self.name} ({self.variable})" if self.secret else f"{self.name} ({self.flag}, {self.variable})"
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be typed; empty where the option is off without one."""
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return "" if self.default is None else str(self.default)
