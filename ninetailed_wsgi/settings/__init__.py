@@ -86,8 +86,8 @@ class Settings:
         "ORIGIN[;ORIGIN]",
         "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, Python "
         "(`package.module:name`), or what all servers share: `https://...`, `redis://HOST/DB?key=NAME`, a space of "
-        "Contentful: `contentful://SPACE/ENVIRONMENT[=ORG/ENV]`, its drafts: `contentful-preview://...`. In code also a "
-        "list of what `ninetailed_wsgi.authoring` makes.",
+        "Contentful: `contentful://SPACE/ENVIRONMENT[=ORG/ENV]`, its drafts: `contentful-preview://...`. In code also "
+        "a list of what `ninetailed_wsgi.authoring` makes.",
     )
     contentful_token_file: Path | None = _option(
         "decisions",

@@ -55,7 +55,9 @@ def content(given: object) -> tuple[Origin, ...]:
         raise ValueError(f"the path of {CONTENT}; or a list of what ninetailed_wsgi.authoring makes")
     named = [one for one in given if isinstance(one, _NAMED)]
     items = tuple(one for one in given if not isinstance(one, _NAMED))
-    origins = [origin for one in named for origin in ((one,) if isinstance(one, Items | SpaceAddress) else content(one))]
+    origins = [
+        origin for one in named for origin in ((one,) if isinstance(one, Items | SpaceAddress) else content(one))
+    ]
     return _unique([*([Items(items)] if items else []), *origins])
 
 
