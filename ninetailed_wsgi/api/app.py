@@ -112,14 +112,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     edge = Edge(service, compiled, address, limit, settings.explain, access, callers, settings.data_dir)
     space_edge = replace(edge, spaces=SpaceNames.of(settings))
     for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
-        app.add_route(insights, Insights(side))
-        app.add_route(prefix + "/profiles", Profiles(side))
-        app.add_route(prefix + "/profiles/{name:path}", Profile(side))
-        app.add_route(prefix + "/events", Batch(side))
-        app.add_route(prefix + "/import/events", Import(side))
-        app.add_route(prefix + "/experiences/{experience}/results", Results(side))
-        app.add_route(prefix + OFREP, AllFlags(side))
-        app.add_route(prefix + OFREP + "/{key:path}", OneFlag(side))
+        _add_environment_routes(app, prefix, insights, side)
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     app.add_route("/content/refresh", Refresh(edge, settings.contentful_webhook_secret_file))
@@ -127,6 +120,17 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         app.add_route("/metrics", Scrape(edge, metrics))
     app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))
     return app
+
+
+def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) -> None:
+    app.add_route(insights, Insights(edge))
+    app.add_route(prefix + "/profiles", Profiles(edge))
+    app.add_route(prefix + "/profiles/{name:path}", Profile(edge))
+    app.add_route(prefix + "/events", Batch(edge))
+    app.add_route(prefix + "/import/events", Import(edge))
+    app.add_route(prefix + "/experiences/{experience}/results", Results(edge))
+    app.add_route(prefix + OFREP, AllFlags(edge))
+    app.add_route(prefix + OFREP + "/{key:path}", OneFlag(edge))
 
 
 def _random_hex(size: int) -> str:

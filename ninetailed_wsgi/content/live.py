@@ -147,7 +147,8 @@ class LiveContent:
         every = dict(self._served.catalogs) | dict(catalogs)
         default = every.pop(EVERY, self._served.default)
         self._served = _Served(every, default)
-        self._announce(catalogs)
+        self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
+        _announce(catalogs)
 
     def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
         """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
@@ -156,19 +157,20 @@ class LiveContent:
         every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
         default = every.pop(EVERY, self._empty)
         self._served = _Served(every, default)
-        self._announce(changed)
+        self._served_since = self._served_since | dict.fromkeys(changed, self._wall_clock())
+        _announce(changed)
 
-    def _announce(self, catalogs: Mapping[Environment, Catalog]) -> None:
-        self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
-        for environment, catalog in catalogs.items():
-            _log.info(
-                "content of %s is version %s: %d audiences, %d experiences, %d merge tags",
-                str(environment),
-                catalog.version,
-                len(catalog.audience_list),
-                len(catalog.experience_list),
-                len(catalog.merge_tags),
-            )
+
+def _announce(catalogs: Mapping[Environment, Catalog]) -> None:
+    for environment, catalog in catalogs.items():
+        _log.info(
+            "content of %s is version %s: %d audiences, %d experiences, %d merge tags",
+            str(environment),
+            catalog.version,
+            len(catalog.audience_list),
+            len(catalog.experience_list),
+            len(catalog.merge_tags),
+        )
 
 
 def is_same(catalog: Catalog, other: Catalog | None) -> bool:

@@ -13,7 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from ninetailed_wsgi.testing.contentful_answers import Answers, Refusal
+from ninetailed_wsgi.testing.contentful_answers import Answers
+from ninetailed_wsgi.testing.contentful_documents import Refusal
 from ninetailed_wsgi.testing.contentful_entries import entries_of
 
 
