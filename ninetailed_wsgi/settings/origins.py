@@ -36,7 +36,7 @@ Origin: TypeAlias = Path | str | Items | SpaceAddress
 """A file or folder; an address, or ``package.module:name``; a list; a space of Contentful."""
 
 
-_NAMED = str | os.PathLike | Items | SpaceAddress
+_NAMED: tuple[type, ...] = (str, os.PathLike, Items, SpaceAddress)
 
 
 def content(given: object) -> tuple[Origin, ...]:

@@ -22,7 +22,7 @@ from ninetailed_wsgi.content.contentful.schedule import LONGEST_PAUSE, pause
 from ninetailed_wsgi.content.contentful.space_state import SpaceState, packed, picked, unpacked
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.settings.contentful import ContentfulAddress, Tokens, host
+from ninetailed_wsgi.settings.contentful import SpaceAddress, Tokens, host
 from ninetailed_wsgi.testing import ContentfulSpace, audience, experience, viewed
 
 SHOP = Path(__file__).parents[2] / "fixtures" / "spaces" / "shop.json"
@@ -57,8 +57,12 @@ def hero(*variants: str, id: str = "hero-test", **options: Any) -> dict[str, Any
     return experience("hero", variants, id=id, **options)
 
 
+def spaces(given: str) -> list[SpaceAddress]:
+    return [SpaceAddress.parse(item) for item in given.split(";")]
+
+
 def source(space: ContentfulSpace, clock: Time, folder: Path | None, **options: Any) -> ContentfulContent:
-    address = ContentfulAddress.parse(options.pop("address", space.address))
+    address = spaces(options.pop("address", space.address))
     tokens = Tokens.parse(options.pop("token", space.token))
     chosen = {"url": space.url, "wall_clock": clock, "sleep": clock.sleep, "check_every": 3600.0, **options}
     return ContentfulContent(address, tokens, folder=folder, **chosen)
@@ -275,9 +279,7 @@ def test_when_the_process_that_asked_is_gone_another_one_asks(
 
 
 def test_after_a_fork_the_children_share_the_turns(space: ContentfulSpace, tmp_path: Path) -> None:
-    read = ContentfulContent(
-        ContentfulAddress.parse(space.address), Tokens.parse(space.token), url=space.url, folder=tmp_path, poll=0.2
-    )
+    read = ContentfulContent(spaces(space.address), Tokens.parse(space.token), url=space.url, folder=tmp_path, poll=0.2)
     read.load()
     read.follow()
     children = []
@@ -297,7 +299,7 @@ def test_after_a_fork_the_children_share_the_turns(space: ContentfulSpace, tmp_p
 
 def test_a_request_never_waits_for_contentful(space: ContentfulSpace, tmp_path: Path) -> None:
     read = ContentfulContent(
-        ContentfulAddress.parse(space.address),
+        spaces(space.address),
         Tokens.parse(space.token),
         url=space.url,
         folder=tmp_path,
@@ -478,12 +480,12 @@ def test_drafts_are_listed_from_the_preview_api(clock: Time, tmp_path: Path) -> 
 
 def test_several_spaces_each_have_their_token_and_their_name(clock: Time, tmp_path: Path) -> None:
     with ContentfulSpace([hero("b")], space="one", token="t1") as one:
-        address = ContentfulAddress.parse("contentful://one/master=acme/main;contentful://one/master")
+        address = spaces("contentful://one/master=acme/main;contentful://one/master")
         read = ContentfulContent(address, Tokens.parse("one=t1;two=t2"), url=one.url, folder=tmp_path)
         read.load()
         assert served(read, "acme/main") == served(read, "one/master") == ["hero-test"]
     with ContentfulSpace([hero("c", id="other")], space="two", token="t2") as two:
-        address = ContentfulAddress.parse("contentful://two/master=*/*")
+        address = spaces("contentful://two/master=*/*")
         read = ContentfulContent(address, Tokens.parse("one=t1\ntwo=t2"), url=two.url, folder=tmp_path)
         read.load()
         assert [listed.id for listed in read.catalog("any", "thing").experience_list] == ["other"]
@@ -525,7 +527,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
 
 
 def test_hosts_follow_from_the_address_and_the_option() -> None:
-    published, drafts = ContentfulAddress.parse("contentful://a/b;contentful-preview://a/b").spaces
+    published, drafts = spaces("contentful://a/b;contentful-preview://a/b")
     assert host(published, "") == "https://cdn.contentful.com"
     assert host(drafts, "") == "https://preview.contentful.com"
     assert host(published, "https://cdn.eu.contentful.com") == "https://cdn.eu.contentful.com"
