@@ -670,9 +670,10 @@ def test_check_lists_everything_that_is_served_and_everything_that_is_not() -> N
     assert lines[0].startswith("content of every environment (version ")
     assert "  audience members: Members of the tea club" in lines
     member = "  experience member-greeting: Greeting for members, personalization for audience members"
-    assert (f"{member} (Members of the tea club), traffic 100 %, distribution 0 % / 50 % / 50 %, sticky") in lines
+    shares = "0 % baseline / 50 % variant 1 / 50 % variant 2"
+    assert f"{member} (Members of the tea club), traffic 100 %, distribution {shares}, sticky" in lines
     everyone = "  experience hero-test: Hero: calm or summer picture, experiment for everyone"
-    assert f"{everyone}, traffic 100 %, distribution 50 % / 50 %" in lines
+    assert f"{everyone}, traffic 100 %, distribution 50 % baseline / 50 % variant 1" in lines
     assert '  merge tag traits_firstname: First name, otherwise "friend"' in lines
     assert "  entry hero: pricing-offer, hero-test" in lines
     assert lines[-2] == f"ignored: {SPACES / 'shop.json'}: entry 5eWinter: this experience is not published"

@@ -190,6 +190,8 @@ def test_the_tutorial_works_from_an_empty_folder(tmp_path: Path) -> None:
                 assert ran.returncode == 0, ran.stdout + ran.stderr
             elif step == "output":
                 assert code.strip() in printed
+            elif step.startswith("output "):
+                assert (tmp_path / step.removeprefix("output ")).read_text(encoding="utf-8") == code
             elif step == "serve":
                 servers.append(_served(here, tmp_path, environ, port))
             else:
@@ -198,7 +200,7 @@ def test_the_tutorial_works_from_an_empty_folder(tmp_path: Path) -> None:
         for server in servers:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(timeout=20)
-    assert [step for step, _ in steps].count("output") == 2
+    assert [step for step, _ in steps].count("output") == 3
 
 
 def _served(command: str, folder: Path, environ: dict[str, str], port: int) -> subprocess.Popen[bytes]:

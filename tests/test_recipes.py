@@ -87,6 +87,8 @@ def prepare(folder: Path, recipe: str) -> None:
         config.read(ROOT / "setup.cfg")
         filters = config["options.entry_points"]["paste.filter_app_factory"].strip()
         declare(folder, "ninetailed-wsgi", f"[paste.filter_app_factory]\n{filters}\n")
+    if any(name == recipe and file == "content.json" for name, file, _ in RECIPES):
+        (folder / "content.json").unlink()
     for name, file, text in RECIPES:
         if name == recipe:
             with (folder / file).open("a", encoding="utf-8") as written:

@@ -13,6 +13,7 @@ from ninetailed_wsgi.commands.command import FAILURE, Command, add_options
 from ninetailed_wsgi.commands.console import safe_streams
 
 COMMANDS = {
+    "init": "make a first content file and say how to mount it in the framework of this folder",
     "serve": "serve the API under gunicorn",
     "check": "look at everything that a startup depends on and print what was found",
     "explain": "say why a visitor is in which audience and sees which variant",

@@ -42,7 +42,10 @@ def _experience(experience: ListedExperience, names: dict[str, str]) -> str:
         audience = "everyone"
     else:
         audience = f"audience {experience.audience} ({names.get(experience.audience, '')})"
-    shares = " / ".join(f"{share * 100:g} %" for share in experience.distribution)
+    shares = " / ".join(
+        f"{share * 100:g} % {f'variant {index}' if index else 'baseline'}"
+        for index, share in enumerate(experience.distribution)
+    )
     sticky = ", sticky" if experience.sticky else ""
     kind = experience.type.removeprefix("nt_")
     return (

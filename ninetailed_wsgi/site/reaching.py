@@ -58,7 +58,7 @@ _NOWHERE = _Nowhere()
 
 
 def visitor_of(request: Any) -> Visitor:
-    """Return the visitor of a request of Flask, Django, Pyramid, Falcon or Starlette, or of an environ.
+    """Return the visitor of a request of Flask, Django, Pyramid, Falcon, CherryPy or Starlette, or of an environ.
 
     Where the middleware did not serve the request, the visitor gets baselines, defaults and empty lists, and the log
     says so once.
@@ -77,7 +77,7 @@ def _environs(request: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the mappings in which a request of any framework may carry an environ."""
     if isinstance(request, Mapping):
         yield request
-    for name in ("environ", "META", "env"):
+    for name in ("environ", "META", "env", "wsgi_environ"):
         if isinstance(environ := getattr(request, name, None), Mapping):
             yield environ
     if isinstance(scope := getattr(request, "scope", None), Mapping):  # Starlette and FastAPI below a2wsgi

@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent
 RECIPE = FOLDER / "recipe"
 MODULES = ROOT / "examples" / "browser" / "node_modules"
 PAGE = (ROOT / "docs" / "browser.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Renders as React does, once and without a tree: what a stand-in takes are the options.
 STAND_IN = """import { Root } from "./newest.jsx";
@@ -106,4 +107,6 @@ def test_the_newest_sdk_gets_its_options_and_the_handoff(chromium: str, tmp_path
 def test_the_documentation_shows_what_these_tests_run(file: str) -> None:
     language = {"py": "python", "js": "js", "jsx": "jsx"}[file.rpartition(".")[2]]
     code = (RECIPE / file).read_text(encoding="utf-8")
-    assert f"<!-- tests/browser/recipe/{file} -->\n```{language}\n{code}```\n" in PAGE
+    shown = f"<!-- tests/browser/recipe/{file} -->\n```{language}\n{code}```\n"
+    assert shown in PAGE
+    assert shown in README or file != "site.js"

@@ -1,0 +1,162 @@
+"""The command ``init``: makes a first content file and says how to mount it in the framework that it finds."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ninetailed_wsgi.commands.command import Command, CommandError
+from ninetailed_wsgi.operations.terminal import escaped
+
+CONTENT = """\
+{
+  "audiences": [{
+    "id": "interested", "name": "Viewed the prices at least twice",
+    "rules": {"any": [{"all": [{
+      "type": "page", "operator": "greaterThanInclusive", "count": 2,
+      "conditions": [{"key": {"key": "context_page_path"}, "operator": "contains", "value": "/pricing"}]
+    }]}]}
+  }],
+  "experiences": [{
+    "id": "pricing-offer", "name": "An offer for interested visitors", "type": "nt_personalization",
+    "description": "distribution: shares of banner and banner-offer; [0.5, 0.5] makes it an A/B test",
+    "audience": {"id": "interested"}, "config": {"traffic": 1, "distribution": [0, 1], "components": [
+      {"type": "EntryReplacement", "baseline": {"id": "banner"}, "variants": [{"id": "banner-offer"}]}]}}]
+}
+"""
+"""What `init` writes, and the README and the tutorial show: an audience, and an experience for it."""
+
+
+class Mount(NamedTuple):
+    """How content is mounted in the sites of a framework.
+
+    Attributes:
+        module: the package by which it is found.
+        name: as people write it.
+        place: where the lines go.
+        lines: what mounts it; ``{content}`` is the content as the site's code names it.
+        request: how a view names its request.
+    """
+
+    module: str
+    name: str
+    place: str
+    lines: str
+    request: str = "request"
+
+
+_IMPORT = "from ninetailed_wsgi import Ninetailed\n"
+_OPTIONS = 'content={content}, data_dir="ninetailed-data"'
+MOUNTS = (
+    Mount(
+        "django",
+        "Django",
+        "at the end of settings.py",
+        'INSTALLED_APPS += ["ninetailed_wsgi.django"]\n'
+        'MIDDLEWARE += ["ninetailed_wsgi.django.Middleware"]\n'
+        'NINETAILED = {{"content": BASE_DIR / {content}, "data_dir": BASE_DIR / "ninetailed-data"}}',
+    ),
+    Mount("flask", "Flask", "after the line that makes the app", f"{_IMPORT}\nNinetailed(app, {_OPTIONS})"),
+    Mount(
+        "pyramid",
+        "Pyramid",
+        "where the application is made",
+        f"{_IMPORT}\napp = Ninetailed(config.make_wsgi_app(), {_OPTIONS})",
+    ),
+    Mount("falcon", "Falcon", "after the routes", f"{_IMPORT}\napp = Ninetailed(app, {_OPTIONS})", "req"),
+    Mount(
+        "fastapi",
+        "FastAPI",
+        "after the routes (it needs the package a2wsgi)",
+        f"from a2wsgi import ASGIMiddleware, WSGIMiddleware\n{_IMPORT}\n"
+        f"app = WSGIMiddleware(Ninetailed(ASGIMiddleware(app), {_OPTIONS}))",
+    ),
+    Mount(
+        "cherrypy",
+        "CherryPy",
+        "in place of cherrypy.tree.mount(Root())",
+        f"{_IMPORT}\nsite = cherrypy.tree.mount(Root())\n"
+        'site.wsgiapp.pipeline.append(("ninetailed", Ninetailed))\n'
+        'site.wsgiapp.config["ninetailed"] = {{"content": {content}, "data_dir": "ninetailed-data"}}',
+        "cherrypy.request",
+    ),
+)
+"""The frameworks that `init` knows."""
+
+WSGI = Mount("", "a WSGI site", "where the app is made", f"{_IMPORT}\napp = Ninetailed(app, {_OPTIONS})", "environ")
+"""For sites in which none of them is found."""
+
+_FILES = ("*.py", "*/*.py", "*.toml", "*.cfg", "*.ini", "requirements*.txt")
+_MOST_FILES, _MOST_BYTES = 300, 200_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add where to write."""
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="of the site [.]")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the content, unless it is there, and print what mounts it."""
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        raise CommandError(f"{folder.absolute()} is not a folder: name that of the site")
+    file = folder / "content.json"
+    try:
+        with file.open("x", encoding="utf-8") as written:
+            written.write(CONTENT)
+    except FileExistsError:
+        print(escaped(f"{file} is there already and stays as it is"))
+    else:
+        print(escaped(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
+    for mount in mounts_of(folder):
+        print(f"\nMount it in {mount.name}, {mount.place}:\n")
+        print(_indented(mount.lines.format(content='"content.json"')))
+        print("\nIn a view:\n")
+        print(_indented(_view(mount.request)))
+    print(f"\nCheck it: {escaped(f'ninetailed-wsgi check --content {file}')}")
+    print("Keep ninetailed-data, where visitors are stored, out of version control.")
+
+
+def mounts_of(folder: Path) -> Iterable[Mount]:
+    """Return the frameworks that the files of a folder name; else those that are installed; else plain WSGI."""
+    texts = list(_texts(folder))
+    named = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
+    return named or [mount for mount in MOUNTS if find_spec(mount.module)] or [WSGI]
+
+
+def _texts(folder: Path) -> Iterable[tuple[str, str]]:
+    """Yield the names and beginnings of files that tell what a site is made of."""
+    files = [
+        file for pattern in _FILES for file in sorted(folder.glob(pattern)) if not file.parent.name.startswith(".")
+    ]
+    for file in files[:_MOST_FILES]:
+        try:
+            with file.open(encoding="utf-8", errors="replace") as opened:
+                yield file.name, opened.read(_MOST_BYTES)
+        except OSError:
+            continue
+
+
+def _names(module: str, file: str, text: str) -> bool:
+    if file.endswith(".py"):
+        return re.search(rf"^\s*(?:from|import)\s+{module}\b", text, re.M) is not None
+    return re.search(rf"(?<![\w-]){module}(?![\w-])", text, re.I) is not None
+
+
+def _view(request: str) -> str:
+    return (
+        "from ninetailed_wsgi import visitor_of\n\n"
+        f"visitor_of({request}).page()\n"
+        f'shown = visitor_of({request}).variant("banner")'
+    )
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"    {line}" if line else "" for line in lines.splitlines())
+
+
+COMMAND = Command(run, add_arguments=add_arguments)
