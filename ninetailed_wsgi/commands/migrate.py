@@ -193,19 +193,19 @@ def _copy_queue(source: Queue, target: Queue, console: Console) -> int:
         if here == there:
             continue
         if here[: len(there)] != there:
-            console.patiently(partial(target.clear, aside=aside))
+            console.patiently(partial(target.contents.clear, aside=aside))
             there = []
         known = {number for number, _ in there}
-        new = (queued for queued in source.dump() if queued.aside == aside and queued.number not in known)
+        new = (queued for queued in source.contents.dump() if queued.aside == aside and queued.number not in known)
         for some in _batched(new, _BATCHES_AT_ONCE):
-            console.patiently(partial(target.load, some, 0))
+            console.patiently(partial(target.contents.load, some, 0))
             copied += len(some)
-    console.patiently(partial(target.load, [], source.last()))
+    console.patiently(partial(target.contents.load, [], source.contents.last()))
     return copied
 
 
 def _batch_digests(queue: Queue, aside: bool) -> Iterator[tuple[int, bytes]]:
-    for number, value, is_aside in queue.dump():
+    for number, value, is_aside in queue.contents.dump():
         if is_aside == aside:
             yield number, hashlib.blake2b(value, digest_size=16).digest()
 
@@ -264,7 +264,7 @@ def _finish(source: Place, target: Place, console: Console) -> bool:
 
 
 def _totals(place: Place, console: Console) -> _Totals:
-    sums = _Totals(last=place.queue.last())
+    sums = _Totals(last=place.queue.contents.last())
     total = max(place.store.contents.count(), 1)
     with console.progress(f"documents read again of {place.name}") as progress:
         for stored in place.store.contents.dump():
@@ -275,7 +275,7 @@ def _totals(place: Place, console: Console) -> _Totals:
                 sums.aliases += len(stored.document["aliases"])
             sums.add(_parts(stored))
             progress.at(sums.documents, sums.documents / total)
-    for number, value, aside in place.queue.dump():
+    for number, value, aside in place.queue.contents.dump():
         sums.waiting += not aside
         sums.aside += aside
         sums.add((b"%d %d" % (number, aside), value))

@@ -101,7 +101,7 @@ def check_store(settings: Settings) -> Finding:
     try:
         from ninetailed_wsgi.store.redis.server import RedisServer
 
-        found = RedisServer(settings.store, timeout=settings.store_timeout).condition(look_only=True)
+        found = RedisServer(settings.store, timeout=settings.store_timeout).fitness(look_only=True)
     except NinetailedError as error:
         return _failed("store", error, "store")
     text = f"{settings.store} ({found.version}, {found.persistence})"
@@ -305,7 +305,7 @@ def _redis_queue(settings: Settings) -> QueueState:
 
     assert settings.store is not None
     server = RedisServer(settings.store, timeout=settings.store_timeout)
-    server.condition(look_only=True)
+    server.fitness(look_only=True)
     return RedisQueue(server).state()
 
 

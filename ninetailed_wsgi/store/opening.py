@@ -47,7 +47,7 @@ def upgrade_store(settings: Settings) -> bool:
         return upgrade(settings.data_dir)
     from ninetailed_wsgi.store.redis.server import RedisServer
 
-    return RedisServer(settings.store, timeout=settings.store_timeout).upgrade()
+    return RedisServer(settings.store, timeout=settings.store_timeout).marker.upgrade()
 
 
 def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptStore, Queue]:

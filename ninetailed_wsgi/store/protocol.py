@@ -196,7 +196,7 @@ class Queued(NamedTuple):
 
     Attributes:
         number: its place in the order, which profiles remember.
-        value: what was put; of one put aside what `Queue.aside` gives, as JSON with its members in order.
+        value: what was put; of one put aside what `QueueContents.aside` gives, as JSON with its members in order.
         aside: whether it was put aside.
     """
 
@@ -217,6 +217,28 @@ class QueueState(NamedTuple):
     waiting: int
     oldest: float
     aside: int
+
+
+class QueueContents(Protocol):
+    """All that a queue holds, for the commands that move it and for tests; each method raises StoreUnavailable."""
+
+    def aside(self) -> dict[int, dict[str, Any]]:
+        """Return what was put aside, by number: as `Queue.set_aside` says."""
+
+    def last(self) -> int:
+        """Return the number that was given last; 0 before the first."""
+
+    def dump(self) -> Iterator[Queued]:
+        """Yield the batches that wait, in their order, then those put aside, in theirs, while others write."""
+
+    def load(self, queued: Sequence[Queued], last: int) -> None:
+        """Add batches of another queue, in their order, behind those that wait; numbers given later are above ``last``.
+
+        Nobody else may be at work on this queue. What is there already under a number stays.
+        """
+
+    def clear(self, *, aside: bool) -> None:
+        """Remove the batches that wait, or those put aside; nobody else may be at work on this queue."""
 
 
 class Queue(Protocol):
@@ -257,9 +279,6 @@ class Queue(Protocol):
     def set_aside(self, head: Head, reason: str) -> None:
         """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
 
-    def aside(self) -> dict[int, dict[str, Any]]:
-        """What was put aside, by number."""
-
     def state(self) -> QueueState:
         """How much waits, and how long; reads only."""
 
@@ -289,20 +308,9 @@ class Queue(Protocol):
         Who waits, for the queue's timeout at most, comes next: others do not enter any more.
         """
 
-    def last(self) -> int:
-        """The number that was given last; 0 before the first."""
-
-    def dump(self) -> Iterator[Queued]:
-        """The batches that wait, in their order, then those put aside, in theirs, while others go on."""
-
-    def load(self, queued: Sequence[Queued], last: int) -> None:
-        """Add batches of another queue, in their order, behind those that wait; numbers given later are above ``last``.
-
-        Nobody else may be at work on this queue. What is there already under a number stays.
-        """
-
-    def clear(self, *, aside: bool) -> None:
-        """Remove the batches that wait, or those put aside; nobody else may be at work on this queue."""
+    @property
+    def contents(self) -> QueueContents:
+        """All that it holds."""
 
     def close(self) -> None:
         """Give back what this process holds open."""

@@ -192,7 +192,7 @@ def test_what_was_acknowledged_is_there_exactly_once_though_workers_and_masters_
         assert server.call("GET", "/health/ready").status == 200  # the first request lets the rest be applied
         while waiting := ImportQueue(tmp_path / "data").state().waiting:
             wait_until(lambda: ImportQueue(tmp_path / "data").state().waiting < waiting, "another is applied")
-        assert ImportQueue(tmp_path / "data").aside() == {}
+        assert ImportQueue(tmp_path / "data").contents.aside() == {}
         profiles = exported("--data-dir", str(tmp_path / "data"))
         for profile in chance.sample(profiles, min(PROFILES_COUNTED, len(profiles))):
             counted_exactly(server, profile)

@@ -102,7 +102,7 @@ def drain(place: migration.Place) -> None:
 def whole(place: migration.Place) -> list[Any]:
     """Everything that a store and its queue hold."""
     stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.contents.dump()]
-    return [sorted(stored), list(place.queue.dump()), place.queue.last()]
+    return [sorted(stored), list(place.queue.contents.dump()), place.queue.contents.last()]
 
 
 def events(place: migration.Place) -> Counter[str]:
@@ -138,7 +138,7 @@ def test_everything_moves_to_redis_and_back(
     drain(again)
     assert set(events(again).values()) == {1}
     again.queue.put(b"{}")
-    assert again.queue.last() > before[2]
+    assert again.queue.contents.last() > before[2]
 
 
 def test_a_second_run_copies_what_has_changed_and_removes_what_was_deleted(
@@ -181,7 +181,7 @@ DIES = """
 import os, signal, sys
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.store.redis.contents import RedisContents
-from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.queue_contents import RedisQueueContents
 from ninetailed_wsgi.store.redis.store import RedisStore
 
 def dies(name, owner, method):
@@ -195,7 +195,7 @@ def dies(name, owner, method):
         setattr(owner, method, call)
 
 dies("documents", RedisContents, "load")
-dies("batches", RedisQueue, "load")
+dies("batches", RedisQueueContents, "load")
 dies("end", RedisStore, "fill_from")
 main(["migrate", "--from", sys.argv[3], "--to", sys.argv[4], "--final"])
 """

@@ -89,7 +89,7 @@ def prove(tmp_path: Path, url: RedisUrl, blow: Callable[[random.Random], None], 
         queue = RedisQueue(RedisServer(url))
         while waiting := queue.state().waiting:
             wait_until(lambda: queue.state().waiting < waiting, "another import is applied", 60)
-        assert queue.aside() == {}
+        assert queue.contents.aside() == {}
     assert not load.refused
     assert all(load.acknowledged)
     profiles = exported("--store", str(url))

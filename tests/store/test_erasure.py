@@ -115,7 +115,7 @@ def test_a_deleted_visitor_leaves_no_byte_in_the_folder_after_compact(
     compact(disk, Console(io.StringIO(), io.StringIO()))
     assert traces(folder) == []
     assert len(events_of(service, "other")) == 3
-    [aside] = queue.aside().values()
+    [aside] = queue.contents.aside().values()
     assert aside["reason"] == "KeyError"
     assert {file.name for file in folder.rglob("*")} >= {"cache.db-wal", "cache.db-shm", "lock", "turn"}
 
@@ -136,7 +136,7 @@ def test_a_deleted_visitor_leaves_no_byte_in_redis_after_compact(
     compact(store, Console(io.StringIO(), io.StringIO()))
     assert redis_traces(redis_server) == []
     assert len(events_of(service, "other")) == 3
-    [aside] = queue.aside().values()
+    [aside] = queue.contents.aside().values()
     assert (aside["reason"], aside["tries"]) == ("KeyError", 0)
 
 
@@ -222,10 +222,10 @@ def test_a_batch_that_was_applied_put_aside_or_rewritten_is_found_by_those_it_is
     crowd(service, 4)
     service.delete(WHERE, "a")
     service.delete(WHERE, "b")
-    assert [entry["batch"].count('"type"') for entry in queue.aside().values()] == [1]
+    assert [entry["batch"].count('"type"') for entry in queue.contents.aside().values()] == [1]
     assert len(set(batches_read)) == 2
     service.delete(WHERE, "c")
-    assert queue.aside() == {}
+    assert queue.contents.aside() == {}
     assert queue.state().waiting == 4
 
 
@@ -341,7 +341,7 @@ def test_an_identify_event_put_aside_makes_nobody_the_same(service: ExperienceSe
     service.upsert(WHERE, "a", {"events": [track()]})
     service.delete(WHERE, "a")
     assert knows(service, "b")
-    assert '"a"' not in str(queue.aside())
+    assert '"a"' not in str(queue.contents.aside())
 
 
 @pytest.mark.parametrize("took_effect", [False, True], ids=["before", "after"])

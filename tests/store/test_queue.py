@@ -179,7 +179,9 @@ def test_a_batch_that_fails_five_times_goes_aside_with_the_reason_and_the_next_o
     consumer = Consumer(queue, apply)
     assert [consumer.drain() for _ in range(MAX_TRIES)] == [False] * (MAX_TRIES - 1) + [True]
     assert applied == [b"bad"] * MAX_TRIES + [b"good"]
-    assert list(queue.aside().values()) == [{"reason": "ValueError: poison", "tries": MAX_TRIES, "batch": "bad"}]
+    assert list(queue.contents.aside().values()) == [
+        {"reason": "ValueError: poison", "tries": MAX_TRIES, "batch": "bad"}
+    ]
     assert queue.state() == QueueState(0, 0.0, 1)
 
 
@@ -204,7 +206,7 @@ def test_a_batch_that_kills_its_process_goes_aside_after_twenty_deaths(
     make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
     assert dying(make_queue, MAX_DEATHS + 3, lambda: clock.pass_(DEATHS_APART)) == MAX_DEATHS
-    [aside] = make_queue().aside().values()
+    [aside] = make_queue().contents.aside().values()
     assert (aside["batch"], aside["tries"]) == ("deadly", MAX_DEATHS)
     assert "killed" in aside["reason"]
 
@@ -238,7 +240,7 @@ def test_a_batch_cut_off_between_going_aside_and_leaving_the_queue_goes_aside_on
         patch.setattr(ImportQueue, "done", lambda self, number: None)
         disk_queue.set_aside(head(disk_queue), "first")
     disk_queue.set_aside(head(disk_queue), "second")
-    assert [each["reason"] for each in disk_queue.aside().values()] == ["first"]
+    assert [each["reason"] for each in disk_queue.contents.aside().values()] == ["first"]
     assert disk_queue.head() is None
 
 
@@ -456,7 +458,7 @@ def test_batches_are_rewritten_where_they_wait_and_where_they_were_put_aside(que
         queue.rewrite({b"bad": b"good", b"1": b"one", b"2": None, b"3": b"3"}.__getitem__)
     assert list(queue.batches()) == [b"one", b"3"]
     assert list(queue.batches(aside=True)) == [b"one", b"3", b"good"]
-    assert list(queue.aside().values()) == [{"reason": "KeyError", "tries": 0, "batch": "good"}]
+    assert list(queue.contents.aside().values()) == [{"reason": "KeyError", "tries": 0, "batch": "good"}]
     with queue.alone(wait=True):
         queue.rewrite(lambda batch: None)
     assert queue.state() == QueueState(0, 0.0, 0)

@@ -30,6 +30,7 @@ from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.protocol import Document, Entry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.queue_place import Place
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
 
@@ -108,8 +109,8 @@ def test_a_store_of_the_format_before_is_upgraded_by_the_command(redis_server: R
     redis_server.client.set("nt:store", "1")
     with pytest.raises(SettingsError, match="run `ninetailed-wsgi upgrade`"):
         RedisServer(redis_url).start()
-    assert RedisServer(redis_url).upgrade()
-    assert not RedisServer(redis_url).upgrade()
+    assert RedisServer(redis_url).marker.upgrade()
+    assert not RedisServer(redis_url).marker.upgrade()
     RedisServer(redis_url).start()
     assert RedisServer(redis_url).id_key() == RedisServer(redis_url).id_key() != b""
 
@@ -601,7 +602,7 @@ def test_what_a_late_consumer_says_of_a_batch_that_is_done_changes_nothing(make_
     found = queue.head()
     assert found is not None
     assert (found.batch, found.tries) == (b"2", 0)
-    assert queue.aside() == {}
+    assert queue.contents.aside() == {}
 
 
 def test_a_consumer_begins_no_update_in_the_last_part_of_its_lease(make_redis: MakeRedis, clock: Clock) -> None:
@@ -636,7 +637,7 @@ def test_a_deletion_takes_the_place_of_a_consumer_that_counts_as_dead_and_hears_
     found = deletion.head()
     assert found is not None
     assert (found.batch, found.tries) == (b"his", 0)
-    assert deletion.aside() == {}
+    assert deletion.contents.aside() == {}
 
 
 def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
@@ -645,7 +646,7 @@ def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
     queue, other = (RedisQueue(make_redis().server, timeout=0.05, clock=clock) for _ in range(2))
     queue.put(b"1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RedisQueue, "_leave", lambda self, name: None)  # as by the death of its process
+        patch.setattr(Place, "_leave", lambda self, name: None)  # as by the death of its process
         with queue.alone(wait=True) as alone:
             assert alone
     with other.alone() as alone, other.alone(wait=True) as also:

@@ -97,8 +97,8 @@ def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tm
         moved = place(where)
         return [
             sorted((each.key, each) for each in moved.store.contents.dump()),
-            list(moved.queue.dump()),
-            moved.queue.last(),
+            list(moved.queue.contents.dump()),
+            moved.queue.contents.last(),
         ]
 
     source = place(tmp_path / "source")

@@ -71,12 +71,12 @@ class RedisStore:
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""
         if self._id_key is None:
-            self._id_key = self.server.id_key()
+            self._id_key = self.server.marker.id_key()
         return self._id_key
 
     def take_id_key(self, key: bytes) -> None:
         """Certify ids with the key of the store that this one is filled from."""
-        self.server.take_id_key(key)
+        self.server.marker.take_id_key(key)
         self._id_key = key
 
     # The docstrings of protocol.py say what each does.
@@ -119,10 +119,10 @@ class RedisStore:
         self.server.close()
 
     def filled_from(self) -> str | None:
-        return self.server.filled_from()
+        return self.server.marker.filled_from()
 
     def fill_from(self, source: str | None) -> None:
-        self.server.fill_from(source)
+        self.server.marker.fill_from(source)
 
     # One key
 

@@ -1,0 +1,70 @@
+"""The locks of an import queue on disk: one consumer or deletion of all processes is at work at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.operations.forks import forked_since
+
+_LOOK_AGAIN = 0.002  # seconds
+
+
+class QueueLock:
+    """Two lock files in a folder: who holds ``lock`` is at work, who holds ``turn`` comes next.
+
+    Args:
+        folder: of the batches that wait; it has to be there.
+        timeout: seconds to wait for each lock.
+
+    Attributes:
+        descriptors: those of the locks while `alone` is entered; a forked child has to close its copies.
+    """
+
+    def __init__(self, folder: Path, timeout: float) -> None:
+        self._folder = folder
+        self._timeout = timeout
+        self.descriptors: set[int] = set()
+
+    @contextlib.contextmanager
+    def alone(self, *, wait: bool) -> Iterator[bool]:
+        """Return whether nobody else is in such a block; ``wait``: after waiting for those who are."""
+        with self._open("turn") as turn, self._open("lock") as lock:
+            seconds = self._timeout if wait else 0.0
+            entered = _lock(turn, seconds) and _lock(lock, seconds)
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            yield entered
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[int]:
+        try:
+            descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"the import queue cannot be locked: {error}") from error
+        self.descriptors.add(descriptor)
+        forked = forked_since()
+        try:
+            yield descriptor
+        finally:
+            # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
+            if not forked():
+                self.descriptors.discard(descriptor)
+                os.close(descriptor)
+
+
+def _lock(descriptor: int, seconds: float) -> bool:
+    """Take a lock within so many seconds; return whether that was possible."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_LOOK_AGAIN)

@@ -1,0 +1,37 @@
+"""Counts how often the first batch of an import queue was tried; both queues count in the same way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from ninetailed_wsgi.store.protocol import DEATHS_APART, Head
+
+
+class Tries(ABC):
+    """The part of a queue that counts tries, which is each queue's own to keep.
+
+    Args:
+        clock: returns the time, in milliseconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+
+    def begin(self, head: Head) -> None:
+        """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""
+        now = self._clock()
+        if abs(now - head.tried) >= DEATHS_APART:
+            self._count(head.number, head.tries + 1, now)
+
+    def failed(self, head: Head) -> None:
+        """Count a try that ended with an error."""
+        self._count(head.number, head.tries + 1, self._clock())
+
+    def again(self, head: Head) -> None:
+        """Take the last try back: it was not the batch that failed."""
+        self._count(head.number, head.tries, head.tried)
+
+    @abstractmethod
+    def _count(self, number: int, tries: int, tried: int) -> None:
+        """Keep how often the batch of a number was tried, and when the last try was counted (ms)."""
