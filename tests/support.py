@@ -225,6 +225,8 @@ def _schema_of(method: str, path: str, status: int) -> str:
         return "batch-response"
     if path.endswith("/explain"):
         return "explain-response"
+    if path.endswith("/results"):
+        return "results-response"
     return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
 
 

@@ -30,7 +30,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
     """
     paths = _api_paths(_ORGANIZATIONS, explain) | _api_paths(_SPACES, explain) | _insights_paths() | _own_paths()
     for side in (_ORGANIZATIONS, _SPACES):
-        paths |= _flag_paths(side)
+        paths |= _flag_paths(side) | _results_paths(side)
     answers = responses()
     named = _reachable(schemas.documents, _references({"paths": paths, "responses": answers}))
     return {
@@ -49,6 +49,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             {"name": "profiles", "description": "One visitor's profile."},
             {"name": "batches", "description": "Many profiles at once, from servers."},
             {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
+            {"name": "results", "description": "Whether a variant of an experiment helped."},
             {"name": "flags", "description": "Feature flags by the OpenFeature Remote Evaluation Protocol."},
             {"name": "service", "description": "The service itself."},
         ],
@@ -200,7 +201,7 @@ def _api_paths(side: _Side, explain: bool) -> Json:
 def _item(side: _Side, route: str, item: Json) -> Json:
     """One path's operations, with what all of them share."""
     item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION) + side.suffix)
-    own = [name for name in ("idOrAlias", "flagKey") if f"{{{name}}}" in route]
+    own = [name for name in ("idOrAlias", "flagKey", "experienceId") if f"{{{name}}}" in route]
     names = [side.owner, "environmentSlug", *own, "traceparent"]
     item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     return item
@@ -254,6 +255,14 @@ def _flag_paths(side: _Side) -> Json:
         side.prefix + route: _item(side, route, {"post": every}),
         side.prefix + route + "/{flagKey}": _item(side, route + "/{flagKey}", {"post": one}),
     }
+
+
+def _results_paths(side: _Side) -> Json:
+    route, refusals = "/experiences/{experienceId}/results", ("UnknownEnvironment", *_ALWAYS)
+    summary = "Get the last computed results of an experience"
+    get = _operation("getResults", "results", summary, schema("results-response"), refusals, side=side)
+    get["responses"]["404"] = {"$ref": "#/components/responses/NoResults"}
+    return {side.prefix + route: _item(side, route, {"get": get})}
 
 
 _NO_PUNCTUATION = str.maketrans("", "", "/{}")

@@ -68,6 +68,14 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "minLength": 1},
         "example": "banner",
     },
+    "experienceId": {
+        "name": "experienceId",
+        "in": "path",
+        "required": True,
+        "description": "The experience's id.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "hero-test",
+    },
     "ifNoneMatch": {
         "name": "If-None-Match",
         "in": "header",
@@ -124,6 +132,13 @@ _ERRORS = (
         "No such profile; or the organization or the environment is unknown (ERR_CONFIG_NOT_FOUND).",
     ),
     ("RouteNotFound", 404, "ERR_NOT_FOUND", "No route has this path."),
+    (
+        "NoResults",
+        404,
+        "ERR_NOT_FOUND",
+        "No results of this experience were computed; or the organization or the environment is unknown "
+        "(ERR_CONFIG_NOT_FOUND).",
+    ),
     ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
     ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
     ("UnsupportedEncoding", 415, "ERR_INVALID_DATA", "The body is compressed; send it as it is."),

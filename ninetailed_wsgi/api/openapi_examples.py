@@ -122,6 +122,59 @@ _FLAG: Json = {
     "metadata": {"experienceId": "pricing-offer", "variantIndex": 1, "audienceId": "pricing-visitors", "sticky": False},
 }
 
+_VARIANT: Json = {
+    "index": 0,
+    "visitors": 997,
+    "views": 997,
+    "clicks": 0,
+    "conversions": 109,
+    "sum": 109,
+    "mean": 0.1093,
+    "interval": [0.0915, 0.1303],
+    "lift": None,
+    "liftInterval": None,
+    "beatsControl": None,
+    "best": 0.0037,
+    "expectedLoss": 0.0392,
+}
+_RESULT: Json = {
+    "experienceId": "hero-test",
+    "name": "A hero with a price",
+    "type": "nt_experiment",
+    "from": "2026-11-16T08:00:00.000Z",
+    "to": "2026-11-26T08:00:00.000Z",
+    "phase": "1:0.5/0.5",
+    "exposure": "seen",
+    "metric": {"id": "bought", "name": "Bought", "type": "binary", "direction": "increase"},
+    "variants": [
+        _VARIANT,
+        {
+            **_VARIANT,
+            "index": 1,
+            "visitors": 1003,
+            "views": 1003,
+            "conversions": 149,
+            "sum": 149,
+            "mean": 0.1486,
+            "interval": [0.1279, 0.1719],
+            "lift": 0.3588,
+            "liftInterval": [0.08, 0.71],
+            "beatsControl": 0.9963,
+            "best": 0.9963,
+            "expectedLoss": 0.0000209,
+        },
+    ],
+    "health": {
+        "srm": {"p": 0.893, "expected": [1000.0, 1000.0], "ok": True},
+        "multiple": {"visitors": 0, "share": 0.0, "ok": True},
+        "inconsistent": {"visitors": 0},
+    },
+    "holdout": {"visitors": 0, "conversions": 0},
+    "verdict": "winner",
+    "neededPerVariant": 971,
+    "computedAt": "2026-11-26T08:00:00.000Z",
+}
+
 ANSWERS: dict[str, Json] = {
     "profile-response": _answer({"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE]}),
     "space-profile-response": _answer(
@@ -129,6 +182,7 @@ ANSWERS: dict[str, Json] = {
     ),
     "batch-response": _answer({"profiles": [_PROFILE]}),
     "empty-response": _answer({}),
+    "results-response": _answer({"results": [_RESULT], "ageSeconds": 600.0}),
     "ofrep-flag": _FLAG,
     "ofrep-flags": {"flags": [_FLAG]},
 }

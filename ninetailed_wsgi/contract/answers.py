@@ -158,6 +158,8 @@ def _schema_of(method: str, path: str, status: int) -> str:
         return "batch-response"
     if path.startswith("/profiles/") and path.endswith("/explain"):
         return "explain-response"
+    if path.startswith("/experiences/") and path.endswith("/results"):
+        return "results-response"
     return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from serving import page, serving, wait_until
 
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.insights import latest
 from ninetailed_wsgi.server.computation import repeat
@@ -44,11 +45,22 @@ def test_the_last_results_are_answered_with_their_age(ninetailed: Harness) -> No
     ninetailed.visitor("anna").views("/").sees(HERO)
     compute(ninetailed)
     ninetailed.clock.advance(minutes=10)
-    answer = ninetailed.client.get(PATH).document["data"]
+    document = ninetailed.client.get(PATH).document
+    schemas().check("results-response", document)
+    answer = document["data"]
     assert answer["ageSeconds"] == 600
     (result,) = answer["results"]
     assert result == {**ninetailed.results(HERO), "to": result["to"], "computedAt": result["computedAt"]}
     assert sum(variant["visitors"] for variant in result["variants"]) == 1
+
+
+@pytest.mark.ninetailed(content=[experience("hero", ["hero-b"], id="hero-test")])
+def test_results_of_content_without_a_metric_have_the_same_form(ninetailed: Harness) -> None:
+    ninetailed.visitor("anna").views("/").sees("hero-test")
+    compute(ninetailed)
+    document = ninetailed.client.get(PATH).document
+    schemas().check("results-response", document)
+    assert document["data"]["results"][0]["metric"] is None
 
 
 @pytest.mark.ninetailed(content=CONTENT)

@@ -99,16 +99,21 @@ class Connections:
             here.client = self._open()
         return here.client
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the keys are spread over several servers."""
+        return self._url.kind == "cluster"
+
     def primaries(self) -> list[Any]:
         """Return a client for each server that takes writes; one of FAILURES if a Cluster cannot be reached."""
         client = self.client()
-        if self._url.kind != "cluster":
+        if not self.is_cluster:
             return [client]
         return [client.get_redis_connection(node) for node in client.get_primaries()]
 
     def refresh(self) -> None:
         """Ask a Cluster which server has which keys now; one thread does, the others wait for it a short time."""
-        if self._url.kind != "cluster" or self._here().client is None:
+        if not self.is_cluster or self._here().client is None:
             return
         refreshes = self._here().refreshes
         if self._here().refreshing.acquire(timeout=self._timeout / 4):

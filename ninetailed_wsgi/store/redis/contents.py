@@ -24,6 +24,10 @@ from ninetailed_wsgi.store.redis.server import RedisServer
 
 _AT_ONCE = 100  # whole histories that are read together
 
+# SCAN repeats a key only where a table shrinks, and then one that it gave a short time ago: its cursor runs through
+# buckets that will be one bucket in a row. In a Cluster a key may also move to a server that comes later.
+_REMEMBERED = 50_000
+
 
 class RedisContents:
     """See :class:`~ninetailed_wsgi.store.protocol.Contents`.
@@ -99,8 +103,11 @@ class RedisContents:
         return {digest_in(name): state_of(raw) for name, raw in zip(names, documents, strict=True) if raw is not None}
 
     def _pages(self) -> Iterator[list[str]]:
+        before: set[bytes] = set()
         passed: set[bytes] = set()
         for names in self._server.pages("nt:{*}"):
             new = {digest_in(name): name for name in names}
-            yield [name for digest, name in new.items() if digest not in passed]
+            yield [name for digest, name in new.items() if digest not in passed and digest not in before]
             passed.update(new)
+            if len(passed) >= _REMEMBERED and not self._server.is_cluster:
+                before, passed = passed, set()

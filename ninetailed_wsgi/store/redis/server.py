@@ -104,6 +104,11 @@ class RedisServer:
         except FAILURES as error:
             raise self._connections.unavailable(error) from error
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the keys are spread over several servers."""
+        return self._connections.is_cluster
+
     def memory(self) -> int:
         """Return how many bytes of memory the servers use."""
         try:
