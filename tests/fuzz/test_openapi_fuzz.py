@@ -38,7 +38,7 @@ HEADERS = (
     {"X-Forwarded-For": "203.0.113.9, " * 900, "Forwarded": 'for="[' * 500},
     {"X-Forwarded-For": "\xff\xfe", "Forwarded": 'for=;for="\\"', "Cookie": "ntaid=%00; =;;"},
     {"X-Force-IP": "::ffff:1.2.3.4%eth0", "traceparent": "00-" + "f" * 4000, "Origin": "null"},
-    {"Content-Encoding": "gzip", "Accept": "*/*;q=x", "Range": "bytes=0-", "Authorization": "Basic ="},
+    {"Content-Encoding": "identity", "Accept": "*/*;q=x", "Range": "bytes=0-", "Authorization": "Basic ="},
     {
         "X-HTTP-Method-Override": "DELETE",
         "X-Original-URL": "/health/live",
