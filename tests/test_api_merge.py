@@ -490,11 +490,15 @@ def variant(api: Api, name: str) -> int:
     return index
 
 
-def test_the_sticky_assignment_of_the_known_profile_wins(make_server: MakeServer) -> None:
+@pytest.mark.parametrize("minutes", [-90, 0, 90])
+def test_the_sticky_assignment_of_the_known_profile_wins_whenever_it_was_seen(
+    make_server: MakeServer, minutes: int
+) -> None:
     api = make_server(content=content()).environment()
-    api.update("known", identify("user"), component("hero", 1))
-    api.clock.pass_(HOUR)
-    api.update("device", page(), component("hero", 2))
+    seen = api.clock.now
+    api.clock.pass_(2 * HOUR)
+    api.update("known", identify("user"), component("hero", 1, timestamp=seen + minutes * 60_000))
+    api.update("device", page(), component("hero", 2, timestamp=seen))
     assert (variant(api, "known"), variant(api, "device")) == (1, 2)
     merged = api.update("device", identify("user"))
     assert [selected["variantIndex"] for selected in merged["experiences"]] == [1]

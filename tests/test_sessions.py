@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.core.session import SPANS_KEPT, TIMEOUT, answer, count, merge, new_session, touch
+from ninetailed_wsgi.core.session import SPANS_KEPT, TIMEOUT, answer, count, landing_page, merge, new_session, touch
 
 HOUR = 3_600_000
 MINUTE = 60_000
@@ -127,3 +127,16 @@ def test_a_visitor_without_an_event_has_no_session() -> None:
         "activeSessionLength": 0,
         "averageSessionLength": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("1", "1"), (1, "1"), (1.5, "1.5"), (False, "false"), ("", ""), (None, None), ({}, None), ([], None),
+        (["1", None], "1"), ([None, "1"], "1"), (["1", {"b": "2"}], "1"), (["1", ["2"]], "1"), (["1", 2], "2"),
+        (["1", True, None], "true"), (["1", ""], ""), ([None, {}, [["1"]]], None), (["1"] * 9 + [None] * 9, "1"),
+    ],
+)  # fmt: skip
+def test_a_landing_page_has_the_last_text_of_each_parameter(value: object, text: str | None) -> None:
+    expected = {"b": "c"} if text is None else {"a": text, "b": "c"}
+    assert landing_page({"query": {"a": value, "b": "c"}})["query"] == expected

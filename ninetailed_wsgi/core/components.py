@@ -19,6 +19,7 @@ ENTITY_KINDS = {
 """Component types that replace what the Experience Delivery API gives out, and the ``type`` of their changes."""
 
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable", *ENTITY_KINDS)
+_NOT_SERVED = "only this component is not served"
 
 
 class Replacement(NamedTuple):
@@ -49,7 +50,7 @@ class Components(NamedTuple):
     """All components of an experience, sorted as answers list them.
 
     Attributes:
-        ignored: path and message of each component of a type that nobody knows yet; the others are served.
+        ignored: path and message of each component that is no object, or of an unknown type; the others are served.
     """
 
     replacements: tuple[Replacement, ...]
@@ -72,13 +73,11 @@ def read_components(given: object, problems: Problems) -> Components:
     for index, component in enumerate(given if isinstance(given, list) else ()):
         path = f"components[{index}]"
         if not isinstance(component, dict):
-            problems.add(path, component, "an object")
+            ignored.append((path, f"found {shown(component)}, expected an object: {_NOT_SERVED}"))
             continue
         kind = component.get("type")
-        if kind is not None and not isinstance(kind, str):
-            problems.add_choice(f"{path}.type", kind, COMPONENT_TYPES)
-        elif kind is not None and kind not in COMPONENT_TYPES:
-            expected = f"one of {', '.join(COMPONENT_TYPES)}: only this component is not served"
+        if kind is not None and (not isinstance(kind, str) or kind not in COMPONENT_TYPES):
+            expected = f"one of {', '.join(COMPONENT_TYPES)}: {_NOT_SERVED}"
             ignored.append((f"{path}.type", f"found {shown(kind)}, expected {expected}"))
         elif kind == "InlineVariable":
             variables.append(_variable(component, path, problems))

@@ -104,6 +104,11 @@ class Experience:
         index = bisect_left(self.ends, fraction)
         return index if index < len(self.ends) else 0
 
+    def indices(self) -> dict[str, int]:
+        """Return the first index that shows each variant or baseline, by its id."""
+        shown = [(id, index) for index, each in enumerate(self.outcomes) for id in each.item["variants"].values()]
+        return {id: index for id, index in reversed(shown) if id}
+
     def outcome(self, index: int) -> Outcome:
         """Return the answer for a variant index; one beyond the variants shows the baselines."""
         if index < len(self.outcomes):
@@ -123,7 +128,8 @@ class ExperienceSet:
         self.experiences = tuple(sorted(experiences, key=lambda experience: (experience.id.casefold(), experience.id)))
         if len({experience.id for experience in self.experiences}) < len(self.experiences):
             raise ValueError("two experiences have the same id")
-        self.sticky_ids = frozenset(experience.id for experience in self.experiences if experience.sticky)
+        self.sticky = {experience.id: experience.indices() for experience in self.experiences if experience.sticky}
+        """The sticky experiences: the index of each of their variants, by the variant's id."""
         # PERF: visitors send several requests, and hashing took two thirds of a selection's time.
         self._allocated = lru_cache(maxsize=ALLOCATIONS_KEPT)(self._allocate)
 

@@ -80,13 +80,14 @@ def apply(
     record: Record,
     event: Event,
     new_session_id: Callable[[], str],
-    sticky_ids: Collection[str] = (),
+    sticky: Mapping[str, Mapping[str, int]] = {},
     most_traits: int = TRAITS_BYTES,
 ) -> int:
     """Let one event change the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
 
-    ``sticky_ids`` are the experiences whose assignment is kept from the first time it was seen. Traits that would take
-    more than ``most_traits`` bytes are left out; returned is how many they would take then, else 0.
+    ``sticky`` are the experiences whose assignment is kept from the first time it was seen, each with the indices of
+    its variants by id. Traits that would take more than ``most_traits`` bytes are left out; returned is how many they
+    would take then, else 0.
     """
     body = event.body
     surplus = 0
@@ -96,8 +97,10 @@ def apply(
             surplus = _set_traits(record, body["traits"], event.at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
-    elif (member := _SEEN_EXPERIENCE.get(kind)) and (seen := body.get(member)) in sticky_ids and "variantIndex" in body:
-        record["sticky"].setdefault(seen, int(body["variantIndex"]))  # JSON may write 1 as 1.0
+    elif (member := _SEEN_EXPERIENCE.get(kind)) and (seen := _text(body.get(member))) in sticky:
+        index = body.get("variantIndex", sticky[seen].get(_text(body.get("variantId"))))
+        if index is not None:
+            record["sticky"].setdefault(seen, int(index))  # JSON may write 1 as 1.0
     session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
     if "born" not in record:
         record.update(born=record["session"]["id"], arrived=event.arrived)
@@ -117,6 +120,10 @@ def apply(
         batch, index = event.imported
         record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
     return surplus
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _set_traits(record: Record, traits: Mapping[str, Any], at: int, most: int) -> int:

@@ -9,7 +9,7 @@ whole number of seconds;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ninetailed_wsgi.core.operators import text_of
@@ -96,7 +96,7 @@ def answer(session: Session) -> dict[str, Any]:
 def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
     """Return the five members of a landing page, empty where nothing is known.
 
-    Its query has the text of each value, the last one of several.
+    Its query has the text of each value; of several values, the last one that has a text.
     """
     query = page.get("query")
     query = _texts(query) if isinstance(query, dict) else {}
@@ -109,8 +109,12 @@ def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _texts(query: Mapping[str, Any]) -> dict[str, str]:
-    last = {key: value[-1] if isinstance(value, list) and value else value for key, value in query.items()}
-    return {key: text for key, value in last.items() if (text := text_of(value)) is not None}
+    last = {key: _last_text(value if isinstance(value, list) else (value,)) for key, value in query.items()}
+    return {key: text for key, text in last.items() if text is not None}
+
+
+def _last_text(values: Sequence[object]) -> str | None:
+    return next((text for value in reversed(values) if (text := text_of(value)) is not None), None)
 
 
 def _insert(spans: list[list[int]], at: int) -> int:

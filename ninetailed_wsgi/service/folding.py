@@ -141,7 +141,7 @@ class Folding:
             if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
                 self._note_exposure(record, event, ordinal)
             if size := profile.apply(
-                record, event, new_session_id, catalog.experiences.sticky_ids, conditions.traits_bytes
+                record, event, new_session_id, catalog.experiences.sticky, conditions.traits_bytes
             ):
                 excess.append((event, size))
             retention.weigh(record, ordinal, len(event.raw), conditions.history_bytes)

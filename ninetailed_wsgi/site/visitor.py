@@ -206,6 +206,9 @@ class Visitor:
 
         Example: ``visitor.experience_variant("exp-home")``
         """
+        if not _is_text(entity):
+            self._misunderstood("experience_variant", entity, "the id of a Contentful experience or fragment")
+            return None
         conversation = self._use()
         changes = conversation.answer()["changes"]
         if self._backend.counts_served:
@@ -261,6 +264,8 @@ class Visitor:
 
         Example: ``f"<section {visitor.track_attributes(hero_entry)}>"``
         """
+        if variants.id_of(entry) is None:
+            self._misunderstood("track_attributes", entry, "an entry as JSON with an id, or the id of an entry")
         if not self.consent:
             return ""
         return track_attributes(entry, self.experiences, self._use().published.order)

@@ -25,6 +25,7 @@ from ninetailed_wsgi.service.keys import SCOPES, changing, new_key
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.middleware import Ninetailed
+from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.testing import report
 from ninetailed_wsgi.testing.client import Client
@@ -105,6 +106,7 @@ class Harness:
         space_client: the same on the routes of the newest clients, which name a space.
         clock: the time, moved by ``harness.clock.advance(minutes=31)``.
         ids: makes the ids.
+        reports: logs once what a test gave to a visitor and what is not understood.
         access: the rules in force, see docs/security.md; without ``access="guarded"`` everybody may do everything.
 
     Raises:
@@ -128,6 +130,7 @@ class Harness:
         _refuse_unused(settings)
         self.clock = Clock(now)
         self.ids = Ids(seed)
+        self.reports = Reports()
         self._start = self.clock.now
         self._folder = tempfile.TemporaryDirectory(prefix="ninetailed-harness-")
         self._stores = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from ninetailed_wsgi.core import variants
@@ -185,15 +185,21 @@ class Visitor:
         """Return their session (spec section 3): ``count``, ``isReturningVisitor``, ``landingPage``, ..."""
         return self.profile["session"]
 
-    def variant(self, baseline: str) -> str:
-        """Return the id of the entry that they see in place of ``baseline``: ``baseline`` itself without a variant.
+    def variant(self, baseline: str | Mapping[str, Any]) -> str:
+        """Return the id of the entry that they see in place of ``baseline``: its own id without a variant.
 
         ``""`` is an entry that is hidden from them. Where several experiences replace it, the first in the entry's own
         list counts, as in the SDK; without such a list, the first by id (spec section 6).
+
+        Args:
+            baseline: the id of an entry, or an entry as JSON. What is neither is returned as it is, and a warning in
+                the log names its type once.
         """
+        if variants.id_of(baseline) is None:
+            self._misunderstood("variant", baseline, "an entry as JSON with an id, or the id of an entry")
+            return cast("str", baseline)
         order = self._harness.catalog.entry_experiences
-        shown = variants.shown(baseline, self.experiences, lambda entry: order.get(entry, ()))
-        return "" if shown is None else str(shown)
+        return variants.chosen(baseline, self.experiences, lambda entry: order.get(entry, ()))[1]
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
         """Return the variant index that an experience (or its id) gives them; None if it is not for them."""
@@ -202,16 +208,26 @@ class Visitor:
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of a variable; ``default`` where no experience sets it."""
+        if not _is_text(key):
+            self._misunderstood("flag", key, "the key of an inline variable")
         return variants.flag(self.changes, key, default)
 
     def experience_variant(self, entity: str) -> str | None:
         """Return the variant of a Contentful experience or fragment that they get; None where nothing decides it."""
+        if not _is_text(entity):
+            self._misunderstood("experience_variant", entity, "the id of an entity")
         return variants.entity_variant(self._answer(entities=True)["changes"], entity)
 
     @property
     def why(self) -> str:
         """Explain, as text to print, why they belong to each audience and see each variant, or not."""
         return self._harness.why(self)
+
+    def _misunderstood(self, method: str, value: object, expected: str) -> None:
+        """Report once what a test gave, as the visitor of a page does."""
+        name = type(value).__name__
+        text = f"Visitor.{method}: found {name}, expected {expected}; shown as it is"
+        self._harness.reports.hint(f"{method} {name}", text)
 
     def _does(self, type: str, **members: Any) -> Visitor:
         body = {"events": [self._event(type, members)], "options": {"features": ["location"]}}
@@ -253,3 +269,8 @@ class Visitor:
             raise Refused(answer)
         data: _Answered = answer.document["data"]
         return data
+
+
+def _is_text(value: object) -> bool:
+    """Whether a test gave what type hints ask for."""
+    return isinstance(value, str)

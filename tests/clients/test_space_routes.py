@@ -142,6 +142,18 @@ def test_a_node_view_keeps_what_was_seen_in_create_update_and_batch(harness: Har
         assert [each["variantIndex"] for each in chosen if each["experienceId"] == HOME["id"]] == [0]
 
 
+@pytest.mark.parametrize("path", ["/profiles/anna", "/events", "/import/events"])
+def test_of_two_views_in_one_request_the_earlier_one_is_kept(harness: Harness, path: str) -> None:
+    seen = []
+    for variant in ("home-a", "home-b"):
+        at = harness.clock.now.isoformat()
+        seen.append(node("view", optimizationId=HOME["id"], variantId=variant, anonymousId="anna", timestamp=at))
+        harness.clock.advance(minutes=1)
+    data(harness.space_client.post(path, {"events": seen[::-1]}))
+    chosen = data(harness.space_client.get("/profiles/anna"))["experiences"]
+    assert [each["variantIndex"] for each in chosen if each["experienceId"] == HOME["id"]] == [0]
+
+
 @pytest.mark.parametrize(
     "members",
     [{"entityId": None}, {"entityKind": "Slot"}, {"viewDurationMs": 1.5}, {"viewDurationMs": -1}, {"entryIds": [5]},

@@ -32,7 +32,7 @@ def visitor(case: dict[str, Any], experiences: ExperienceSet) -> tuple[dict[str,
     history: list[tuple[int, int, Any]] = []
     for step in case["steps"]:
         for event in in_order([applied(body, milliseconds(step["at"])) for body in step["events"]]):
-            profile.apply(record, event, lambda: "session", experiences.sticky_ids)
+            profile.apply(record, event, lambda: "session", experiences.sticky)
             history.append((len(history), event.at, event.body))
     return record, history
 

@@ -670,6 +670,8 @@ def test_wrong_text_in_a_paste_ini_file_is_named() -> None:
         (lambda visitor: visitor.merge_tag(["traits", "name"], "friend"), "merge_tag", "list"),
         (lambda visitor: visitor.merge_tag(None), "merge_tag", "NoneType"),
         (lambda visitor: visitor.flag(("a", "b"), 7), "flag", "tuple"),
+        (lambda visitor: visitor.experience_variant({"id": "home"}), "experience_variant", "dict"),
+        (lambda visitor: visitor.track_attributes(7), "track_attributes", "int"),
         (lambda visitor: visitor.identify({"plan": "pro"}), "identify", "dict"),
         (lambda visitor: visitor.identify(["user"]), "identify", "list"),
     ],

@@ -476,3 +476,35 @@ def test_the_harness_needs_no_pytest() -> None:
         "assert 'pytest' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("value", [None, 7, object(), b"hero", ["hero"], {"title": "no id"}, {"sys": {"id": 5}}])
+def test_what_a_visitor_does_not_understand_is_a_baseline_and_reported_once_with_its_type(
+    harness: Harness, caplog: pytest.LogCaptureFixture, value: Any
+) -> None:
+    visitor = harness.visitor().views("/pricing").views("/pricing")
+    for _ in range(3):
+        assert visitor.variant(value) is value
+    kind = type(value).__name__
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Visitor.variant: found {kind}, expected an entry as JSON with an id, or the id of an entry; shown as it is"
+    ]
+
+
+def test_flags_and_entities_that_are_not_named_by_text_are_reported(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    visitor = harness.visitor().views("/")
+    assert (visitor.flag(["a"], 7), visitor.experience_variant(None)) == (7, None)  # type: ignore[arg-type]
+    assert [record.getMessage().split(", ")[0] for record in caplog.records] == [
+        "Visitor.flag: found list",
+        "Visitor.experience_variant: found NoneType",
+    ]
+
+
+@pytest.mark.parametrize("entry", ["hero", {"id": "hero"}, {"sys": {"id": "hero"}, "fields": {"title": "Hero"}}])
+def test_a_visitor_takes_an_entry_or_its_id_and_names_the_variant(harness: Harness, entry: Any) -> None:
+    harness.publish(PRICING, HERO)
+    visitor = harness.visitor().views("/")
+    assert visitor.variant(entry) == "hero"
+    assert visitor.views("/pricing").views("/pricing").variant(entry) == "hero-b"
