@@ -1,25 +1,29 @@
-"""A site of each framework, as one that exists would be built; HOST_FORM says whether the middleware is around it.
+"""A site of each framework, as one that exists would be built; HOST_FORM says what of the middleware is in it.
 
-``bare``: without it. ``unused``: with it, and no page uses it. ``used``: each page records a view and shows
-its baseline.
+``bare``: nothing. ``unused``: the middleware, and no page uses it. ``used``: each page records a view and shows its
+baseline. ``twice``: the same with a second middleware around it. ``unmounted``: pages use their visitor, and no
+middleware is there, as in a site's own unit tests.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 FORM = os.environ.get("HOST_FORM", "bare")
-CONTENT = os.environ.get("HOST_CONTENT")
-DATA = os.environ.get("HOST_DATA", "ninetailed-data")
-
-OPTIONS: dict[str, Any] = {"content": CONTENT, "data_dir": DATA, "store_shards": 1, "time_budget_ms": 20_000}
+MOUNTED = FORM in ("unused", "used", "twice")
+OPTIONS: dict[str, Any] = {
+    "content": os.environ.get("HOST_CONTENT"),
+    "data_dir": os.environ.get("HOST_DATA", "ninetailed-data"),
+    "store_shards": 1,
+    "time_budget_ms": 20_000,
+}
 
 
 def heading(request: Any) -> str:
     """Return what a page shows: the id of a baseline entry."""
-    if FORM != "used":
+    if FORM in ("bare", "unused"):
         return "journal-teaser"
     from ninetailed_wsgi import visitor_of
 
@@ -28,65 +32,71 @@ def heading(request: Any) -> str:
     return str(visitor.variant("journal-teaser"))
 
 
+def numbers(request: Any) -> Iterator[str]:
+    """Yield a response that streams, and that uses its visitor too late."""
+    for number in range(100):
+        yield f"{number},"
+    yield heading(request)
+
+
 def wrapped(app: Any) -> Any:
-    if FORM == "bare":
+    if not MOUNTED:
         return app
     from ninetailed_wsgi import Ninetailed
 
     return Ninetailed(app, **OPTIONS)
 
 
-def flask_site() -> Any:
+def twice(app: Any) -> Any:
+    """Put a second middleware around a site that has its own."""
+    return wrapped(app) if FORM == "twice" else app
+
+
+def fails() -> Any:
+    raise ValueError("the site's own")
+
+
+def flask_app() -> Any:
     """An app factory."""
     import flask
 
-    def create_app() -> flask.Flask:
-        app = flask.Flask("site")
+    app = flask.Flask("site")
 
-        @app.get("/")
-        def front() -> str:
-            return f"<h1>{heading(flask.request)}</h1>"
+    @app.get("/")
+    def front() -> str:
+        return f"<h1>{heading(flask.request)}</h1>"
 
-        @app.post("/form")
-        def form() -> tuple[str, int]:
-            return flask.request.form["name"], 201
+    @app.post("/form")
+    def form() -> tuple[str, int]:
+        return flask.request.form["name"], 201
 
-        @app.get("/stream")
-        def stream() -> flask.Response:
-            return flask.Response((f"{number}," for number in range(100)), mimetype="text/csv")
+    @app.get("/stream")
+    def stream() -> flask.Response:
+        return flask.Response(flask.stream_with_context(numbers(flask.request)), mimetype="text/csv")
 
-        @app.get("/fails")
-        def fails() -> str:
-            raise ValueError("the site's own")
+    app.add_url_rule("/fails", view_func=fails)
+    if MOUNTED:
+        from ninetailed_wsgi import Ninetailed
 
-        if FORM != "bare":
-            from ninetailed_wsgi import Ninetailed
-
-            Ninetailed(**OPTIONS).init_app(app)
-        return app
-
-    return create_app()
+        Ninetailed(**OPTIONS).init_app(app)
+    return app
 
 
-def django_site() -> Any:
+def set_django_up() -> None:
     """A site with Django's cache middleware around every page."""
     import django
     from django.conf import settings
-    from django.core.handlers.wsgi import WSGIHandler
     from django.http import HttpResponse, StreamingHttpResponse
     from django.urls import path
-
-    def fails(request: Any) -> HttpResponse:
-        raise ValueError("the site's own")
 
     urls = [
         path("", lambda request: HttpResponse(f"<h1>{heading(request)}</h1>")),
         path("form", lambda request: HttpResponse(request.POST["name"], status=201)),
-        path("stream", lambda request: StreamingHttpResponse((f"{n}," for n in range(100)), content_type="text/csv")),
-        path("fails", fails),
+        path("stream", lambda request: StreamingHttpResponse(numbers(request), content_type="text/csv")),
+        path("fails", lambda request: fails()),
     ]
     cache = "django.middleware.cache"
-    own = ["ninetailed_wsgi.django.Middleware"] if FORM != "bare" else []
+    own = ["ninetailed_wsgi.django.Middleware"] if MOUNTED else []
     settings.configure(
         ALLOWED_HOSTS=["*"],
         SECRET_KEY="of a test",
@@ -96,21 +106,34 @@ def django_site() -> Any:
         NINETAILED=OPTIONS,
     )
     django.setup()
+
+
+def django_site() -> Any:
+    from django.core.handlers.wsgi import WSGIHandler
+
+    set_django_up()
     return WSGIHandler()
+
+
+def django_asgi_site() -> Any:
+    from django.core.handlers.asgi import ASGIHandler
+
+    set_django_up()
+    return ASGIHandler()
 
 
 def pyramid_site() -> Any:
     from pyramid.config import Configurator
     from pyramid.response import Response
 
-    def fails(request: Any) -> Response:
-        raise ValueError("the site's own")
+    def stream(request: Any) -> Response:
+        return Response(app_iter=(part.encode() for part in numbers(request)), content_type="text/csv")
 
     views: dict[str, Callable[[Any], Response]] = {
         "/": lambda request: Response(f"<h1>{heading(request)}</h1>"),
         "/form": lambda request: Response(request.POST["name"], status=201),
-        "/stream": lambda request: Response(app_iter=(b"%d," % n for n in range(100)), content_type="text/csv"),
-        "/fails": fails,
+        "/stream": stream,
+        "/fails": lambda request: fails(),
     }
     config = Configurator()
     for route, view in views.items():
@@ -119,9 +142,39 @@ def pyramid_site() -> Any:
     return wrapped(config.make_wsgi_app())
 
 
-def asgi_site() -> Any:
-    """FastAPI behind a bridge, inside the middleware."""
-    from a2wsgi import ASGIMiddleware
+def cherrypy_site() -> Any:
+    import cherrypy
+
+    class Root:
+        @cherrypy.expose
+        def index(self) -> str:
+            return f"<h1>{heading(cherrypy.request)}</h1>"
+
+        @cherrypy.expose
+        def form(self, name: str) -> str:
+            cherrypy.response.status = 201
+            return name
+
+        @cherrypy.expose
+        def stream(self) -> Iterator[str]:
+            cherrypy.response.headers["Content-Type"] = "text/csv"
+            return numbers(cherrypy.serving.request)
+
+        @cherrypy.expose
+        def fails(self) -> str:
+            return str(fails())
+
+    cherrypy.config.update({"environment": "embedded"})
+    site = cherrypy.Application(Root(), "", {"/stream": {"response.stream": True}})
+    if MOUNTED:
+        from ninetailed_wsgi import Ninetailed
+
+        site.wsgiapp.pipeline.append(("ninetailed", Ninetailed))
+        site.wsgiapp.config["ninetailed"] = OPTIONS
+    return site
+
+
+def fastapi_app() -> Any:
     from fastapi import FastAPI, Request
     from fastapi.responses import HTMLResponse, StreamingResponse
 
@@ -129,17 +182,38 @@ def asgi_site() -> Any:
         return HTMLResponse(f"<h1>{heading(request)}</h1>")
 
     def stream(request: Request) -> StreamingResponse:
-        return StreamingResponse((f"{number}," for number in range(100)), media_type="text/csv")
+        return StreamingResponse(numbers(request), media_type="text/csv")
 
     app = FastAPI()
     app.add_route("/", front, methods=["GET", "HEAD"])
     app.add_route("/stream", stream)
-    return wrapped(ASGIMiddleware(app))
+    return app
 
 
-SITES = {"flask": flask_site, "django": django_site, "pyramid": pyramid_site, "asgi": asgi_site}
+def fastapi_site() -> Any:
+    """FastAPI behind a bridge, inside the middleware."""
+    from a2wsgi import ASGIMiddleware
+
+    return wrapped(ASGIMiddleware(fastapi_app()))
+
+
+def fastapi_asgi_site() -> Any:
+    from a2wsgi import WSGIMiddleware
+
+    return WSGIMiddleware(fastapi_site())
+
+
+SITES = {
+    "flask": flask_app,
+    "django": django_site,
+    "pyramid": pyramid_site,
+    "cherrypy": cherrypy_site,
+    "fastapi": fastapi_site,
+}
+ASGI_SITES = {"django-asgi": django_asgi_site, "fastapi-asgi": fastapi_asgi_site}
 
 
 def make() -> Any:
     """Return the site that HOST_SITE names."""
-    return SITES[os.environ["HOST_SITE"]]()
+    name = os.environ["HOST_SITE"]
+    return ASGI_SITES[name]() if name in ASGI_SITES else twice(SITES[name]())
