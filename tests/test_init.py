@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.commands.init import MOUNTS, WSGI, mounts_of
+from ninetailed_wsgi.commands.init import CODE, CONTENT, MOUNTS, WSGI, Mount, mounts_of
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.testing import Harness
 
 ROOT = Path(__file__).parent.parent
 
@@ -114,18 +117,18 @@ def site(module: str, mount: str, view: str) -> str:
     return slow + "\n".join(lines) + "\n" + VISIT
 
 
+@pytest.mark.parametrize("form", ["json", "python"])
 @pytest.mark.parametrize("mount", [*MOUNTS, WSGI], ids=lambda mount: mount.name)
 def test_the_lines_that_are_printed_personalize_a_page_with_the_content_that_is_written(
-    tmp_path: Path, mount: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mount: Mount, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert mount in [*MOUNTS, WSGI]
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "requirements.txt").write_text(f"{mount.module}>=1\n")  # type: ignore[attr-defined]
+    (tmp_path / "requirements.txt").write_text(f"{mount.module}>=1\n")
     monkeypatch.setattr("ninetailed_wsgi.commands.init.find_spec", lambda name: None)
-    assert main(["init"]) == 0
+    assert main(["init", "--python"] if form == "python" else ["init"]) == 0
     blocks = re.findall(r":\n\n((?:    [^\n]*\n|\n)+?)(?=\n\S|\Z)", capsys.readouterr().out)
     mounted, view = (textwrap.dedent(block).strip() for block in blocks)
-    code = site(mount.module, mounted, view)  # type: ignore[attr-defined]
+    code = site(mount.module, mounted, view)
     (tmp_path / "site_of_test.py").write_text(code)
     given = {name: value for name, value in os.environ.items() if not name.startswith(("NINETAILED_", "DJANGO_"))}
     path = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "tests")])
@@ -182,3 +185,17 @@ def test_check_accepts_what_init_writes_without_a_word(tmp_path: Path, capsys: p
     checked = capsys.readouterr().out.partition("ok    content")[2]
     assert "distribution 0 % baseline / 100 % variant 1" in checked
     assert not re.search(r"error|ignored|warn", checked)
+
+
+def test_the_code_says_what_the_json_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(CODE, "content.py", "exec"), names)
+    said, document = names["content"], json.loads(CONTENT)
+    (from_code,), (from_json,) = said, document["experiences"]
+    for member in ("id", "name", "type"):
+        assert from_code[member] == from_json[member]
+    assert from_code["config"]["distribution"] == from_json["config"]["distribution"]
+    for content in (said, document):
+        with Harness(content) as harness:
+            visitor = harness.visitor().views("/pricing/business").views("/pricing")
+            assert (visitor.variant("banner"), visitor.audiences) == ("banner-offer", ["interested"])

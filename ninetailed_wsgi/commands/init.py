@@ -30,6 +30,25 @@ CONTENT = """\
 """
 """What `init` writes, and the README and the tutorial show: an audience, and an experience for it."""
 
+CODE = '''\
+"""What visitors see: audiences, and experiences that replace entries for them."""
+
+from ninetailed_wsgi.authoring import audience, experience, viewed
+
+# Visitors who viewed a page with /pricing in its path at least twice.
+interested = audience(
+    viewed("/pricing", at_least=2, operator="contains"), id="interested", name="Viewed the prices at least twice"
+)
+
+content = [
+    # They see banner-offer in place of banner. With distribution=[0.5, 0.5], half of them do: an A/B test.
+    experience(
+        "banner", ["banner-offer"], audience=interested, id="pricing-offer", name="An offer for interested visitors"
+    ),
+]
+'''
+"""The same as code, for ``init --python``."""
+
 
 class Mount(NamedTuple):
     """How content is mounted in the sites of a framework.
@@ -58,7 +77,7 @@ MOUNTS = (
         "at the end of settings.py",
         'INSTALLED_APPS += ["ninetailed_wsgi.django"]\n'
         'MIDDLEWARE += ["ninetailed_wsgi.django.Middleware"]\n'
-        'NINETAILED = {{"content": BASE_DIR / {content}, "data_dir": BASE_DIR / "ninetailed-data"}}',
+        'NINETAILED = {{"content": {content}, "data_dir": BASE_DIR / "ninetailed-data"}}',
     ),
     Mount("flask", "Flask", "after the line that makes the app", f"{_IMPORT}\nNinetailed(app, {_OPTIONS})"),
     Mount(
@@ -96,6 +115,7 @@ _MOST_FILES, _MOST_BYTES = 300, 200_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where to write."""
+    parser.add_argument("--python", action="store_true", help="write content.py, the same as code")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="of the site [.]")
 
 
@@ -104,20 +124,25 @@ def run(arguments: argparse.Namespace) -> None:
     folder: Path = arguments.folder
     if not folder.is_dir():
         raise CommandError(f"{folder.absolute()} is not a folder: name that of the site")
-    file = folder / "content.json"
+    file = folder / ("content.py" if arguments.python else "content.json")
     try:
         with file.open("x", encoding="utf-8") as written:
-            written.write(CONTENT)
+            written.write(CODE if arguments.python else CONTENT)
     except FileExistsError:
         print(escaped(f"{file} is there already and stays as it is"))
     else:
         print(escaped(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
+    content = "content:content" if arguments.python else "content.json"
     for mount in mounts_of(folder):
+        named = f'"{content}"'
+        if mount.module == "django" and not arguments.python:
+            named = f"BASE_DIR / {named}"
         print(f"\nMount it in {mount.name}, {mount.place}:\n")
-        print(_indented(mount.lines.format(content='"content.json"')))
+        print(_indented(mount.lines.format(content=named)))
         print("\nIn a view:\n")
         print(_indented(_view(mount.request)))
-    print(f"\nCheck it: {escaped(f'ninetailed-wsgi check --content {file}')}")
+    checked = content if arguments.python else str(file)
+    print(f"\nCheck it: {escaped(f'ninetailed-wsgi check --content {checked}')}")
     print("Keep ninetailed-data, where visitors are stored, out of version control.")
 
 
