@@ -63,6 +63,7 @@ def test_every_route_and_method_is_described() -> None:
         *(f"POST {SPACES}{route}" for route in ("/profiles", "/profiles/{idOrAlias}", "/events", "/import/events")),
         *(f"{method} {SPACES}/profiles/{{idOrAlias}}" for method in ("GET", "DELETE")),
         *(f"POST {path}" for path in INSIGHTS),
+        *(f"GET {side}/preview/entries" for side in ("", SPACES)),
         *(f"POST {side}{FLAGS}{key}" for side in ("", SPACES) for key in ("", "/{flagKey}")),
         *(f"GET {side}/experiences/{{experienceId}}/results" for side in ("", SPACES)),
         "GET /health/live",
@@ -147,6 +148,7 @@ def test_every_request_and_every_success_has_an_example_that_its_schema_accepts(
                 shown.add(name)
     answers = {"profile-response", "space-profile-response", "batch-response", "empty-response", *FLAG_ANSWERS}
     answers.add("results-response")
+    answers.add("preview-entries-response")
     assert shown == {"profile-request", "batch-request", "insights-request", "ofrep-request", *answers}
 
 

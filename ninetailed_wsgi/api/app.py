@@ -26,6 +26,7 @@ from ninetailed_wsgi.api.resources import (
     Import,
     Insights,
     Live,
+    PreviewEntries,
     Profile,
     Profiles,
     Ready,
@@ -129,6 +130,7 @@ def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) ->
     app.add_route(prefix + "/events", Batch(edge))
     app.add_route(prefix + "/import/events", Import(edge))
     app.add_route(prefix + "/experiences/{experience}/results", Results(edge))
+    app.add_route(prefix + "/preview/entries", PreviewEntries(edge))
     app.add_route(prefix + OFREP, AllFlags(edge))
     app.add_route(prefix + OFREP + "/{key:path}", OneFlag(edge))
 

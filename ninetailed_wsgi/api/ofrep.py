@@ -14,6 +14,7 @@ import orjson
 from falcon import Request, Response
 
 from ninetailed_wsgi.api.body import read_body
+from ninetailed_wsgi.api.previews import overrides_of
 from ninetailed_wsgi.api.resources import Edge
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
@@ -59,7 +60,13 @@ class _FlagResource:
         question = self._question(req, self._edge.environment(organization, environment))
         guarded = self._edge.access.guarded
         return self._edge.service.flags(
-            question.environment, question.target, question.traits, key, known=question.known, guarded=guarded
+            question.environment,
+            question.target,
+            question.traits,
+            key,
+            known=question.known,
+            guarded=guarded,
+            overrides=overrides_of(req.env),
         )
 
     def _question(self, req: Request, where: Environment) -> _Question:

@@ -50,6 +50,7 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             {"name": "batches", "description": "Many profiles at once, from servers."},
             {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
             {"name": "results", "description": "Whether a variant of an experiment helped."},
+            {"name": "preview", "description": "The content as preview panels take it."},
             {"name": "flags", "description": "Feature flags by the OpenFeature Remote Evaluation Protocol."},
             {"name": "service", "description": "The service itself."},
         ],
@@ -189,6 +190,13 @@ def _api_paths(side: _Side, explain: bool) -> Json:
         "/import/events": {
             "post": _batch(side, "importEvents", "Accept a batch, to be processed after the answer", "empty-response")
         },
+    }
+    entries = schema("preview-entries-response")
+    refusals = ("InvalidData", "UnknownEnvironment", *_ALWAYS)
+    routes["/preview/entries"] = {
+        "get": _operation(
+            "previewEntries", "preview", "Get what preview panels list", entries, refusals, ("content",), side=side
+        )
     }
     if explain:
         reasons = schema("explain-response")

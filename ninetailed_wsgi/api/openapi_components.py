@@ -60,6 +60,13 @@ PARAMETERS: Json = {
         "schema": {"type": "string", "enum": ["preflight"]},
         "example": "preflight",
     },
+    "content": {
+        "name": "content",
+        "in": "query",
+        "description": "Which content: what is published, or the draft that draft_content names.",
+        "schema": {"type": "string", "enum": ["published"], "default": "published"},
+        "example": "published",
+    },
     "flagKey": {
         "name": "flagKey",
         "in": "path",

@@ -175,11 +175,32 @@ _RESULT: Json = {
     "computedAt": "2026-11-26T08:00:00.000Z",
 }
 
+
+def _entry(id_: str, content_type: str, **fields: Any) -> Json:
+    link = {"sys": {"type": "Link", "linkType": "ContentType", "id": content_type}}
+    return {"sys": {"type": "Entry", "id": id_, "contentType": link}, "fields": fields}
+
+
+_AUDIENCE = _entry(
+    "3cQ2mD7f", "nt_audience", nt_name="Returning", nt_audience_id="returning", nt_rules={"any": [{"all": []}]}
+)
+_EXPERIENCE = _entry(
+    "5kT8xQ1b",
+    "nt_experience",
+    nt_name="Offer for those who come back",
+    nt_experience_id="experience1",
+    nt_type="nt_personalization",
+    nt_config={"traffic": 1, "distribution": [0.5, 0.5], "components": []},
+    nt_audience=_AUDIENCE,
+    nt_variants=[{"sys": {"type": "Entry", "id": "offer"}, "fields": {}}],
+)
+
 ANSWERS: dict[str, Json] = {
     "profile-response": _answer({"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE]}),
     "space-profile-response": _answer(
         {"profile": _PROFILE, "experiences": [_SELECTED], "changes": [_VARIABLE, _ENTITY]}
     ),
+    "preview-entries-response": _answer({"audiences": [_AUDIENCE], "experiences": [_EXPERIENCE]}),
     "batch-response": _answer({"profiles": [_PROFILE]}),
     "empty-response": _answer({}),
     "results-response": _answer({"results": [_RESULT], "ageSeconds": 600.0}),

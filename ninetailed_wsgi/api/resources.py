@@ -14,6 +14,7 @@ from falcon import Request, Response
 
 from ninetailed_wsgi.api.body import read_body
 from ninetailed_wsgi.api.callers import Callers
+from ninetailed_wsgi.api.previews import KEY, content_of, overrides_of, without_foreign
 from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
@@ -80,8 +81,10 @@ class _Resource:
         self._edge = edge
         self._service = edge.service
 
-    def _body(self, req: Request, schema: str) -> Any:
+    def _body(self, req: Request, schema: str, caller: Caller | None = None) -> Any:
         body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes))
+        if caller is not None:
+            body = without_foreign(body, caller)
         self._edge.schemas.check(schema, body)
         return body
 
@@ -98,7 +101,13 @@ class _Resource:
         kind = req.get_param("type")
         if kind not in (None, "preflight"):
             raise InvalidData(f'query.type: found "{kind[:60]}", expected "preflight" or no type at all')
-        body = self._events(self._body(req, "profile-request"), caller, where, resp)
+        read = self._body(req, "profile-request", caller)
+        overrides = overrides_of(req.env, read)
+        if "preview" in read and overrides is not None:
+            self._service.previews.check(where, overrides)
+        if name is not None and self._fresh(where, name, caller, previews=overrides is not None):
+            name = None
+        body = self._events(read, caller, where, resp)
         sender = self._edge.address
         address = sender.of(req.env) if caller.trusted else sender.sender(req.env)
         data = self._service.upsert(
@@ -110,8 +119,19 @@ class _Resource:
             locale=req.get_param("locale") or "en",
             terms=self._edge.access.terms(caller, address),
             entities=self._edge.entities,
+            overrides=overrides,
         )
         _answer(resp, self._edge.access.shown(data, caller))
+
+    def _fresh(self, where: Environment, name: str, caller: Caller, *, previews: bool) -> bool:
+        """Whether an update is a create, because this caller may not name this profile."""
+        if previews and caller.may("admin"):  # who may ask why a profile gets what it gets
+            return False
+        return self._check("update", caller, where, name) is Decision.FRESH
+
+    def _check(self, operation: str, caller: Caller, where: Environment, name: str) -> Decision:
+        own = self._edge.access.guarded and self._service.certifies(where, name)
+        return self._edge.access.check(operation, caller, own=own)
 
 
 class Profiles(_Resource):
@@ -127,9 +147,7 @@ class Profile(_Resource):
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
-        name = self._changeable(name)
-        fresh = self._check("update", caller, where, name) is Decision.FRESH
-        self._upsert(req, resp, where, None if fresh else name, caller)
+        self._upsert(req, resp, where, self._changeable(name), caller)
 
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         if self._edge.explain and name.endswith(_EXPLAIN):
@@ -140,7 +158,13 @@ class Profile(_Resource):
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
         if self._check("get", caller, where, _given(name)) is Decision.ABSENT:
             raise ProfileNotFound("no profile has this id")
-        data = self._service.get(where, name, guarded=self._edge.access.guarded, entities=self._edge.entities)
+        data = self._service.get(
+            where,
+            name,
+            guarded=self._edge.access.guarded,
+            entities=self._edge.entities,
+            overrides=overrides_of(req.env),
+        )
         _answer(resp, self._edge.access.shown(data, caller))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
@@ -148,10 +172,6 @@ class Profile(_Resource):
         where = self._edge.environment(organization, environment)
         self._service.delete(where, self._changeable(name))
         _answer(resp, {})
-
-    def _check(self, operation: str, caller: Caller, where: Environment, name: str) -> Decision:
-        own = self._edge.access.guarded and self._service.certifies(where, name)
-        return self._edge.access.check(operation, caller, own=own)
 
     def _changeable(self, name: str) -> str:
         if self._edge.explain and name.endswith(_EXPLAIN):
@@ -198,6 +218,9 @@ class Insights(_Resource):
         caller = self._edge.allow("insights", req)
         where = self._edge.environment(organization, environment)
         body = self._body(req, "insights-request")
+        resp.status = falcon.HTTP_204
+        if KEY in req.env:  # what is seen in a preview counts for nobody
+            return
         if self._edge.access.guarded and not caller.may("events"):
             # Of others a visitor knows at most a user id, which is no secret.
             body = [batch for batch in body if self._service.certifies(where, batch["profile"]["id"])]
@@ -207,7 +230,6 @@ class Insights(_Resource):
 
             self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
         self._ingestion.ingest(where, body)
-        resp.status = falcon.HTTP_204
 
 
 class Results(_Resource):
@@ -228,6 +250,15 @@ class Results(_Resource):
             )
         age = max(0.0, self._service.now() - last.computed_at / 1000)
         _answer(resp, {"results": results, "ageSeconds": round(age, 3)})
+
+
+class PreviewEntries(_Resource):
+    """``/preview/entries``: the audiences and experiences that preview panels list, as the Delivery API has them."""
+
+    def on_get(self, req: Request, resp: Response, organization: str, environment: str) -> None:
+        self._edge.allow("preview", req)
+        where = self._edge.environment(organization, environment)
+        _answer(resp, self._service.previews.entries(where, content_of(req)))
 
 
 class Scrape:

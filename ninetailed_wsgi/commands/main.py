@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": "serve the API under gunicorn",
     "check": "look at everything that a startup depends on and print what was found",
     "explain": "say why a visitor is in which audience and sees which variant",
+    "preview-link": "make a link at which a page shows what somebody else would see; see docs/preview.md",
     "contract": "hold a running server, ours or any other, to the API's contract",
     "import": "apply the events of a file; lines that are rejected go to a file beside it",
     "export": "write profiles as JSON, one a line",
@@ -60,7 +61,7 @@ def _run(typed: Sequence[str]) -> int:
 
 def _command(name: str) -> Command:
     """Load the declaration of a command; the others, and the libraries they need, are not loaded."""
-    module = import_module(f"ninetailed_wsgi.commands.{name}{'_' if name == 'import' else ''}")
+    module = import_module(f"ninetailed_wsgi.commands.{name.replace('-', '_')}{'_' if name == 'import' else ''}")
     command: Command = module.COMMAND
     return command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ EMPTY = compile_content(Content())
 """The catalog of no content."""
 
 
-def content_source(settings: Settings, *, read_only: bool = False) -> LiveContent:
+def draft_source(settings: Settings) -> LiveContent | None:
+    """Return the source of ``draft_content``, in which drafts count as published; None where there is none."""
+    if not settings.draft_content:
+        return None
+    return content_source(replace(settings, content=settings.draft_content), read_only=True, drafts=True)
+
+
+def content_source(settings: Settings, *, read_only: bool = False, drafts: bool = False) -> LiveContent:
     """Return the source that these settings name, not loaded yet.
 
     Args:
         settings: name it.
         read_only: keep no copy of what is read from a space.
+        drafts: whether entries of files and documents that are not published count as published; no copy is kept.
 
     Raises:
         SettingsError: a package for it is missing, or a token.
@@ -36,7 +45,7 @@ def content_source(settings: Settings, *, read_only: bool = False) -> LiveConten
     spaces = [origin for origin in settings.content if isinstance(origin, SpaceAddress)]
     others = [origin for origin in settings.content if not isinstance(origin, SpaceAddress)]
     shared = [origin for origin in others if isinstance(origin, str) and "://" in origin]
-    parts = [_source(origin, settings, alone=len(shared) < 2) for origin in others]
+    parts = [_source(origin, settings, alone=len(shared) < 2, drafts=drafts) for origin in others]
     if spaces:
         parts.append(_contentful(spaces, settings, read_only))
     if len(parts) > 1:
@@ -51,7 +60,7 @@ def items_errors(settings: Settings) -> tuple[Problem, ...]:
     return tuple(error for content in contents for error in compile_content(content).errors)
 
 
-def _source(origin: Path | str | Items, settings: Settings, *, alone: bool) -> LiveContent:
+def _source(origin: Path | str | Items, settings: Settings, *, alone: bool, drafts: bool) -> LiveContent:
     """Return the source of one origin; ``alone`` says whether no other one keeps a copy in the data folder."""
     options: dict[str, Any] = {
         "locale": settings.content_locale,
@@ -59,7 +68,7 @@ def _source(origin: Path | str | Items, settings: Settings, *, alone: bool) -> L
         "history_days": settings.history_days,
     }
     if isinstance(origin, Path):
-        return ContentFolder(origin, **options)
+        return ContentFolder(origin, drafts=drafts, **options)
     if isinstance(origin, Items):
         return CodeContent(origin.items, **options)
     if "://" not in origin:
@@ -67,7 +76,8 @@ def _source(origin: Path | str | Items, settings: Settings, *, alone: bool) -> L
     # Here, as it imports what speaks HTTP and TLS, which files do not need.
     from ninetailed_wsgi.content.shared import SharedContent
 
-    return SharedContent(origin, folder=settings.data_dir, alone=alone, **options)
+    # A draft is no reason to start with an older version of it.
+    return SharedContent(origin, folder=None if drafts else settings.data_dir, alone=alone, drafts=drafts, **options)
 
 
 def _contentful(spaces: Sequence[SpaceAddress], settings: Settings, read_only: bool) -> LiveContent:
@@ -110,6 +120,7 @@ __all__ = [
     "Problem",
     "ServedVersion",
     "content_source",
+    "draft_source",
     "items_errors",
     "report",
 ]

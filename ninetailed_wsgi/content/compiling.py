@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 from typing import TypeVar
@@ -44,16 +44,21 @@ class MergeTag:
 
 @dataclass(frozen=True, slots=True)
 class ListedAudience:
-    """An audience as ``ninetailed-wsgi check`` lists it."""
+    """An audience as ``ninetailed-wsgi check`` lists it; ``entry`` and ``rules`` are as authored."""
 
     id: str
     name: str
     file: str
+    entry: str = ""
+    rules: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedExperience:
-    """An experience as ``ninetailed-wsgi check`` lists it; ``audience`` is the audience's id, None for everyone."""
+    """An experience as ``ninetailed-wsgi check`` lists it; ``audience`` is the audience's id, None for everyone.
+
+    ``entry`` and ``config`` are as authored.
+    """
 
     id: str
     name: str
@@ -63,6 +68,8 @@ class ListedExperience:
     distribution: tuple[float, ...]
     sticky: bool
     file: str
+    entry: str = ""
+    config: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +206,7 @@ class _Compilation:
             self._report("note", entry, f"{entry.member} is empty: nobody belongs to this audience")
         self._digests.append(_digest("audience", entry.id, entry.name, entry.rules))
         self._audience_ids[Reference("entry", entry.entry)] = self._audience_ids[Reference("id", entry.id)] = entry.id
-        yield audience, ListedAudience(entry.id, entry.name, entry.file)
+        yield audience, ListedAudience(entry.id, entry.name, entry.file, entry.entry, entry.rules)
 
     def _experience(self, entry: ExperienceEntry) -> Iterator[tuple[Experience, ListedExperience]]:
         audience = None if entry.audience is None else self._audience_ids.get(entry.audience)
@@ -233,6 +240,8 @@ class _Compilation:
                 tuple(round(end - start, 9) for start, end in pairwise((0, *experience.ends))),
                 experience.sticky,
                 entry.file,
+                entry.entry,
+                entry.config,
             ),
         )
 

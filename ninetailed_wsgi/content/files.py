@@ -91,15 +91,16 @@ def _folders(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if path.is_dir()]
 
 
-def read_file(path: Path, locale: str | None) -> Content:
+def read_file(path: Path, locale: str | None, *, drafts: bool = False) -> Content:
     """Read a content file, detecting its format; what is wrong with it is in the content's problems, never raised.
 
     Args:
         path: the file.
         locale: the wanted locale of fields that have several; None: the file's default one.
+        drafts: whether entries that are not published count as published.
     """
     try:
-        return read_document(parse(path.read_bytes()), str(path), locale)
+        return read_document(parse(path.read_bytes()), str(path), locale, drafts=drafts)
     except OSError as error:
         return refusal(str(path), f"cannot be read: {error.strerror or error}")
     except Faulty as fault:

@@ -27,6 +27,7 @@ class ContentFolder(LiveContent):
 
     Args:
         path: a file or a folder, laid out as `find_files` says; None: no content, every catalog is empty.
+        drafts: whether entries that are not published count as published.
 
     The other arguments and the attributes are those of `LiveContent`; ``wall_clock`` is that of the files' times.
     """
@@ -35,12 +36,14 @@ class ContentFolder(LiveContent):
         self,
         path: str | Path | None,
         *,
+        drafts: bool = False,
         locale: str | None = None,
         history_events: int = 500,
         history_days: int = 365,
         check_every: float = 1.0,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._drafts = drafts
         self._path = None if path is None else Path(path)
         super().__init__(
             "" if self._path is None else str(self._path.absolute()),
@@ -94,7 +97,7 @@ class ContentFolder(LiveContent):
             content = Content()
             for file in files:
                 if file.path not in contents:
-                    contents[file.path] = read_file(file.path, self._locale)
+                    contents[file.path] = read_file(file.path, self._locale, drafts=self._drafts)
                 content.add(contents[file.path])
             catalogs[environment] = self._compiled(content)
         return catalogs

@@ -62,6 +62,7 @@ class SharedContent(LiveContent):
         address: as `settings` accepts it: ``https://...`` or ``redis://...?key=NAME``.
         folder: the data folder, which gets a copy of the last valid version; None: nothing is kept.
         alone: whether no other document keeps a copy there.
+        drafts: whether entries that are not published count as published.
 
     The other arguments and the attributes are those of `LiveContent`.
 
@@ -75,6 +76,7 @@ class SharedContent(LiveContent):
         *,
         folder: Path | None = None,
         alone: bool = True,
+        drafts: bool = False,
         locale: str | None = None,
         history_events: int = 500,
         history_days: int = 365,
@@ -90,6 +92,7 @@ class SharedContent(LiveContent):
             wall_clock=wall_clock,
         )
         self._address = address
+        self._drafts = drafts
         self._copy = None if folder is None else folder / (COPY if alone else f"{COPY}-{self._of()[:8]}")
         self._unkept: bytes | None = None
         self._complained = False
@@ -162,7 +165,7 @@ class SharedContent(LiveContent):
         except Faulty as fault:
             return {EVERY: refusal(self.name, str(fault))}
         if not isinstance(document, dict) or "environments" not in document:
-            return {EVERY: read_document(document, self.name, self._locale)}
+            return {EVERY: read_document(document, self.name, self._locale, drafts=self._drafts)}
         environments = document["environments"]
         if not isinstance(environments, dict) or not environments:
             expected = "expected an object with the content of each organization/environment"
@@ -177,7 +180,7 @@ class SharedContent(LiveContent):
             except ValueError:
                 message = f"environments: found {shown(name)}, expected organization/environment, or */* for all"
                 return {EVERY: refusal(self.name, message)}
-            read[environment] = read_document(document, f"{self.name}: {name}", self._locale)
+            read[environment] = read_document(document, f"{self.name}: {name}", self._locale, drafts=self._drafts)
         every = read.get(EVERY, Content())
         for environment, content in read.items():
             if environment != EVERY:

@@ -99,6 +99,11 @@ class Experience:
             return None
         return allocated
 
+    def previewed(self, forced: Mapping[str, int]) -> int | None:
+        """Return the variant index that a preview forces; None where it forces none that there is (spec section 13)."""
+        index = forced.get(self.id)
+        return index if index is not None and 0 <= index < len(self.outcomes) else None
+
     def distributed(self, fraction: float) -> int:
         """Return the first index whose range contains a fraction, both ends included; 0 if none does."""
         index = bisect_left(self.ends, fraction)

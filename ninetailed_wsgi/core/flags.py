@@ -12,6 +12,8 @@ from ninetailed_wsgi.core.experiences import Experience
 from ninetailed_wsgi.core.variants import unwrapped
 from ninetailed_wsgi.errors import NinetailedError
 
+_NONE: Mapping[str, int] = {}
+
 Reason = Literal["SPLIT", "TARGETING_MATCH", "STATIC", "UNKNOWN"]
 
 
@@ -61,19 +63,29 @@ class FlagSet:
         """Return every key, sorted."""
         return tuple(self._by_key)
 
-    def decide(self, key: str, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> Flag:
+    def decide(
+        self,
+        key: str,
+        stable_id: str,
+        audiences: Collection[str],
+        sticky: Mapping[str, int],
+        forced: Mapping[str, int] = _NONE,
+    ) -> Flag:
         """Decide one flag for a visitor.
 
         Args:
             stable_id: of the profile.
             audiences: ids that the profile belongs to.
             sticky: stored assignments, experience id to variant index.
+            forced: variant indexes of a preview, which win (spec section 13).
 
         Raises:
             KeyError: no published experience sets this flag.
         """
         for experience in self._by_key[key]:
-            index = experience.assign(experience.allocated(stable_id), audiences, sticky)
+            index = experience.previewed(forced) if forced else None
+            if index is None:
+                index = experience.assign(experience.allocated(stable_id), audiences, sticky)
             if index is not None:
                 return _flag(key, experience, index, sticky)
         return Flag(key, "UNKNOWN", "", {})

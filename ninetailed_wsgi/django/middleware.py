@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.signals import setting_changed
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
@@ -39,10 +39,14 @@ class Middleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
             return self._answer_later(request)
+        if (answer := _previewed(request)) is not None:
+            return answer
         visitor = _visitor(request)
         return _personal(visitor, self._get_response(request))
 
     async def _answer_later(self, request: HttpRequest) -> HttpResponseBase:
+        if (answer := _previewed(request)) is not None:
+            return answer
         visitor = _visitor(request)
         response = await self._get_response(request)
         return await sync_to_async(_personal, thread_sensitive=False)(visitor, response)
@@ -74,6 +78,24 @@ def environ_of(request: HttpRequest) -> dict[str, Any]:
     path = request.META.get("PATH_INFO", request.path_info)
     as_wsgi = path.encode().decode("latin-1")  # PEP 3333
     return {**request.META, "PATH_INFO": as_wsgi, "wsgi.url_scheme": request.scheme}
+
+
+def _previewed(request: HttpRequest) -> HttpResponse | None:
+    """Return what answers a link to a preview; where a preview lasts, take the conditions out of the request."""
+    owner = site()
+    if owner.previews is None or KEY in request.META:  # `Ninetailed` around the application has done it
+        return None
+    answer = owner.previews.answer(environ_of(request))
+    if answer is None:
+        owner.previews.make_unconditional(request.META)
+        return None
+    response = HttpResponse(answer.body, status=int(answer.status.split()[0]))
+    for name, value in answer.headers:
+        if name == "Set-Cookie":
+            response.cookies.load(value)
+        else:
+            response[name] = value
+    return response
 
 
 def _visitor(request: HttpRequest) -> Visitor:

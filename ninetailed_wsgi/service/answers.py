@@ -6,9 +6,11 @@ from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.operations.metrics import Metrics
+from ninetailed_wsgi.service import previews
 from ninetailed_wsgi.service.folding import Snapshot
 
 
@@ -29,17 +31,35 @@ class Answers:
         audiences = catalog.audiences.matched(profile.facts(*snapshot, now))
         return profile.answer(snapshot.record, audiences)
 
-    def decision(self, catalog: Catalog, snapshot: Snapshot, now: int, *, entities: bool) -> dict[str, Any]:
+    def decision(
+        self, catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overrides | None, entities: bool
+    ) -> dict[str, Any]:
         """Return ``profile``, ``experiences`` and ``changes``, evaluated at this time (ms).
 
         Args:
+            overrides: of a preview; None: it is no preview.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
         """
+        if overrides is not None:
+            return previews.decision(catalog, snapshot, now, overrides, entities=entities)
         record, answer = snapshot.record, self.profile(catalog, snapshot, now)
         experiences, changes = catalog.experiences.select(
             record["stable_id"], answer["audiences"], record["sticky"], entities=entities
         )
         return {"profile": answer, "experiences": experiences, "changes": changes}
+
+    def explanation(
+        self, catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overrides | None = None
+    ) -> dict[str, Any]:
+        """Return why: ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say."""
+        if overrides is not None:
+            return previews.explanation(catalog, snapshot, now, overrides)
+        record, answer = snapshot.record, self.profile(catalog, snapshot, now)
+        return {
+            "profile": answer,
+            "audiences": catalog.audiences.explain(profile.facts(*snapshot, now)),
+            "experiences": catalog.experiences.explain(record["stable_id"], answer["audiences"], record["sticky"]),
+        }
 
 
 def not_found(name: str) -> ProfileNotFound:

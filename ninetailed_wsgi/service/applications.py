@@ -70,6 +70,10 @@ class Applications:
         catalog = catalog or self._content.catalog(*environment)
         return Application(Overlay(self._store), catalog, _with_sessions(self._unmetered, new), location)
 
+    def reading(self, environment: Environment, catalog: Catalog | None = None) -> Application:
+        """Return one that reads profiles; with other content than what is published it does not store its counts."""
+        return self.stored(environment) if catalog is None else self.preflight(environment, None, catalog)
+
     def on(
         self,
         terms: Terms,

@@ -1,15 +1,17 @@
-"""Proofs of who a visitor is: tokens that the site signs and the browser hands over as the trait ``nt_identity``.
+"""Tokens that the site signs: proofs of who a visitor is, links to previews, sign-ins.
 
-The only module that imports PyJWT. A token is a JWT signed with HS256 and nothing else: ``sub`` the user id, ``exp`` at
-most 24 hours ahead, ``aud`` the environment as ``organization/environment`` (spec section 16).
+The only module that imports PyJWT. A token is a JWT signed with HS256 and nothing else, with ``exp`` at most 24 hours
+ahead. A proof, which the browser hands over as the trait ``nt_identity``, has ``sub`` the user id, ``aud`` the
+environment as ``organization/environment`` (spec section 16). ``aud`` of any other token has more than one slash, so
+none can stand for a proof or for a token of another purpose.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import jwt
 
@@ -23,7 +25,10 @@ LONGEST_LIFE = 24 * 60 * 60
 
 _LIFE = 60 * 60
 _SHORTEST_SECRET = 32  # RFC 7518, section 3.2: as long as the hash
-_LONGEST_TOKEN = 4096
+LONGEST_TOKEN = 4096
+"""Characters of a token that is looked at."""
+
+_CONTENT = "nt"  # the claim of a token of any other purpose
 
 
 class IdentityTokens:
@@ -60,32 +65,53 @@ class IdentityTokens:
             raise ValueError("user_id: found an empty text, expected the id of a user")
         if not 0 < seconds <= LONGEST_LIFE:
             raise ValueError(f"seconds: found {seconds}, expected 1 to {LONGEST_LIFE}")
-        claims = {"sub": user_id, "aud": f"{organization}/{environment}", "exp": int(self._now()) + seconds}
-        return jwt.encode(claims, self._secrets[0], algorithm="HS256")
+        return self._signed({"sub": user_id}, f"{organization}/{environment}", seconds)
 
     def user(self, token: object, organization: str, environment: str) -> str | None:
         """Return the user id that a token proves in this environment; None for any token that proves nothing."""
-        if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
+        claims = self._claims(token, f"{organization}/{environment}", "sub")
+        user_id = claims and claims["sub"]
+        return user_id if isinstance(user_id, str) and user_id else None
+
+    def sign(self, purpose: str, organization: str, environment: str, content: Mapping[str, Any], seconds: int) -> str:
+        """Return a token for a purpose, such as ``preview``, that carries a JSON object for so many seconds."""
+        if not 0 < seconds <= LONGEST_LIFE:
+            raise ValueError(f"seconds: found {seconds}, expected 1 to {LONGEST_LIFE}")
+        return self._signed({_CONTENT: content}, f"{organization}/{environment}/{purpose}", seconds)
+
+    def signed(self, purpose: str, organization: str, environment: str, token: object) -> dict[str, Any] | None:
+        """Return what a token of `sign` carries; None for any token that is not valid for this purpose now."""
+        claims = self._claims(token, f"{organization}/{environment}/{purpose}", _CONTENT)
+        content = claims and claims[_CONTENT]
+        return content if isinstance(content, dict) else None
+
+    def _signed(self, claims: Mapping[str, Any], audience: str, seconds: int) -> str:
+        whole = {**claims, "aud": audience, "exp": int(self._now()) + seconds}
+        return jwt.encode(whole, self._secrets[0], algorithm="HS256")
+
+    def _claims(self, token: object, audience: str, required: str) -> dict[str, Any] | None:
+        """Return the claims of a valid token for an audience; None for any other token."""
+        if not isinstance(token, str) or len(token) > LONGEST_TOKEN:
             return None
         for secret in self._secrets:
             try:
-                claims = jwt.decode(
+                claims: dict[str, Any] = jwt.decode(
                     token,
                     secret,
                     algorithms=["HS256"],
-                    audience=f"{organization}/{environment}",
+                    audience=audience,
                     # Times are compared below, with the service's own clock.
                     options={
-                        "require": ["sub", "exp", "aud"],
+                        "require": [required, "exp", "aud"],
                         "verify_exp": False,
                         "verify_nbf": False,
                         "verify_iat": False,
+                        "verify_sub": False,
                     },
                 )
             except jwt.InvalidTokenError:
                 continue
-            user_id = claims["sub"]
-            return user_id if isinstance(user_id, str) and user_id and self._is_now(claims) else None
+            return claims if self._is_now(claims) else None
         return None
 
     def _is_now(self, claims: dict[str, object]) -> bool:

@@ -14,16 +14,17 @@ from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import REPLAY, Ids, NewIds
+from ninetailed_wsgi.core.ids import Ids, NewIds
 from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
-from ninetailed_wsgi.service import erasure
+from ninetailed_wsgi.service import erasure, previews
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.answers import Answers, not_found
 from ninetailed_wsgi.service.application import Application, Step
@@ -33,9 +34,11 @@ from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.imports import Consumer, Imports
 from ninetailed_wsgi.service.incoming import prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
+from ninetailed_wsgi.service.previews import Previews
 from ninetailed_wsgi.service.profile_ids import ProfileIds
+from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.sources import Sources
-from ninetailed_wsgi.service.turns import Turns
+from ninetailed_wsgi.service.turns import Turns, writers
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
@@ -59,6 +62,10 @@ class ExperienceService:
         new_id: makes the profile id, of which the first half is taken where ids certify themselves.
         new_session_id: makes a session id.
         id_key: gives the key that ids are certified with (spec section 16); None: ids are as ``new_id`` makes them.
+        draft: content that is not published and that previews may show (spec section 13); None: there is none.
+
+    Attributes:
+        previews: the content of previews.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
     :mod:`ninetailed_wsgi.errors`.
@@ -81,7 +88,9 @@ class ExperienceService:
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         id_key: Callable[[], bytes] | None = None,
+        draft: ContentSource | None = None,
     ) -> None:
+        self.previews = Previews(content, draft)
         self._store = store
         self._content = content
         self._location = location
@@ -122,6 +131,7 @@ class ExperienceService:
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
             id_key=store.id_key,
+            draft=sources.draft,
         )
 
     @property
@@ -205,8 +215,9 @@ class ExperienceService:
         terms: Terms = ANY_TERMS,
         entities: bool = False,
         served: Sequence[Served] = (),
+        overrides: Overrides | None = None,
     ) -> dict[str, Any]:
-        """Create (``name`` None) or update the profile with this id or alias by the events of ``body``.
+        """Create (``name`` None) or update a profile; return ``profile``, ``experiences`` and ``changes``.
 
         Args:
             preflight: answer the same and store nothing.
@@ -214,28 +225,27 @@ class ExperienceService:
             catalog: the content that decides, from `content`; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
             served: what the page of these events showed, noted by the same write (spec section 12).
+            overrides: of a preview, which is a preflight (spec section 13); None: it is no preview.
         """
         self._resume_imports()
         now = self._clock()
+        if overrides is not None:
+            preflight, now, catalog = True, overrides.now(now), self.previews.catalog(environment, overrides)
         events = prepared(body["events"], now, self._mask, served)
         new = self.new_ids(environment, ids) if ids else None
-        location = self._look_up(address, locale, body) if self._location and address else None
+        location = self._look_up(address, locale, body)
         application = self._applications.on(terms, environment, now, preflight, location, catalog, new=new)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
-        replay = self._replay(environment, application, body, now) if name is None and new is None else None
+        replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        turns = {environment.key(event.user_id) for event in events if event.user_id}
-        # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
-        if (name is not None or replay) and (turns or not preflight):
-            turns.add(key)
-        with self._turn(turns):
+        with self._turn(writers(environment, events, key, None if (name or replay) is None else preflight)):
             if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An id from a cookie has to lead to the profile that it joins.
                 generated = name is None and (new is None or terms.guarded)
                 self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
                 application.apply_run({key: events})
-            return self._answers.decision(application.catalog, _applied(application, key), now, entities=entities)
+            return self._answers.decision(application.catalog, _applied(application, key), now, overrides, entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
@@ -288,29 +298,33 @@ class ExperienceService:
         )
 
     def get(
-        self, environment: Environment, name: str, *, guarded: bool = False, entities: bool = False
+        self,
+        environment: Environment,
+        name: str,
+        *,
+        guarded: bool = False,
+        entities: bool = False,
+        overrides: Overrides | None = None,
     ) -> dict[str, Any]:
         """The profile with this id or alias, evaluated now: as `upsert` answers it."""
         self._resume_imports()
-        application, now = self._applications.stored(environment), self._clock()
+        now, catalog = self._clock(), self.previews.other(environment, overrides)
+        application = self._applications.reading(environment, catalog)
         snapshot = _stored(application, environment.key(name))
         if guarded and not leads(snapshot.record, name, now):
             raise not_found(name)
-        return self._answers.decision(application.catalog, snapshot, now, entities=entities)
+        return self._answers.decision(application.catalog, snapshot, now, overrides, entities)
 
-    def explain(self, environment: Environment, name: str) -> dict[str, Any]:
+    def explain(self, environment: Environment, name: str, overrides: Overrides | None = None) -> dict[str, Any]:
         """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
 
-        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say.
+        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say; with the
+        ``overrides`` of a preview, what it comes to.
         """
-        now, application = self._clock(), self._applications.stored(environment)
-        catalog, snapshot = application.catalog, _stored(application, environment.key(name))
-        record, answer = snapshot.record, self._answers.profile(catalog, snapshot, now)
-        return {
-            "profile": answer,
-            "audiences": catalog.audiences.explain(profile.facts(*snapshot, now)),
-            "experiences": catalog.experiences.explain(record["stable_id"], answer["audiences"], record["sticky"]),
-        }
+        now, catalog = self._clock(), self.previews.other(environment, overrides)
+        application = self._applications.reading(environment, catalog)
+        snapshot = _stored(application, environment.key(name))
+        return self._answers.explanation(application.catalog, snapshot, now, overrides)
 
     def flags(
         self,
@@ -321,6 +335,7 @@ class ExperienceService:
         *,
         known: bool = True,
         guarded: bool = False,
+        overrides: Overrides | None = None,
     ) -> list[Flag]:
         """Decide the flag ``key``, or every published flag by key, for the visitor with this id or alias.
 
@@ -329,11 +344,12 @@ class ExperienceService:
         Args:
             traits: lie over the profile's traits for this decision.
             known: whether the caller may know of a profile with this name; else it is a new visitor's.
+            overrides: of a preview; None: it is no preview.
 
         Raises:
             FlagNotFound: no published experience sets a flag of that key.
         """
-        application = self._applications.preflight(environment)
+        application = self._applications.preflight(environment, None, self.previews.other(environment, overrides))
         catalog = application.catalog
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
@@ -342,8 +358,10 @@ class ExperienceService:
         if snapshot is None or (guarded and not leads(snapshot.record, name, now)):
             snapshot = Snapshot(profile.new_record(name), 0)
         record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
-        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, now))
         keys = catalog.flags.keys if key is None else (key,)
+        if overrides is not None:
+            return previews.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
+        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, now))
         return [catalog.flags.decide(each, record["stable_id"], audiences, record["sticky"]) for each in keys]
 
     def delete(self, environment: Environment, name: str) -> None:
@@ -400,22 +418,9 @@ class ExperienceService:
         check_traits(steps, self._most_traits, self._store, cache(application.owner))
         application.apply(steps, generated=generated)
 
-    def _replay(self, environment: Environment, application: Application, body: Any, now: int) -> Key | None:
-        """Return the profile that a create with this first message begins; None: one of which nobody was told.
-
-        A preflight of the same message answered its id. A profile that it began leads on only for `REPLAY`: after that
-        the message id may have leaked, or be in a page that many visitors get (spec section 6).
-        """
-        if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
-            return None
-        record = application.owner(key := environment.key(id)).record
-        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now)):
-            return key
-        return None
-
-    def _look_up(self, address: str, locale: str, body: Mapping[str, Any]) -> Located | None:
+    def _look_up(self, address: str | None, locale: str, body: Mapping[str, Any]) -> Located | None:
         features = (body.get("options") or {}).get("features") or ()
-        if self._location and wants_lookup(body["events"], features):
+        if self._location and address and wants_lookup(body["events"], features):
             return self._location.lookup(address, locale)
         return None
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.core.events import Event
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.operations.forks import PerProcess
 
@@ -96,3 +97,10 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         for key in self._taken:
             self._turns.give_back(key)
+
+
+def writers(environment: Environment, events: Sequence[Event], key: Key, preflight: bool | None) -> set[Key]:
+    """Return the names for which a request takes turns with others; ``preflight`` None: its id was just made for it."""
+    users = {environment.key(event.user_id) for event in events if event.user_id}
+    # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
+    return users if preflight is None or (preflight and not users) else users | {key}

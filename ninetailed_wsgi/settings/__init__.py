@@ -23,7 +23,7 @@ USES: Mapping[str, str] = {
     "server": "`serve`",
     "requests": "`serve`, app, mount",
     "events": "`serve`, app, mount, `import`",
-    "decisions": "`serve`, app, mount, `explain`, `import`, `export`, `results`",
+    "decisions": "`serve`, app, mount, `explain`, `import`, `export`, `results`, `preview-link`",
     "environments": "all but `migrate`, `compact`, `backup`, `upgrade`",
     "store": "all",
 }
@@ -117,6 +117,13 @@ class Settings:
         readers.existing_file(readers.SECRET, folder_too=False),
         "FILE",
         "Secret that a webhook of Contentful sends as `X-Ninetailed-Webhook-Secret` to `/content/refresh`.",
+    )
+    draft_content: tuple[origins.Origin, ...] = _option(
+        "decisions",
+        (),
+        origins.content,
+        "ORIGIN[;ORIGIN]",
+        "Content that is not published yet, which previews may show: as `--content`, and drafts count as published.",
     )
     geoip_database: Path | None = _option(
         "requests",

@@ -34,6 +34,12 @@ def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
     return _varied([*rest, ("Cache-Control", PRIVATE)]), was_public
 
 
+def not_kept(headers: Sequence[tuple[str, str]]) -> Headers:
+    """Return the headers of a page that no cache keeps, the browser's neither, and that nothing is compared with."""
+    dropped = ("cache-control", "etag", "last-modified")
+    return [*((name, value) for name, value in headers if name.lower() not in dropped), ("Cache-Control", PRIVATE)]
+
+
 def sets_cookie(headers: Sequence[tuple[str, str]], name: str) -> bool:
     """Return whether a cookie of this name is among the headers."""
     start = f"{name}="

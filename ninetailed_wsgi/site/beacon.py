@@ -21,6 +21,9 @@ from ninetailed_wsgi.core import variants
 PATH = "/beacon.js"
 """Below the prefix."""
 
+TRACK, SHOWN = "data-nt-track", "data-nt-shown"
+"""The attribute of an element whose views and clicks are reported, and the one of a preview, in which none are."""
+
 
 @cache
 def script(organization: str, environment: str, cookie: str) -> tuple[bytes, str]:
@@ -49,12 +52,16 @@ def answer(environ: Mapping[str, Any], start_response: Callable[..., Any], data:
 
 
 def track_attributes(
-    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+    entry: Any,
+    experiences: Iterable[Mapping[str, Any]],
+    published: Callable[[str], tuple[str, ...]],
+    name: str = TRACK,
 ) -> str:
     """Return the attribute of the element that shows an entry in place of a baseline; empty where nothing is shown.
 
     Args:
         entry: the baseline, or just its id; the others as for `variants.shown`.
+        name: of the attribute: `TRACK`, or `SHOWN` in a preview, in which nobody is counted.
     """
     baseline = variants.id_of(entry)
     if baseline is None:
@@ -64,4 +71,4 @@ def track_attributes(
         return ""
     # Without an experience it is a baseline, by which the service knows visitors outside of an experience's traffic.
     place = [shown, "", 0] if chosen is None else [shown, chosen["experienceId"], chosen["variantIndex"]]
-    return f'data-nt-track="{html.escape(orjson.dumps(place).decode())}"'
+    return f'{name}="{html.escape(orjson.dumps(place).decode())}"'

@@ -16,6 +16,7 @@ from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
+from ninetailed_wsgi.site.previews import Previews
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
 _LATE = (
@@ -32,6 +33,7 @@ class Backend(Protocol):
     cookie_names: tuple[str, ...]
     counts_served: bool
     browser_sdk: BrowserSdk
+    previews: Previews | None
 
     def consents(self, environ: Mapping[str, Any]) -> bool:
         """Return whether this visitor may be remembered."""
@@ -117,6 +119,7 @@ class Conversation:
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
         published: the content that decided.
         served: what the page asked for to show it, in that order.
+        preview: the overrides of the preview that the page is seen in; None: it is no preview.
     """
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend, is_late: bool) -> None:
@@ -141,6 +144,7 @@ class Conversation:
         self._awaits_sdk = False
         self._is_late = is_late
         self._is_forgotten = False
+        self.preview = backend.previews.overrides(environ) if backend.previews else None
         if is_late:
             # Too late for the cookie: what is stored now would belong to a profile that nobody has the id of.
             backend.hint("late", _LATE)
@@ -165,7 +169,9 @@ class Conversation:
     @property
     def cookie_id(self) -> str | None:
         """The id that the cookie has to carry; None for no change. Only of a visit with consent."""
-        return self._id if self.consent and not self._is_forgotten and is_visit(self._environ) else None
+        if self.preview is not None or self._is_forgotten or not is_visit(self._environ):
+            return None
+        return self._id if self.consent else None
 
     def record(self, event: dict[str, Any], *, only_evaluated: bool = False) -> None:
         """Record an event of this page; one that is only evaluated is not stored."""
@@ -228,6 +234,7 @@ class Conversation:
         """Tell events that are to be stored from those that are only evaluated; return whether any is to be stored."""
         waiting, self._waiting = self._waiting, []
         stores = self.consent and not (self._is_late or self._is_forgotten) and is_visit(self._environ)
+        stores = stores and self.preview is None
         stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         self._awaits_sdk |= stores and len(stored) < len(waiting)
@@ -287,7 +294,8 @@ class Conversation:
         is_last = self._backend.counts_served and self.is_answered
         locale = locale_of(self._environ)
         awaits_sdk = preflight and self._awaits_sdk and self._id is None
-        return Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
+        asked = Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
+        return asked._replace(overrides=self.preview)
 
     def _known(self) -> str | None:
         if self.is_renewed or not self.consent:

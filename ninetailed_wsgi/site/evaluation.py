@@ -14,6 +14,7 @@ from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.errors import InvalidData
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.core.preview import Overrides
     from ninetailed_wsgi.service.access import Access
 
 MOST_EVENTS = 200
@@ -40,6 +41,7 @@ class Question(NamedTuple):
         ids: those that this page made so far.
         served: what the page showed, noted by the write of the events.
         is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
+        overrides: of the preview that the page is seen in; None: it is no preview.
     """
 
     environ: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Question(NamedTuple):
     ids: Ids | None = None
     served: Sequence[Served] = ()
     is_last: bool = False
+    overrides: Overrides | None = None
 
 
 class Decision(NamedTuple):
@@ -94,7 +97,7 @@ class Evaluation:
 
         An event that is refused is left out and does not take the others along.
         """
-        content = self.service.content(self.organization, self.environment)
+        content = self._content(question)
         if not question.preflight and not question.events:
             return self._expose(question)
         events = [event for event in question.events if self._is_valid(event)]
@@ -154,12 +157,19 @@ class Evaluation:
                     terms=terms,
                     entities=True,
                     served=served,
+                    overrides=question.overrides,
                 )
             except InvalidData as error:
                 events = self._left(events, error)
             else:
                 return answer
         return None
+
+    def _content(self, question: Question) -> Any:
+        if question.overrides is None:
+            return self.service.content(self.organization, self.environment)
+        environment = self.service.environment(self.organization, self.environment)
+        return self.service.previews.catalog(environment, question.overrides)
 
     def _is_valid(self, event: Event) -> bool:
         try:

@@ -18,12 +18,13 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.contentful import within
 from ninetailed_wsgi.site import beacon
-from ninetailed_wsgi.site.answer_headers import Headers, kept_private, sets_cookie
+from ninetailed_wsgi.site.answer_headers import Headers, kept_private, not_kept, sets_cookie
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.cookie import ProfileCookie
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import COOKIES, YEAR, MountOptions, read_mount_options
 from ninetailed_wsgi.site.page_view import cookies_of
+from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.process import RETRY_AFTER, Process
 from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.visitor import KEY, Visitor
@@ -105,8 +106,7 @@ class Ninetailed:
         **options: Any,
     ) -> None:
         own = {name: value for name, value in locals().items() if name in MountOptions.__dataclass_fields__}
-        # All that could be wrong is said now. Files are opened by the first request of each process, after any fork
-        # and as the user that serves; paths are resolved now, in case the working folder changes until then.
+        # All that could be wrong is said now; the first request of each process opens files, as the user that serves.
         self.options, self.settings = _options(own, settings, options)
         from ninetailed_wsgi.service.access import Access
 
@@ -126,13 +126,22 @@ class Ninetailed:
         self._address = ClientAddress(self.settings.trusted_proxies)
         self._service = service
         self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self._service, self.reports))
+        self.previews = _previews(self)
         self._app: WSGIApp = _flask_site(app, self) if hasattr(app, "wsgi_app") else app
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
             mount = environ.get("SCRIPT_NAME", "") + self._prefix
-            return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
+            below = {**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}
+            if self.previews is not None:  # the browser SDK's requests are the preview's too
+                below |= self.previews.environ(environ)
+            return self.api(below, start_response)
+        if self.previews is not None:
+            if (answer := self.previews.answer(environ)) is not None:
+                start_response(answer.status, answer.headers)
+                return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
+            self.previews.make_unconditional(environ)
         visitor = environ.get(KEY)
         if visitor is None or not (isinstance(visitor, Visitor) and self._is_like(visitor.backend)):
             visitor = environ[KEY] = Visitor(environ, self)
@@ -241,6 +250,8 @@ class Ninetailed:
     def _personal(self, visitor: Visitor, status: str, headers: Headers) -> Headers:
         """Return the headers of a page that used its visitor."""
         private, was_public = kept_private(headers)
+        if visitor.preview is not None:
+            return not_kept(private)
         if was_public:
             self.hint("public", _PUBLIC)
         if status.startswith("304"):
@@ -257,6 +268,14 @@ class Ninetailed:
         if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
             return [*private, ("Set-Cookie", self.cookie.value(id, scheme))]
         return private
+
+
+def _previews(site: Ninetailed) -> Previews | None:
+    """Return the previews of a site; None where it has no secret that signs their links."""
+    if site.access.tokens is None:
+        return None
+    where = (site.options.organization, site.options.environment)
+    return Previews(site.access.tokens, *where, site.origin, lambda overrides: site._here().check_preview(overrides))
 
 
 def _options(
@@ -276,7 +295,8 @@ def _options(
         problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")
     if problems:
         raise SettingsError(problems)
-    return mount, _with_whole_paths(replace(service, content=within(service.content, where)))
+    content, draft = within(service.content, where), within(service.draft_content, where)
+    return mount, _with_whole_paths(replace(service, content=content, draft_content=draft))
 
 
 def _flask_site(app: Any, middleware: Ninetailed) -> WSGIApp:
@@ -295,6 +315,7 @@ def _with_whole_paths(settings: Settings) -> Settings:
         settings,
         data_dir=settings.data_dir.absolute(),
         content=tuple(one.absolute() if isinstance(one, Path) else one for one in settings.content),
+        draft_content=tuple(one.absolute() if isinstance(one, Path) else one for one in settings.draft_content),
         geoip_database=database and database.absolute(),
     )
 

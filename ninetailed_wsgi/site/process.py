@@ -19,6 +19,7 @@ from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.workers import Workers
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.core.preview import Overrides
     from ninetailed_wsgi.service.access import Access
     from ninetailed_wsgi.service.service import ExperienceService
 
@@ -138,6 +139,13 @@ class Process:
             with suppress(ProfileNotFound):
                 engine.service.delete(environment, id)
         return True
+
+    def check_preview(self, overrides: Overrides) -> None:
+        """Raise InvalidData where a preview names what the content does not have."""
+        engine, options = self.running(), self._options
+        if engine is not None:
+            environment = engine.service.environment(options.organization, options.environment)
+            engine.service.previews.check(environment, overrides)
 
     def close(self) -> None:
         """End the threads and close the store; pages get baselines from now on."""

@@ -8,6 +8,7 @@ from typing import Any
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
+from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 
@@ -24,6 +25,7 @@ class _Nowhere:
     time_budget = 0.0
     cookie_names: tuple[str, ...] = ()
     counts_served = False
+    previews: Previews | None = None
 
     def __init__(self) -> None:
         self._reports = Reports()

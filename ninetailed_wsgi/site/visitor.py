@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from ninetailed_wsgi.core import merge_tags, variants
-from ninetailed_wsgi.site.beacon import track_attributes
+from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, snippet
+from ninetailed_wsgi.site.page_view import page_of
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
 
 
+_NO_PREVIEW_SECRET = "a page asked for a link to a preview, but the option identity_secret_file is not set"
 _SHOWN = 100  # characters of an id in the log
 
 
@@ -268,7 +273,9 @@ class Visitor:
             self._misunderstood("track_attributes", entry, "an entry as JSON with an id, or the id of an entry")
         if not self.consent:
             return ""
-        return track_attributes(entry, self.experiences, self._use().published.order)
+        conversation = self._use()
+        name = SHOWN if conversation.preview is not None else TRACK
+        return track_attributes(entry, self.experiences, conversation.published.order, name)
 
     @never_raises(lambda self, version=2: handoff_text(nothing(""), version, False))
     def handoff(self, version: int = 2) -> str:
@@ -305,6 +312,58 @@ class Visitor:
         return snippet(
             place, data, version, conversation.is_page_stored, conversation.consent, "" if nonce is None else str(nonce)
         )
+
+    @property
+    def preview(self) -> dict[str, Any] | None:
+        """The overrides of the preview that this page is seen in, as JSON; None outside of any (spec section 13).
+
+        Example: ``{% if visitor.preview %}<p>This is a preview</p>{% endif %}``
+        """
+        overrides = self._use().preview
+        return None if overrides is None else overrides.document()
+
+    @never_raises(lambda self, url="", **_: "")
+    def preview_link(
+        self,
+        url: str = "",
+        /,
+        *,
+        audiences: Mapping[str, bool] | None = None,
+        experiences: Mapping[str, int] | None = None,
+        traits: Mapping[str, Any] | None = None,
+        location: Mapping[str, Any] | None = None,
+        at: object = None,
+        draft: bool = False,
+        seconds: int = 86_400,
+    ) -> str:
+        """Return a signed address at which anybody sees a page in a preview; nothing there is stored (spec section 13).
+
+        Show it only to people who may see the variants. Empty where ``identity_secret_file`` is not set.
+
+        Args:
+            url: of the page; empty: of this one.
+            audiences: audience id to whether the visitor belongs to it.
+            experiences: experience id to the variant index to show.
+            traits, location: lie over those of whoever opens the link.
+            at: the time that counts as now: a datetime, ISO 8601 text, or milliseconds since 1970.
+            draft: whether the content that ``draft_content`` names decides.
+            seconds: how long the link may be opened, at most 24 hours; a preview itself lasts an hour.
+
+        Example: ``visitor.preview_link("/", experiences={"hero": 1})``
+        """
+        previews = self._backend.previews
+        if previews is None:
+            self._backend.hint("preview", _NO_PREVIEW_SECRET)
+            return ""
+        document: dict[str, Any] = {"audiences": audiences, "experiences": experiences, "traits": traits}
+        document |= {"location": location, "content": "draft" if draft else "published"}
+        document["at"] = at.isoformat() if isinstance(at, datetime) else at
+        place = url or page_of(self._environ, self._backend.origin(self._environ))["url"]
+        try:
+            return previews.link(place, Overrides.of(document), seconds)
+        except (InvalidData, ValueError) as error:  # its text is the site's own
+            self._backend.hint("preview_link", f"visitor.preview_link: {error}")
+            return ""
 
     def openfeature_context(self) -> Any:
         """Return the visitor as an evaluation context of the OpenFeature SDK: targeting key and traits.

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from wsgiref.types import WSGIApplication
 
 from ninetailed_wsgi.api.app import App, api
-from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.content import Catalog, LiveContent, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
@@ -207,6 +207,7 @@ class Harness:
             new_id=self.ids.profile,
             new_session_id=self.ids.session,
             id_key=lambda: self.ids.key,
+            draft=_loaded(draft_source(self.settings)),
         )
 
     def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,6 +360,12 @@ class Harness:
 def _refuse_unused(settings: Mapping[str, Any]) -> None:
     if unused := [name for name in _UNUSED if name in settings]:
         raise SettingsError([f"{name}: a Harness does not use this option; leave it out" for name in unused])
+
+
+def _loaded(draft: LiveContent | None) -> LiveContent | None:
+    if draft:
+        draft.load()
+    return draft
 
 
 def _location(given: GivenLocation, settings: Settings) -> LocationSource | None:

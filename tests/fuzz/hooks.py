@@ -8,6 +8,7 @@ from typing import Any
 import schemathesis
 
 from ninetailed_wsgi.core.events import EARLIEST_NUMBER
+from ninetailed_wsgi.core.preview import MEMBERS
 
 
 @schemathesis.hook
@@ -30,6 +31,17 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if isinstance(value, str) or number and value < EARLIEST_NUMBER:
                 event[member] = ""
+    preview = body.get("preview") if isinstance(body, dict) else None
+    if isinstance(preview, dict):  # nor which ids are published, nor whether there is a draft
+        for member in ("audiences", "experiences"):
+            if isinstance(preview.get(member), dict):
+                preview[member] = {}
+        for member in [member for member in preview if member not in MEMBERS]:
+            del preview[member]
+        if isinstance(preview.get("at"), str | int) and not isinstance(preview["at"], bool):
+            preview["at"] = ""
+        if preview.get("content") == "draft":
+            preview["content"] = "published"
     return body
 
 

@@ -55,6 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "content.json").write_text(json.dumps(CONTENT))
     (tmp_path / "broken.json").write_text(json.dumps({**CONTENT, "audiences": [{"id": HOSTILE, "rules": {"any": 5}}]}))
+    (tmp_path / "secret").write_text("0123456789abcdef" * 2)
     (tmp_path / "ids.txt").write_text("nobody\x1b[2J\n")
     event = of(HOSTILE, track(HOSTILE))
     (tmp_path / "events.ndjson").write_text("".join(json.dumps(line) + "\n" for line in (event, {HOSTILE: HOSTILE})))
@@ -92,6 +93,13 @@ LINES: dict[str, list[tuple[int, list[str]]]] = {
         (0, ["list", "--keys-file", "keys.json"]),
         (2, ["revoke", f"no {HOSTILE}", "--keys-file", "keys.json"]),
         (0, ["revoke", HOSTILE, "--keys-file", "keys.json"]),
+    ],
+    "preview-link": [
+        (2, [HOSTILE, "--identity-secret-file", "secret"]),
+        (2, [f"https://{HOSTILE}/"]),
+        (1, ["https://a.example", "--experience", f"{HOSTILE}=1", "--identity-secret-file", "secret"]),
+        (1, ["https://a.example", "--at", HOSTILE, "--identity-secret-file", "secret"]),
+        (0, [f"https://a.example/{HOSTILE}", "--identity-secret-file", "secret"]),
     ],
     "upgrade": [(0, [])],
     "compact": [(0, [])],

@@ -32,21 +32,22 @@ _USUAL_LOCALE = "en-US"
 _AUTHORED = frozenset({"nt_rules", "nt_config"})
 
 
-def read_export(document: Mapping[str, object], file: str, locale: str | None) -> Content:
+def read_export(document: Mapping[str, object], file: str, locale: str | None, *, drafts: bool = False) -> Content:
     """Read a space export (``entries``, perhaps ``locales``).
 
     Args:
         document: the parsed file.
         file: its path, for messages.
         locale: the wanted locale; None: the export's default one. A field without it falls back to the default.
+        drafts: whether entries that are not published count as published.
     """
     entries = document.get("entries")
     if not isinstance(entries, list):
         return _refused(file, f"entries: found {shown(entries)}, expected a list of entries")
-    return _read(entries, document.get("locales"), file, locale, export=True)
+    return _read(entries, document.get("locales"), file, locale, export=True, published=drafts)
 
 
-def read_delivery(document: Mapping[str, object], file: str, locale: str | None) -> Content:
+def read_delivery(document: Mapping[str, object], file: str, locale: str | None, *, drafts: bool = False) -> Content:
     """Read an answer of the Delivery API (``items``, ``includes.Entry``); arguments as for `read_export`.
 
     Every entry in it counts as published, unless it carries the version numbers of the management API.
@@ -55,7 +56,8 @@ def read_delivery(document: Mapping[str, object], file: str, locale: str | None)
     if not isinstance(items, list):
         return _refused(file, f"items: found {shown(items)}, expected a list of entries")
     included = includes.get("Entry") if isinstance(includes, dict) else None
-    content = _read([*items, *(included if isinstance(included, list) else ())], None, file, locale, export=False)
+    every = [*items, *(included if isinstance(included, list) else ())]
+    content = _read(every, None, file, locale, export=False, published=drafts)
     total, skip = document.get("total"), document.get("skip")
     if isinstance(total, int) and (total > len(items) or skip):
         message = f"holds {len(items)} of {total} items: the other pages must be in further files"
@@ -146,10 +148,10 @@ class _Reader:
                 self._content.baselines.append(self._baseline(id, plain))
 
     def _not_published(self, id: str, sys: Mapping[str, object]) -> str | None:
-        if self._published:
-            return None
         if sys.get("archivedVersion") is not None or sys.get("archivedAt") is not None:
             return "is archived"
+        if self._published:
+            return None
         version, published = sys.get("version"), sys.get("publishedVersion")
         # Answers of the management API hold drafts in the same "items"; it alone counts versions.
         if not self._export and version is None:

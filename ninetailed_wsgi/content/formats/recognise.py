@@ -20,21 +20,21 @@ def parse(raw: bytes) -> object:
         raise Faulty(f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON") from error
 
 
-def read_document(document: object, file: str, locale: str | None) -> Content:
-    """Read a parsed document of any format; ``file`` names it in messages, ``locale`` is as for `read_file`."""
+def read_document(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
+    """Read a parsed document of any format; ``file`` names it in messages, the others are as for `read_file`."""
     if isinstance(document, list):
         if any(isinstance(item, dict) and "sys" in item for item in document):
-            return read_delivery({"items": document}, file, locale)
+            return read_delivery({"items": document}, file, locale, drafts=drafts)
         return read_list(document, file)
     if isinstance(document, dict):
         if "items" in document:
-            return _with_metrics(read_delivery(document, file, locale), document, file)
+            return _with_metrics(read_delivery(document, file, locale, drafts=drafts), document, file)
         if isinstance(document.get("sys"), dict) and "fields" in document:
-            return read_delivery({"items": [document]}, file, locale)
+            return read_delivery({"items": [document]}, file, locale, drafts=drafts)
         if _is_generic(document):
             return read_generic(document, file)
         if "entries" in document:
-            return _with_metrics(read_export(document, file, locale), document, file)
+            return _with_metrics(read_export(document, file, locale, drafts=drafts), document, file)
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
     return refusal(
         file,

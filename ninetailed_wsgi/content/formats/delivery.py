@@ -1,0 +1,47 @@
+"""Writes a catalog's audiences and experiences as entries of Contentful's Delivery API, links resolved in place.
+
+That is what the vendor's mappers and preview panels take as their input (spec section 13).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ninetailed_wsgi.content.compiling import Catalog, ListedAudience, ListedExperience
+
+Entry = dict[str, Any]
+
+
+def delivery(catalog: Catalog) -> dict[str, list[Entry]]:
+    """Return ``audiences`` and ``experiences``, in the order of the content."""
+    audiences = {each.id: _audience(each) for each in catalog.audience_list}
+    return {
+        "audiences": list(audiences.values()),
+        "experiences": [_experience(each, audiences, catalog) for each in catalog.experience_list],
+    }
+
+
+def _audience(listed: ListedAudience) -> Entry:
+    fields = {"nt_name": listed.name, "nt_audience_id": listed.id, "nt_rules": listed.rules}
+    return _entry(listed.entry or listed.id, "nt_audience", fields)
+
+
+def _experience(listed: ListedExperience, audiences: dict[str, Entry], catalog: Catalog) -> Entry:
+    compiled = next(each for each in catalog.experiences.experiences if each.id == listed.id)
+    shown = dict.fromkeys(id for part in compiled.replacements for id in part.variants if id)
+    fields: dict[str, Any] = {
+        "nt_name": listed.name,
+        "nt_experience_id": listed.id,
+        "nt_type": listed.type,
+        "nt_config": listed.config,
+        # The content has their ids alone.
+        "nt_variants": [{"sys": {"type": "Entry", "id": id}, "fields": {}} for id in shown],
+    }
+    if listed.audience is not None:
+        fields["nt_audience"] = audiences[listed.audience]
+    return _entry(listed.entry or listed.id, "nt_experience", fields)
+
+
+def _entry(id: str, content_type: str, fields: dict[str, Any]) -> Entry:
+    link = {"sys": {"type": "Link", "linkType": "ContentType", "id": content_type}}
+    return {"sys": {"type": "Entry", "id": id, "contentType": link}, "fields": fields}

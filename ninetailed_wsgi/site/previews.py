@@ -1,0 +1,176 @@
+"""Previews of the host site's pages: the signed link, the cookie that it becomes, and pages while it lasts.
+
+A link carries overrides as a token in its query. Opening it sets a signed cookie for an hour and redirects to the
+address without the token. While the cookie is valid, pages are evaluated with the overrides (spec section 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.service.identity_tokens import LONGEST_TOKEN, IdentityTokens
+from ninetailed_wsgi.site.page_view import cookies_of
+
+NAME = "nt_preview"
+"""The parameter of a link and the name of the cookie."""
+
+ENVIRON = "ninetailed.preview"
+"""Where the API finds the overrides of a visitor's preview in the environ; see api/previews.py."""
+
+LIFE = 60 * 60
+"""Seconds that the cookie lasts."""
+
+LINK_LIFE = 24 * 60 * 60
+"""Seconds that a link is valid."""
+
+LONGEST = 3000
+"""Characters of a token: a cookie with it stays below the 4,096 that browsers keep (RFC 6265 section 6.1)."""
+
+_OFF = "off"
+_CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
+_EXPIRED = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Preview</title>
+<h1>This preview link is not valid any more</h1>
+<p>Links to previews end after some time. Ask for a new one, or remove <code>nt_preview</code> from the address.</p>
+</html>
+"""
+
+
+Origin = Callable[[Mapping[str, Any]], tuple[str, str]]
+
+
+class Answer(NamedTuple):
+    """An answer that the site itself does not give; to a HEAD without the body."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Previews:
+    """The previews of one environment of a site.
+
+    Args:
+        tokens: sign and check.
+        organization, environment: whose content is previewed.
+        origin: gives scheme and host of a request as the browser has them.
+        check: raises InvalidData where overrides name what the content does not have.
+    """
+
+    def __init__(
+        self,
+        tokens: IdentityTokens,
+        organization: str,
+        environment: str,
+        origin: Origin = lambda environ: (str(environ.get("wsgi.url_scheme", "http")), ""),
+        check: Callable[[Overrides], None] = lambda overrides: None,
+    ) -> None:
+        self._tokens = tokens
+        self._where = (organization, environment)
+        self._origin = origin
+        self._check = check
+
+    def link(self, url: str, overrides: Overrides, seconds: int = LINK_LIFE) -> str:
+        """Return an address that opens a page in a preview.
+
+        Args:
+            url: of the page; a preview that it has already is replaced.
+            seconds: how long the link may be opened, at most 24 hours.
+
+        Raises:
+            InvalidData: the overrides name what the content does not have.
+            ValueError: the overrides are too long for a cookie, or ``seconds`` is out of range.
+        """
+        self._check(overrides)
+        token = self.token(overrides, seconds)
+        parts = urlsplit(url)
+        query = "&".join([*_others(parts.query), f"{NAME}={token}"])
+        return urlunsplit(parts._replace(query=query))
+
+    def token(self, overrides: Overrides, seconds: int = LINK_LIFE) -> str:
+        """Return what a link carries; ValueError as for `link`."""
+        token = self._tokens.sign("preview-link", *self._where, overrides.document(), seconds)
+        if len(token) > LONGEST:
+            raise ValueError(
+                f"the overrides of a preview take {len(token)} characters as a link, expected at most {LONGEST}: "
+                "override fewer traits"
+            )
+        return token
+
+    def overrides(self, environ: Mapping[str, Any]) -> Overrides | None:
+        """Return the overrides of the preview that a request is made in; None outside of any."""
+        if f"{NAME}=" not in environ.get("HTTP_COOKIE", ""):
+            return None
+        return self._read("preview", cookies_of(environ).get(NAME))
+
+    def environ(self, environ: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the API has to know of a request: its preview, if it is made in one."""
+        overrides = self.overrides(environ)
+        return {} if overrides is None else {ENVIRON: overrides}
+
+    def make_unconditional(self, environ: dict[str, Any]) -> None:
+        """Let the site answer a page in a preview as a whole, and not with one that the browser kept."""
+        if self.overrides(environ) is not None:
+            for name in _CONDITIONS:
+                environ.pop(name, None)
+
+    def answer(self, environ: Mapping[str, Any]) -> Answer | None:
+        """Return what answers a request for a link; None for any other request."""
+        query = environ.get("QUERY_STRING", "")
+        if NAME not in query or environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            return None
+        given = [part.partition("=")[2] for part in query.split("&") if part.partition("=")[0] == NAME]
+        if not given:
+            return None
+        if given[-1] == _OFF:
+            return _redirection(environ, self._cookie("", 0, environ))
+        overrides = self._read("preview-link", given[-1])
+        if overrides is None:
+            return _expired()
+        token = self._tokens.sign("preview", *self._where, overrides.document(), LIFE)
+        return _redirection(environ, self._cookie(token, LIFE, environ))
+
+    def _read(self, purpose: str, token: str | None) -> Overrides | None:
+        if not token or len(token) > LONGEST_TOKEN:
+            return None
+        document = self._tokens.signed(purpose, *self._where, token)
+        try:
+            return None if document is None else Overrides.of(document)
+        except InvalidData:  # signed by a later version that has other members
+            return None
+
+    def _cookie(self, value: str, max_age: int, environ: Mapping[str, Any]) -> str:
+        secure = "; Secure" if self._origin(environ)[0] == "https" else ""
+        return f"{NAME}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
+
+
+def _others(query: str) -> list[str]:
+    return [part for part in query.split("&") if part and part.partition("=")[0] != NAME]
+
+
+def _redirection(environ: Mapping[str, Any], cookie: str) -> Answer:
+    path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1", "replace")
+    # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
+    place = "/" + quote(path, safe="/;=,~!$&'()*+:@").lstrip("/")
+    if query := "&".join(_others(environ.get("QUERY_STRING", ""))):
+        place += "?" + quote(query.encode("latin-1", "replace"), safe="/;=,~!$&'()*+:@%?-._[]|")
+    headers = [("Location", place), ("Content-Length", "0"), *_SEEN_ONCE, ("Set-Cookie", cookie)]
+    return Answer("303 See Other", headers, b"")
+
+
+def _expired() -> Answer:
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(_EXPIRED))),
+        ("Content-Security-Policy", "default-src 'none'"),
+        ("X-Content-Type-Options", "nosniff"),
+        *_SEEN_ONCE,
+    ]
+    return Answer("403 Forbidden", headers, _EXPIRED)
+
+
+_SEEN_ONCE = (("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-referrer"))
