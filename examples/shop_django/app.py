@@ -19,6 +19,8 @@ from django.views.static import serve
 
 from ninetailed_wsgi import Ninetailed, visitor_of
 
+# Nothing inline: the block of nt_browser is no code, and beacon.js comes from this origin.
+POLICY = "default-src 'self'; img-src data:"
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
 DATA = os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "django-data"
@@ -49,7 +51,9 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
     visitor.page()
     shown = {id: TITLES[variant] for id in ("banner", "hero", "greeting") if (variant := visitor.variant(id))}
     shown["greeting"] = shown["greeting"].replace("{{name}}", "{{ traits_firstname }}")
-    return render(request, "page.html", {"visitor": visitor, "shown": shown, "text": PAGES[name], "teas": TEAS})
+    response = render(request, "page.html", {"visitor": visitor, "shown": shown, "text": PAGES[name], "teas": TEAS})
+    response["Content-Security-Policy"] = POLICY
+    return response
 
 
 urlpatterns = [
@@ -77,5 +81,6 @@ app = Ninetailed(
     data_dir=DATA,
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
     preflight=True,
+    consent=lambda environ: environ.get("HTTP_SEC_GPC") != "1",  # Global Privacy Control: the browser says no
     time_budget_ms=2000,  # not the default of 100: a machine that a demo is shown on may be busy
 )

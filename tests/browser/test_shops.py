@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import ROOT, Server, running
+from serving import ROOT, Server, running, wait_until
 
 FOLDER = Path(__file__).parent
 EXAMPLES = ROOT / "examples"
@@ -81,6 +81,28 @@ def test_what_the_browser_tracks_changes_a_flag_that_the_server_renders(visit: d
 def test_identify_in_the_browser_changes_a_merge_tag_that_the_server_renders(visit: dict[str, Any]) -> None:
     assert [seen["name"] for seen in visit["seen"]] == ["friend"] * 5 + ["Änne <3"]
     assert visit["seen"][5]["greeting"] in ("Welcome back, member", "The tea club is open")
+
+
+def test_the_beacon_reports_what_was_seen_and_clicked_under_a_strict_policy(
+    visit: dict[str, Any], shop: tuple[str, Server]
+) -> None:
+    assert visit["errors"] == []
+    data = shop[1].printed.parent / "data"
+    command = [sys.executable, "-m", "ninetailed_wsgi", "results", "default/main", "--json", "--data-dir", str(data)]
+
+    def reported() -> tuple[set[int], bool, int]:
+        content = ["--content", str(ROOT / "fixtures" / "spaces" / "shop.json")]
+        run = subprocess.run([*command, *content], capture_output=True, text=True, timeout=60, check=True)
+        results = json.loads(run.stdout)
+        arms = [variant for result in results for variant in result["variants"] if variant["visitors"]]
+        seen = all(result["exposure"] == "seen" for result in results) and all(arm["views"] for arm in arms)
+        return {arm["visitors"] for arm in arms}, seen, sum(arm["clicks"] for arm in arms)
+
+    wait_until(lambda: reported() == ({1}, True, 1), "the beacon's view and click are stored", seconds=30)
+
+
+def test_without_consent_the_browser_reports_nothing(visit: dict[str, Any]) -> None:
+    assert visit["withoutConsent"] == {"sent": [], "tracked": 0, "cookies": []}
 
 
 @pytest.mark.parametrize("name", SHOPS)

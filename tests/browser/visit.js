@@ -53,9 +53,23 @@ async function main() {
     await page.fill("[name=firstname]", "Änne <3");
     await Promise.all([answered("identify"), page.waitForEvent("load"), page.click("#join button")]);
     await look();
+    // Seen for a second, and clicked: the beacon tells, and no policy stops it.
+    const told = (type) => page.waitForRequest((request) =>
+      request.url().includes("/v1/") && (request.postData() ?? "").includes(`"type":"${type}"`));
+    await Promise.all([told("component"), page.goto(url + "/")]);
+    await Promise.all([told("component_click"), page.click("#hero")]);
+    const refused = await browser.newContext({ extraHTTPHeaders: { "Sec-GPC": "1" } });
+    const other = await refused.newPage();
+    const sent = [];
+    other.on("request", (request) => request.method() === "POST" && sent.push(request.url()));
+    await other.goto(url + "/");
+    const tracked = await other.evaluate(() => document.querySelectorAll("[data-nt-track]").length);
+    await other.click("#hero");
+    await other.waitForTimeout(2500);
+    const withoutConsent = { sent, tracked, cookies: await refused.cookies() };
     await page.setViewportSize({ width: 390, height: 800 });
     await page.screenshot({ path: `${screenshots}/phone.png`, fullPage: true });
-    console.log(JSON.stringify({ seen, errors }));
+    console.log(JSON.stringify({ seen, errors, withoutConsent }));
   } finally {
     await browser.close();
   }
