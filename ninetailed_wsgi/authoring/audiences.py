@@ -167,6 +167,8 @@ def _counted(
     if len(wanted) > 1:
         raise TypeError("found several counts, expected one of at_least, at_most, exactly")
     operator, count = next(iter(wanted.items()), (operators[0], 1))
+    if count == 0 and operator != operators[0]:
+        operator, count = "lessThan", 1  # how the authoring tool says "never"
     windows = [] if within_days is None else [_condition("days", within_days, "equal")]
     return _rule(type, value=event, operator=operator, count=count, conditions=[*conditions, *windows])
 
@@ -188,6 +190,45 @@ def _rule(
         "count": _text(count),
         "conditions": list(conditions),
     }
+
+
+def stored_rules(rules: object) -> object:
+    """Return rules as the authoring tool stores them: counts and values as text, no member missing.
+
+    Args:
+        rules: as content has them, sound; whatever is none is returned as it is.
+    """
+    if isinstance(rules, list):
+        return [stored_rules(one) for one in rules]
+    if not isinstance(rules, dict):
+        return rules
+    if "type" not in rules:
+        return {name: stored_rules(value) for name, value in rules.items()}
+    default = "greaterThanInclusive" if rules["type"] in ("page", "track") else "equal"
+    return {
+        **rules,
+        "key": rules.get("key") or "",
+        "value": _stored_text(rules.get("value"), ""),
+        "operator": rules.get("operator") or default,
+        "count": _stored_text(rules.get("count"), "1"),
+        "conditions": [_stored_condition(one) for one in rules.get("conditions") or ()],
+    }
+
+
+def _stored_condition(condition: Any) -> Condition:
+    key = condition["key"] if isinstance(condition["key"], dict) else {"key": condition["key"]}
+    name = str(key.get("key") or key.get("id"))
+    value = _stored_text(condition.get("value"), "")
+    made = _condition(name, value, condition.get("operator") or "equal", str(key.get("value") or ""))
+    return {
+        **condition,
+        **made,
+        "key": {**made["key"], **{member: each for member, each in key.items() if each is not None}},
+    }
+
+
+def _stored_text(value: Value | None, default: str) -> str:
+    return default if value is None or value == "" else _text(value)
 
 
 def _condition(key: str, value: Value, operator: str, parameter: str = "") -> Condition:

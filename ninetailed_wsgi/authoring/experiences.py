@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ninetailed_wsgi.authoring.items import Entry, Experience, MergeTag, Metric, place
 
 Component: TypeAlias = dict[str, Any]
 """One thing that an experience changes."""
+
+Kind: TypeAlias = Literal["experiment", "personalization"]
 
 
 def experience(
@@ -18,6 +20,7 @@ def experience(
     audience: Mapping[str, Any] | str | None = None,
     traffic: float = 1,
     distribution: Sequence[float] | None = None,
+    kind: Kind | None = None,
     sticky: bool = False,
     id: str | None = None,
     name: str | None = None,
@@ -31,8 +34,8 @@ def experience(
         components: further components: `replacement`, `variable`, `experience_replacement`, `fragment_replacement`.
         audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
         traffic: share of the visitors who take part, 0 to 1.
-        distribution: share of each variant index, the control's first: an experiment, or A/B test. Without one it is a
-            personalization, which gives everybody the first variant.
+        distribution: share of each variant index, the control's first; None: everybody gets the first variant.
+        kind: ``experiment`` or ``personalization``; by default an experiment, or A/B test, with a distribution.
         sticky: whether visitors keep a variant once they saw it.
         id: by default ``experience-`` and the baseline, or the first variable's key.
         name: by default the id.
@@ -50,9 +53,9 @@ def experience(
         "components": parts,
         **({} if metric is None else {"primaryMetric": _id(metric)}),
     }
-    kind = "nt_personalization" if distribution is None else "nt_experiment"
+    type = f"nt_{kind or ('personalization' if distribution is None else 'experiment')}"
     who = {"id": audience} if isinstance(audience, str) else audience
-    return Experience({"id": own, "name": name or own, "type": kind, "audience": who, "config": config}, place())
+    return Experience({"id": own, "name": name or own, "type": type, "audience": who, "config": config}, place())
 
 
 def _checked(components: list[Component]) -> list[Component]:
@@ -79,6 +82,7 @@ def flag(
     audience: Mapping[str, Any] | str | None = None,
     traffic: float = 1,
     distribution: Sequence[float] | None = None,
+    kind: Kind | None = None,
     sticky: bool = False,
     id: str | None = None,
     name: str | None = None,
@@ -95,6 +99,7 @@ def flag(
         audience=audience,
         traffic=traffic,
         distribution=distribution,
+        kind=kind,
         sticky=sticky,
         id=id,
         name=name,

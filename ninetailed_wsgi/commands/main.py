@@ -16,6 +16,7 @@ COMMANDS = {
     "init": "make a first content file and say how to mount it in the framework of this folder",
     "serve": "serve the API under gunicorn",
     "check": "look at everything that a startup depends on and print what was found",
+    "content": "say in words what is published, convert it, print its JSON Schema for editors",
     "explain": "say why a visitor is in which audience and sees which variant",
     "preview-link": "make a link at which a page shows what somebody else would see; see docs/preview.md",
     "contract": "hold a running server, ours or any other, to the API's contract",
