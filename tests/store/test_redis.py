@@ -112,7 +112,7 @@ def test_a_store_of_the_format_before_is_upgraded_by_the_command(redis_server: R
     assert RedisServer(redis_url).marker.upgrade()
     assert not RedisServer(redis_url).marker.upgrade()
     RedisServer(redis_url).start()
-    assert RedisServer(redis_url).id_key() == RedisServer(redis_url).id_key() != b""
+    assert RedisServer(redis_url).marker.id_key() == RedisServer(redis_url).marker.id_key() != b""
 
 
 def test_a_server_that_keeps_nothing_on_its_disk_is_warned_of(
