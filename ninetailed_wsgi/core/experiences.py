@@ -25,6 +25,9 @@ LARGEST_HASH = 4294967295
 ALLOCATIONS_KEPT = 2048
 """Visitors whose allocations an environment caches."""
 
+SELECTIONS_KEPT = 512
+"""Selections that an environment caches, of a kilobyte each as a rule."""
+
 # Far above any share; excludes numbers that cannot be added as floats.
 LARGEST_SHARE = 1e9
 
@@ -137,6 +140,8 @@ class ExperienceSet:
         """The sticky experiences: the index of each of their variants, by the variant's id."""
         # PERF: visitors send several requests, and hashing took two thirds of a selection's time.
         self._allocated = lru_cache(maxsize=ALLOCATIONS_KEPT)(self._allocate)
+        # PERF: few of them change anything that the selection depends on.
+        self._selection = lru_cache(maxsize=SELECTIONS_KEPT)(self._select)
 
     def _allocate(self, stable_id: str) -> tuple[int | None, ...]:
         return tuple(experience.allocated(stable_id) for experience in self.experiences)
@@ -156,7 +161,13 @@ class ExperienceSet:
             Both lists sorted by experience id ignoring case, changes of one experience by key. Their items are
             shared by all answers: do not change them.
         """
-        belongs_to = frozenset(audiences)
+        items, changes = self._selection(stable_id, tuple(audiences), tuple(sticky.items()), entities)
+        return [*items], [*changes]
+
+    def _select(
+        self, stable_id: str, audiences: tuple[str, ...], assignments: tuple[tuple[str, int], ...], entities: bool
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        belongs_to, sticky = frozenset(audiences), dict(assignments)
         items: list[dict[str, Any]] = []
         changes: list[dict[str, Any]] = []
         for experience, allocated in zip(self.experiences, self._allocated(stable_id), strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
+import orjson
 import re2
 
 MASKED = (
@@ -15,6 +16,8 @@ MASKED = (
 )
 """The query parameters that are masked by default."""
 
+_ADDRESSES = ("url", "referrer", "search")
+_MEMBERS = {*_ADDRESSES, "query"}
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
 _NESTING = 3  # an address may be a parameter of another one, percent-encoded
 
@@ -24,11 +27,14 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 # Yet they can: letters, digits, the signs of `_PLAIN`, an encoded percent sign, and the kelvin sign, a k in lower case.
 _NEEDLESSLY_ENCODED = "%(?:25|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e|e2%84%aa)"
 
+_REMEMBERED, _REMEMBERED_LENGTH = 1024, 2048
+"""Pages without credentials that are remembered, and bytes of each: visitors see the same ones."""
+
 
 def _hint(names: frozenset[str]) -> re2.Set | None:
-    """Compile what the JSON text of an event has wherever a page may have such a parameter; None: look at each event.
+    """Compile what the JSON text of a page has wherever it may have such a parameter; None: any page may have one.
 
-    Walking through every page cost a quarter of an update. A set of one answers in less time than a pattern.
+    To walk through a page costs much more. A set of one answers in less time than a pattern.
     """
     if not all(map(_PLAIN.fullmatch, names)):
         return None
@@ -52,18 +58,11 @@ class UrlMask:
     def __init__(self, names: Iterable[str] = MASKED) -> None:
         self._names = frozenset(name.lower() for name in names)
         self._hint = _hint(self._names)
+        self._harmless: set[bytes] = set()
 
-    def events(self, bodies: Sequence[dict[str, Any]], raws: Sequence[bytes]) -> Sequence[dict[str, Any]]:
-        """Return events whose pages have no credentials; ``raws`` are their JSON texts as orjson writes them.
-
-        Events in which nothing changes are the same ones.
-        """
-        if not self._may_change(b"\n".join(raws)):
-            return bodies
-        return [self.event(body) if self._may_change(raw) else body for body, raw in zip(bodies, raws, strict=True)]
-
-    def _may_change(self, raw: bytes) -> bool:
-        return self._hint is None or self._hint.Match(raw) is not None
+    def events(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """Return events whose pages have no credentials; those in which nothing changes are the same ones."""
+        return [self.event(event) for event in events]
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event whose page has no credentials; the same one where nothing changes."""
@@ -81,8 +80,10 @@ class UrlMask:
         return self._masked(address, _NESTING) if "=" in address or "%3" in address else address
 
     def _page(self, page: dict[str, Any]) -> dict[str, Any]:
+        if _MEMBERS.isdisjoint(page) or self._is_harmless(orjson.dumps(page)):
+            return page
         changes: dict[str, Any] = {}
-        for name in ("url", "referrer", "search"):
+        for name in _ADDRESSES:
             value = page.get(name)
             if isinstance(value, str) and "=" in value and (masked := self.text(value)) != value:
                 changes[name] = masked
@@ -90,6 +91,18 @@ class UrlMask:
         if query and isinstance(query, dict) and (values := self._query(query)) != query:
             changes["query"] = values
         return {**page, **changes} if changes else page
+
+    def _is_harmless(self, page: bytes) -> bool:
+        """Return whether the JSON text of a page has nothing that may be a credential."""
+        if page in self._harmless:
+            return True
+        if self._hint is None or self._hint.Match(page):
+            return False
+        if len(page) <= _REMEMBERED_LENGTH:
+            if len(self._harmless) >= _REMEMBERED:
+                self._harmless.clear()
+            self._harmless.add(page)
+        return True
 
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:
         return {

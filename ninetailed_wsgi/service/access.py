@@ -125,6 +125,10 @@ class Terms(NamedTuple):
     begin: Callable[[], None] | None = None
 
 
+ANY_TERMS = Terms()
+"""Those of the mode ``open``."""
+
+
 class Judged(NamedTuple):
     """Events as they may be applied, and how many claims to be somebody were not believed."""
 
@@ -244,7 +248,7 @@ class Access:
     def terms(self, caller: Caller, address: str | None) -> Terms:
         """Return on which terms the events of a caller at an address are applied."""
         if not self.guarded:
-            return Terms()
+            return ANY_TERMS
         if self.new_profiles is None or caller.scopes:
             return Terms(guarded=True)
         return Terms(guarded=True, begin=partial(self.new_profiles.begin, address))

@@ -17,9 +17,6 @@ from ninetailed_wsgi.service.profile_ids import ProfileIds
 from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Store
 
-ANY_TERMS = Terms()
-"""Those of the mode ``open``."""
-
 
 class Applications:
     """Makes applications on one store.

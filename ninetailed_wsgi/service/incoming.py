@@ -29,16 +29,16 @@ def prepared(
         served: what the page of these events showed.
     """
     times = times_of(bodies, now)
+    if mask:
+        bodies = mask.events(bodies)
     raws = [orjson.dumps(body) for body in bodies]
-    if mask and (masked := mask.events(bodies, raws)) is not bodies:
-        bodies, raws = masked, [orjson.dumps(body) for body in masked]
     events = []
     for index, (at, body, raw) in enumerate(zip(times, bodies, raws, strict=True)):
         agent = body["context"].get("userAgent")
         device = device_type(agent) if isinstance(agent, str) else None
         text = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
         key, user_id = message_key(body["messageId"]), _user_of(body)
-        events.append(Event(at, body, text, key, user_id, device, index, arrived=now))
+        events.append(Event(at, body, text, key, user_id, device, index, None, now))
     ordered = in_order(events)
     return [*ordered[:-1], ordered[-1]._replace(served=tuple(served))] if served else ordered
 

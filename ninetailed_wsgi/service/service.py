@@ -25,10 +25,10 @@ from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure, previews
-from ninetailed_wsgi.service.access import Terms
+from ninetailed_wsgi.service.access import ANY_TERMS, Terms
 from ninetailed_wsgi.service.answers import Answers, not_found
 from ninetailed_wsgi.service.application import Application, Step
-from ninetailed_wsgi.service.applications import ANY_TERMS, Applications
+from ninetailed_wsgi.service.applications import Applications
 from ninetailed_wsgi.service.folding import Conditions, Snapshot
 from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.imports import Consumer, Imports

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import orjson
 
 from ninetailed_wsgi.core.names import Key
 
 
+@lru_cache(maxsize=4096)
 def digest_of(key: Key) -> bytes:
-    """Sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same."""
+    """Return sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same.
+
+    They are remembered: a request asks several times, and a visitor sends several requests.
+    """
     organization, environment, name = key
     text = f"{len(organization)}:{organization}{len(environment)}:{environment}{name}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -81,6 +81,15 @@ class Shards:
             opened = self._open(shard)
         return opened.rows
 
+    def fetch(self, digest: bytes) -> bytes | None:
+        """Return the row of a key's document, or None; any failure is StoreUnavailable."""
+        shard = self.of(digest)
+        rows = self.rows(shard)
+        try:
+            return rows.fetch(DOCUMENT + digest)
+        except (sqlite3.Error, OSError) as error:
+            raise self.unavailable(shard, rows, error) from error
+
     @contextlib.contextmanager
     def serving(self, shard: int) -> Iterator[Rows]:
         """Return the rows of a shard to read from; any failure inside the block is StoreUnavailable."""

@@ -75,8 +75,7 @@ class DiskStore:
 
     def read(self, key: Key) -> Entry:
         digest = digest_of(key)
-        with self._shards.serving(self._shards.of(digest)) as rows:
-            document, extent = read_row(rows.fetch(DOCUMENT + digest))
+        document, extent = read_row(self._shards.fetch(digest))
         return Entry(document, extent.next, lambda: self._read_history(digest))
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
