@@ -6,11 +6,13 @@ from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
-from ninetailed_wsgi.errors import ProfileNotFound
+from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service import previews
+from ninetailed_wsgi.service.application import Application
 from ninetailed_wsgi.service.folding import Snapshot
 
 
@@ -65,3 +67,19 @@ class Answers:
 def not_found(name: str) -> ProfileNotFound:
     """Return the error that nobody has this id or alias."""
     return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")
+
+
+def snapshot_of(application: Application, key: Key) -> Snapshot:
+    """Return the profile with this id or alias; ProfileNotFound if there is none."""
+    snapshot = application.profile(key)
+    if snapshot is None:
+        raise not_found(key.name)
+    return snapshot
+
+
+def snapshot_after(application: Application, key: Key) -> Snapshot:
+    """Return a profile that events were just applied to; StoreUnavailable if it was deleted since."""
+    snapshot = application.profile(key)
+    if snapshot is None:
+        raise StoreUnavailable("the profile was deleted while events were applied to it")
+    return snapshot

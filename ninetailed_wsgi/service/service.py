@@ -26,7 +26,7 @@ from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure, previews
 from ninetailed_wsgi.service.access import ANY_TERMS, Terms
-from ninetailed_wsgi.service.answers import Answers, not_found
+from ninetailed_wsgi.service.answers import Answers, not_found, snapshot_after, snapshot_of
 from ninetailed_wsgi.service.application import Application, Step
 from ninetailed_wsgi.service.applications import Applications
 from ninetailed_wsgi.service.folding import Conditions, Snapshot
@@ -245,7 +245,9 @@ class ExperienceService:
                 self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
                 application.apply_run({key: events})
-            return self._answers.decision(application.catalog, _applied(application, key), now, overrides, entities)
+            return self._answers.decision(
+                application.catalog, snapshot_after(application, key), now, overrides, entities
+            )
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
@@ -261,7 +263,7 @@ class ExperienceService:
         with self._turn(names.keys() | {environment.key(event.user_id) for event in events if event.user_id}):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
-        return [self._answers.profile(application.catalog, _applied(application, home), now) for home in homes]
+        return [self._answers.profile(application.catalog, snapshot_after(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
         """Accept a batch as of `upsert_many`, to be applied soon and exactly once, even if processes die."""
@@ -310,7 +312,7 @@ class ExperienceService:
         self._resume_imports()
         now, catalog = self._clock(), self.previews.other(environment, overrides)
         application = self._applications.reading(environment, catalog)
-        snapshot = _stored(application, environment.key(name))
+        snapshot = snapshot_of(application, environment.key(name))
         if guarded and not leads(snapshot.record, name, now):
             raise not_found(name)
         return self._answers.decision(application.catalog, snapshot, now, overrides, entities)
@@ -323,7 +325,7 @@ class ExperienceService:
         """
         now, catalog = self._clock(), self.previews.other(environment, overrides)
         application = self._applications.reading(environment, catalog)
-        snapshot = _stored(application, environment.key(name))
+        snapshot = snapshot_of(application, environment.key(name))
         return self._answers.explanation(application.catalog, snapshot, now, overrides)
 
     def flags(
@@ -382,7 +384,7 @@ class ExperienceService:
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
         application = self._applications.stored(environment)
-        snapshot = _stored(application, environment.key(name))
+        snapshot = snapshot_of(application, environment.key(name))
         record = snapshot.record
         data = {
             "profile": self._answers.profile(application.catalog, snapshot, self._clock()),
@@ -426,19 +428,3 @@ class ExperienceService:
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
         return self._turns.turn(keys) if self._turns and keys else nullcontext()
-
-
-def _stored(application: Application, key: Key) -> Snapshot:
-    """Return the profile of a name that has to be there."""
-    snapshot = application.profile(key)
-    if snapshot is None:
-        raise not_found(key.name)
-    return snapshot
-
-
-def _applied(application: Application, key: Key) -> Snapshot:
-    """Return a profile that events were just applied to."""
-    snapshot = application.profile(key)
-    if snapshot is None:
-        raise StoreUnavailable("the profile was deleted while events were applied to it")
-    return snapshot
