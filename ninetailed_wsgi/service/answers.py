@@ -77,7 +77,7 @@ def snapshot_of(application: Application, key: Key) -> Snapshot:
     return snapshot
 
 
-def snapshot_after(application: Application, key: Key) -> Snapshot:
+def latest(application: Application, key: Key) -> Snapshot:
     """Return a profile that events were just applied to; StoreUnavailable if it was deleted since."""
     snapshot = application.profile(key)
     if snapshot is None:

@@ -26,7 +26,7 @@ from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure, previews
 from ninetailed_wsgi.service.access import ANY_TERMS, Terms
-from ninetailed_wsgi.service.answers import Answers, not_found, snapshot_after, snapshot_of
+from ninetailed_wsgi.service.answers import Answers, latest, not_found, snapshot_of
 from ninetailed_wsgi.service.application import Application, Step
 from ninetailed_wsgi.service.applications import Applications
 from ninetailed_wsgi.service.folding import Conditions, Snapshot
@@ -245,9 +245,7 @@ class ExperienceService:
                 self._apply(application, (key,), [(key, event) for event in events], generated=generated)
             else:
                 application.apply_run({key: events})
-            return self._answers.decision(
-                application.catalog, snapshot_after(application, key), now, overrides, entities
-            )
+            return self._answers.decision(application.catalog, latest(application, key), now, overrides, entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
@@ -263,7 +261,7 @@ class ExperienceService:
         with self._turn(names.keys() | {environment.key(event.user_id) for event in events if event.user_id}):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
-        return [self._answers.profile(application.catalog, snapshot_after(application, home), now) for home in homes]
+        return [self._answers.profile(application.catalog, latest(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
         """Accept a batch as of `upsert_many`, to be applied soon and exactly once, even if processes die."""
