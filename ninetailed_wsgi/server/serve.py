@@ -17,6 +17,7 @@ import gunicorn.http.message
 from gunicorn.app.base import BaseApplication
 
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
 from ninetailed_wsgi.operations.metrics import counting_together, process_metrics, worker_ended
@@ -179,7 +180,9 @@ def _prepared(settings: Settings) -> Sources:
 
     with _quietly():
         sources = Sources.read(settings)
-    schemas()
+    with contextlib.suppress(InvalidData):
+        # What words a rejection takes a second to load: in a worker, a stranger could let others wait for it.
+        schemas().check("profile-request", {})
     device_type("warm")
     gc.collect()
     gc.freeze()  # else the first collection would write to, and so copy, every page
