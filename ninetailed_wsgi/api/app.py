@@ -93,10 +93,10 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     access = access or Access.of(settings, "site")
     compiled = schemas()
     metrics = process_metrics() if settings.metrics else None
-    middleware: list[Any] = [_Headers(Origins(access))]
+    address, limit = ClientAddress(settings.trusted_proxies), settings.max_body_bytes
+    middleware: list[Any] = [_Headers(Origins(access, address))]
     if metrics or settings.access_log:
         middleware.insert(0, Observed(metrics, settings.access_log))
-    address, limit = ClientAddress(settings.trusted_proxies), settings.max_body_bytes
     if settings.rate_limit:
         from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
 

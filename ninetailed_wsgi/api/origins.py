@@ -8,6 +8,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress, forwarded_elements
 from ninetailed_wsgi.errors import Forbidden
 from ninetailed_wsgi.service.access import Access
 
@@ -20,9 +21,11 @@ class Origins:
 
     Args:
         access: the rules in force.
+        address: knows the trusted proxies, which say which host a browser asked; None: there are none.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, address: ClientAddress | None = None) -> None:
+        self._address = address or ClientAddress()
         self._any = "*" in access.origins
         self._named = frozenset(access.origins)
         self._local = access.local
@@ -36,11 +39,8 @@ class Origins:
         Raises:
             Forbidden: a page of another site asks, or this server answers loopback hosts only.
         """
-        if self._local and not is_loopback(host := environ.get("HTTP_HOST") or "localhost"):
-            raise Forbidden(
-                f"host: found {host[:100]!r}; this server is open to everybody, so it answers loopback hosts only. "
-                "Behind a proxy, start it with --access guarded"
-            )
+        if self._local:
+            _check_hosts(environ)
         if self._any:
             return "*"
         origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
@@ -53,11 +53,29 @@ class Origins:
         elif site:  # browsers do not let a page write it
             foreign = site == "cross-site"
         else:
-            foreign = origin is not None and not _is_of_host(origin, environ.get("HTTP_HOST", ""))
+            foreign = origin is not None and not _is_of_host(origin, self._address.origin(environ)[1])
         if foreign:
             shown = f"found {origin[:100]!r}" if origin else "found a request of another site"
             raise Forbidden(f"origin: {shown}; name the origins whose pages may call with --cors-origins")
         return None
+
+
+def _check_hosts(environ: Mapping[str, Any]) -> None:
+    """Raise Forbidden unless every host is loopback that a request to an open server names.
+
+    A proxy may put its own name in ``Host`` and the visitor's in another header. Whoever sent that one is believed, as
+    it can only make the answer a refusal.
+    """
+    hosts = [environ.get("HTTP_HOST") or "localhost"]
+    hosts += [each.strip() for each in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if each.strip()]
+    if "HTTP_FORWARDED" in environ:
+        hosts += [each["host"] for each in forwarded_elements(environ) if "host" in each]
+    for host in hosts:
+        if not is_loopback(host):
+            raise Forbidden(
+                f"host: found {host[:100]!r}; this server is open to everybody, so it answers loopback hosts only. "
+                "Behind a proxy, start it with --access guarded"
+            )
 
 
 # PERF: a server is asked by few hosts; reading an address took 7 % of a stored page event (cProfile).

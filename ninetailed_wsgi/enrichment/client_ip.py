@@ -94,7 +94,7 @@ class ClientAddress:
         if proto or host or environ.get("HTTP_X_FORWARDED_FOR"):
             hop = self._visitors_place(islice(_hops_from_the_right(environ), MOST_HOPS))
             return _at(hop, proto), _at(hop, host)
-        elements = [*islice(_forwarded_from_the_right(environ), MOST_HOPS)]
+        elements = [*islice(forwarded_elements(environ), MOST_HOPS)]
         hop = self._visitors_place(element.get("for", "") for element in elements)
         element = elements[hop] if hop < len(elements) else {}
         return element.get("proto", ""), element.get("host", "")
@@ -169,11 +169,11 @@ def _hops_from_the_right(environ: Mapping[str, Any]) -> Iterator[str]:
         parts = _last_characters(listed).split(",")
         yield from reversed(parts)
         return
-    for parameters in _forwarded_from_the_right(environ):
+    for parameters in forwarded_elements(environ):
         yield parameters.get("for", "")
 
 
-def _forwarded_from_the_right(environ: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def forwarded_elements(environ: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Yield the parameters of each element of ``Forwarded``, the last one first."""
     forwarded = environ.get("HTTP_FORWARDED")
     if isinstance(forwarded, str):

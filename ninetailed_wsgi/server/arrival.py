@@ -10,8 +10,14 @@ import re
 LONGEST_REQUEST_LINE = 128 * 1024
 """Bytes of a request line without its end; of a longer one no more is collected, as gunicorn refuses it."""
 
-LONGEST_HEAD = 1 << 20
-"""Bytes of a head that are collected; gunicorn's own limits, which are lower, word the refusal."""
+LONGEST_FIELD = 8190
+"""Bytes of a header field, as gunicorn's own limit; also of what stands beside the bytes of a chunk."""
+
+MOST_FIELDS = 100
+"""Header fields, as gunicorn's own limit."""
+
+_END = b"\r\n\r\n"
+_FRAMES = 1 << 20  # bytes of chunks besides eight times their bodies
 
 _HEADER = re.compile(
     rb"^(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
@@ -38,6 +44,8 @@ class Arrival:
         self.expects_leave = False
         self._longest_body = longest_body
         self._looked = 0  # where to look for the end of the head
+        self._line = 0  # where the last line of the head so far begins
+        self._lines = 0  # how many lines it has before that
         self._body = -1  # where the body begins; below 0: not known yet
         self._end = 0  # where a body of stated length ends
         self._chunk = -1  # where the next chunk begins; below 0: no chunks
@@ -47,15 +55,14 @@ class Arrival:
     def is_whole(self) -> bool:
         """Return whether nothing more has to be waited for: all is there, or enough to refuse it."""
         if self._body < 0 and not self._read_head():
-            return len(self.data) > LONGEST_HEAD or self._has_too_long_a_line()
+            return self._is_head_too_long()
         if self._chunk >= 0:
             return self._read_chunks()
         return self.is_too_long or len(self.data) >= self._end
 
     def _read_head(self) -> bool:
-        end = self.data.find(b"\r\n\r\n", max(self._looked - 3, 0))
+        end = self.data.find(_END, max(self._looked - 3, 0))
         if end < 0:
-            self._looked = len(self.data)
             return False
         self._body = self._end = end + 4
         for name, value in _HEADER.findall(bytes(self.data[:end])):
@@ -71,20 +78,39 @@ class Arrival:
                     self.expects_leave = value.strip().lower() == b"100-continue"
         return True
 
-    def _has_too_long_a_line(self) -> bool:
-        begin = 2 if self.data.startswith(b"\r\n") else 0  # one empty line before it is none of it (RFC 9112, 2.2)
-        end = begin + LONGEST_REQUEST_LINE + len(b"\r\n")
-        return len(self.data) > end and self.data.find(b"\n", begin, end) < 0
+    def _is_head_too_long(self) -> bool:
+        """Return whether a line of a head without its end, or the number of lines, is over gunicorn's limits.
+
+        Then the head is ended, so that gunicorn reads no more of it and words the refusal.
+        """
+        size = len(self.data)
+        while (end := self.data.find(b"\n", self._looked)) >= 0:
+            if end > 1 or not self.data.startswith(b"\r\n"):  # an empty line before it is none of it (RFC 9112, 2.2)
+                if self._is_line_too_long(end - 1):
+                    break
+                self._lines += 1
+            self._line = self._looked = end + 1
+        else:
+            self._looked = size
+            if not self._is_line_too_long(size - 2):
+                return False
+        self.data += _END
+        return True
+
+    def _is_line_too_long(self, end: int) -> bool:
+        """Judge the line that begins at ``_line`` and has bytes up to ``end`` at least."""
+        length, longest = end - self._line, LONGEST_FIELD if self._lines else LONGEST_REQUEST_LINE
+        return length > longest or (length > 0 and self._lines > MOST_FIELDS)  # an empty line ends the head
 
     def _read_chunks(self) -> bool:
         """Walk over the chunks that are there. What is no chunk is whole: reading it fails at once."""
-        if len(self.data) - self._body > LONGEST_HEAD + 8 * self._longest_body:  # far more frames than bytes
+        if len(self.data) - self._body > _FRAMES + 8 * self._longest_body:  # far more frames than bytes
             self.is_too_long = True
             return True
         while not self._in_trailers:
             line = self.data.find(b"\r\n", self._chunk)
             if line < 0:
-                return False
+                return self._never_ends()
             digits = _SIZE.match(self.data, self._chunk)
             if digits is None:
                 return True
@@ -100,4 +126,9 @@ class Arrival:
                 return False
             else:
                 self._decoded, self._chunk = total, begin + size + 2
-        return self.data.find(b"\r\n\r\n", self._chunk) >= 0
+        return self.data.find(_END, self._chunk) >= 0 or self._never_ends()
+
+    def _never_ends(self) -> bool:
+        """Return whether a chunk's first line, or the trailers, take more than a header field may."""
+        self.is_too_long = len(self.data) - self._chunk > LONGEST_FIELD
+        return self.is_too_long

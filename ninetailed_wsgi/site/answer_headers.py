@@ -16,22 +16,24 @@ def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
     """Return the headers of a page that shows what one visitor gets, and whether the site had called it public.
 
     A ``Cache-Control`` that forbids shared caches to keep the page stays as the site set it; any other is replaced.
-    ``Vary`` names ``Cookie``.
+    What only content delivery networks read goes, as it counts more for them. ``Vary`` names ``Cookie``.
     """
     directives = _directives(value for name, value in headers if name.lower() == "cache-control")
-    if directives & {"private", "no-store"}:
-        return _varied(list(headers)), False
-    was_public = any(part == "public" or part.startswith("s-maxage") for part in directives)
+    is_private = bool(directives & {"private", "no-store"})
+    was_public = not is_private and any(part == "public" or part.startswith("s-maxage") for part in directives)
     rest: Headers = []
     for name, value in headers:
         lower = name.lower()
+        if is_private and lower in ("cache-control", "expires"):
+            rest.append((name, value))
+            continue
         if lower == "cache-control":
             continue
         if lower in _OF_SHARED_CACHES or lower.endswith("cdn-cache-control"):
             was_public = was_public or lower != "expires"
             continue
         rest.append((name, value))
-    return _varied([*rest, ("Cache-Control", PRIVATE)]), was_public
+    return _varied(rest if is_private else [*rest, ("Cache-Control", PRIVATE)]), was_public
 
 
 def not_kept(headers: Sequence[tuple[str, str]]) -> Headers:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from proxies import behind_nginx
+from serving import Server, serving
 
+from ninetailed_wsgi.service.keys import changing, new_key
 from ninetailed_wsgi.testing import Client, Harness
 from ninetailed_wsgi.testing.client import Answer
 
 TABLE = json.loads((Path(__file__).parents[2] / "fixtures/cases/access/operations.json").read_text())
 PREFIX = "/v2/organizations/default/environments/main"
 _numbers = count()
-_keys: dict[Harness, dict[str, str]] = {}
+
+BEHIND_NGINX = ("create", "preflight", "update", "get", "identify", "environment")
+"""How the ids of operations begin that examples/deploy/nginx.conf lets through."""
+
+Headers = dict[str, str]
 
 
 class Place(NamedTuple):
@@ -24,67 +33,121 @@ class Place(NamedTuple):
 
     Attributes:
         call: makes a request of a caller.
-        keys: makes a key with scopes.
+        headers: of a caller's requests.
+        mode: ``open`` or ``guarded``.
+        inside: makes a request that no proxy sees.
+        passes: whether an operation reaches the API.
     """
 
-    call: Callable[..., Answer]
-    harness: Harness
+    call: Callable[..., Any]
+    headers: Callable[[Mapping[str, Any]], Headers]
+    mode: str
+    inside: Callable[..., Any]
+    passes: Callable[[str], bool] = lambda operation: True
 
 
-def in_app(harness: Harness) -> Place:
-    return Place(harness.client.call, harness)
+def bearer(keys: Mapping[str, str], caller: Mapping[str, Any]) -> Headers:
+    key = keys.get(json.dumps(caller), caller.get("key"))
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def in_mount(harness: Harness) -> Place:
+def keys_made(make: Callable[..., str]) -> dict[str, str]:
+    """A key for each caller that has one; ``make`` takes scopes, and after how many days it expires."""
+    return {
+        json.dumps(caller): make(*caller.get("scopes", caller.get("expired")), days=days)
+        for caller in TABLE["callers"].values()
+        for name, days in (("scopes", None), ("expired", -1))
+        if name in caller
+    }
+
+
+def in_app(harness: Harness) -> Callable[..., Answer]:
+    return harness.client.call
+
+
+def in_mount(harness: Harness) -> Callable[..., Answer]:
     def site(environ: Any, start_response: Any) -> Any:
         raise AssertionError("the API is below /api")
 
     client = Client(harness.mount(site, prefix="/api"))
-    return Place(lambda method, path, *rest, **named: client.call(method, "/api" + path, *rest, **named), harness)
+    return lambda method, path, *rest, **named: client.call(method, "/api" + path, *rest, **named)
 
 
 WAYS = {"app": in_app, "mount": in_mount}
 
 
-@pytest.fixture(scope="module", params=["open", "guarded"])
-def mode(request: pytest.FixtureRequest) -> str:
-    found: str = request.param
-    return found
-
-
-@pytest.fixture(scope="module", params=list(WAYS))
-def place(request: pytest.FixtureRequest, mode: str) -> Iterator[Place]:
+def in_process(way: str, mode: str) -> Iterator[Place]:
     with Harness(access=mode, metrics=True, trusted_senders="10.9.8.7") as harness:
-        if mode == "guarded":
-            # Before a mount reads the file: a process notices a new key within a second.
-            _keys[harness] = {
-                json.dumps(caller): harness.key(*caller.get("scopes", caller.get("expired")), days=days)
-                for caller in TABLE["callers"].values()
-                for name, days in (("scopes", None), ("expired", -1))
-                if name in caller
-            }
-        yield WAYS[request.param](harness)
+        # Before a mount reads the file: a process notices a new key within a second.
+        keys = keys_made(harness.key) if mode == "guarded" else {}
+        call = WAYS[way](harness)
+        yield Place(call, lambda caller: bearer(keys, caller) if keys else {}, mode, call)
 
 
-def headers_of(caller: Mapping[str, Any], harness: Harness) -> dict[str, str]:
-    if harness.settings.access == "open":
-        return {}
-    key = _keys[harness].get(json.dumps(caller), caller.get("key"))
-    return {"Authorization": f"Bearer {key}"} if key else {}
+def on_server(folder: Path, nginx: bool) -> Iterator[Place]:
+    """``serve``, which is told by a proxy on this machine where requests come from; perhaps behind nginx."""
+    file, now = folder / "keys.json", int(time.time())
+    keys = keys_made(lambda *scopes, days: _added(file, scopes, now, days))
+    options = [
+        "--access",
+        "guarded",
+        "--keys-file",
+        str(file),
+        "--environments",
+        "default/main",
+        "--metrics",
+        "--explain",
+    ]
+    options += ["--trusted-proxies", "127.0.0.1", "--trusted-senders", "10.9.8.7", "--store-shards", "2"]
+    options += ["--new-profiles-per-minute", "1000000"]
+    with contextlib.ExitStack() as running:
+        server = proxy = running.enter_context(serving(folder, *options))
+        header = "X-Forwarded-For"
+        if nginx:
+            header = "X-Test-Address"  # where nginx takes its client's address from, as all of them come from here
+            told = ("X-Forwarded-For $remote_addr", "X-Forwarded-For $http_x_test_address")
+            slower = ("rate=20r/s", "rate=100000r/s")
+            (folder / "nginx").mkdir()
+            proxy = running.enter_context(behind_nginx(folder / "nginx", "nginx.conf", server.port, told, slower))
+
+        def call(to: Server, name: str) -> Callable[..., Any]:
+            return lambda method, path, body=None, *, headers=(), address="203.0.113.9": to.call(
+                method, path, body, {name: address, **dict(headers)}
+            )
+
+        passes = (lambda operation: operation.startswith(BEHIND_NGINX)) if nginx else lambda operation: True
+        inside = call(server, "X-Forwarded-For")
+        yield Place(call(proxy, header), lambda caller: bearer(keys, caller), "guarded", inside, passes)
+
+
+def _added(file: Path, scopes: Sequence[str], now: int, days: int | None) -> str:
+    key, entry = new_key("table", scopes, now, None if days is None else now + days * 86_400)
+    with changing(file) as keys:
+        keys.append(entry)
+    return key
+
+
+@pytest.fixture(scope="module", params=["app open", "app guarded", "mount open", "mount guarded", "serve", "nginx"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    way, _, mode = request.param.partition(" ")
+    yield from in_process(way, mode) if mode else on_server(tmp_path_factory.mktemp(way), way == "nginx")
+
+
+def document(answer: Any) -> Any:
+    return json.loads(answer.body)
 
 
 def profiles(place: Place) -> dict[str, str]:
     """A profile with a user id, another one, and one that may be deleted."""
     number = next(_numbers)
-    harness = place.harness
     names = {"user": f"user-{number}@example.com", "message": f"message-{number}"}
-    trusted = headers_of({"scopes": ["events"]}, harness)
+    trusted = place.headers({"scopes": ["events"]})
     event = next(one["request"]["body"]["events"][0] for one in TABLE["operations"] if one["id"] == "identify-user")
     for name, user_id in (("own", names["user"]), ("other", ""), ("disposable", "")):
         body = {"events": [{**event, "messageId": f"{name}-{number}", "userId": user_id}]}
-        answer = place.call("POST", f"{PREFIX}/profiles", body, headers=trusted)
+        answer = place.inside("POST", f"{PREFIX}/profiles", body, headers=trusted)
         assert answer.status == 200, answer.body
-        names[name] = answer.document["data"]["profile"]["id"]
+        names[name] = document(answer)["data"]["profile"]["id"]
     own = names["own"]
     names["altered"] = own[:-1] + ("0" if own[-1] != "0" else "1")
     return names
@@ -92,9 +155,7 @@ def profiles(place: Place) -> dict[str, str]:
 
 @pytest.mark.parametrize("caller", list(TABLE["callers"]))
 @pytest.mark.parametrize("operation", TABLE["operations"], ids=[one["id"] for one in TABLE["operations"]])
-def test_an_operation_is_answered_as_the_table_says(
-    place: Place, mode: str, operation: dict[str, Any], caller: str
-) -> None:
+def test_an_operation_is_answered_as_the_table_says(place: Place, operation: dict[str, Any], caller: str) -> None:
     names = profiles(place)
     request = json.dumps(operation["request"])
     for name, value in names.items():
@@ -107,28 +168,33 @@ def test_an_operation_is_answered_as_the_table_says(
     )
     who = TABLE["callers"][caller]
     address = who.get("address", "203.0.113.9")
-    answer = place.call(
-        asked["method"], path, asked.get("body"), headers=headers_of(who, place.harness), address=address
-    )
+    answer = place.call(asked["method"], path, asked.get("body"), headers=place.headers(who), address=address)
+
+    if not place.passes(operation["id"]):
+        assert (answer.status, answer.headers["content-type"]) == (
+            403 if asked["method"] == "DELETE" else 404,
+            "text/html",
+        )
+        return
 
     def expected(column: Mapping[str, Any]) -> Any:
         return column.get(caller, column.get("*"))
 
-    assert answer.status == expected(operation[mode]), answer.body
+    assert answer.status == expected(operation[place.mode]), answer.body
     if answer.status == 401:
-        assert answer.document["error"]["code"] == "ERR_UNAUTHORIZED"
+        assert document(answer)["error"]["code"] == "ERR_UNAUTHORIZED"
         assert answer.headers["www-authenticate"] == "Bearer"
     elif answer.status == 403:
-        assert answer.document["error"]["code"] == "ERR_FORBIDDEN"
-    if mode == "guarded" and answer.status == 200 and (kind := expected(operation.get("answers", {}))):
-        id = answer.document["data"]["profile"]["id"]
+        assert document(answer)["error"]["code"] == "ERR_FORBIDDEN"
+    if place.mode == "guarded" and answer.status == 200 and (kind := expected(operation.get("answers", {}))):
+        id = document(answer)["data"]["profile"]["id"]
         assert id == names[kind] if kind != "fresh" else id not in names.values()
-    if mode == "guarded" and "unverified" in operation:
+    if place.mode == "guarded" and "unverified" in operation:
         assert (answer.headers.get("x-ninetailed-identity") == "unverified") is expected(operation["unverified"])
 
 
-def test_nothing_tells_a_stranger_whether_a_user_id_exists(place: Place, mode: str) -> None:
-    if mode == "open":
+def test_nothing_tells_a_stranger_whether_a_user_id_exists(place: Place) -> None:
+    if place.mode == "open":
         return
     user = profiles(place)["user"]
     answers = [place.call("GET", f"{PREFIX}/profiles/{name}") for name in (user, "nobody@example.com")]

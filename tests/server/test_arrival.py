@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE, Arrival
+from ninetailed_wsgi.server.arrival import LONGEST_FIELD, LONGEST_REQUEST_LINE, MOST_FIELDS, Arrival
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -61,16 +61,52 @@ def test_chunks_that_are_too_long_are_whole_once_there_is_a_byte_too_much(chunks
 def test_what_is_no_chunk_and_what_never_ends_is_whole_so_that_it_is_refused() -> None:
     assert Arrival(100, CHUNKED + b"zz\r\n").is_whole()
     assert Arrival(100, CHUNKED + b"1\r\nx\r\n" * 200_000).is_whole()
-    assert Arrival(100, b"GET / HTTP/1.1\r\nX: " + b"x" * (1 << 20)).is_whole()
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n"])
 def test_a_request_line_is_whole_once_it_is_too_long_and_not_before(before: bytes) -> None:
     longest = before + b"GET /".ljust(LONGEST_REQUEST_LINE, b"a")
     assert not Arrival(100, longest + b"\r\n").is_whole()
-    assert not Arrival(100, longest + b"\r\nX: " + b"x" * LONGEST_REQUEST_LINE).is_whole()
+    assert not Arrival(100, longest + b"\r\nX: " + b"x" * (LONGEST_FIELD - 3)).is_whole()
     assert not Arrival(100, longest).is_whole()
     assert Arrival(100, longest + b"aaa").is_whole()
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("rest", "first"),
+    [
+        (b"X: ".ljust(LONGEST_FIELD + 100, b"x"), LONGEST_FIELD + 3),
+        (b"X: ".ljust(LONGEST_FIELD + 1, b"x") + b"\r\nY: 1\r\n", LONGEST_FIELD + 3),
+        (b"X: 1\r\n" * (MOST_FIELDS + 5), 6 * MOST_FIELDS + 3),
+    ],
+    ids=["a field without an end", "a field that is too long", "too many fields"],
+)
+def test_fields_without_an_end_are_whole_at_gunicorns_limits_and_end_there(rest: bytes, first: int, step: int) -> None:
+    line = b"GET / HTTP/1.1\r\n"
+    arrival = Arrival(100)
+    for begin in range(0, len(line + rest), step):
+        arrival.data += (line + rest)[begin : begin + step]
+        if arrival.is_whole():
+            break
+    assert arrival.is_whole()
+    assert arrival.data.endswith(b"\r\n\r\n")
+    assert step > 1 or len(arrival.data) == len(line) + first + 4
+
+
+def test_as_many_fields_as_gunicorn_takes_are_waited_for() -> None:
+    fields = b"GET / HTTP/1.1\r\n" + b"X: ".ljust(LONGEST_FIELD, b"x") + b"\r\n" + b"X: 1\r\n" * (MOST_FIELDS - 1)
+    assert wholes(fields) == []
+    assert wholes(fields + b"\r\n") == [len(fields) + 2]
+
+
+@pytest.mark.parametrize(
+    "rest", [b"5;name=" + b"x" * LONGEST_FIELD, b"0\r\nX: " + b"x" * LONGEST_FIELD, b"0\r\n" + b"X: 1\r\n" * 2000]
+)
+def test_what_stands_beside_chunks_without_an_end_is_whole_and_ends_the_connection(rest: bytes) -> None:
+    arrival = Arrival(1 << 20, CHUNKED + rest)
+    assert arrival.is_whole()
+    assert arrival.is_too_long
 
 
 @pytest.mark.parametrize(("value", "leave"), [(b"100-continue", True), (b"100-Continue", True), (b"else", False)])

@@ -108,6 +108,14 @@ def test_too_many_or_too_long_headers_are_431(server: Server, head: str, status:
         assert read_answer(client).status == status
 
 
+@pytest.mark.parametrize("head", ["X-Header: " + "x" * 9000, "X: 1\r\n" * 200], ids=["one without an end", "many"])
+def test_headers_that_never_end_are_431_at_once(server: Server, head: str) -> None:
+    with server.socket() as client:
+        client.sendall(f"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}".encode())
+        client.settimeout(5)
+        assert read_answer(client).status == 431
+
+
 def test_a_request_line_that_is_too_long_is_414(server: Server) -> None:
     with server.socket() as client:
         client.sendall(f"GET /{'x' * (130 * 1024)} HTTP/1.1\r\n\r\n".encode())
