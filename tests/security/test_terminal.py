@@ -101,6 +101,7 @@ LINES: dict[str, list[tuple[int, list[str]]]] = {
         (1, ["https://a.example", "--at", HOSTILE, "--identity-secret-file", "secret"]),
         (0, [f"https://a.example/{HOSTILE}", "--identity-secret-file", "secret"]),
     ],
+    "init": [(1, [FILE]), (0, ["--python"])],
     "upgrade": [(0, [])],
     "compact": [(0, [])],
 }
@@ -111,7 +112,7 @@ def test_no_command_prints_what_steers_a_terminal(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for status, line in LINES[command]:
-        data = [] if command in ("key", "contract") else ["--data-dir", "data"]
+        data = [] if command in ("key", "contract", "init") else ["--data-dir", "data"]
         assert main([command, *line, *data]) == status, (line, capsys.readouterr())
         told = capsys.readouterr()
         assert told.out or told.err

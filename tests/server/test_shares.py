@@ -37,8 +37,8 @@ def test_kept_connections_are_spread_over_the_workers(tmp_path: Path, connection
 
         def are_spread() -> bool:
             ask(clients)
-            few, many = sorted(connections_by_worker(server).values())
-            return few + many == connections and many - few <= 2
+            counts = connections_by_worker(server).values()
+            return len(counts) == 2 and sum(counts) == connections and max(counts) - min(counts) <= 2
 
         wait_until(are_spread, "the connections are spread")
 
@@ -46,6 +46,7 @@ def test_kept_connections_are_spread_over_the_workers(tmp_path: Path, connection
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="counts connections with Linux' /proc")
 def test_the_worker_that_takes_the_place_of_a_dead_one_gets_its_share(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "2") as server, ExitStack() as stack:
+        wait_until(lambda: len(server.workers()) == 2, "both workers start")
         dead = min(server.workers())
         os.kill(dead, signal.SIGKILL)
         wait_until(lambda: dead not in server.workers() and len(server.workers()) == 2, "another worker starts")
