@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.core.variants import id_of, members_of, shown
+from ninetailed_wsgi.core.variants import chosen as decided
+from ninetailed_wsgi.core.variants import id_of, members_of, shown, unresolved
 
 
 def link(id: str) -> dict[str, Any]:
@@ -97,13 +98,14 @@ def test_nothing_chosen_shows_the_baseline() -> None:
 @pytest.mark.parametrize("experiences", [[link("sys-e1")], [link("sys-e1"), experience("e2", HERO_B)], []])
 def test_where_links_are_not_resolved_the_published_order_decides(experiences: list[Any]) -> None:
     hero = entry("hero", nt_experiences=experiences)
-    answers = chosen("e2", hero="hero-c"), chosen("e1", hero="hero-b")
-    assert show(hero, *answers, published=("e1", "e2")) == link("hero-b")
+    answers = chosen("e2", hero="hero-b"), chosen("e1", hero="")
+    assert show(hero, *answers, published=("e1", "e2")) is None
 
 
 def test_unresolved_links_count_for_themselves_where_nothing_is_published() -> None:
     hero = entry("hero", nt_experiences=[link("e1")])
-    assert show(hero, chosen("e1", hero="hero-b")) == link("hero-b")
+    assert show(hero, chosen("e1", hero="")) is None
+    assert show(hero, chosen("e1", hero="hero-b")) is hero
 
 
 def test_the_published_order_is_of_no_account_where_all_are_resolved() -> None:
@@ -120,7 +122,6 @@ def test_an_id_is_answered_by_an_id_in_the_published_order() -> None:
 def test_where_nobody_says_an_order_the_first_that_replaces_the_entry_decides() -> None:
     answers = chosen("e0", other="other-b"), chosen("e1", aside="aside-b"), chosen("e2", aside="aside-c")
     assert show("aside", *answers) == "aside-b"
-    assert show(entry("aside"), *answers) == link("aside-b")
     listing_none = entry("aside", nt_experiences=[])
     assert show(listing_none, *answers) is listing_none
 
@@ -129,12 +130,22 @@ def test_the_generic_form_is_answered_by_the_variant_or_by_its_id() -> None:
     variant = {"id": "hero-b", "title": "B"}
     hero = {"id": "hero", "nt_experiences": [{"id": "e1", "variants": [{"id": "hero-a"}, variant]}]}
     assert show(hero, chosen("e1", hero="hero-b")) is variant
-    assert show(hero, chosen("e1", hero="hero-c")) == {"id": "hero-c"}
+    assert show(hero, chosen("e1", hero="hero-c")) is hero
 
 
-def test_a_variant_that_the_experience_does_not_hold_is_answered_as_a_link() -> None:
+@pytest.mark.parametrize("held", [[HERO_B], [], [link("hero-c")], [HERO_B, link("hero-c")], [None], ["hero-c"]])
+def test_a_variant_that_the_experience_does_not_hold_leaves_the_baseline_as_in_the_sdks(held: list[Any]) -> None:
+    hero = entry("hero", nt_experiences=[experience("e1", *held)])
+    answer = chosen("e1", hero="hero-c")
+    assert show(hero, answer) is hero
+    assert decided(hero, [answer], lambda _: ()) == (None, "hero")
+    assert unresolved(hero, [answer], lambda _: ()) == "hero-c"
+
+
+def test_nothing_is_missing_where_a_variant_is_held_hidden_or_not_chosen() -> None:
     hero = entry("hero", nt_experiences=[experience("e1", HERO_B)])
-    assert show(hero, chosen("e1", hero="hero-c")) == link("hero-c")
+    for answers in ([chosen("e1", hero="hero-b")], [chosen("e1", hero="")], [chosen("e1", hero="hero")], []):
+        assert unresolved(hero, answers, lambda _: ()) is None
 
 
 @pytest.mark.parametrize("experiences", [5, None, {"e1": 1}, [5], [None], ["e1"], [entry("x", nt_variants=5)]])
@@ -143,9 +154,9 @@ def test_malformed_experiences_never_fail(experiences: object) -> None:
     assert show(hero, chosen("other", hero="hero-b")) is hero
 
 
-def test_malformed_variants_are_answered_as_a_link() -> None:
+def test_malformed_variants_leave_the_baseline() -> None:
     hero = entry("hero", nt_experiences=[entry("x", nt_experience_id="e1", nt_variants="hero-b")])
-    assert show(hero, chosen("e1", hero="hero-b")) == link("hero-b")
+    assert show(hero, chosen("e1", hero="hero-b")) is hero
 
 
 @pytest.mark.parametrize("value", [5, None, {}, ["hero"]])

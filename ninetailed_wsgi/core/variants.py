@@ -20,8 +20,8 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
         published: the experiences of a baseline entry by priority, where the entry itself has only links.
 
     Returns:
-        The variant's entry as the experience holds it, a link with its id where it is not resolved, the id where an id
-        was given; the baseline where no experience replaces it.
+        The variant's entry as the experience holds it, the id where an id was given; the baseline where no experience
+        replaces it, and where its variant is only a link or missing, as in the SDKs.
     """
     baseline = id_of(entry)
     if baseline is None:
@@ -33,9 +33,15 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
         return None
     if isinstance(entry, str):
         return id
-    first = experience and experience["experienceId"]
-    holder = next((each for each in _experiences_of(entry) if _experience_id(each) == first), None)
-    return next((each for each in _variants_of(holder) if id_of(each) == id), _link(entry, id))
+    return _resolved(entry, experience, id)
+
+
+def unresolved(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> str | None:
+    """Return the id of the variant that an entry should show and does not hold; None where nothing is missing."""
+    id = _decided(entry, experiences, published)[1]
+    return None if id in ("", id_of(entry)) or chosen(entry, experiences, published)[1] == id else id
 
 
 def chosen(
@@ -43,8 +49,18 @@ def chosen(
 ) -> tuple[Mapping[str, Any] | None, str]:
     """Return the experience that decides about a baseline entry, None without one, and the id that it shows.
 
-    Arguments as for `shown`; the entry has an id. The id is empty where the entry is hidden.
+    Arguments as for `shown`; the entry has an id. The id is empty where the entry is hidden. An entry that does not
+    hold its variant shows the baseline, by no experience.
     """
+    experience, id = _decided(entry, experiences, published)
+    if isinstance(entry, str) or id in ("", id_of(entry)) or _resolved(entry, experience, id) is not None:
+        return experience, id
+    return None, id_of(entry) or ""
+
+
+def _decided(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> tuple[Mapping[str, Any] | None, str]:
     baseline = id_of(entry) or ""
     selected = {each["experienceId"]: each for each in experiences}
     listed = _experiences_of(entry)
@@ -147,5 +163,15 @@ def _variants_of(experience: Any) -> list[Any]:
     return variants if isinstance(variants, list) else []
 
 
-def _link(entry: Mapping[str, Any], id: str) -> dict[str, Any]:
-    return {"sys": {"type": "Link", "linkType": "Entry", "id": id}} if "sys" in entry else {"id": id}
+def _resolved(entry: Any, experience: Mapping[str, Any] | None, id: str) -> Any:
+    """Return the variant with this id as the entry holds it in its experience; None where it does not."""
+    first = experience and experience["experienceId"]
+    holder = next((each for each in _experiences_of(entry) if _experience_id(each) == first), None)
+    return next(
+        (
+            each
+            for each in _variants_of(holder)
+            if isinstance(each, Mapping) and id_of(each) == id and not _is_link(each)
+        ),
+        None,
+    )

@@ -181,8 +181,9 @@ class Visitor:
                 ``nt_experiences``), or just the id of an entry of the published content.
 
         Returns:
-            The variant's entry from the experience's ``nt_variants`` (``variants`` in the generic form), or a link
-            with its id where it is not resolved; for an id, the variant's id. The baseline in every other case.
+            The variant's entry from the experience's ``nt_variants`` (``variants`` in the generic form); for an id,
+            the variant's id. The baseline in every other case, also where the entry does not hold its variant, which
+            is reported once.
 
         Example: ``hero = visitor.variant(hero_entry)``
         """
@@ -196,7 +197,10 @@ class Visitor:
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         if self._backend.counts_served:
             conversation.served[variants.served_entry(entry, experiences, conversation.published.order)] = None
-        return variants.shown(entry, experiences, conversation.published.order)
+        shown = variants.shown(entry, experiences, conversation.published.order)
+        if shown is entry and not isinstance(entry, str):
+            self._report_unresolved(entry)
+        return shown
 
     @never_raises(no_answer)
     def experience_variant(self, entity: str) -> str | None:
@@ -413,6 +417,17 @@ class Visitor:
     def finish(self, *, is_shown: bool) -> None:
         """Write what waits, when the response begins; ``is_shown``: whether that is the page, no redirect or error."""
         self._use().finish(is_shown=is_shown)
+
+    def _report_unresolved(self, entry: Any) -> None:
+        """Report once that an entry shows its baseline because it does not hold its variant."""
+        missing = variants.unresolved(entry, self.experiences, self._use().published.order)
+        if missing is not None:
+            name, variant = (json.dumps(str(id)[:_SHOWN]) for id in (variants.id_of(entry), missing))
+            self._backend.hint(
+                f"unresolved {name}",
+                f"visitor.variant: the entry {name} does not hold its variant {variant}, so the baseline is shown; "
+                "fetch it with more levels of links (include), or pass its id and fetch the variant by the id returned",
+            )
 
     def _misunderstood(self, method: str, value: object, expected: str) -> None:
         """Report once what a page gave, by its type alone: its text may be a visitor's."""

@@ -192,14 +192,15 @@ class Visitor:
         list counts, as in the SDK; without such a list, the first by id (spec section 6).
 
         Args:
-            baseline: the id of an entry, or an entry as JSON. What is neither is returned as it is, and a warning in
-                the log names its type once.
+            baseline: the id of an entry, or an entry as JSON, of which only the id counts. What is neither is returned
+                as it is, and a warning in the log names its type once.
         """
         if variants.id_of(baseline) is None:
             self._misunderstood("variant", baseline, "an entry as JSON with an id, or the id of an entry")
             return cast("str", baseline)
         order = self._harness.catalog.entry_experiences
-        return variants.chosen(baseline, self.experiences, lambda entry: order.get(entry, ()))[1]
+        id = cast("str", variants.id_of(baseline))  # by its id alone the variant need not be at hand
+        return variants.chosen(id, self.experiences, lambda entry: order.get(entry, ()))[1]
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
         """Return the variant index that an experience (or its id) gives them; None if it is not for them."""

@@ -17,7 +17,8 @@ from ninetailed_wsgi.site.visitor import KEY
 from tests.mount.conftest import ROOT, Mounted
 from tests.mount.sites import Environ, Reply, set_django_up
 
-BANNER = {"id": "banner", "title": "Free shipping from 50"}
+OFFER = {"id": "pricing-offer", "variants": [{"id": "banner-offer", "title": "Ten percent off"}]}
+BANNER = {"id": "banner", "title": "Free shipping from 50", "nt_experiences": [OFFER]}
 JINJA = (
     "{% set shown = nt_variant(banner) %}{{ shown.id }}|{{ nt_flag('free-shipping-from', 50) }}|"
     "{{ nt_merge_tag('traits.firstname', '<friend>') }}|{{ nt_render('Hi {{ traits_firstname }}') }}|"
