@@ -22,10 +22,11 @@ NO_ROOMS = {"__init__", "__main__", "__pycache__", "cases", "py", "schemas"}
 FACADES = {
     "ExperienceService": "the public operations of the API",
     "Harness": "what tests of a site call",
+    "Visitor": "what pages and templates of a site call, and another one what its tests call",
 }
 
 # Still to be split; remove a line when its class is within the limit, and add none.
-LATER = ("Visitor", "Worker")
+LATER = ("Worker",)
 
 
 def problems(package: Path) -> Iterator[str]:
