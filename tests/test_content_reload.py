@@ -59,7 +59,7 @@ BROKEN = {
     "half written": content(2)[:100],
     "empty": b"",
     "of an unknown form": b'{"something": "else"}',
-    "with an entry in error": b'{"audiences": [{"id": "a", "rules": {"any": 5}}, {"id": "b", "rules": {"any": []}}]}',
+    "with a list that is none": b'{"audiences": {"id": "a", "rules": {"any": []}}}',
 }
 
 

@@ -236,7 +236,7 @@ def test_explain_and_select_agree() -> None:
         ({"distribution": [10**400]}, "distribution[0]", "expected a share, 0 or more"),
         ({"traffic": 10**400}, "traffic", "expected a number from 0 to 1"),
         ({"sticky": "yes"}, "sticky", 'found "yes", expected true or false'),
-        ({"components": {}}, "components", "found an object, expected a list"),
+        ({"components": 5}, "components", "found 5, expected a list"),
         ({"components": [{}]}, "components[0].baseline", "found nothing, expected an object"),
         (
             {"components": [{"baseline": {"id": 5}}]},
@@ -244,9 +244,9 @@ def test_explain_and_select_agree() -> None:
             "found 5, expected the id of an entry",
         ),
         (
-            {"components": [{"baseline": {"id": "a"}, "variants": {}}]},
+            {"components": [{"baseline": {"id": "a"}, "variants": "b"}]},
             "components[0].variants",
-            "found an object, expected a list",
+            'found "b", expected a list',
         ),
         (
             {"components": [{"baseline": {"id": "a"}, "variants": [5]}]},

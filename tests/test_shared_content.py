@@ -151,7 +151,7 @@ BROKEN = {
     "half written": json.dumps(content(2)).encode()[:100],
     "empty": b"",
     "of an unknown form": b'{"something": "else"}',
-    "with an entry in error": b'{"audiences": [{"id": "a", "rules": {"any": 5}}, {"id": "b", "rules": {"any": []}}]}',
+    "with a list that is none": b'{"audiences": {"id": "a", "rules": {"any": []}}}',
     "with environments that are none": b'{"environments": []}',
     "with an environment without a name": b'{"environments": {"main": {"audiences": []}}}',
     "with one broken environment": json.dumps({"environments": {"a/b": content(2), "a/c": 5}}).encode(),

@@ -11,18 +11,27 @@ from ninetailed_wsgi.server.checks import check_all, failures
 from ninetailed_wsgi.settings import USES
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that are no options."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail also on content that is left out, or that no authoring tool stores so, for a pipeline",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each thing; the exit status is 1 when one of them stops a startup."""
+    """Print a line for each thing; the exit status is 1 when one stops a startup or ``--strict`` refuses it."""
     try:
         settings = read_settings(arguments, USES)
     except SettingsError as error:
         for problem in error.problems:
             print(in_line(f"fail  {'settings':<12}  {problem}"))
         return FAILURE
-    findings = check_all(settings)
+    findings = check_all(settings, strict=arguments.strict)
     for finding in findings:
         print(finding)
     return FAILURE if failures(findings) else 0
 
 
-COMMAND = Command(run, USES, resume="run the same command again")
+COMMAND = Command(run, USES, add_arguments, resume="run the same command again")

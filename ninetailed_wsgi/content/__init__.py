@@ -10,7 +10,7 @@ from typing import Any
 from ninetailed_wsgi.content.code import INLINE, CodeContent, read_items
 from ninetailed_wsgi.content.combined import CombinedContent
 from ninetailed_wsgi.content.compiling import Catalog, ListedAudience, ListedExperience, MergeTag, compile_content
-from ninetailed_wsgi.content.entries import Content, Problem
+from ninetailed_wsgi.content.entries import STRICT, Content, Problem
 from ninetailed_wsgi.content.folder import ContentFolder
 from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.report import report
@@ -57,7 +57,8 @@ def items_errors(settings: Settings) -> tuple[Problem, ...]:
     """Return the errors of the lists that were passed in code; nothing is imported or read."""
     lists = [origin.items for origin in settings.content if isinstance(origin, Items)]
     contents = [read_items(items, INLINE, settings.content_locale) for items in lists]
-    return tuple(error for content in contents for error in compile_content(content).errors)
+    catalogs = [compile_content(content) for content in contents]
+    return tuple(error for catalog in catalogs for error in (*catalog.errors, *catalog.left_out))
 
 
 def _source(origin: Path | str | Items, settings: Settings, *, alone: bool, drafts: bool) -> LiveContent:
@@ -107,6 +108,7 @@ def _contentful(spaces: Sequence[SpaceAddress], settings: Settings, read_only: b
 
 __all__ = [
     "EMPTY",
+    "STRICT",
     "Catalog",
     "CodeContent",
     "CombinedContent",

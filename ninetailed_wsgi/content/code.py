@@ -75,7 +75,8 @@ class CodeContent(LiveContent):
             else:
                 content = read_items(self._items, self.name, self._locale)
             self._latest = {EVERY: self._compiled(content)}
-            if errors := self._latest[EVERY].errors:
+            # Whoever runs the code is there to mend it: nothing is left out.
+            if errors := [*self._latest[EVERY].errors, *self._latest[EVERY].left_out]:
                 raise SettingsError([f"content: {error}" for error in errors])
             self.seen_at = self._wall_clock()
             self._serve(self._latest)

@@ -26,7 +26,7 @@ from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_
 from ninetailed_wsgi.core.exposures import ExposureSet
 from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.metrics import Metric, MetricSet, compile_metric
-from ninetailed_wsgi.core.problems import ContentError
+from ninetailed_wsgi.core.problems import ContentError, Remark
 
 # Far above what the authoring tool writes, and below what compiling or answering it would trip over.
 _DEEPEST = 200
@@ -110,6 +110,11 @@ class Catalog:
         """Return the problems for which the content is refused."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """Return the problems for which single entries, or parts of them, are left out."""
+        return tuple(problem for problem in self.problems if problem.severity == "left out")
+
 
 def compile_content(content: Content, *, history_events: int = 500, history_days: int = 365) -> Catalog:
     """Compile everything that is usable and report everything else; raises nothing for faulty content.
@@ -176,8 +181,8 @@ class _Compilation:
         message: str,
     ) -> None:
         self._problems.append(Problem(severity, entry.file, entry.entry, message))
-        if severity == "error":
-            self._absent[entry.entry] = "has errors"
+        if severity == "left out":
+            self._absent.setdefault(entry.entry, "has errors")
 
     def _unique(self, entries: Iterable[_Entry]) -> list[_Entry]:
         """Leave out what is there twice: silently where it is the same, as an error where it is not."""
@@ -187,12 +192,12 @@ class _Compilation:
             same = by_entry.setdefault(entry.entry, entry)
             if same is not entry:
                 if same != entry:
-                    self._report("error", entry, f"is there twice and not the same, the other one in {same.file}")
+                    self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
                 continue
             first = by_id.setdefault(entry.id, entry)
             if first is not entry:
                 message = f'has the id "{entry.id}" of entry {first.entry} in {first.file}, expected an id of its own'
-                self._report("error", entry, message)
+                self._report("left out", entry, message)
         return list(by_id.values())
 
     def _audience(self, entry: AudienceEntry) -> Iterator[tuple[Audience, ListedAudience]]:
@@ -202,6 +207,7 @@ class _Compilation:
         except ContentError as error:
             self._report_each(entry, error)
             return
+        self._remark_each(entry, audience.remarks)
         if not entry.rules:
             self._report("note", entry, f"{entry.member} is empty: nobody belongs to this audience")
         self._digests.append(_digest("audience", entry.id, entry.name, entry.rules))
@@ -217,7 +223,8 @@ class _Compilation:
             self._report_each(entry, error)
             return
         for path, message in experience.ignored:
-            self._report("ignored", entry, f"{_place(entry, path)}: {message}")
+            self._problems.append(Problem("left out", entry.file, entry.entry, f"{_place(entry, path)}: {message}"))
+        self._remark_each(entry, experience.remarks)
         if entry.audience is not None and audience is None:
             reason = self._absent.get(entry.audience.target, _UNKNOWN)
             self._absent[entry.entry] = "is ignored, as its audience is"
@@ -251,7 +258,7 @@ class _Compilation:
             metric = compile_metric(*defined)
         except ContentError as error:
             for path, message in error.problems:
-                self._report("error", entry, f"{entry.prefix}{path}: {message}")
+                self._report("left out", entry, f"{entry.prefix}{path}: {message}")
             return
         self._digests.append(_digest("metric", *defined))
         yield metric
@@ -272,13 +279,17 @@ class _Compilation:
 
     def _report_each(self, entry: AudienceEntry | ExperienceEntry, error: ContentError) -> None:
         for path, message in error.problems:
-            self._report("error", entry, f"{_place(entry, path)}: {message}")
+            self._report("left out", entry, f"{_place(entry, path)}: {message}")
+
+    def _remark_each(self, entry: AudienceEntry | ExperienceEntry, remarks: Iterable[Remark]) -> None:
+        for kind, path, message in remarks:
+            self._report(kind, entry, f"{_place(entry, path)}: {message}")
 
     def _priorities(self, entries: Iterable[BaselineEntry]) -> dict[str, tuple[str, ...]]:
         by_entry: dict[str, BaselineEntry] = {}
         for entry in entries:
             if (same := by_entry.setdefault(entry.entry, entry)) != entry:
-                self._report("error", entry, f"is there twice and not the same, the other one in {same.file}")
+                self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
         listed = {id: tuple(dict.fromkeys(self._followed(entry))) for id, entry in by_entry.items()}
         return {id: experiences for id, experiences in listed.items() if experiences}
 

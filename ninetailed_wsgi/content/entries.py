@@ -11,7 +11,10 @@ from typing import Literal
 
 from ninetailed_wsgi.core.problems import shown
 
-Severity = Literal["error", "ignored", "note"]
+Severity = Literal["error", "left out", "odd", "ignored", "note"]
+
+STRICT: frozenset[Severity] = frozenset({"error", "left out", "odd"})
+"""What ``check --strict`` fails on: content that is stored as no authoring tool stores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,10 @@ class Problem:
     """One thing in the content that a person should know (spec section 7).
 
     Attributes:
-        severity: ``error``: the content is refused as a whole until it is mended; ``ignored``: this part is not
-            served, which may be meant (a draft); ``note``: served, but perhaps not as its author thinks.
+        severity: ``error``: the content is refused as a whole until it is mended; ``left out``: this entry, or this
+            part of it, cannot be understood, everything else is served; ``odd``: understood and served, though no
+            authoring tool stores it so; ``ignored``: not served, which may be meant (a draft); ``note``: served, but
+            perhaps not as its author thinks.
         file: the file's path.
         entry: the id of the entry, empty when the file as a whole is meant.
         message: what is wrong, where in the entry, and what was expected.

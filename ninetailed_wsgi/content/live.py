@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -66,6 +67,7 @@ class LiveContent:
         self._served = _Served({}, self._empty)
         self._served_since: dict[Environment, float] = {}
         self._latest: dict[Environment, Catalog] = {}
+        self._left_out: frozenset[Problem] = frozenset()
         self._troubles: tuple[Problem, ...] = ()
 
     def load(self) -> None:
@@ -121,7 +123,8 @@ class LiveContent:
             self._watcher.ensure()
         since = self.loaded_at()
         versions = [ServedVersion(name, catalog.version, since.get(name)) for name, catalog in self.catalogs().items()]
-        return ContentState(versions, sum(problem.severity == "error" for problem in self.problems()))
+        found = Counter(problem.severity for problem in self.problems())
+        return ContentState(versions, found["error"], found["left out"])
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the problems of the newest content, whether it is served or not."""
@@ -148,7 +151,7 @@ class LiveContent:
         default = every.pop(EVERY, self._served.default)
         self._served = _Served(every, default)
         self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
-        _announce(catalogs)
+        self._left_out = _announce(catalogs, every | {EVERY: default}, self._left_out)
 
     def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
         """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
@@ -158,10 +161,17 @@ class LiveContent:
         default = every.pop(EVERY, self._empty)
         self._served = _Served(every, default)
         self._served_since = self._served_since | dict.fromkeys(changed, self._wall_clock())
-        _announce(changed)
+        self._left_out = _announce(changed, catalogs, self._left_out)
 
 
-def _announce(catalogs: Mapping[Environment, Catalog]) -> None:
+def _announce(
+    catalogs: Mapping[Environment, Catalog], served: Mapping[Environment, Catalog], known: frozenset[Problem]
+) -> frozenset[Problem]:
+    """Log what is served from now on, and once what of it is left out; return all of the latter."""
+    left_out = dict.fromkeys(problem for catalog in served.values() for problem in catalog.left_out)
+    for problem in left_out:
+        if problem not in known:
+            _log.error("%s; this is left out, everything else is served", problem)
     for environment, catalog in catalogs.items():
         _log.info(
             "content of %s is version %s: %d audiences, %d experiences, %d merge tags",
@@ -171,6 +181,7 @@ def _announce(catalogs: Mapping[Environment, Catalog]) -> None:
             len(catalog.experience_list),
             len(catalog.merge_tags),
         )
+    return frozenset(left_out)
 
 
 def is_same(catalog: Catalog, other: Catalog | None) -> bool:

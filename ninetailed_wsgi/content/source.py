@@ -22,10 +22,17 @@ class ServedVersion(NamedTuple):
 
 
 class ContentState(NamedTuple):
-    """What is served now, and how many errors the newest content has; above 0, an older version is served."""
+    """What is served now.
+
+    Attributes:
+        versions: of each environment.
+        errors: how many the newest content has; above 0, an older version is served.
+        left_out: how many entries, or parts of them, cannot be understood and are not served.
+    """
 
     versions: list[ServedVersion]
     errors: int
+    left_out: int = 0
 
 
 class ContentSource(Protocol):

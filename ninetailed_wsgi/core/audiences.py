@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, digest
-from ninetailed_wsgi.core.problems import ContentError, Problems
+from ninetailed_wsgi.core.problems import ContentError, Problems, Remark
 from ninetailed_wsgi.core.rules import DAY, Facts, Rule, compile_rule
 
 __all__ = ["Audience", "AudienceSet", "ContentError", "Facts", "Group", "compile_audience"]
@@ -42,6 +42,7 @@ class Audience:
         root: its rules as authored, compiled.
         decide: whether a visitor belongs to it.
         counters: what its page and track rules count.
+        remarks: on what is understood.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Audience:
     root: Node
     decide: Decision
     counters: tuple[Counter, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 def compile_audience(id: str, name: str, rules: object) -> Audience:
@@ -65,7 +67,8 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
     root = Group("any", ()) if empty else _compile_node(rules, "", 0, problems)
     problems.raise_any()
     assert root is not None  # a part is missing only if a problem was noted
-    return Audience(id, name, root, _decision(root), tuple(rule.counter for rule in _rules(root) if rule.counter))
+    counters = tuple(rule.counter for rule in _rules(root) if rule.counter)
+    return Audience(id, name, root, _decision(root), counters, tuple(problems.remarks))
 
 
 class AudienceSet:

@@ -19,6 +19,7 @@ ENTITY_KINDS = {
 """Component types that replace what the Experience Delivery API gives out, and the ``type`` of their changes."""
 
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable", *ENTITY_KINDS)
+COMPONENT_MEMBERS = ("type", "key", "valueType", "baseline", "variants")
 _NOT_SERVED = "only this component is not served"
 
 
@@ -68,14 +69,14 @@ def read_components(given: object, problems: Problems) -> Components:
     replacements: list[Replacement] = []
     variables: list[Variable] = []
     ignored: list[tuple[str, str]] = []
-    if given is not None and not isinstance(given, list):
-        problems.add("components", given, "a list")
-    for index, component in enumerate(given if isinstance(given, list) else ()):
+    for index, component in enumerate(_listed(given, "components", problems)):
         path = f"components[{index}]"
         if not isinstance(component, dict):
             ignored.append((path, f"found {shown(component)}, expected an object: {_NOT_SERVED}"))
             continue
         kind = component.get("type")
+        if kind is None or (isinstance(kind, str) and kind in COMPONENT_TYPES):
+            problems.remark_unknown(path, component, COMPONENT_MEMBERS)
         if kind is not None and (not isinstance(kind, str) or kind not in COMPONENT_TYPES):
             expected = f"one of {', '.join(COMPONENT_TYPES)}: {_NOT_SERVED}"
             ignored.append((f"{path}.type", f"found {shown(kind)}, expected {expected}"))
@@ -87,6 +88,16 @@ def read_components(given: object, problems: Problems) -> Components:
     return Components(tuple(replacements), tuple(variables), tuple(ignored))
 
 
+def _listed(given: object, path: str, problems: Problems) -> list[Any]:
+    """Return a list; a bare object is a list of one, as some tools store it."""
+    if isinstance(given, dict):
+        problems.remark("odd", path, "is an object, which is read as a list of one")
+        return [given] if given else []
+    if given is not None and not isinstance(given, list):
+        problems.add(path, given, "a list")
+    return given if isinstance(given, list) else []
+
+
 def _objects(
     component: Mapping[str, Any], path: str, problems: Problems
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
@@ -95,12 +106,8 @@ def _objects(
     if not isinstance(baseline, dict):
         problems.add(f"{path}.baseline", baseline, "an object")
         baseline = {}
-    listed = component.get("variants")
-    if listed is not None and not isinstance(listed, list):
-        problems.add(f"{path}.variants", listed, "a list")
-        listed = None
     variants = []
-    for index, variant in enumerate(listed or ()):
+    for index, variant in enumerate(_listed(component.get("variants"), f"{path}.variants", problems)):
         place = f"{path}.variants[{index}]"
         if isinstance(variant, dict):
             variants.append((place, variant))

@@ -15,10 +15,19 @@ from typing import Any, NamedTuple
 import mmh3
 
 from ninetailed_wsgi.core.components import Components, Replacement, Variable, chosen, read_components
-from ninetailed_wsgi.core.problems import ContentError, Problems
+from ninetailed_wsgi.core.problems import ContentError, Problems, Remark
 
 __all__ = ["ContentError", "Experience", "ExperienceSet", "compile_experience", "hash_fraction"]
 
+CONFIG_MEMBERS = (
+    "traffic",
+    "distribution",
+    "components",
+    "sticky",
+    "scatteredDistribution",
+    "distributionType",
+    "primaryMetric",
+)
 TYPES = ("nt_experiment", "nt_personalization")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
@@ -63,6 +72,7 @@ class Experience:
         sticky: whether a stored assignment decides.
         outcomes: the answers by variant index, for every share or variant.
         ignored: path and message of each component that is not served, as its type is unknown.
+        remarks: on what is understood.
         traffic_prefix: followed by the stable id: the text whose hash must be below ``traffic``.
         distribution_prefix: followed by the stable id: the text whose hash chooses a range.
     """
@@ -78,6 +88,7 @@ class Experience:
     variables: tuple[Variable, ...]
     outcomes: tuple[Outcome, ...]
     ignored: tuple[tuple[str, str], ...]
+    remarks: tuple[Remark, ...]
     traffic_prefix: str
     distribution_prefix: str
 
@@ -241,6 +252,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
     if sticky is not None and not isinstance(sticky, bool):
         problems.add("sticky", sticky, "true or false")
     replacements, variables, ignored = components = read_components(members.get("components"), problems)
+    problems.remark_unknown("", members, CONFIG_MEMBERS)
     problems.raise_any()
     parts: list[Replacement | Variable] = [*replacements, *variables]
     indices = max([1, len(distribution), *(1 + len(part.variants) for part in parts)])
@@ -257,6 +269,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
         variables=variables,
         outcomes=tuple(_outcome(id, index, bool(sticky), components) for index in range(indices)),
         ignored=ignored,
+        remarks=tuple(problems.remarks),
         traffic_prefix=f"traffic-{id}-",
         distribution_prefix=f"distribution-{id}-",
     )

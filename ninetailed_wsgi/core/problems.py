@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, NamedTuple
 
 
 class ContentError(ValueError):
@@ -22,8 +23,47 @@ class ContentError(ValueError):
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.problems))
 
 
+Kind = Literal["odd", "note"]
+
+
+class Remark(NamedTuple):
+    """What is understood, and yet a person should know.
+
+    Attributes:
+        kind: ``odd``: it is stored as the authoring tool does not store it; ``note``: other services may ignore it.
+        path, message: as of a `ContentError`.
+    """
+
+    kind: Kind
+    path: str
+    message: str
+
+
 class Problems(list[tuple[str, str]]):
-    """Collects the problems of one piece of content, so that an author sees all of them in one run."""
+    """Collects the problems of one piece of content, so that an author sees all of them in one run.
+
+    Attributes:
+        remarks: on what is understood.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.remarks: list[Remark] = []
+
+    def remark(self, kind: Kind, path: str, message: str) -> None:
+        """Note something that is understood."""
+        self.remarks.append(Remark(kind, path, message))
+
+    def remark_unknown(self, path: str, members: Iterable[str], known: Collection[str]) -> None:
+        """Note members that nobody knows; they have no effect."""
+        for name in sorted(map(str, set(members) - set(known))):
+            place = f"{path}.{name}" if path else name
+            self.remark("odd", place, f"has no effect, expected one of {', '.join(sorted(known))}")
+
+    def take(self, others: Problems) -> None:
+        """Add the problems and remarks of another part."""
+        self.extend(others)
+        self.remarks += others.remarks
 
     def add(self, path: str, found: object, expected: str) -> None:
         """Note that ``found`` stands at ``path`` where ``expected`` (words) should be."""

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.core.operators import OPERATORS, Number, PatternError, Test, compile_test, number_of, text_of
 from ninetailed_wsgi.core.problems import Problems, shown
 
+RULE_MEMBERS = ("type", "operator", "count", "key", "value", "conditions")
+
 # Far above any history; keeps numbers computed from a count small.
 LARGEST_COUNT = 1e9
 
@@ -107,12 +109,26 @@ class Draft(Part):
 
 def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
     """Read the parts of a rule; an unreadable condition is noted and left out."""
+    _remark(body, path, problems)
     listed = body.get("conditions")
     if listed is not None and not isinstance(listed, list):
         problems.add(f"{path}.conditions", listed, "a list")
         listed = None
     conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(listed or ())]
     return Draft(body, path, problems, tuple(condition for condition in conditions if condition is not None))
+
+
+def _remark(body: Mapping[str, Any], path: str, problems: Problems) -> None:
+    """Note what the hosted service was reported to ignore a rule for, and what has no effect."""
+    if isinstance(body.get("count"), int | float):
+        problems.remark(
+            "note", f"{path}.count", "is a number: the authoring tool writes text, other services may ignore it"
+        )
+    for member in ("key", "value"):
+        if member in body and body[member] is None:
+            message = 'is null: the authoring tool writes "", other services may ignore the rule'
+            problems.remark("note", f"{path}.{member}", message)
+    problems.remark_unknown(path, body, RULE_MEMBERS)
 
 
 def _condition(item: object, path: str, problems: Problems) -> Condition | None:
@@ -122,6 +138,9 @@ def _condition(item: object, path: str, problems: Problems) -> Condition | None:
     key = item.get("key")
     named = key if isinstance(key, dict) else {"key": key}
     name = named.get("key")
+    if name is None and isinstance(named.get("id"), str):
+        name = named["id"]
+        problems.remark("odd", f"{path}.key", f"has an id alone, which is read as the key {shown(name)}")
     if not isinstance(name, str):
         problems.add(f"{path}.key.key", name, "the name of a condition")
         return None

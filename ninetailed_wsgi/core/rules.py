@@ -97,7 +97,7 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
         return None
     draft = read_rule(body, path, Problems())
     rule = compile_kind(draft)
-    problems.extend(draft.problems)
+    problems.take(draft.problems)
     return None if draft.problems else rule
 
 

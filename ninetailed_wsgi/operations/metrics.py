@@ -36,6 +36,7 @@ class State:
         imports: batches that wait, seconds that the oldest has waited, batches set aside; None: unknown.
         contents: environment, version and time of reading (seconds since the epoch) of what is served.
         content_errors: errors in the current content.
+        content_left_out: entries, or parts of them, that cannot be understood and are not served.
         location: when the location database was built (seconds since the epoch), and whether the current file
             is refused; None without one.
     """
@@ -43,6 +44,7 @@ class State:
     imports: tuple[int, float, int] | None
     contents: Sequence[tuple[str, str, float | None]]
     content_errors: int
+    content_left_out: int
     location: tuple[float, bool] | None
 
 
@@ -221,6 +223,11 @@ class _Now:
             "ninetailed_content_errors",
             "Errors in the current content; above 0 an older version is served.",
             self._state.content_errors,
+        )
+        yield _gauge(
+            "ninetailed_content_left_out",
+            "Entries, or parts of them, that cannot be understood and are not served; everything else is.",
+            self._state.content_left_out,
         )
 
     def _location(self) -> Iterator[Metric]:

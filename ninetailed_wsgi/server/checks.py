@@ -47,11 +47,12 @@ class Finding:
         return "\n".join(map(in_line, [first, *(f"{'':<20}{line}" for line in self.details)]))
 
 
-def check_all(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
+def check_all(settings: Settings, *, now: datetime | None = None, strict: bool = False) -> list[Finding]:
     """Look at everything without changing anything; for ``ninetailed-wsgi check``.
 
     Args:
         now: the time that ages are counted to, aware; default: the present.
+        strict: as for `check_content`.
     """
     return [
         check_store(settings),
@@ -60,7 +61,7 @@ def check_all(settings: Settings, *, now: datetime | None = None) -> list[Findin
         check_access(settings),
         check_location(settings, now=now),
         check_schemas(),
-        _with_unsent_metrics(check_content(settings, read_only=True), settings),
+        _with_unsent_metrics(check_content(settings, read_only=True, strict=strict), settings),
         check_imports(settings),
     ]
 
@@ -233,11 +234,17 @@ def check_schemas() -> Finding:
     return Finding("ok", "schemas", f"{count} compiled")
 
 
-def check_content(settings: Settings, *, read_only: bool = False) -> Finding:
-    """Where experiences and audiences come from, and what there is of them; ``read_only``: without keeping a copy."""
+def check_content(settings: Settings, *, read_only: bool = False, strict: bool = False) -> Finding:
+    """Where experiences and audiences come from, and what there is of them.
+
+    Args:
+        settings: name the content.
+        read_only: keep no copy of what is read.
+        strict: fail also on what is left out or stored oddly, although everything else can be served.
+    """
     if not settings.content:
         return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
-    from ninetailed_wsgi.content import content_source, report
+    from ninetailed_wsgi.content import STRICT, content_source, report
 
     try:
         source = content_source(settings, read_only=read_only)
@@ -249,8 +256,15 @@ def check_content(settings: Settings, *, read_only: bool = False) -> Finding:
         text = f"{source.name} cannot be served, it has errors (--content):"
         return Finding("fail", "content", text, tuple(report(source)))
     text = f"{source.name} ({source.origin()})" if source.origin() else source.name
-    if any(problem.severity == "error" for problem in source.problems()):
+    severities = [problem.severity for problem in source.problems()]
+    if strict and STRICT.intersection(severities):
+        text = f"{source.name} has what --strict refuses:"
+        return Finding("fail", "content", text, tuple(report(source)))
+    if "error" in severities:
         text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
+        return Finding("warn", "content", text, tuple(report(source)))
+    if "left out" in severities:
+        text = f"{text}: what is left out below cannot be understood, everything else is served"
         return Finding("warn", "content", text, tuple(report(source)))
     return Finding("ok", "content", text, tuple(report(source)))
 

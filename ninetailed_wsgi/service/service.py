@@ -289,11 +289,12 @@ class ExperienceService:
             queue = self.imports()
         except StoreUnavailable:  # the rest is worth knowing all the more
             queue = None
-        versions, errors = self._content.state()
+        versions, errors, left_out = self._content.state()
         return State(
             (queue.waiting, queue.oldest, queue.aside) if queue else None,
             versions,
             errors,
+            left_out,
             self._location.state() if self._location else None,
         )
 

@@ -127,8 +127,8 @@ class PublishedContent:
         catalog = compile_content(
             content, history_events=self._settings.history_events, history_days=self._settings.history_days
         )
-        if catalog.errors:
-            raise SettingsError([f"content: {problem}" for problem in catalog.errors])
+        if errors := [*catalog.errors, *catalog.left_out]:  # a test is to say what it means
+            raise SettingsError([f"content: {problem}" for problem in errors])
         if content is not self._content:
             for problem in catalog.problems:
                 _log.warning("%s", problem)

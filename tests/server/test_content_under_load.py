@@ -14,19 +14,19 @@ from serving import GEO, PROFILES, Server, call, page, serving, wait_until
 
 VERSIONS = 50
 CLIENTS = 8
-WATCHED = {20: 'found "equls"', 45: "not JSON"}  # broken versions, and what the server says of them
+WATCHED = {20: "audiences: found an object", 45: "not JSON"}  # broken versions, and what the server says of them
 
 
 def version(number: int) -> bytes:
     """Content whose audience, experience and flag all name one version; every fifth version is broken."""
     if number % 5 == 0:
-        return b'{"audiences": [{"id": "broken"' if number % 2 else json.dumps(content(number, "equls")).encode()
-    return json.dumps(content(number, "contains")).encode()
+        return b'{"audiences": [{"id": "broken"' if number % 2 else b'{"audiences": {"id": "broken"}}'
+    return json.dumps(content(number)).encode()
 
 
-def content(number: int, operator: str) -> dict[str, Any]:
+def content(number: int) -> dict[str, Any]:
     name = f"version-{number}"
-    condition = {"key": {"key": "context_page_path", "value": ""}, "operator": operator, "value": "/"}
+    condition = {"key": {"key": "context_page_path", "value": ""}, "operator": "contains", "value": "/"}
     rule = {"type": "page", "operator": "greaterThanInclusive", "count": "1", "conditions": [condition]}
     flag = {"type": "InlineVariable", "key": "version", "valueType": "Number"}
     component = {**flag, "baseline": {"value": number}, "variants": [{"value": number}]}

@@ -114,14 +114,14 @@ class _Reader:
             id = sys.get("id") if isinstance(sys, dict) else None
             if not isinstance(entry, dict) or not isinstance(sys, dict) or not isinstance(id, str) or not id:
                 self._report(
-                    "error", "", f"entry number {position}: found no sys.id, expected an entry with sys and fields"
+                    "left out", "", f"entry number {position}: found no sys.id, expected an entry with sys and fields"
                 )
-            elif sys.get("type", "Entry") == "Entry":  # not an asset, nor what the synchronization API calls deleted
+            elif _is_entry(entry):  # not an asset, nor what the synchronization API calls deleted
                 try:
                     self._read_entry(id, sys, entry.get("fields", {}))
                 except Faulty as fault:
                     self._content.absent[id] = "has errors"
-                    self._report("error", id, str(fault))
+                    self._report("left out", id, str(fault))
         return self._content
 
     def _read_entry(self, id: str, sys: Mapping[str, object], fields: object) -> None:
@@ -221,16 +221,29 @@ class _Reader:
 
     def _baseline(self, id: str, fields: Mapping[str, object]) -> BaselineEntry:
         links = fields.get("nt_experiences") or []
+        links = [links] if isinstance(links, dict) else links
         if not isinstance(links, list):
             raise Faulty(f"nt_experiences: found {shown(links)}, expected a list of links to experiences")
-        experiences = tuple(_link(link, f"nt_experiences[{index}]") for index, link in enumerate(links))
-        return BaselineEntry(entry=id, experiences=experiences, file=self._file)
+        experiences = []
+        for index, link in enumerate(links):
+            try:
+                experiences.append(_link(link, f"nt_experiences[{index}]"))
+            except Faulty as fault:
+                self._report("left out", id, f"{fault}; its other experiences are served")
+        return BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file)
 
     def _public_id(self, id: str, fields: Mapping[str, object], name: str) -> str:
         public = text_of(fields, name)
         if public is None:
             self._report("note", id, f"{name} is missing: the entry's own id is used instead, as older spaces have it")
         return public or id
+
+
+def _is_entry(value: Mapping[str, object]) -> bool:
+    """Tell an entry from a link, an asset, or what the Sync API calls deleted; some tools leave ``sys.type`` out."""
+    sys = value.get("sys")
+    type = sys.get("type") if isinstance(sys, dict) else None
+    return type == "Entry" or (type is None and isinstance(value.get("fields"), dict))
 
 
 def _content_type(sys: Mapping[str, object]) -> str:
@@ -278,7 +291,7 @@ def _resolved_in(fields: Mapping[str, object]) -> list[object]:
         value = waiting.pop()
         if isinstance(value, dict):
             sys = value.get("sys")
-            if isinstance(sys, dict) and sys.get("type") == "Entry":
+            if isinstance(sys, dict) and _is_entry(value):
                 resolved.append(value)
             else:
                 waiting += value.values()

@@ -20,6 +20,7 @@ from ninetailed_wsgi.content.entries import (
     MetricEntry,
     Problem,
     Reference,
+    Severity,
     text_of,
 )
 from ninetailed_wsgi.core.problems import shown
@@ -72,7 +73,7 @@ class _Reader:
         if items is None:
             return
         if not isinstance(items, list):
-            self._report("", f"{member}: found {shown(items)}, expected a list")
+            self._report("", f"{member}: found {shown(items)}, expected a list", "error")
             return
         for index, item in enumerate(items):
             if not isinstance(item, dict):
@@ -88,8 +89,8 @@ class _Reader:
                 self._content.absent[id] = "has errors"
                 self._report(id, str(fault))
 
-    def _report(self, entry: str, message: str) -> None:
-        self._content.problems.append(Problem("error", self._file, entry, message))
+    def _report(self, entry: str, message: str, severity: Severity = "left out") -> None:
+        self._content.problems.append(Problem(severity, self._file, entry, message))
 
     def _audience(self, id: str, item: Mapping[str, object]) -> None:
         name = text_of(item, "name") or id
@@ -151,6 +152,7 @@ class _Reader:
         for index, one in enumerate(listed):
             target = one.get("id") if isinstance(one, dict) else one
             if not isinstance(target, str) or not target:
-                raise Faulty(f"nt_experiences[{index}]: found {shown(one)}, expected the id of an experience")
+                self._report(id, f"nt_experiences[{index}]: found {shown(one)}, expected the id of an experience")
+                continue
             experiences.append(Reference("id", target))
         self._content.baselines.append(BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file))
