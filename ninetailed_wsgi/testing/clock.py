@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+import time
+import warnings
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 """What a harness's clock shows at first, by default: a Monday at noon."""
 
+_APART = 1000  # milliseconds by which two clocks that agree may differ
+
 
 class Clock:
-    """The time of a harness. A call returns milliseconds since the epoch, as the service needs it.
+    """The time of a harness, which does not follow freezegun or time-machine; a test that uses both is warned once.
+
+    A call returns milliseconds since the epoch, as the service needs it.
 
     Args:
         now: the initial time, also as ISO 8601 text; without a zone it is UTC.
     """
 
     def __init__(self, now: datetime | str = START) -> None:
+        self._is_warned = False
         self.at(now)
 
     def __call__(self) -> int:
+        if not self._is_warned and (library := _time_is_held_by()):
+            self._compare(library)
         return self._now
 
     @property
@@ -43,6 +53,27 @@ class Clock:
         if passed < timedelta():
             raise ValueError(f"found {passed}, expected a time of at least 0; use clock.at(...) to turn the clock back")
         self._now += passed // timedelta(milliseconds=1)
+
+    def _compare(self, library: str) -> None:
+        """Warn where the site under test has another time than its visitors."""
+        held = time.time_ns() // 1_000_000
+        if abs(held - self._now) > _APART:
+            self._is_warned = True
+            warnings.warn(
+                f"{library} shows the site {moment(held):%Y-%m-%d %H:%M:%S}, but the harness' clock stands at "
+                f"{self.now:%Y-%m-%d %H:%M:%S}: set it with clock.at(...), or give the harness now=...",
+                stacklevel=3,
+            )
+
+
+def _time_is_held_by() -> str | None:
+    """Return which library replaces the time of this process, if one does; one that is not loaded is none."""
+    if getattr(sys.modules.get("freezegun.api"), "freeze_factories", None):
+        return "freezegun"
+    hatch = getattr(sys.modules.get("time_machine"), "escape_hatch", None)
+    if hatch is not None and hatch.is_travelling():
+        return "time-machine"
+    return None
 
 
 def moment(milliseconds: int) -> datetime:

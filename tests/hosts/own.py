@@ -10,7 +10,7 @@ from typing import Any
 
 from hosts import sites
 
-FRONT, STREAM = "<h1>journal-teaser</h1>", "".join(f"{number}," for number in range(100))
+FRONT, STREAM = "<h1>banner</h1>", "".join(f"{number}," for number in range(100))
 
 
 def test_flask() -> None:

@@ -203,14 +203,18 @@ def listening(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def answers(port: int) -> Answers:
-    """Return what a visitor gets, who keeps the cookie of the first page."""
+    """Return what a visitor gets, who keeps the cookie of the first page; status 0: the server ended the connection."""
     got: Answers = []
     cookies: dict[str, str] = {}
     for method, path, body in REQUESTS:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, {**(_FORM_TYPE if body else {}), **cookies})
-            response = connection.getresponse()
+            try:
+                response = connection.getresponse()
+            except http.client.RemoteDisconnected:  # as uWSGI does where a site lets an exception through
+                got.append((0, [], b""))
+                continue
             headers = [(name.lower(), value) for name, value in response.getheaders()]
             got.append((response.status, [each for each in headers if each[0] not in _OF_THE_MOMENT], response.read()))
         if cookie := next((value for _, value in headers if value.startswith("ntaid=")), None):

@@ -24,12 +24,12 @@ OPTIONS: dict[str, Any] = {
 def heading(request: Any) -> str:
     """Return what a page shows: the id of a baseline entry."""
     if FORM in ("bare", "unused"):
-        return "journal-teaser"
+        return "banner"
     from ninetailed_wsgi import visitor_of
 
     visitor = visitor_of(request)
     visitor.page()
-    return str(visitor.variant("journal-teaser"))
+    return str(visitor.variant("banner"))
 
 
 def numbers(request: Any) -> Iterator[str]:
