@@ -150,7 +150,8 @@ def mounts_of(folder: Path) -> Iterable[Mount]:
     """Return the frameworks that the files of a folder name; else those that are installed; else plain WSGI."""
     texts = list(_texts(folder))
     named = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
-    return named or [mount for mount in MOUNTS if find_spec(mount.module)] or [WSGI]
+    # Falcon is there in any case, as the API is made with it.
+    return named or [mount for mount in MOUNTS if mount.module != "falcon" and find_spec(mount.module)] or [WSGI]
 
 
 def _texts(folder: Path) -> Iterable[tuple[str, str]]:

@@ -60,7 +60,7 @@ class Server(NamedTuple):
 GUNICORN = ("-m", "gunicorn", "--workers", "1", "--bind", "127.0.0.1:{port}", "hosts.sites:make()")
 UWSGI = "import pyuwsgi; pyuwsgi.run()"
 SERVERS: Mapping[str, Server] = {
-    "gunicorn-oldest": Server("gunicorn==20.0.4", GUNICORN),
+    "gunicorn-oldest": Server("gunicorn==20.0.4 setuptools<81", GUNICORN),
     "gunicorn-newest": Server("gunicorn", GUNICORN, forms=(*FORMS, "twice")),
     "waitress": Server("waitress", ("-m", "waitress", "--listen", "127.0.0.1:{port}", "--call", "hosts.sites:make")),
     "cheroot": Server(None, ("-m", "hosts.serve", "cheroot", "{port}")),
@@ -115,7 +115,7 @@ def server_packages(name: str, python: Path) -> Path:
     folder = BUILD / name
     package = SERVERS[name].package
     if package is not None and not folder.exists():
-        pip(python, "--target", str(folder), package)
+        pip(python, "--target", str(folder), *package.split())
     return folder
 
 
@@ -225,11 +225,13 @@ def answers(port: int) -> Answers:
 def faults_of(forms: Mapping[str, Answers]) -> Iterator[str]:
     """Yield what differs between the forms of a site."""
     bare, used = forms["bare"], forms["used"]
-    if bare != forms["unused"]:
-        yield "the middleware changes pages that do not use it"
+    for request, before, after in zip(REQUESTS, bare, forms["unused"], strict=True):
+        if before != after:
+            yield f"unused: {request[:2]} answered {before} and is now {after}"
     for form in set(forms) & {"used", "twice"}:
-        if plain(forms[form]) != plain(bare):
-            yield f"{form}: pages that use their visitor differ in more than the cookie"
+        for request, before, after in zip(REQUESTS, plain(bare), plain(forms[form]), strict=True):
+            if before != after:
+                yield f"{form}: {request[:2]} answered {before} and is now {after}"
     if bare[0][0] != 200:
         yield f"the front page answers {bare[0][0]}"
     cookies = [any(value.startswith("ntaid=") for _, value in headers) for _, headers, _ in used]

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 
 from hosts.sites import make
 
@@ -10,11 +11,9 @@ def cheroot(port: int) -> None:
     from cheroot.wsgi import Server
 
     server = Server(("127.0.0.1", port), make())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        server.start()
-    finally:
-        server.stop()
+    # In a thread, because what a handler raises gets lost where Python cannot let it through.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.stop).start())
+    server.start()
 
 
 def reloader(port: int) -> None:
