@@ -16,6 +16,7 @@
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results; needs 5 GB of disk
+#   make bench-what-if   CPU time and memory of what-if with 100,000 visitors of 50 events
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, the same for the same commit, and a CycloneDX list of what they need, into dist/
@@ -41,7 +42,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -113,6 +114,9 @@ bench-growth: .venv/installed-dev
 
 bench-results: .venv/installed-dev
 	@$(BIN)/python benchmarks/results_scan.py $(RESULTS_OPTIONS)
+
+bench-what-if: .venv/installed-dev
+	@$(BIN)/python benchmarks/what_if.py $(WHAT_IF_OPTIONS)
 
 bench-scale: .venv/installed-dev
 	@$(BIN)/python benchmarks/scaling.py --write $(SCALE_OPTIONS) && $(BIN)/python benchmarks/capacity.py --write

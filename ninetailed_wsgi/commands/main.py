@@ -27,6 +27,7 @@ COMMANDS = {
     "stats": "count what is stored",
     "migrate": "copy all that is stored to another store, while servers serve from the first one; see docs/migrate.md",
     "results": "say whether the variants of experiences helped; needs the extra `results`",
+    "what-if": "say what publishing a draft would change for the visitors that are stored; see docs/what-if.md",
     "backup": "copy the data folder while servers use it, and check the copy",
     "key": "make, list and revoke the keys of trusted callers; see docs/security.md",
     "upgrade": "bring a store that an older version wrote to the format of this one",

@@ -93,6 +93,7 @@ class AudienceSet:
             raise ValueError("two audiences have the same id")
         self._history_events = history_events
         self._history_ms = history_days * DAY
+        self._compared: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
         self._decisions = tuple((audience.id, audience.decide) for audience in self.audiences)
         counters = {counter.key: counter for audience in self.audiences for counter in audience.counters}
         self._counted_for = digest(" ".join(sorted(counters))) if counters else ""
@@ -136,6 +137,51 @@ class AudienceSet:
             self.count(counts, ordinal, at, event)
         if self._counted_for:
             counts[COUNTED_FOR] = self._counted_for
+
+    def counted(
+        self,
+        counts: Mapping[str, Any],
+        other: AudienceSet,
+        history: Callable[[], Iterable[tuple[int, int, Mapping[str, Any]]]],
+    ) -> Mapping[str, Any]:
+        """Return the ``counts`` that `recount` would give, from those that another set has kept.
+
+        The history is read only for what the other set does not count.
+
+        Args:
+            counts: of the profile; they do not change.
+            other: the set that kept them.
+            history: reads what `recount` takes.
+        """
+        if not self.missing(counts):
+            return counts
+        if other.missing(counts):
+            whole: dict[str, Any] = {}
+            self.recount(whole, history())
+            return whole
+        shared, more = self._beyond(other)
+        known = {key: counts[key] for key in shared if key in counts}
+        if more is None:
+            return known
+        added: dict[str, Any] = {}
+        more.recount(added, history())
+        return {**known, **added}
+
+    def reads_history(self, other: AudienceSet) -> bool:
+        """Return whether this set counts something that another one does not."""
+        return self._beyond(other)[1] is not None
+
+    def _beyond(self, other: AudienceSet) -> tuple[frozenset[str], AudienceSet | None]:
+        """Return the counters that both sets have, and a set of those that only this one has."""
+        if self._compared is None or self._compared[0] is not other:
+            theirs = {counter.key for audience in other.audiences for counter in audience.counters}
+            mine = {counter.key: counter for audience in self.audiences for counter in audience.counters}
+            more = tuple(counter for key, counter in mine.items() if key not in theirs)
+            nobody = Audience("", "", Group("any", ()), lambda facts: False, more)
+            days = self._history_ms // DAY
+            beyond = AudienceSet([nobody], history_events=self._history_events, history_days=days) if more else None
+            self._compared = (other, frozenset(mine.keys() & theirs), beyond)
+        return self._compared[1:]
 
     def matched(self, facts: Facts) -> list[str]:
         """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""

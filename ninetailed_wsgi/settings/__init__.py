@@ -23,7 +23,7 @@ USES: Mapping[str, str] = {
     "server": "`serve`",
     "requests": "`serve`, app, mount",
     "events": "`serve`, app, mount, `import`",
-    "decisions": "`serve`, app, mount, `content`, `explain`, `import`, `export`, `results`, `preview-link`",
+    "decisions": "`serve`, app, mount, `content`, `explain`, `import`, `export`, `results`, `preview-link`, `what-if`",
     "environments": "all but `migrate`, `compact`, `backup`, `upgrade`",
     "store": "all",
 }

@@ -7,13 +7,14 @@ import random
 import tempfile
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 from wsgiref.types import WSGIApplication
 
 from ninetailed_wsgi.api.app import App, api
-from ninetailed_wsgi.content import Catalog, LiveContent, draft_source
+from ninetailed_wsgi.content import EMPTY, Catalog, LiveContent, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
@@ -278,6 +279,25 @@ class Harness:
         now = self.clock()
         period = results.Period(0, now + 1, window_days)
         return scan.results(self._store, self.environment, self.catalog, wanted, period)[0].document(now)
+
+    def what_if(self, draft: GivenContent, *, sample: int | None = None) -> dict[str, Any]:
+        """Return what publishing this content, in place of all that is published, would change (spec section 15).
+
+        Args:
+            draft: as a harness takes its first content; nothing of it is published.
+            sample: how many visitors are looked at; None: all.
+
+        Returns:
+            What ``ninetailed-wsgi what-if --json`` writes: ``visitorsChanged``, ``audiences``, ``experiences``.
+
+        Raises:
+            SettingsError: the draft has errors: all of them are listed.
+        """
+        from ninetailed_wsgi.insights.replay import what_if
+
+        source = _loaded(draft_source(replace(self.settings, draft_content=draft)))  # type: ignore[arg-type]
+        after = source.catalog(*self.environment) if source else EMPTY
+        return what_if(self._store, self.environment, self.catalog, after, self.clock(), sample=sample)[0]
 
     def report(self) -> str:
         """Return what each visitor did, and why they got what they got: what a failing test shows."""

@@ -102,6 +102,12 @@ LINES: dict[str, list[tuple[int, list[str]]]] = {
         (0, [f"https://a.example/{HOSTILE}", "--identity-secret-file", "secret"]),
     ],
     "init": [(1, [FILE]), (0, ["--python"])],
+    "what-if": [
+        (0, [WHERE, "--content", "content.json", "--draft", "content.json"]),
+        (0, [WHERE, "--draft", "content.json"]),
+        (2, [WHERE, "--draft", "broken.json"]),
+        (2, [WHERE, "--draft", "content.json", "--at", HOSTILE]),
+    ],
     "upgrade": [(0, [])],
     "compact": [(0, [])],
 }

@@ -1,0 +1,74 @@
+"""What ``what-if`` prints for a person, in at most 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ninetailed_wsgi.core.problems import shorten
+from ninetailed_wsgi.insights.what_if import Comparison, why
+from ninetailed_wsgi.operations.terminal import in_line
+
+_MARK = {"added": "+", "removed": "-", "changed": "~", "same": " "}
+
+
+def lines(document: Mapping[str, Any], comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of a document of `replay.what_if`."""
+    visitors, changed = document["visitors"], document["visitorsChanged"]
+    seen = f"{visitors['evaluated']:,} of {visitors['total']:,} visitors"
+    yield f"content {document['content']['from']} -> {document['content']['to']}, {seen}"
+    yield f"{changed['any']:,} get something else: {changed['share']:.2%}{_interval(changed['interval'])}"
+    if visitors["incomplete"]:
+        yield f"of {visitors['incomplete']:,}, older events that the draft asks for are not kept any more"
+    yield from _audiences(document["audiences"])
+    yield from _experiences(document["experiences"])
+    for flag in document["flags"]:
+        yield ""
+        yield f"flag {in_line(flag['key'])}"
+        for move in flag["moves"]:
+            yield f"    {move['visitors']:>9,}  {_short(str(move['from']), 28)} -> {_short(str(move['to']), 28)}"
+    for id in document["spoiled"]:
+        yield ""
+        yield f"! {in_line(id)} is a running experiment: what is measured before and after is not the same"
+    if document["samples"]:
+        yield ""
+        yield "some of those who get something else"
+    for sample in document["samples"]:
+        yield f"  {in_line(sample['profileId'])}"
+        was, becomes = (set(sample[side]["audiences"]) for side in ("before", "after"))
+        for sign, audiences in (("+", becomes - was), ("-", was - becomes)):
+            for audience in sorted(audiences):
+                yield f"    {sign} {in_line(audience)}"
+        for line in why(comparison, sample):
+            yield f"    {in_line(line)}"
+
+
+def _audiences(audiences: list[Mapping[str, Any]]) -> Iterator[str]:
+    if audiences:
+        yield ""
+        yield f"  {'audience':<34} {'before':>9} {'after':>9} {'enter':>9} {'leave':>9}"
+    for each in audiences:
+        numbers = " ".join(f"{each[name]:>9,}" for name in ("before", "after", "enter", "leave"))
+        yield f"{_MARK[each['change']]} {_short(each['id'], 34):<34} {numbers}"
+
+
+def _experiences(experiences: list[Mapping[str, Any]]) -> Iterator[str]:
+    if experiences:
+        yield ""
+        yield f"  {'experience':<34} moves"
+    for each in experiences:
+        yield f"{_MARK[each['change']]} {_short(each['id'], 34):<34} {'' if each['moves'] else 'none'}".rstrip()
+        for move in each["moves"]:
+            yield f"    {move['visitors']:>9,}  {_variant(move['from'])} -> {_variant(move['to'])}"
+
+
+def _variant(label: str) -> str:
+    return "nothing" if label == "none" else "control" if label == "0" else f"variant {label}"
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return "" if bounds is None else f" (95 % interval {bounds[0]:.2%} to {bounds[1]:.2%})"
+
+
+def _short(text: str, most: int) -> str:
+    return shorten(in_line(text), most)

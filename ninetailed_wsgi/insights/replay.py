@@ -1,0 +1,85 @@
+"""Replays what visitors did against content that is not published; nothing is written (spec section 15).
+
+For a command, or a process that serves nobody; never in a request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.insights.what_if import Comparison, Tally
+from ninetailed_wsgi.store.protocol import HistoryEntry, Store
+
+_TOLD_EVERY = 200  # visitors between two calls of ``progress``
+
+
+def what_if(
+    store: Store,
+    environment: Environment,
+    before: Catalog,
+    after: Catalog,
+    now: int,
+    *,
+    sample: int | None = None,
+    progress: Callable[[int, float | None], None] = lambda visitors, part: None,
+) -> tuple[dict[str, Any], Comparison]:
+    """Return what publishing ``after`` in place of ``before`` would change, as JSON, and what decided it.
+
+    Args:
+        now: the time of the decision, ms.
+        sample: how many visitors are looked at, chosen by a hash of their ids; None: all.
+        progress: gets the visitors that were looked at, and which part of all work that is.
+
+    Raises:
+        StoreUnavailable: the store cannot be read now.
+    """
+    comparison = Comparison(before, after, now)
+    draws = [_draw(key) for key in _visitors(store, environment)]
+    total = len(draws)
+    last = max(heapq.nsmallest(sample, draws), default=-1) if sample is not None and sample < total else None
+    tally, wanted = Tally(comparison), total if last is None else sample or 0
+    for key in _visitors(store, environment):
+        draw = _draw(key)
+        if last is not None and draw > last:
+            continue
+        _add(tally, store, key, draw)
+        if tally.evaluated % _TOLD_EVERY == 0:
+            progress(tally.evaluated, tally.evaluated / wanted if wanted else None)
+    progress(tally.evaluated, 1.0)
+    return tally.document(max(total, tally.evaluated)), comparison
+
+
+def _visitors(store: Store, environment: Environment) -> Iterator[Key]:
+    """Yield the key of each profile; one in the middle of a merge or a deletion is part of another one already."""
+    for key, document in store.documents(*environment):
+        if "to" not in document and "into" not in document:
+            yield key
+
+
+def _add(tally: Tally, store: Store, key: Key, draw: int) -> None:
+    entry = store.read(key)
+    record = entry.document
+    if record is None or "to" in record or "into" in record:  # merged or deleted since
+        return
+    events: list[HistoryEntry] | None = None
+
+    def history() -> list[HistoryEntry]:
+        nonlocal events
+        if events is None:
+            events = entry.history()
+        return events
+
+    before, after = tally.comparison.decide(record, entry.next_ordinal, history)
+    tally.add(record["id"], draw, before, after)
+    if events is not None:
+        tally.incomplete += tally.comparison.is_incomplete(record, entry.next_ordinal, len(events))
+
+
+def _draw(key: Key) -> int:
+    """Return a number by which a sample is chosen, the same each time."""
+    return int.from_bytes(hashlib.blake2b(key.name.encode("utf-8", "surrogatepass"), digest_size=8).digest())
