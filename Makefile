@@ -15,7 +15,7 @@
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
 #   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
-#   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results; needs 5 GB of disk
+#   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results, and Insights; needs 5 GB of disk
 #   make bench-what-if   CPU time and memory of what-if with 100,000 visitors of 50 events
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
@@ -114,6 +114,7 @@ bench-growth: .venv/installed-dev
 
 bench-results: .venv/installed-dev
 	@$(BIN)/python benchmarks/results_scan.py $(RESULTS_OPTIONS)
+	@$(BIN)/python benchmarks/insights.py
 
 bench-what-if: .venv/installed-dev
 	@$(BIN)/python benchmarks/what_if.py $(WHAT_IF_OPTIONS)

@@ -20,6 +20,15 @@ def test_an_operation_may_take_a_tenth_more_instructions_than_its_baseline(now: 
     assert ("too many" in line) is not kept
 
 
+def test_an_operation_may_take_no_more_than_its_multiple_of_another() -> None:
+    now = {name: 1000 for pair in instructions.RATIOS for name in pair}
+    assert instructions.related(now)[1]
+    name, other = next(iter(instructions.RATIOS))
+    lines, kept = instructions.related({**now, name: 1301})
+    assert not kept
+    assert [line for line in lines if "too many" in line] == [f"{name}: 1.30 times {other}, at most 1.3  too many"]
+
+
 def test_an_operation_that_the_baseline_does_not_know_is_no_failure() -> None:
     assert instructions.compared({"a get": 1000}, {})[1]
 

@@ -81,8 +81,8 @@ class _Resource:
         self._edge = edge
         self._service = edge.service
 
-    def _body(self, req: Request, schema: str, caller: Caller | None = None) -> Any:
-        body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes))
+    def _body(self, req: Request, schema: str, caller: Caller | None = None, *, walked: bool = True) -> Any:
+        body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes), walked=walked)
         if caller is not None:
             body = without_foreign(body, caller)
         self._edge.schemas.check(schema, body)
@@ -217,7 +217,7 @@ class Insights(_Resource):
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         caller = self._edge.allow("insights", req)
         where = self._edge.environment(organization, environment)
-        body = self._body(req, "insights-request")
+        body = self._body(req, "insights-request", walked=False)  # of an event, its own members alone are read
         resp.status = falcon.HTTP_204
         if KEY in req.env:  # what is seen in a preview counts for nobody
             return

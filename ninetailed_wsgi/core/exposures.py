@@ -118,6 +118,21 @@ def served_report(served: Served, at: int) -> Report:
     return Report("served", at, served.component, served.experience, served.variant, None, "", 0, direct=True)
 
 
+def joined(reports: Iterable[Report]) -> Iterable[tuple[Report, int]]:
+    """Return the reports of one profile, each with its number: those of one view or hover are one, the longest."""
+    stays: dict[tuple[Any, ...], tuple[Report, int]] = {}
+    for place, report in enumerate(reports):
+        if report.stay is None:
+            stays[place,] = report, 1
+            continue
+        key = (report.kind, report.stay, report.component, report.experience, report.variant)
+        one, number = stays.get(key, (report, 0))
+        if report.duration > one.duration or report.at < one.at:
+            one = one._replace(at=min(one.at, report.at), duration=max(one.duration, report.duration))
+        stays[key] = one, number + 1
+    return stays.values()
+
+
 def phase_of(experience: Experience) -> str:
     """Name the split of an experience, such as ``1:0.5/0.5``: nothing else decides who sees what."""
     traffic = f"{experience.traffic:.12g}"
@@ -357,5 +372,5 @@ def _key(text: str) -> str:
 
 
 def _drop_oldest(members: dict[str, Any], kept: int) -> None:
-    for id in list(members)[: max(0, len(members) - kept)]:
-        del members[id]
+    while len(members) > kept:
+        del members[next(iter(members))]

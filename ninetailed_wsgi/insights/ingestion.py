@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import EventTimeError, Served, event_time
-from ninetailed_wsgi.core.exposures import Report, report_of, served_report
+from ninetailed_wsgi.core.exposures import Report, joined, report_of, served_report
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
@@ -133,7 +133,7 @@ def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, k
         return _Noted(None, None)
     belongs = partial(catalog.audiences.holds, profile.facts(record, entry.next_ordinal, now))
     results: Counter[str] = Counter()
-    for report in reports[key]:
-        results[catalog.exposures.note(record, report, record["sticky"], belongs)] += 1
+    for report, number in joined(reports[key]):
+        results[catalog.exposures.note(record, report, record["sticky"], belongs)] += number
     changed = results.keys() & {ACCEPTED, "inconsistent"}
     return _Noted(Write(record) if changed else None, results)

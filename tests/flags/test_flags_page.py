@@ -8,12 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
+from ninetailed_wsgi.testing import Harness, LiveServer, flag
+
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"<!-- tests/flags/test_flags_page.py: (\w+) -->\n```python\n(.*?)```\n", PAGE, re.DOTALL))
+EXAMPLES = dict(
+    re.findall(r"<!-- tests/flags/test_flags_page.py: (\w+) -->\n```(?:python|js)\n(.*?)```\n", PAGE, re.DOTALL)
+)
 
 FLASK = """
 from app import app
@@ -66,5 +71,27 @@ def test_the_example_serves_the_value_of_a_flag(tmp_path: Path, name: str, site:
     assert re.search(r"Free shipping from \d+ euros", done.stdout), done.stdout
 
 
-def test_every_python_example_is_run() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") == 2
+def test_the_example_for_node_reads_a_flag_of_a_mount(ninetailed: Harness, modules: Path, tmp_path: Path) -> None:
+    ninetailed.publish(flag("free-shipping-from", control=50, variants=[30], distribution=[0, 1]))
+    (tmp_path / "flags.mjs").write_text(EXAMPLES["node"])
+    (tmp_path / "node_modules").symlink_to(modules)
+
+    def site(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    with LiveServer(ninetailed, ninetailed.mount(site)) as server:
+        done = subprocess.run(
+            ["node", "flags.mjs"],
+            cwd=tmp_path,
+            env={**os.environ, "SITE": server.url, "VISITOR": "anna"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.stdout == "Free shipping from 30 euros\n", done.stderr
+
+
+def test_every_example_that_can_run_here_is_run() -> None:
+    assert [*EXAMPLES] == ["flask", "django", "node"]
+    assert PAGE.count("```python") == 2
