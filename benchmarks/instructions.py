@@ -1,9 +1,9 @@
 """Counts the instructions of single operations with callgrind, and compares them with those of instructions.json.
 
 ``python benchmarks/instructions.py`` ends with status 1 when one takes over 10 % more than it did, or more than
-`RATIOS` allow; ``--renew`` (``make baseline``) writes the file anew. Unlike times, the counts are the same on a busy machine.
-They hold for one build of Python and one kind of machine: on others nothing is compared, and that is said. Debian:
-``apt install valgrind``.
+`RATIOS` allow; ``--renew`` (``make baseline``) writes the file anew. Unlike times, the counts are the same on a busy
+machine. They hold for one build of Python and one kind of machine: on others nothing is compared, and that is said.
+Debian: ``apt install valgrind``.
 """
 
 from __future__ import annotations
