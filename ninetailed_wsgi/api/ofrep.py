@@ -75,7 +75,7 @@ class _FlagResource:
         caller = self._edge.callers.of(req.env)
         own = access.guarded and self._edge.service.certifies(where, target)
         # A user id is no secret: to a stranger it is a new visitor's name, whether there is such a profile or not.
-        known = caller.may("events") or access.check("flags", caller, own=own) is Decision.ALLOWED
+        known = access.check("flags", caller, own=own) is Decision.ALLOWED
         hidden = {"targetingKey"} if caller.may("events") else {"targetingKey", *access.protected}
         traits = {name: value for name, value in context.items() if name not in hidden}
         return _Question(where, target, traits, known)

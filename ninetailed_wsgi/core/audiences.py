@@ -117,9 +117,9 @@ class AudienceSet:
         counters = self._counters_for(event)
         if not counters:
             return
-        seen = SeenEvent(event)
+        view = SeenEvent(event)
         for counter in counters:
-            if counter.counts(seen):
+            if counter.counts(view):
                 counter.keep(counts.setdefault(counter.key, []), ordinal, at, ordinal - self._history_events + 1)
 
     def missing(self, counts: Mapping[str, Any]) -> bool:

@@ -102,7 +102,7 @@ class Counter:
             entries[:] = [entry for entry in entries if entry[0] >= first_ordinal]
         if len(entries) <= self.enough:
             return
-        kept: list[Entry] = []
+        rest: list[Entry] = []
         latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at
         for entry in reversed(entries):
             if len(latest) < self.enough:
@@ -111,14 +111,14 @@ class Counter:
                 heapq.heapreplace(latest, entry[1])
             else:
                 continue
-            kept.append(entry)
-        entries[:] = reversed(kept)
+            rest.append(entry)
+        entries[:] = reversed(rest)
 
 
 def counter_key(event_type: str, event_name: str | None, conditions: Sequence[Sequence[str]], enough: int) -> str:
     """Return the stable name of what is counted; the order and repetition of conditions do not matter."""
-    asked = [event_type, event_name, sorted(set(map(tuple, conditions))), enough]
-    return digest(json.dumps(asked))
+    question = [event_type, event_name, sorted(set(map(tuple, conditions))), enough]
+    return digest(json.dumps(question))
 
 
 def digest(text: str) -> str:

@@ -205,7 +205,7 @@ def _explain(
     experience: Experience, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]
 ) -> dict[str, Any]:
     index = experience.assign(experience.allocated(stable_id), audiences, sticky)
-    kept = sticky.get(experience.id) if experience.sticky else None
+    assignment = sticky.get(experience.id) if experience.sticky else None
     traffic_hash = hash_fraction(experience.traffic_prefix + stable_id)
     distribution_hash = hash_fraction(experience.distribution_prefix + stable_id)
     return {
@@ -221,8 +221,8 @@ def _explain(
         "distribution_hash": distribution_hash,
         "distribution_index": experience.distributed(distribution_hash),
         "sticky": experience.sticky,
-        "sticky_index": kept,
-        "decided_by": None if index is None else "distribution" if kept is None else "sticky",
+        "sticky_index": assignment,
+        "decided_by": None if index is None else "distribution" if assignment is None else "sticky",
         "variantIndex": index,
         "variants": {} if index is None else experience.outcome(index).item["variants"],
     }

@@ -38,14 +38,14 @@ def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -
     Resolve if the feature ``location`` is requested or a library older than 3.14 sent an event, unless an event
     suppresses it with a ``context.location`` that is an empty text or whose members are all empty.
     """
-    asked = "location" in features
+    is_requested = "location" in features
     for event in events:
         context = event["context"]
         location = context.get("location")
         if location == "" or (location and not any(map(_filled, location.values()))):
             return False
-        asked = asked or is_before_3_14(context["library"]["version"])
-    return asked
+        is_requested = is_requested or is_before_3_14(context["library"]["version"])
+    return is_requested
 
 
 def given_members(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Caller(NamedTuple):
         return self.inside or bool(self.scopes)
 
     def may(self, scope: str) -> bool:
-        """Whether a scope is allowed."""
+        """Return whether a scope is allowed."""
         return self.inside or scope in self.scopes
 
 
@@ -69,30 +69,36 @@ class Decision(Enum):
 
 
 class _Rule(NamedTuple):
-    """Who may do an operation in the mode ``guarded``: everybody without a scope; and what all others get."""
+    """Who may do an operation in the mode ``guarded``, and what all others get.
 
-    scope: str = ""
+    Attributes:
+        scopes: any of them allows it; none: everybody may do it.
+        own: whether an id that certifies itself allows it too.
+        otherwise: what callers get whom nothing allows it.
+    """
+
+    scopes: tuple[str, ...] = ()
     own: bool = False
     otherwise: Decision = Decision.REFUSED
 
 
 _RULES: Mapping[str, _Rule] = {
     "create": _Rule(),
-    "update": _Rule("events", own=True, otherwise=Decision.FRESH),
-    "get": _Rule("read", own=True, otherwise=Decision.ABSENT),
-    "batch": _Rule("events"),
-    "import": _Rule("events"),
-    "delete": _Rule("delete"),
+    "update": _Rule(("events",), own=True, otherwise=Decision.FRESH),
+    "get": _Rule(("read",), own=True, otherwise=Decision.ABSENT),
+    "batch": _Rule(("events",)),
+    "import": _Rule(("events",)),
+    "delete": _Rule(("delete",)),
     "insights": _Rule(),
-    "flags": _Rule("read", own=True, otherwise=Decision.FRESH),
-    "explain": _Rule("admin"),
-    "results": _Rule("admin"),
-    "preview": _Rule("admin"),
-    "inspector": _Rule("admin"),
-    "metrics": _Rule("admin"),
-    "openapi": _Rule("admin"),
-    "refresh": _Rule("admin"),
-    "reasons": _Rule("admin"),
+    "flags": _Rule(("read", "events"), own=True, otherwise=Decision.FRESH),
+    "explain": _Rule(("admin",)),
+    "results": _Rule(("admin",)),
+    "preview": _Rule(("admin",)),
+    "inspector": _Rule(("admin",)),
+    "metrics": _Rule(("admin",)),
+    "openapi": _Rule(("admin",)),
+    "refresh": _Rule(("admin",)),
+    "reasons": _Rule(("admin",)),
 }
 
 OPERATIONS = tuple(_RULES)
@@ -108,7 +114,7 @@ def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) 
         own: whether the profile is named by an id that certifies itself.
     """
     rule = _RULES[operation]
-    if not guarded or not rule.scope or (rule.own and own) or caller.may(rule.scope):
+    if not guarded or not rule.scopes or (rule.own and own) or any(map(caller.may, rule.scopes)):
         return Decision.ALLOWED
     return rule.otherwise
 
@@ -202,7 +208,7 @@ class Access:
         """
         decision = decide(operation, caller, guarded=self.guarded, own=own)
         if decision is Decision.REFUSED:
-            scope = _RULES[operation].scope
+            scope = " or ".join(_RULES[operation].scopes)
             if caller.trusted:
                 raise Forbidden(f"this key or address lacks the scope {scope}")
             raise Unauthorized(f"expected Authorization: Bearer KEY, a key with the scope {scope}")
@@ -265,13 +271,13 @@ class Access:
 
 
 def check_name(where: str, name: str) -> None:
-    """InvalidData when a name that a client chose is too long (spec section 16)."""
+    """Raise InvalidData when a name that a client chose is too long (spec section 16)."""
     if len(name) > LONGEST_NAME // 4 and (size := len(name.encode("utf-8", "surrogatepass"))) > LONGEST_NAME:
         raise InvalidData(f"{where}: found an id of {size} bytes, expected at most {LONGEST_NAME}")
 
 
 def check_names(events: Sequence[dict[str, Any]]) -> None:
-    """InvalidData when an event names a profile or a user by too long a text."""
+    """Raise InvalidData when the name of a profile or a user in an event is too long."""
     for index, event in enumerate(events):
         for member in ("anonymousId", "userId"):
             if isinstance(name := event.get(member), str):

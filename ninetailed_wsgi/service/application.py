@@ -162,7 +162,7 @@ class Application:
         return run, None
 
     def _is_repeated(self, home: Key, event: Event, earlier: Sequence[Event]) -> bool:
-        """Whether the event's message id was applied before, so that it identifies nobody.
+        """Return whether the event's message id was applied before, so that it identifies nobody.
 
         One that did identify then goes its way again: it may have been cut off before its claim was confirmed.
         """
@@ -191,7 +191,7 @@ class Application:
         return owner
 
     def _confirm_claims(self) -> None:
-        """Two profiles that claimed the same alias at the same time are one visitor."""
+        """Merge profiles that claimed the same alias at the same time: they are one visitor."""
         claims, self._claims = self._claims, {}
         for alias, claimant in claims.items():
             while (home := self.home(claimant)) != (owner := identity.confirm(self._store, home, alias.name)):

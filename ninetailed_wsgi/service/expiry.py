@@ -90,7 +90,7 @@ class Expiry:
         self._is_ours = False
         self._pass: Iterator[tuple[Key, bool]] | None = None
         self._before = 0
-        self._removed = 0
+        self._removals = 0
         self._next_pass = 0.0
         self._watcher = Watcher(self.step, STEP_EVERY, "ninetailed-expiry")
 
@@ -103,7 +103,7 @@ class Expiry:
         if not self._has_lock() or (self._pass is None and self._seconds() < self._next_pass):
             return
         if self._pass is None:
-            self._before, self._removed = self._now() - self._days * DAY, 0
+            self._before, self._removals = self._now() - self._days * DAY, 0
             self._pass = profiles_by_activity(self._store, self._documents(), self._before)
         try:
             self._go_on(self._pass)
@@ -116,7 +116,7 @@ class Expiry:
         for key, inactive in profiles:
             with suppress(ProfileOverload):  # it is anything but inactive
                 if inactive and delete_inactive(self._store, key, self._before):
-                    self._removed += 1
+                    self._removals += 1
                     if self._metrics:
                         self._metrics.expired()
             if self._is_busy() or self._seconds() >= end:
@@ -124,8 +124,8 @@ class Expiry:
         self._end_pass()
 
     def _end_pass(self) -> None:
-        if self._removed:
-            _log.info("%d visitors were removed who had no event for %d days", self._removed, self._days)
+        if self._removals:
+            _log.info("%d visitors were removed who had no event for %d days", self._removals, self._days)
         self._pass, self._next_pass = None, self._seconds() + PASS_EVERY
 
     def _now(self) -> int:

@@ -13,7 +13,7 @@ _MARK = {True: "yes", False: "no "}
 
 
 def text(explained: Mapping[str, Any]) -> str:
-    """The answer of `ExperienceService.explain`, a line for each thing that decided."""
+    """Return the answer of `ExperienceService.explain`, a line for each thing that decided."""
     profile = explained["profile"]
     session = profile["session"]
     lines = [f"profile {profile['id']}: session {session['count']}, location {_shown(profile['location'])}"]

@@ -117,14 +117,14 @@ class Folding:
     def _recount(self, record: Record, entry: Entry, *, new: bool) -> bool:
         """Count the kept history for audiences and metrics published since; return whether a stored record changed."""
         audiences, metrics = self._catalog.audiences, self._catalog.metrics
-        changed = False
+        is_changed = False
         if new or audiences.missing(record["counts"]):
             audiences.recount(record["counts"], () if new else entry.history())
-            changed = not new
+            is_changed = not new
         if metrics.missing(record):
             metrics.recount(record, () if new else entry.history())
-            changed = not new
-        return changed
+            is_changed = not new
+        return is_changed
 
     def _apply(self, key: Key, record: Record, next_ordinal: int) -> tuple[list[Event], list[tuple[Event, int]]]:
         """Apply the events that are new to a record; return them, and those whose traits were left out."""

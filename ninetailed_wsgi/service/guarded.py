@@ -154,8 +154,8 @@ class GuardedApplication(Application):
         self._claims[alias] = home
 
     def _record(self, home: Key) -> Record | None:
-        known = self._profiles.get(home) or self._owners.get(home)
-        return known.record if known else None
+        snapshot = self._profiles.get(home) or self._owners.get(home)
+        return snapshot.record if snapshot else None
 
     def _lead(self, name: Key, owner: identity.Owner) -> None:
         home = self.home(name)
@@ -174,9 +174,9 @@ class GuardedApplication(Application):
 
     def _rename(self, key: Key, record: Record | None, new: Key, until: int | None) -> identity.Owner:
         """Give a profile a new id; the old one leads to it until a time (ms), or for good."""
-        begun: Record = {**profile.new_record(new.name), "born": new.name}
-        begun["stable_id"] = record["stable_id"] if record else key.name
-        self._store.update([new], lambda _, entry: Write(begun) if entry.document is None else None)
+        fresh: Record = {**profile.new_record(new.name), "born": new.name}
+        fresh["stable_id"] = record["stable_id"] if record else key.name
+        self._store.update([new], lambda _, entry: Write(fresh) if entry.document is None else None)
         merged = identity.merge(self._store, key, new, until)
         if merged != new:  # another request was faster, and nobody was told this id
             identity.delete(self._store, new)
@@ -231,6 +231,6 @@ class _GuardedFolding(Folding):
 
 
 def _is_user(record: Record, user_id: str) -> bool:
-    """Whether a profile is that user's: verified as such, or known by this name to trusted callers."""
+    """Return whether a profile is that user's: verified as such, or known by this name to trusted callers."""
     user = record.get("user")
     return user == user_id or (user is None and user_id in record.get("vouched", ()))

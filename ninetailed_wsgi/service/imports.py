@@ -138,7 +138,7 @@ class Consumer:
                 self.ensure()
 
     def wake(self) -> None:
-        """Something was put: look at once."""
+        """Look at once, as a batch was put."""
         self.ensure()
         self._wake.set()
 
@@ -200,7 +200,7 @@ class Consumer:
         self._working.release()
 
     def in_child(self) -> None:
-        """The thread is the parent's; this process starts its own when it is needed."""
+        """Forget the thread, which is the parent's; this process starts its own when it needs one."""
         while self._queue.locked:
             os.close(self._queue.locked.pop())
         self._begin()
@@ -210,15 +210,15 @@ def _run(consumer: weakref.ref[Consumer], wake: threading.Event) -> None:
     while True:
         wake.wait(LOOK_EVERY)
         wake.clear()
-        found = consumer()
-        if found is None:
+        here = consumer()
+        if here is None:
             return
         try:
-            drained = found.drain()
+            drained = here.drain()
         except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
             _log.error("imports wait\n%s", stack(error))
             _log.debug("the failure in full", exc_info=error)
             drained = False
-        del found
+        del here
         if not drained:
             sleep(LOOK_EVERY)

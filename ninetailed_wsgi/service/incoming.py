@@ -44,26 +44,26 @@ def prepared(
 
 
 def _abridged(body: dict[str, Any], size: int) -> bytes:
-    told = {name: body[name] for name in ("type", "event", "messageId", "channel", "anonymousId") if name in body}
-    kept = {name: value for name, value in told.items() if isinstance(value, str) and len(value) <= 1000}
-    return orjson.dumps({**kept, "omittedBytes": size})
+    members = {name: body[name] for name in ("type", "event", "messageId", "channel", "anonymousId") if name in body}
+    short = {name: value for name, value in members.items() if isinstance(value, str) and len(value) <= 1000}
+    return orjson.dumps({**short, "omittedBytes": size})
 
 
 def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
-    """When the events of a request happened (ms); InvalidData names every invalid time."""
+    """Return when the events of a request happened (ms); InvalidData names every invalid time."""
     problems: list[str] = []
     times = []
     for index, body in enumerate(bodies):
         try:
             times.append(event_time(body, now))
         except EventTimeError as error:
-            found = orjson.dumps(error.found).decode()
-            problems.append(f"events[{index}].{error.member}: found {shorten(found)}, expected {error.expected}")
+            value = orjson.dumps(error.found).decode()
+            problems.append(f"events[{index}].{error.member}: found {shorten(value)}, expected {error.expected}")
     if problems:
         raise InvalidData(problems[:10])
     return times
 
 
 def _user_of(body: dict[str, Any]) -> str:
-    """Whom an event identifies; empty for any other."""
+    """Return whom an identify event names; empty for any other event."""
     return str(body.get("userId", "")) if body["type"] == "identify" else ""

@@ -62,10 +62,10 @@ def read_keys(file: Path) -> list[ApiKey]:
         SettingsError: the file cannot be read, is damaged, or others than its owner can write it.
     """
     try:
-        with open(file, "rb") as opened:
-            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o022:
+        with open(file, "rb") as handle:
+            if stat.S_IMODE(os.fstat(handle.fileno()).st_mode) & 0o022:
                 raise SettingsError([f"keys_file: others than the owner can write {file}: chmod 600 {file}"])
-            content = opened.read()
+            content = handle.read()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -127,7 +127,7 @@ class Keys:
         self._file = file
         self._now = now
         self._clock = clock
-        self._seen = self._look()
+        self._version = self._look()
         self._keys = read_keys(file)
         self._next_look = clock() + _LOOK_EVERY
 
@@ -136,10 +136,10 @@ class Keys:
         self._follow()
         hashed, now = _hash(key), self._now()
         allowed: frozenset[str] = frozenset()
-        for known in self._keys:
+        for entry in self._keys:
             # All of them are compared, each in constant time: the time taken says nothing about any.
-            if hmac.compare_digest(known.hash, hashed) and (known.expires is None or now < known.expires):
-                allowed = known.scopes
+            if hmac.compare_digest(entry.hash, hashed) and (entry.expires is None or now < entry.expires):
+                allowed = entry.scopes
         return allowed
 
     def reload(self) -> None:
@@ -151,9 +151,9 @@ class Keys:
         if (now := self._clock()) < self._next_look:
             return
         self._next_look = now + _LOOK_EVERY
-        if (seen := self._look()) == self._seen:
+        if (version := self._look()) == self._version:
             return
-        self._seen = seen
+        self._version = version
         try:
             self._keys = read_keys(self._file)
         except SettingsError as error:  # what was read before stays, as a half-edited file must not lock callers out
@@ -161,10 +161,10 @@ class Keys:
 
     def _look(self) -> tuple[int, int, int] | None:
         try:
-            found = os.stat(self._file)
+            status = os.stat(self._file)
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _hash(key: str) -> str:

@@ -55,13 +55,13 @@ def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: C
 def _most_bytes(steps: Sequence[Step], owner: Callable[[Key], Owner]) -> int:
     """Return what the traits of a visitor may take at the very most: of each name that may be his, all added up."""
     bytes_: dict[Key, int] = {}
-    joined: dict[Key, Key] = {}
+    successors: dict[Key, Key] = {}
 
     def visitor(name: Key) -> Key:
         profile = owner(name)
         key = profile.key
-        while key in joined:
-            key = joined[key]
+        while key in successors:
+            key = successors[key]
         if key not in bytes_:
             bytes_[key] = len(orjson.dumps(profile.record["traits"])) if profile.record else 0
         return key
@@ -73,7 +73,7 @@ def _most_bytes(steps: Sequence[Step], owner: Callable[[Key], Owner]) -> int:
         bytes_[key] += len(orjson.dumps(event.body["traits"]))
         if event.user_id and (other := visitor(name._replace(name=event.user_id))) != key:
             bytes_[key] += bytes_.pop(other)
-            joined[other] = key
+            successors[other] = key
     return max(bytes_.values(), default=0)
 
 

@@ -27,7 +27,7 @@ class NewProfiles:
         self._lock = threading.Lock()
         self._minute = 0
         # As many entries as profiles were begun within a minute, which the disk bounds.
-        self._begun: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
     def begin(self, address: str | None) -> None:
         """Count one more; addresses that are not known count as one.
@@ -39,12 +39,12 @@ class NewProfiles:
         now = self._clock()
         with self._lock:
             if (minute := int(now / _MINUTE)) != self._minute:
-                self._minute, self._begun = minute, {}
-            begun = self._begun.get(network, 0)
-            if begun >= self._most:
+                self._minute, self._numbers = minute, {}
+            number = self._numbers.get(network, 0)
+            if number >= self._most:
                 wait = max(1, round((minute + 1) * _MINUTE - now))
                 raise RateLimited(f"one address began more than {self._most} profiles in a minute", wait)
-            self._begun[network] = begun + 1
+            self._numbers[network] = number + 1
 
 
 @lru_cache(maxsize=4096)

@@ -26,8 +26,8 @@ class ProfileIds:
 
     def make(self, environment: Environment) -> str:
         """Return an id for a profile of this environment that nobody has yet."""
-        made = self._new_id()
-        return made if self._key is None else issue(self._key(), environment, made[:HALF])
+        id = self._new_id()
+        return id if self._key is None else issue(self._key(), environment, id[:HALF])
 
     def replayed(self, environment: Environment, message_id: str) -> str | None:
         """Return the id of a profile that begins with this message, also in a preflight (spec section 6).

@@ -110,7 +110,7 @@ class ExperienceService:
 
     @classmethod
     def from_settings(cls, settings: Settings, sources: Sources | None = None) -> ExperienceService:
-        """The service that these settings describe; SettingsError names what cannot be used.
+        """Return the service that these settings describe; SettingsError names what cannot be used.
 
         ``sources`` are those that were read before this process was forked.
         """
@@ -159,13 +159,13 @@ class ExperienceService:
         return self._clock() / 1000
 
     def environment(self, organization: str, environment: str) -> Environment:
-        """The environment of a request; UnknownEnvironment when it is not served here."""
-        asked = Environment(organization, environment)
-        if self._environments and asked not in self._environments:
+        """Return the environment of a request; UnknownEnvironment when it is not served here."""
+        where = Environment(organization, environment)
+        if self._environments and where not in self._environments:
             raise UnknownEnvironment(
                 f"no environment {shorten(environment)} of organization {shorten(organization)} is served here"
             )
-        return asked
+        return where
 
     def has_content(self, environment: Environment) -> bool:
         """Return whether an environment is named by the options or has published content."""
@@ -184,7 +184,7 @@ class ExperienceService:
         return self._ids.certifies(environment, name)
 
     def content(self, organization: str, environment: str) -> Catalog:
-        """The published content of an environment."""
+        """Return the published content of an environment."""
         return self._content.catalog(organization, environment)
 
     def new_id(self, environment: Environment) -> str:
@@ -276,7 +276,7 @@ class ExperienceService:
         self._imports.accept(environment, events, now, guarded=guarded)
 
     def imports(self) -> QueueState | None:
-        """How many batches wait to be applied, and how long; None without a queue."""
+        """Return how many batches wait to be applied, and how long; None without a queue."""
         return self._queue.state() if self._queue else None
 
     def refresh_content(self) -> None:
@@ -284,7 +284,7 @@ class ExperienceService:
         self._content.refresh()
 
     def state(self) -> State:
-        """What `/metrics` tells besides counts: what waits, and which content and location database are served."""
+        """Return what `/metrics` tells besides counts: imports that wait, the live content and location database."""
         try:
             queue = self.imports()
         except StoreUnavailable:  # the rest is worth knowing all the more
@@ -307,7 +307,7 @@ class ExperienceService:
         entities: bool = False,
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
-        """The profile with this id or alias, evaluated now: as `upsert` answers it."""
+        """Return the profile with this id or alias, evaluated now: as `upsert` answers it."""
         self._resume_imports()
         now, catalog = self._clock(), self.previews.other(environment, overrides)
         application = self._applications.reading(environment, catalog)
@@ -317,7 +317,7 @@ class ExperienceService:
         return self._answers.decision(application.catalog, snapshot, now, overrides, entities)
 
     def explain(self, environment: Environment, name: str, overrides: Overrides | None = None) -> dict[str, Any]:
-        """Why the visitor is in each audience and gets each variant, or not, by the functions that decide.
+        """Explain why a visitor is in each audience and gets each variant, or not, by the functions that decide.
 
         Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say; with the
         ``overrides`` of a preview, what it comes to.
@@ -372,13 +372,13 @@ class ExperienceService:
                 raise not_found(name)
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
-        """As `delete`, with several names, while they are iterated; yields those that led to a visitor."""
+        """Remove the visitors with these ids or aliases one by one, as `delete` does; yield the names that led there."""
         return erasure.erase(self._store, self._queue, [environment.key(name) for name in names])
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
-        """What is kept of the visitor with this id or alias: ``profile`` as the API answers it, and what it does not.
+        """Return what is stored of the visitor with this id or alias: ``profile`` as the API answers it, and the rest.
 
-        That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
+        The rest is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
         ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
@@ -399,7 +399,7 @@ class ExperienceService:
         return data
 
     def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
-        """The events of the visitor of these names that wait in imports to be applied, or were put aside."""
+        """Return the events of the visitor with these names in imports that wait or were put aside."""
         return erasure.imported(self._queue, environment, names) if self._queue else []
 
     def _resume_imports(self) -> None:

@@ -39,7 +39,7 @@ class Turns:
         self._waiting = PerProcess(_Waiting)
 
     def turn(self, keys: Collection[Key]) -> Turn:
-        """For a ``with`` block in which these profiles are written.
+        """Return the turn at these profiles, for the ``with`` block that writes them.
 
         Entering it raises ProfileOverload where one of them has too many writers.
         """

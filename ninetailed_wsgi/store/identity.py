@@ -71,13 +71,13 @@ def _settled(store: Store, key: Key) -> Entry:
 
 
 def _follow(read: Callable[[Key], Entry], key: Key, entry: Entry) -> Owner:
-    """The profile at the end of a chain of pointers, which a cut-off claim can even have closed to a circle."""
-    passed = {key.name}
+    """Return the profile at the end of a chain of pointers, which a cut-off claim may have closed to a circle."""
+    names = {key.name}
     while entry.document is not None and "to" in entry.document:
         key = key._replace(name=entry.document["to"])
-        if key.name in passed:
+        if key.name in names:
             return Owner(key, None)
-        passed.add(key.name)
+        names.add(key.name)
         entry = read(key)
     return Owner(key, entry.document, entry.next_ordinal)
 
@@ -105,20 +105,20 @@ def confirm(store: Store, owner: Key, name: str) -> Key:
     """
     key = owner._replace(name=name)
     while key != owner:  # the claimant may have become part of the very profile that it claimed
-        met = store.read(key).document
+        pointer = store.read(key).document
         current = resolve(store, key)
         if current.record is not None and current.key != owner:
             return current.key
         deleted = current.record is None and resolve(store, owner).record is None
-        if deleted or _point(store, key, met, owner):
+        if deleted or _point(store, key, pointer, owner):
             break
     return owner
 
 
-def _point(store: Store, key: Key, met: Document | None, target: Key) -> bool:
+def _point(store: Store, key: Key, document: Document | None, target: Key) -> bool:
     """Let a name point to a profile, unless what lies there is no longer what was met; whether it does."""
     write = Write(_pointer(target))
-    return store.update([key], lambda _, entry: write if entry.document == met else None)[key] is not None
+    return store.update([key], lambda _, entry: write if entry.document == document else None)[key] is not None
 
 
 def _pointer(target: Key) -> Document:
@@ -141,10 +141,10 @@ def merge(store: Store, source: Key, target: Key, until: int | None = None) -> K
         return record if until is None else {**record, "until": {**record.get("until", {}), source.name: until}}
 
     def list_alias(_: Key, entry: Entry) -> Write | None:
-        known = entry.document
-        if not _is_profile(known) or source.name in known["aliases"]:
+        record = entry.document
+        if not _is_profile(record) or source.name in record["aliases"]:
             return None
-        return Write({**ending(known), "aliases": [*known["aliases"], source.name]})
+        return Write({**ending(record), "aliases": [*record["aliases"], source.name]})
 
     if source == target:  # somebody else has merged them meanwhile
         return resolve(store, source).key
@@ -164,10 +164,10 @@ def release(store: Store, owner: Key, name: str) -> None:
         record = entry.document
         if not _is_profile(record) or name not in record["aliases"]:
             return None
-        kept = {member: value for member, value in record.items() if member != "until"}
+        members = {member: value for member, value in record.items() if member != "until"}
         until = {other: time for other, time in record.get("until", {}).items() if other != name}
         aliases = [alias for alias in record["aliases"] if alias != name]
-        return Write({**kept, "aliases": aliases, **({"until": until} if until else {})})
+        return Write({**members, "aliases": aliases, **({"until": until} if until else {})})
 
     store.update([owner], without)
 
@@ -184,22 +184,22 @@ def finish_merge(store: Store, source: Key) -> None:
             return
         target = source._replace(name=document["into"])
         at_target = store.read(target)
-        met = at_target.document
-        if met is not None and "into" in met and source != _canonical_of_circle(store, source):
+        there = at_target.document
+        if there is not None and "into" in there and source != _canonical_of_circle(store, source):
             finish_merge(store, target)
-        elif met is None or "into" in met:
+        elif there is None or "into" in there:
             _mark(store, source, document, None)
-        elif "to" in met:
+        elif "to" in there:
             end = _follow(store.read, target, at_target)
             counts = end.record is not None and target.name in end.record["aliases"]
             _mark(store, source, document, end.key if counts else None)
-        elif _absorb(store, source, entry, target, met):
+        elif _absorb(store, source, entry, target, there):
             _point_aliases(store, source, document, target)
             _become_pointer(store, source, document, target)
 
 
 def _is_profile(document: Document | None) -> TypeGuard[Document]:
-    """Whether a document is a record that may change, not a pointer nor marked."""
+    """Return whether a document is a record that may change: neither a pointer nor marked."""
     return document is not None and "to" not in document and "into" not in document
 
 
@@ -218,12 +218,12 @@ def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Docum
     record = _unmarked(source.document)
 
     def absorb(_: Key, entry: Entry) -> _Absorption | None:
-        known = entry.document
-        if not _is_profile(known) or known.get("born") != at_target.get("born"):
+        other = entry.document
+        if not _is_profile(other) or other.get("born") != at_target.get("born"):
             return None
-        if record["id"] in known["merged"]:
+        if record["id"] in other["merged"]:
             return _Absorption(None)
-        merged = profile.merge(known, record)
+        merged = profile.merge(other, record)
         history = sorted([*entry.history(), *past], key=_time_of)
         events = [(at, orjson.dumps(event)) for _, at, event in history]
         retention.weigh_again(merged, entry.next_ordinal, [len(event) for _, event in events])
@@ -239,22 +239,22 @@ class _Absorption(NamedTuple):
 
 
 def _at_aliases(store: Store, key: Key, record: Document) -> dict[Key, Document | None]:
-    """What lies at the aliases of a marked record; nothing once somebody is done with it: they may be in use again."""
+    """Return the documents at the aliases of a marked record; none if its merge is finished, as others may use them."""
     aliases = [key._replace(name=name) for name in record["aliases"]]
-    met = {alias: store.read(alias).document for alias in aliases}
-    return met if store.read(key).document == record else {}
+    documents = {alias: store.read(alias).document for alias in aliases}
+    return documents if store.read(key).document == record else {}
 
 
 def _point_aliases(store: Store, source: Key, record: Document, target: Key) -> None:
-    met = _at_aliases(store, source, record)
-    writes = {alias: Write(_pointer(target)) for alias in met}
+    documents = _at_aliases(store, source, record)
+    writes = {alias: Write(_pointer(target)) for alias in documents}
 
     def point(alias: Key, entry: Entry) -> Write | None:
         there = entry.document
-        leads_to_source = there is not None and there == met[alias] and there.get("to") == source.name
+        leads_to_source = there is not None and there == documents[alias] and there.get("to") == source.name
         return writes[alias] if leads_to_source else None
 
-    store.update([*met], point)
+    store.update([*documents], point)
 
 
 def _become_pointer(store: Store, source: Key, record: Document, target: Key) -> None:
@@ -264,20 +264,20 @@ def _become_pointer(store: Store, source: Key, record: Document, target: Key) ->
 
 def _mark(store: Store, source: Key, record: Document, new_target: Key | None) -> None:
     """Mark a source for another target; without one, as the target is gone or waits for the source, for none."""
-    marked = _unmarked(record) if new_target in (None, source) else {**record, "into": new_target.name}
-    store.update([source], lambda _, entry: Write(marked) if entry.document == record else None)
+    successor = _unmarked(record) if new_target in (None, source) else {**record, "into": new_target.name}
+    store.update([source], lambda _, entry: Write(successor) if entry.document == record else None)
 
 
 def _canonical_of_circle(store: Store, source: Key) -> Key | None:
-    """Of profiles marked for each other, as simultaneous requests can leave them, the one that shall stay.
+    """Return which of several profiles stays that simultaneous requests have marked for each other.
 
     That is the one with the least name of those that the next one has not absorbed; the one marked last never is.
     """
-    passed: list[Key] = []
+    circle: list[Key] = []
     candidates: list[Key] = []
     key, document = source, store.read(source).document
-    while document is not None and document.get("into") is not None and key not in passed:
-        passed.append(key)
+    while document is not None and document.get("into") is not None and key not in circle:
+        circle.append(key)
         following = source._replace(name=document["into"])
         document = store.read(following).document
         if document is not None and key.name not in document.get("merged", ()):
@@ -289,7 +289,7 @@ def _canonical_of_circle(store: Store, source: Key) -> Key | None:
 
 
 def profiles(store: Store, documents: Iterable[tuple[Key, Document]]) -> Iterator[Key]:
-    """The keys of the profiles among stored documents, each once; unfinished merges met on the way are finished."""
+    """Yield the key of each profile among stored documents once; finish the unfinished merges among them."""
     for key, document in documents:
         if "into" in document:
             owner = resolve(store, key)
@@ -314,8 +314,8 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
     while (owner := resolve(store, key)).record is not None and only_if(owner.record):
 
         def mark(_: Key, entry: Entry) -> Write | None:
-            marked = _is_profile(entry.document) and only_if(entry.document)
-            return Write({**entry.document, "into": None}) if _is_profile(entry.document) and marked else None
+            deletable = _is_profile(entry.document) and only_if(entry.document)
+            return Write({**entry.document, "into": None}) if _is_profile(entry.document) and deletable else None
 
         if store.update([owner.key], mark)[owner.key]:
             finish_merge(store, owner.key)
@@ -339,7 +339,7 @@ def _forget(store: Store, key: Key, stale: Document) -> None:
 
 def _remove(store: Store, key: Key, record: Document) -> None:
     names = {key.name, *record["aliases"]}
-    met = _at_aliases(store, key, record)
+    documents = _at_aliases(store, key, record)
 
     def leads_here(to: str | None) -> bool:
         # By way of another name only while that one leads here: a profile may have taken it by now.
@@ -352,7 +352,7 @@ def _remove(store: Store, key: Key, record: Document) -> None:
         # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
         return leads_here(there.get("to")) or (alias.name in record["merged"] and there.get("into") in names)
 
-    left = {alias: there for alias, there in met.items() if there is not None and is_left(alias, there)}
+    left = {alias: there for alias, there in documents.items() if there is not None and is_left(alias, there)}
     store.update([*left], lambda alias, entry: Write(None) if entry.document == left[alias] else None)
     store.update([key], lambda _, entry: Write(None) if entry.document == record else None)
 

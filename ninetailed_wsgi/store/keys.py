@@ -22,16 +22,16 @@ def digest_of(key: Key) -> bytes:
 
 
 def name_of(key: Key) -> bytes:
-    """A key as JSON text."""
+    """Return a key as JSON text."""
     return orjson.dumps(list(map(_text, key)))
 
 
 def key_of(name: bytes) -> Key:
-    """The key that `name_of` gave this name; ValueError when it never did."""
+    """Return the key that `name_of` turned into this name; ValueError if it did not make it."""
     texts: list[str] = orjson.loads(name)
     return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
 
 
 def _text(part: str) -> str:
-    """Part of a key as JSON can hold it: one character for each byte of its UTF-8, as lone surrogates are no JSON."""
+    """Return part of a key as JSON can hold it: a character for each byte of UTF-8, as lone surrogates are no JSON."""
     return part.encode("utf-8", "surrogatepass").decode("latin-1")

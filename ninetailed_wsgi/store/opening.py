@@ -11,7 +11,7 @@ from ninetailed_wsgi.store.protocol import KeptStore, Queue
 
 
 def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore, Queue]:
-    """The store and the queue beside it; SettingsError says why these cannot be used.
+    """Open the store and its import queue; SettingsError says why they cannot be used.
 
     ``filling`` is for a migration: nobody else gets a store that is not whole yet.
     """

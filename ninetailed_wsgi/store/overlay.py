@@ -15,10 +15,10 @@ class Overlay:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
-        self._written: dict[Key, Entry] = {}
+        self._entries: dict[Key, Entry] = {}
 
     def read(self, key: Key) -> Entry:
-        entry = self._written.get(key)
+        entry = self._entries.get(key)
         if entry is None:
             return self._store.read(key) if self._store else Entry(None, 0, list)
         return Entry(_copy(entry.document), entry.next_ordinal, entry.history)
@@ -29,26 +29,26 @@ class Overlay:
             entry = self.read(key)
             decision = decisions[key] = fold(key, entry)
             if decision is not None and decision.write is not None:
-                self._written[key] = _after(entry, decision.write)
+                self._entries[key] = _after(entry, decision.write)
         return decisions
 
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
         for key, document in self._store.documents(organization, environment) if self._store else ():
-            if key not in self._written:
+            if key not in self._entries:
                 yield key, document
-        for key, entry in self._written.items():
-            written = _copy(entry.document)
-            if written and organization in (None, key.organization) and environment in (None, key.environment):
-                yield key, written
+        for key, entry in self._entries.items():
+            own = _copy(entry.document)
+            if own and organization in (None, key.organization) and environment in (None, key.environment):
+                yield key, own
 
     def check(self) -> None:
         if self._store:
             self._store.check()
 
     def close(self) -> None:
-        self._written.clear()
+        self._entries.clear()
 
 
 def _after(entry: Entry, write: Write) -> Entry:

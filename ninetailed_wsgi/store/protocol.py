@@ -85,7 +85,7 @@ class Store(Protocol):
     """
 
     def read(self, key: Key) -> Entry:
-        """What is stored for a key."""
+        """Return what is stored for a key."""
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         """Read, fold and write each key atomically; several keys in as few transactions as the store can.
@@ -96,7 +96,7 @@ class Store(Protocol):
     def documents(
         self, organization: str | None = None, environment: str | None = None
     ) -> Iterator[tuple[Key, Document]]:
-        """Every stored document (of one organization, of one environment), in no order, while others write."""
+        """Yield every stored document (of one organization, of one environment), in no order, while others write."""
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when the store cannot serve."""
@@ -259,7 +259,7 @@ class Queue(Protocol):
         """
 
     def empty(self) -> bool:
-        """Whether nothing waits; asked twice a second by every process."""
+        """Return whether nothing waits; every process asks twice a second."""
 
     def head(self) -> Head | None:
         """Return the first batch that waits, or None."""
@@ -274,13 +274,13 @@ class Queue(Protocol):
         """Take the last try back: it was not the batch that failed."""
 
     def done(self, number: int) -> None:
-        """The batch was applied."""
+        """Remove a batch that was applied."""
 
     def set_aside(self, head: Head, reason: str) -> None:
         """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
 
     def state(self) -> QueueState:
-        """How much waits, and how long; reads only."""
+        """Return how much waits, and how long, without writing anything."""
 
     def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
         """Note whom the batches are about of which nobody has noted it yet, as ``names`` reads it from each.
@@ -290,7 +290,7 @@ class Queue(Protocol):
         """
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
-        """The batches that wait, then those put aside where these are asked for too.
+        """Yield the batches that wait; with ``aside`` then those put aside too.
 
         With ``names`` only those about any of these ids and aliases, and maybe some that were so before.
         """
@@ -303,9 +303,9 @@ class Queue(Protocol):
         """
 
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """Whether nobody else of any process is in such a block; the death of a process ends its block.
+        """Return a ``with`` block that says whether nobody else of any process is in one; who dies leaves it.
 
-        Who waits, for the queue's timeout at most, comes next: others do not enter any more.
+        A caller that waits, for the queue's timeout at most, comes next: no other one enters before it.
         """
 
     @property

@@ -78,8 +78,8 @@ def _plain_files(folder: Path) -> Iterator[Path]:
 
 def _is_database(file: Path) -> bool:
     try:
-        with file.open("rb") as opened:
-            return opened.read(len(_SQLITE)) == _SQLITE
+        with file.open("rb") as file_:
+            return file_.read(len(_SQLITE)) == _SQLITE
     except FileNotFoundError:
         return False
 

@@ -31,7 +31,7 @@ _NOTES, _SOURCE, _KEY = "files.txt", "migration.txt", "ids.key"
 
 
 def examine(folder: Path) -> int | None:
-    """The number of shards of the store in a folder, None where there is no store yet; changes nothing.
+    """Return the number of shards of the store in a folder; None where there is no store yet. Change nothing.
 
     Raises:
         SettingsError: the folder holds other files, or a store of another version of this software.
@@ -92,18 +92,18 @@ def upgrade(folder: Path) -> bool:
     """
     description = folder / "store.json"
     try:
-        found = orjson.loads(description.read_bytes())
+        content = orjson.loads(description.read_bytes())
     except (OSError, ValueError) as error:
         raise SettingsError([f"data_dir: no profiles are stored in {folder} (--data-dir)"]) from error
-    if found != {"format": 2, "shards": found.get("shards")}:
+    if content != {"format": 2, "shards": content.get("shards")}:
         read_description(folder)
         return False
     _make_key(folder)
     # In place and of the same length: `files.txt` names the inode of this file.
-    with open(description, "r+b") as opened:
-        opened.write(orjson.dumps({"format": FORMAT, "shards": found["shards"]}))
-        opened.flush()
-        os.fsync(opened.fileno())
+    with open(description, "r+b") as handle:
+        handle.write(orjson.dumps({"format": FORMAT, "shards": content["shards"]}))
+        handle.flush()
+        os.fsync(handle.fileno())
     return True
 
 
@@ -135,11 +135,11 @@ def refuse_filling(folder: Path) -> None:
 
 
 def read_description(folder: Path) -> int:
-    """The number of shards of the store in a folder; SettingsError when this software cannot read that store."""
+    """Return the number of shards of the store in a folder; SettingsError when this software cannot read that store."""
     description = folder / "store.json"
     try:
-        found = orjson.loads(description.read_bytes())
-        written_by, count = found["format"], found["shards"]
+        content = orjson.loads(description.read_bytes())
+        written_by, count = content["format"], content["shards"]
     except (ValueError, TypeError, KeyError) as error:
         raise SettingsError(
             [f'data_dir: {description} is damaged: expected {{"format": {FORMAT}, "shards": ...}}']
@@ -177,11 +177,11 @@ class Watch:
         self._folder = folder
         self._description = os.fspath(folder / "store.json")
         self._shards = shards
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._next_look = 0.0
 
     def glance(self) -> None:
-        """`check`, unless that was done a moment ago."""
+        """Check as `check` does, unless that was done a moment ago."""
         if time.monotonic() >= self._next_look:
             self.check()
             self._next_look = time.monotonic() + LOOK_EVERY
@@ -189,8 +189,8 @@ class Watch:
     def check(self) -> None:
         """Raise StoreUnavailable unless the store is still the one that was opened; costs a look at one file."""
         try:
-            found = os.stat(self._description)
-            if (seen := (found.st_ino, found.st_mtime_ns)) == self._seen:
+            status = os.stat(self._description)
+            if (version := (status.st_ino, status.st_mtime_ns)) == self._version:
                 return
             shards = read_description(self._folder)
         except FileNotFoundError:
@@ -201,28 +201,28 @@ class Watch:
             raise StoreUnavailable(
                 f"the data folder {self._folder} was replaced while in use, by one of {shards} shards"
             )
-        self._seen = seen
+        self._version = version
 
 
 def file_identity(file: str | Path) -> tuple[int, int] | None:
-    """Which file lies there; None for none, and for an empty one, which SQLite would take for a new database."""
+    """Return which file is there; None if there is none or an empty one, which SQLite would take for a new database."""
     try:
-        found = os.stat(file)
+        status = os.stat(file)
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) if found.st_size else None
+    return (status.st_dev, status.st_ino) if status.st_size else None
 
 
 def check_file(file: Path) -> bool:
-    """Whether this database file was made before, and is still there to be opened.
+    """Return whether this database file was created before, and check that it can be opened.
 
     Raises:
         StoreUnavailable: it is gone or empty, so that SQLite would create it again and remove its log with what is in
             there; or it was replaced and the log is of the file before, which SQLite would mix into this one.
     """
     folder, log = file.parent.parent, file.with_name(file.name + "-wal")
-    noted = _noted(folder).get(file.parent.name)
-    if noted is None:
+    note = _notes(folder).get(file.parent.name)
+    if note is None:
         return False
     identity = file_identity(file)
     if identity is None:
@@ -232,7 +232,7 @@ def check_file(file: Path) -> bool:
             f" and its line in {folder / _NOTES}"
         )
     # All files of a folder that was copied are others; then a log belongs to the file that it was copied with.
-    replaced = identity[1] != noted[0] and (folder / "store.json").stat().st_ino == noted[1]
+    replaced = identity[1] != note[0] and (folder / "store.json").stat().st_ino == note[1]
     if replaced and file_identity(log) is not None:
         raise StoreUnavailable(
             f"the store file {file} was replaced, and the log beside it is of the file before: stop the service,"
@@ -242,29 +242,29 @@ def check_file(file: Path) -> bool:
 
 
 def note_file(file: Path) -> None:
-    """Remember that this database file was made, before anything is written to it."""
+    """Remember that this database file was created, before anything is written to it."""
     folder = file.parent.parent
     note = file.stat().st_ino, (folder / "store.json").stat().st_ino
-    if _noted(folder).get(file.parent.name) != note:
+    if _notes(folder).get(file.parent.name) != note:
         with open(folder / _NOTES, "ab", buffering=0) as notes:
             notes.write(b"\n%s %d %d\n" % (file.parent.name.encode(), *note))  # apart from a line that was cut off
 
 
 def made_files(folder: Path) -> list[Path]:
-    """Every database file that was ever made in the folder, whether it is still there or not."""
+    """Return every database file that was created in the folder, whether it is still there or not."""
     there = {file.parent.name: file.name for file in folder.glob("*/cache.db")}
-    return [folder / name / "cache.db" for name in sorted({*there, *_noted(folder)})]
+    return [folder / name / "cache.db" for name in sorted({*there, *_notes(folder)})]
 
 
-def _noted(folder: Path) -> dict[str, tuple[int, int]]:
-    """The folder of each file -> the inode of the file and of ``store.json``, when it was last made or replaced."""
+def _notes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return, by its folder, the inodes of each file and of ``store.json`` when the file was last created."""
     try:
         lines = (folder / _NOTES).read_bytes().splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return {}
     words = [line.split() for line in lines]
     return {
-        found[0].decode("utf-8", "replace"): (int(found[1]), int(found[2]))
-        for found in words
-        if len(found) == 3 and found[1].isdigit() and found[2].isdigit()
+        note[0].decode("utf-8", "replace"): (int(note[1]), int(note[2]))
+        for note in words
+        if len(note) == 3 and note[1].isdigit() and note[2].isdigit()
     }

@@ -222,7 +222,7 @@ def read_row(row: bytes | None) -> tuple[Document | None, Extent]:
 
 
 def state_of(row: bytes) -> bytes:
-    """The next ordinal and the document, as they stand in the row."""
+    """Return the next ordinal and the document, as they stand in the row."""
     try:
         _, numbers, document, *_ = row.split(b"\n", 3)
         return b"%b %b" % (numbers.split(b",", 2)[1], document)

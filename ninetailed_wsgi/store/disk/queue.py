@@ -88,7 +88,7 @@ class ImportQueue(Tries):
             queue_names.add(rows, number, names)
 
     def empty(self) -> bool:
-        """Whether nothing waits; reads no batch for it."""
+        """Return whether nothing waits, without reading a batch."""
         if not self._files.used("queue"):
             return True
         with self._files.serving("queue") as rows:
@@ -106,7 +106,7 @@ class ImportQueue(Tries):
         return None
 
     def done(self, number: int) -> None:
-        """The batch was applied."""
+        """Remove a batch that was applied."""
         with self._files.transaction("queue") as rows:
             rows.drop(number)
             queue_names.drop(rows, number)
@@ -120,7 +120,7 @@ class ImportQueue(Tries):
         self.done(head.number)
 
     def state(self) -> QueueState:
-        """How much waits, and how long; reads only, so that looking makes no file."""
+        """Return how much waits, and how long, without creating a file."""
         waiting, since = self._files.look("queue")
         oldest = max(0.0, self._clock() / 1000 - since) if since is not None else 0.0
         return QueueState(waiting, oldest, self._files.look("aside")[0])
@@ -142,7 +142,7 @@ class ImportQueue(Tries):
                     queue_names.drop_gone(rows)
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
-        """The batches that wait, then those put aside where these are asked for too; see the protocol."""
+        """Yield the batches that wait; with ``aside`` those put aside too. See the protocol."""
         for name in NAMES if aside else ("queue",):
             for number in self._files.numbers(name, names):
                 if (batch := self._files.batch(name, number)) is not None:
@@ -155,14 +155,14 @@ class ImportQueue(Tries):
         """
         for name in reversed(NAMES):  # those that wait last: who they are about is read from them
             # Found before the transaction, which keeps others from putting batches.
-            changed = [number for number in self._files.numbers(name, names) if self._changes(name, number, change)]
-            if changed:
+            numbers = [number for number in self._files.numbers(name, names) if self._changes(name, number, change)]
+            if numbers:
                 with self._files.transaction(name) as rows:
-                    for number in changed:
+                    for number in numbers:
                         self._rewrite_one(rows, name, number, change)
 
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """For a ``with`` block: whether nobody else of any process is in such a block; see the protocol."""
+        """Return a ``with`` block that says whether nobody else of any process is in one. See the protocol."""
         return self._lock.alone(wait=wait)
 
     def close(self) -> None:

@@ -125,9 +125,9 @@ class Rows(core.Cache):  # type: ignore[misc]
     def close(self) -> None:
         """Close the connection; the next statement opens another one."""
         with self.turn:
-            opened, self._shared = self._shared, None
-            if opened is not None:
-                opened.close()
+            connection, self._shared = self._shared, None
+            if connection is not None:
+                connection.close()
 
     @property
     def _sql_retry(self) -> Callable[..., Any]:
@@ -140,16 +140,16 @@ class Rows(core.Cache):  # type: ignore[misc]
             return self._con.execute(statement, values).rowcount
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows that a statement finds."""
+        """Return the rows that a statement selects."""
         with self.turn:
             return self._con.execute(statement, values).fetchall()
 
     def fetch(self, key: bytes | int) -> bytes | None:
-        """The value of a row."""
+        """Return the value of a row, or None."""
         return self.read(key)[1]
 
     def read(self, key: bytes | int) -> tuple[int | None, bytes | None]:
-        """The version and the value of a row; None twice where there is none."""
+        """Return the version and the value of a row; two times None without one."""
         for version, mode, value in self.rows(_READ, (key,)):
             return version, self.value(mode, value)
         return None, None
@@ -171,19 +171,19 @@ class Rows(core.Cache):  # type: ignore[misc]
         self.run(_DELETE, (key,))
 
     def value(self, mode: int, value: bytes) -> bytes:
-        """The value of a row that a statement found; StoreUnavailable where it would have to be unpickled."""
+        """Return the value of a selected row; StoreUnavailable where it would have to be unpickled."""
         if mode != core.MODE_RAW:
             raise StoreUnavailable(_NEVER_WRITTEN)
         return value
 
     def between(self, after: bytes, before: bytes) -> list[tuple[bytes, bytes]]:
-        """The next rows by key, at most a hundred; diskcache reads its index from the beginning for each hundred."""
-        found = self.rows(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE))
-        return [(bytes(key), self.value(mode, value)) for key, mode, value in found]
+        """Return the next rows by key, at most a hundred; diskcache would read its index from the start each time."""
+        lines = self.rows(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE))
+        return [(bytes(key), self.value(mode, value)) for key, mode, value in lines]
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """One transaction, undone where the block fails; sqlite3.OperationalError where the file stays locked."""
+        """Write in one transaction, undone if the block fails; sqlite3.OperationalError if the file stays locked."""
         with self.turn:
             self.run("BEGIN IMMEDIATE")
             try:
@@ -201,23 +201,23 @@ def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
         StoreUnavailable: there was one, as `check_file` says.
         sqlite3.Error, OSError: it cannot be opened now, or is damaged.
     """
-    known = check_file(file)
+    is_old = check_file(file)
     file.parent.mkdir(mode=0o700, exist_ok=True)
     make_private(file)  # SQLite would make it as the umask says; its log takes the file's mode
-    with _unlocked(file, timeout, known):
+    with _unlocked(file, timeout, is_old):
         rows = Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
         note_file(file)
         return rows
 
 
 @contextlib.contextmanager
-def _unlocked(file: Path, timeout: float, known: bool) -> Iterator[None]:
+def _unlocked(file: Path, timeout: float, is_old: bool) -> Iterator[None]:
     """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
 
     The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
-        if known:
+        if is_old:
             connection.execute("SELECT 1 FROM Cache LIMIT 1")  # diskcache would make the table
         with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
             connection.execute("PRAGMA journal_mode = WAL")
@@ -227,7 +227,7 @@ def _unlocked(file: Path, timeout: float, known: bool) -> Iterator[None]:
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """What went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
+    """Return what went wrong first: diskcache says Timeout, or fails to roll back, after any error of SQLite."""
     while isinstance(error.__context__, sqlite3.Error):
         error = error.__context__
     return error

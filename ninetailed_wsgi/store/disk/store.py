@@ -122,7 +122,7 @@ class DiskStore:
         return filled_from(self._folder)
 
     def fill_from(self, source: str | None) -> None:
-        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is whole."""
+        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is complete."""
         note_source(self._folder, source)
 
     # One key

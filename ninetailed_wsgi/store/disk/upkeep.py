@@ -25,8 +25,8 @@ def verify(file: Path, timeout: float, *, rows: bool) -> None:
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=timeout)
         ) as connection:
             connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
-            if rows and (found := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
-                raise StoreUnavailable(f"the store file {file} is damaged: {found[0]}")
+            if rows and (result := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise StoreUnavailable(f"the store file {file} is damaged: {result[0]}")
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the store file {file} cannot be opened: {error}") from error
 
@@ -57,7 +57,7 @@ def compact(file: Path, timeout: float) -> tuple[int, int]:
 
 
 def bytes_on_disk(file: Path) -> int:
-    """What a SQLite file takes, with its write-ahead log."""
+    """Return the bytes that a SQLite file takes, with its write-ahead log."""
     sizes = 0
     for part in (file, file.with_name(file.name + "-wal")):
         with contextlib.suppress(FileNotFoundError):

@@ -21,14 +21,14 @@ class RedisCommand(NamedTuple):
     script: Script | None = None
 
     def again(self) -> RedisCommand:
-        """The same to be sent once more, when nobody knows whether it was done."""
+        """Return the command to send once more when its answer was lost, so that nobody knows whether it was done."""
         if self.script is None:
             return self
         first = 3 + int(self.words[2])
         return self._replace(words=(*self.words[:first], b"again", *self.words[first + 1 :]))
 
     def whole(self) -> RedisCommand:
-        """The same with the text of its script, for a server that does not know it yet."""
+        """Return the command with the text of its script, for a server that does not know it yet."""
         assert self.script is not None
         return self._replace(words=("EVAL", self.script.text, *self.words[2:]))
 

@@ -104,10 +104,10 @@ class RedisContents:
 
     def _pages(self) -> Iterator[list[str]]:
         before: set[bytes] = set()
-        passed: set[bytes] = set()
+        earlier: set[bytes] = set()
         for names in self._server.pages("nt:{*}"):
             new = {digest_in(name): name for name in names}
-            yield [name for digest, name in new.items() if digest not in passed and digest not in before]
-            passed.update(new)
-            if len(passed) >= _REMEMBERED and not self._server.is_cluster:
-                before, passed = passed, set()
+            yield [name for digest, name in new.items() if digest not in earlier and digest not in before]
+            earlier.update(new)
+            if len(earlier) >= _REMEMBERED and not self._server.is_cluster:
+                before, earlier = earlier, set()

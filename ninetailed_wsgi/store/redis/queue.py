@@ -136,7 +136,7 @@ class RedisQueue(Tries):
         return self._place.alone(wait=wait)
 
     def close(self) -> None:
-        """The connections are the store's."""
+        """Close nothing, as the connections are the store's."""
 
     def _finish(self, number: int, why: bytes) -> None:
         self._server.ask(DONE.call([QUEUE, BATCHES, ASIDE, NAMES, NAMED], self._place.consumer, number, why))

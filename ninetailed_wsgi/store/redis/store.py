@@ -197,7 +197,7 @@ class _Update(Generic[Decided]):
         return not (self.keys and writes)
 
     def _writes(self) -> dict[str, RedisCommand]:
-        """What is to be written; a decision against writing counts only when it was about what is there now."""
+        """Return what to write, by name; a decision against writing counts only if it was about what is there now."""
         writes = {}
         for name, key in self.keys.items():
             raw = self._texts[name]
