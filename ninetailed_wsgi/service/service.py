@@ -372,7 +372,7 @@ class ExperienceService:
                 raise not_found(name)
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
-        """Remove the visitors with these ids or aliases one by one, as `delete` does; yield the names that led there."""
+        """Remove the visitors with these ids or aliases one by one, as `delete` does; yield names that led there."""
         return erasure.erase(self._store, self._queue, [environment.key(name) for name in names])
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
