@@ -57,18 +57,19 @@ class Server(NamedTuple):
     end: signal.Signals = signal.SIGTERM
 
 
-GUNICORN = ("-m", "gunicorn", "--workers", "1", "--bind", "127.0.0.1:{port}", "hosts.sites:make()")
-UWSGI = "import pyuwsgi; pyuwsgi.run()"
+GUNICORN = ("-m", "gunicorn.app.wsgiapp", "--workers", "1", "--bind", "127.0.0.1:{port}", "hosts.sites:make()")
+UWSGI = (
+    "-c", "import pyuwsgi; pyuwsgi.run()", "--http-socket", "127.0.0.1:{port}", "--module", "hosts.sites:make()",
+    "--enable-threads", "--master", "--die-on-term", "--need-app",
+)  # fmt: skip
 SERVERS: Mapping[str, Server] = {
     "gunicorn-oldest": Server("gunicorn==20.0.4 setuptools<81", GUNICORN),
     "gunicorn-newest": Server("gunicorn", GUNICORN, forms=(*FORMS, "twice")),
     "waitress": Server("waitress", ("-m", "waitress", "--listen", "127.0.0.1:{port}", "--call", "hosts.sites:make")),
     "cheroot": Server(None, ("-m", "hosts.serve", "cheroot", "{port}")),
-    "uwsgi": Server(
-        "pyuwsgi",
-        ("-c", UWSGI, "--http-socket", "127.0.0.1:{port}", "--module", "hosts.sites:make()", "--enable-threads",
-         "--master", "--die-on-term", "--need-app"),
-    ),
+    # A bridge to ASGI has a thread of its own from the start, which a fork ends.
+    "uwsgi": Server("pyuwsgi", UWSGI, tuple(site for site in SITES if site != "fastapi")),
+    "uwsgi-lazy": Server("pyuwsgi", (*UWSGI, "--lazy-apps"), ("fastapi",)),
     "reloader": Server(None, ("-m", "hosts.serve", "reloader", "{port}")),
     "uvicorn": Server(
         "uvicorn", ("-m", "uvicorn", "--factory", "hosts.sites:make", "--port", "{port}"), tuple(ASGI_SITES)
