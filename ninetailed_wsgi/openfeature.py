@@ -29,7 +29,6 @@ from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, SettingsError
-from ninetailed_wsgi.insights.ingestion import expose
 from ninetailed_wsgi.operations.logs import failure
 from ninetailed_wsgi.operations.watching import Watcher
 from ninetailed_wsgi.service.service import ExperienceService
@@ -216,6 +215,8 @@ class NinetailedProvider(AbstractProvider):
 
     def _expose(self, target: str, flag: Flag) -> None:
         """Note that a flag was served; where that fails, the flag is served all the same."""
+        from ninetailed_wsgi.insights.ingestion import expose  # most sites count what browsers report
+
         decided = flag.metadata
         experience = str(decided["experienceId"]) if decided else None
         served = Served(flag.key, experience, int(decided.get("variantIndex", 0)))

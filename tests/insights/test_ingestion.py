@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from ninetailed_wsgi.testing import Harness, Visitor, audience, experience, metric, trait
@@ -191,3 +192,59 @@ def test_the_route_of_the_newest_sdk_reaches_the_same_profiles(ninetailed: Harne
     body = [{"profile": {"id": "anna"}, "events": [view(visitor)]}]
     assert client.post("/events", body).status == 204
     assert numbers(ninetailed)[visitor.variant_index(HERO) or 0] == (1, 1, 0)
+
+
+NESTED = b"[" * 500 + b"]" * 500
+EVENTS = b'[{"profile":{"id":"anna"},"events":[%s]}]'
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b" " * 65_536, 400),
+        (b"[" * 65_536, 400),
+        (b"[[]]" * 16_384, 400),
+        (b"[" + b"[]," * 20_000 + b"[]]", 400),
+        (EVENTS % b",".join([b"null"] * 1000), 204),
+        (EVENTS % b",".join([b"[[]]"] * 1000), 204),
+        (EVENTS % NESTED, 204),
+        (EVENTS % (b'{"type":"component","context":%s}' % NESTED), 204),
+        (EVENTS % (b"[" * 5000 + b"]" * 5000), 400),
+        (EVENTS % b'{"type":"component","messageId":"\\ud800"}', 400),
+    ],
+)
+@pytest.mark.ninetailed(content=CONTENT)
+def test_nothing_of_any_size_or_depth_changes_a_number(ninetailed: Harness, body: bytes, status: int) -> None:
+    ninetailed.visitor("anna").views("/")
+    before = ninetailed.service.record(ninetailed.environment, "anna")
+    assert ninetailed.insights.post("/events", body).status == status
+    assert ninetailed.service.record(ninetailed.environment, "anna") == before
+
+
+@pytest.mark.ninetailed(content=CONTENT)
+def test_heartbeats_and_views_without_end_are_kept_in_bounded_space(ninetailed: Harness) -> None:
+    visitor = ninetailed.visitor("anna").views("/")
+    event = view(visitor)
+    sizes = []
+    for turn in range(10):
+        beats = [{**event, "messageId": f"b{turn}-{n}", "viewId": "v", "viewDurationMs": n} for n in range(1000)]
+        assert post(ninetailed, "anna", *beats) == 204
+    assert numbers(ninetailed)[visitor.variant_index(HERO) or 0] == (1, 1, 0)
+    for turn in range(10):
+        views = [{**event, "messageId": f"w{turn}-{n}", "viewId": f"v{turn}-{n}"} for n in range(1000)]
+        assert post(ninetailed, "anna", *views) == 204
+        record = ninetailed.service.store.read(ninetailed.environment.key("anna")).document
+        sizes.append(len(orjson.dumps(record)))
+    assert max(sizes) < sizes[0] + 100
+
+
+def test_a_strangers_profile_id_makes_nobody_and_changes_nobody() -> None:
+    with Harness(CONTENT, access="guarded") as harness:
+        visitor = harness.visitor().views("/")
+        key = {"Authorization": f"Bearer {harness.key()}"}
+        identified = {**view(visitor), "type": "identify", "userId": "anna@shop.example", "traits": {}}
+        assert harness.client.post(f"/profiles/{visitor.id}", {"events": [identified]}, headers=key).status == 200
+        for id in ("anna@shop.example", "f" * 64, "nobody", "x" * 70_000):
+            assert post(harness, id, view(visitor)) == 204
+            assert numbers(harness) == [(0, 0, 0), (0, 0, 0)]
+        assert len(list(harness.service.store.documents())) == 3  # the profile, its former id, its user id

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,37 @@ def test_serve_computes_in_a_process_of_its_own_that_ends_with_the_server(tmp_pa
         server.process.kill()
         server.process.wait(10)
         wait_until(lambda: not Path(f"/proc/{computing}").exists(), "the computation has ended")
+
+
+MOUNT = """
+import sys
+from ninetailed_wsgi import Ninetailed, visitor_of
+from ninetailed_wsgi.testing import Client
+
+HEAVY = ("scipy", "numpy", "ninetailed_wsgi.insights.statistics", "ninetailed_wsgi.insights.results")
+
+def site(environ, start_response):
+    visitor = visitor_of(environ)
+    visitor.page()
+    start_response("200 OK", [])
+    return [visitor.variant("hero").encode()]
+
+app = Ninetailed(site, content=sys.argv[1], data_dir=sys.argv[2], time_budget_ms=20_000)
+client = Client(app, "")
+assert client.get("/").status == 200
+assert client.get("/ninetailed/health/ready").status == 200
+assert not [name for name in (*HEAVY, "ninetailed_wsgi.insights.ingestion") if name in sys.modules]
+path = "/ninetailed/v1/organizations/default/environments/main/events"
+assert client.post(path, [{"profile": {"id": "nobody"}, "events": []}]).status == 204
+assert "ninetailed_wsgi.insights.ingestion" in sys.modules
+assert client.get(path.replace("/v1/", "/v2/").removesuffix("/events") + "/experiences/x/results").status == 401
+assert not [name for name in HEAVY if name in sys.modules]
+"""
+
+
+def test_a_mount_loads_insights_at_the_first_report_and_never_what_results_need(tmp_path: Path) -> None:
+    content = tmp_path / "content.json"
+    content.write_text(json.dumps(PUBLISHED), encoding="utf-8")
+    command = [sys.executable, "-c", MOUNT, str(content), str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
