@@ -35,11 +35,18 @@ _UNKNOWN = "is not there: missing, not published, or of another content type"
 
 @dataclass(frozen=True, slots=True)
 class MergeTag:
-    """A published merge tag: ``id`` is a path into the profile, ``fallback`` what to show where that leads nowhere."""
+    """A published merge tag.
+
+    Attributes:
+        id: a path into the profile.
+        fallback: what to show where that leads nowhere.
+        entry: the id of its entry, which rich text links to.
+    """
 
     id: str
     name: str
     fallback: str | None
+    entry: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Catalog:
         metrics: what counts as success, compiled (spec section 12).
         primary_metrics: experience id to the id of the metric that its ``primaryMetric`` names.
         merge_tags: by their ``nt_mergetag_id``.
+        merge_tag_entries: the same by the ids of their entries.
         entry_experiences: baseline entry id to experience ids, the most important first.
         entry_ids: every baseline and variant that the content names.
         audience_list, experience_list: the same for reading, in the order of the files.
@@ -98,6 +106,7 @@ class Catalog:
     metrics: MetricSet
     primary_metrics: Mapping[str, str]
     merge_tags: Mapping[str, MergeTag]
+    merge_tag_entries: Mapping[str, MergeTag]
     entry_experiences: Mapping[str, tuple[str, ...]]
     entry_ids: frozenset[str]
     audience_list: tuple[ListedAudience, ...]
@@ -150,7 +159,8 @@ class _Compilation:
             entry.id: metric.id for entry in unique for metric in self._primary_metric(entry, metrics) if metric
         }
         merge_tags = {
-            entry.id: MergeTag(entry.id, entry.name, entry.fallback) for entry in self._unique(self._content.merge_tags)
+            entry.id: MergeTag(entry.id, entry.name, entry.fallback, entry.entry)
+            for entry in self._unique(self._content.merge_tags)
         }
         entry_experiences = self._priorities(self._content.baselines)
         self._digests += [_digest("merge tag", tag.id, tag.name, tag.fallback) for tag in merge_tags.values()]
@@ -166,6 +176,7 @@ class _Compilation:
             metrics=metrics,
             primary_metrics=MappingProxyType(primary_metrics),
             merge_tags=MappingProxyType(merge_tags),
+            merge_tag_entries=MappingProxyType({tag.entry: tag for tag in merge_tags.values()}),
             entry_experiences=MappingProxyType(entry_experiences),
             entry_ids=_entry_ids(entry_experiences, experience_set),
             audience_list=tuple(listed for _, listed in audiences),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ninetailed_wsgi.core.entry_forms import id_of, is_link, members_of
 from ninetailed_wsgi.core.javascript import json_text
-from ninetailed_wsgi.core.variants import members_of
 
 _LIKE_PROTOTYPES = frozenset(("__proto__", "prototype", "constructor"))  # names that the SDK never follows
 
@@ -60,35 +60,47 @@ def fill(template: str, lookup: Callable[[str], str]) -> str:
     return "".join([*parts, rest])
 
 
-def render(content: Any, lookup: Callable[[str, str | None], str]) -> Any:
+Lookup = Callable[[str, str | None], str]
+"""Gets a path and a fallback, or None; returns the text that takes the place of the merge tag."""
+
+Linked = Callable[[str, bool], tuple[str, str | None] | None]
+"""Gets the id of an entry, and whether it stands in a line; returns its path and fallback if it is a merge tag."""
+
+
+def render(content: Any, lookup: Lookup, linked: Linked = lambda id, in_line: None) -> Any:
     """Return content with its merge tags filled in: text with ``{{ path }}``, or a rich text document that embeds them.
 
     Args:
-        content: anything else stays as it is.
+        content: anything else stays as it is. What is embedded is an entry in any form of `entry_forms`, or a link.
         lookup: gets a path and the fallback of the merge tag itself, or None.
+        linked: finds the merge tag that a link leads to.
     """
     if isinstance(content, str):
         return fill(content, lambda path: lookup(path, None))
-    return _rendered(content, lookup)
+    return _rendered(content, lookup, linked)
 
 
-def _rendered(node: Any, lookup: Callable[[str, str | None], str]) -> Any:
+def _rendered(node: Any, lookup: Lookup, linked: Linked) -> Any:
     if isinstance(node, list):
-        return [_rendered(each, lookup) for each in node]
+        return [_rendered(each, lookup, linked) for each in node]
     if not isinstance(node, Mapping):
         return node
-    if (tag := _embedded(node)) is not None:
-        replacement = lookup(str(tag["nt_mergetag_id"]), tag.get("nt_fallback"))
-        filled = {"nodeType": "text", "value": replacement, "marks": [], "data": {}}
+    if (tag := _embedded(node, linked)) is not None:
+        filled = {"nodeType": "text", "value": lookup(*tag), "marks": [], "data": {}}
         if node["nodeType"] == "embedded-entry-inline":
             return filled
         return {"nodeType": "paragraph", "content": [filled], "data": {}}
-    return {key: _rendered(value, lookup) if key == "content" else value for key, value in node.items()}
+    return {key: _rendered(value, lookup, linked) if key == "content" else value for key, value in node.items()}
 
 
-def _embedded(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _embedded(node: Mapping[str, Any], linked: Linked) -> tuple[str, str | None] | None:
+    """Return path and fallback of the merge tag that a node embeds; None where it embeds none."""
     if node.get("nodeType") not in ("embedded-entry-inline", "embedded-entry-block"):
         return None
     data = node.get("data")
-    fields = members_of(data.get("target")) if isinstance(data, Mapping) else {}
-    return fields if "nt_mergetag_id" in fields else None
+    target = data.get("target") if isinstance(data, Mapping) else None
+    if is_link(target):
+        id = id_of(target)
+        return None if id is None else linked(id, node["nodeType"] == "embedded-entry-inline")
+    fields = members_of(target)
+    return (str(fields["nt_mergetag_id"]), fields.get("nt_fallback")) if "nt_mergetag_id" in fields else None

@@ -1,6 +1,6 @@
 """Which entry is shown in place of a baseline entry, by the client's priority rule (spec section 6).
 
-Entries are Contentful's JSON (``sys``, ``fields``) or the generic form (``id`` and the fields beside it).
+Entries have any of the forms of `entry_forms`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ninetailed_wsgi.core.entry_forms import id_of, is_link, members_of
 from ninetailed_wsgi.core.events import Served
 
 
@@ -65,7 +66,7 @@ def _decided(
     selected = {each["experienceId"]: each for each in experiences}
     listed = _experiences_of(entry)
     order = [_experience_id(each) for each in listed]
-    if not listed or any(map(_is_link, listed)):
+    if not listed or any(map(is_link, listed)):
         order = list(published(baseline)) or order
     if not order and "nt_experiences" not in members_of(entry):
         # Without an order: the first by id that replaces this entry.
@@ -124,29 +125,6 @@ def unwrapped(value: Any) -> Any:
     return value
 
 
-def id_of(entry: Any) -> str | None:
-    """Return the id of an entry, of a link to one, or of an id."""
-    if isinstance(entry, str):
-        return entry
-    if not isinstance(entry, Mapping):
-        return None
-    sys = entry.get("sys")
-    found = sys.get("id") if isinstance(sys, Mapping) else entry.get("id")
-    return found if isinstance(found, str) else None
-
-
-def members_of(entry: Any) -> Mapping[str, Any]:
-    """Return the fields of an entry in either form."""
-    fields = entry.get("fields") if isinstance(entry, Mapping) else None
-    if isinstance(fields, Mapping):
-        return fields
-    return entry if isinstance(entry, Mapping) else {}
-
-
-def _is_link(experience: Any) -> bool:
-    return isinstance(experience, Mapping) and "sys" in experience and "fields" not in experience
-
-
 def _experiences_of(entry: Any) -> list[Any]:
     listed = members_of(entry).get("nt_experiences")
     return listed if isinstance(listed, list) else []
@@ -171,7 +149,7 @@ def _resolved(entry: Any, experience: Mapping[str, Any] | None, id: str) -> Any:
         (
             each
             for each in _variants_of(holder)
-            if isinstance(each, Mapping) and id_of(each) == id and not _is_link(each)
+            if not isinstance(each, str) and id_of(each) == id and not is_link(each)
         ),
         None,
     )

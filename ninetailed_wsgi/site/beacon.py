@@ -17,6 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from ninetailed_wsgi.core import variants
+from ninetailed_wsgi.core.entry_forms import id_of
 
 PATH = "/beacon.js"
 """Below the prefix."""
@@ -63,7 +64,7 @@ def track_attributes(
         entry: the baseline, or just its id; the others as for `variants.shown`.
         name: of the attribute: `TRACK`, or `SHOWN` in a preview, in which nobody is counted.
     """
-    baseline = variants.id_of(entry)
+    baseline = id_of(entry)
     if baseline is None:
         return ""
     chosen, shown = variants.chosen(entry, experiences, published)

@@ -100,6 +100,11 @@ class Published(NamedTuple):
         tag = self.content.merge_tags.get(path) if self.content else None
         return tag.fallback if tag else None
 
+    def merge_tag(self, entry: str) -> tuple[str, str | None] | None:
+        """Return path and fallback of the merge tag with this entry id."""
+        tag = self.content.merge_tag_entries.get(entry) if self.content else None
+        return (tag.id, tag.fallback) if tag else None
+
 
 def no_answer(*_: Any, **__: Any) -> None:
     return None

@@ -12,12 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from ninetailed_wsgi.core import merge_tags, variants
+from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, snippet
 from ninetailed_wsgi.site.page_view import page_of
+from ninetailed_wsgi.site.rich_text import linked_merge_tags
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
@@ -177,8 +179,8 @@ class Visitor:
         The first experience in the order of the entry's ``nt_experiences`` that was chosen for the visitor decides.
 
         Args:
-            entry: a Contentful entry as JSON (``sys``, ``fields``), an entry of the generic form (``id``,
-                ``nt_experiences``), or just the id of an entry of the published content.
+            entry: a Contentful entry as JSON (``sys``, ``fields``) or as an ``Entry`` of its Python client, an entry of
+                the generic form (``id``, ``nt_experiences``), or just the id of an entry of the published content.
 
         Returns:
             The variant's entry from the experience's ``nt_variants`` (``variants`` in the generic form); for an id,
@@ -187,8 +189,8 @@ class Visitor:
 
         Example: ``hero = visitor.variant(hero_entry)``
         """
-        if variants.id_of(entry) is None:
-            self._misunderstood("variant", entry, "an entry as JSON with an id, or the id of an entry")
+        if id_of(entry) is None:
+            self._misunderstood("variant", entry, "an entry with an id, or the id of an entry")
             return entry
         experiences, conversation = self.experiences, self._use()
         if isinstance(entry, str) and conversation.published.is_unknown(entry):
@@ -259,7 +261,8 @@ class Visitor:
         if not isinstance(content, str | Mapping | list):
             self._misunderstood("render", content, "a text, or a rich text document as JSON")
             return content
-        return merge_tags.render(content, self.merge_tag)
+        linked = linked_merge_tags(self._use(), self._backend.hint)
+        return merge_tags.render(content, self.merge_tag, linked)
 
     @never_raises(lambda self, entry: "")
     def track_attributes(self, entry: Any) -> str:
@@ -273,8 +276,8 @@ class Visitor:
 
         Example: ``f"<section {visitor.track_attributes(hero_entry)}>"``
         """
-        if variants.id_of(entry) is None:
-            self._misunderstood("track_attributes", entry, "an entry as JSON with an id, or the id of an entry")
+        if id_of(entry) is None:
+            self._misunderstood("track_attributes", entry, "an entry with an id, or the id of an entry")
         if not self.consent:
             return ""
         conversation = self._use()
@@ -422,7 +425,7 @@ class Visitor:
         """Report once that an entry shows its baseline because it does not hold its variant."""
         missing = variants.unresolved(entry, self.experiences, self._use().published.order)
         if missing is not None:
-            name, variant = (json.dumps(str(id)[:_SHOWN]) for id in (variants.id_of(entry), missing))
+            name, variant = (json.dumps(str(id)[:_SHOWN]) for id in (id_of(entry), missing))
             self._backend.hint(
                 f"unresolved {name}",
                 f"visitor.variant: the entry {name} does not hold its variant {variant}, so the baseline is shown; "

@@ -60,7 +60,7 @@ class ContentfulSpace:
         self.requests: list[str] = []
         self._answers = Answers(space, environment, tuple(locales), page_size, personalization)
         self._lock = threading.Lock()
-        self._limited: tuple[int, float] = (0, 0.0)
+        self._limited: tuple[int, int] = (0, 0)
         self._failing: tuple[int, int] = (0, 503)
         self._delay = 0.0
         self._publish(content)
@@ -113,8 +113,8 @@ class ContentfulSpace:
 
     # What goes wrong
 
-    def limit(self, requests: int = 1, *, reset: float = 1.0) -> None:
-        """Answer the next requests 429, with so many seconds in ``X-Contentful-RateLimit-Reset``."""
+    def limit(self, requests: int = 1, *, reset: int = 1) -> None:
+        """Answer the next requests 429, with so many whole seconds in ``X-Contentful-RateLimit-Reset``."""
         self._limited = (requests, reset)
 
     def fail(self, requests: int = 1, *, status: int = 503) -> None:
@@ -142,7 +142,7 @@ class ContentfulSpace:
             self.requests.append(target)
             if (limited := self._limited)[0] > 0:
                 self._limited = (limited[0] - 1, limited[1])
-                headers = {"X-Contentful-RateLimit-Reset": f"{limited[1]:g}"}
+                headers = {"X-Contentful-RateLimit-Reset": str(limited[1])}
                 return 429, headers, Refusal(429, "RateLimitExceeded", "You have exceeded the rate limit").document()
             if (failing := self._failing)[0] > 0:
                 self._failing = (failing[0] - 1, failing[1])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from ninetailed_wsgi.core import variants
+from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.testing.client import Answer, Client, Refused
 
 if TYPE_CHECKING:
@@ -195,11 +196,11 @@ class Visitor:
             baseline: the id of an entry, or an entry as JSON, of which only the id counts. What is neither is returned
                 as it is, and a warning in the log names its type once.
         """
-        if variants.id_of(baseline) is None:
+        if id_of(baseline) is None:
             self._misunderstood("variant", baseline, "an entry as JSON with an id, or the id of an entry")
             return cast("str", baseline)
         order = self._harness.catalog.entry_experiences
-        id = cast("str", variants.id_of(baseline))  # by its id alone the variant need not be at hand
+        id = cast("str", id_of(baseline))  # by its id alone the variant need not be at hand
         return variants.chosen(id, self.experiences, lambda entry: order.get(entry, ()))[1]
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:

@@ -1,0 +1,56 @@
+"""The forms that an entry has in a page: Contentful's JSON, the generic form, objects of Contentful's Python client.
+
+An object is told by what it has, so that the client is not imported: an entry has ``sys``, a mapping, and a method
+``fields``; a link has ``sys`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def sys_of(entry: Any) -> Mapping[str, Any] | None:
+    """Return what an entry or link says of itself; None where it has no ``sys``."""
+    if isinstance(entry, str | bytes | int | float | list | tuple | None):
+        return None
+    sys = entry.get("sys") if isinstance(entry, Mapping) else getattr(entry, "sys", None)
+    return sys if isinstance(sys, Mapping) else None
+
+
+def id_of(entry: Any) -> str | None:
+    """Return the id of an entry, of a link to one, or of an id."""
+    if isinstance(entry, str):
+        return entry
+    sys = sys_of(entry)
+    found = sys.get("id") if sys is not None else entry.get("id") if isinstance(entry, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def members_of(entry: Any) -> Mapping[str, Any]:
+    """Return the fields of an entry in any form; none of a link, and of what is no entry."""
+    if isinstance(entry, Mapping):
+        fields = entry.get("fields")
+        return fields if isinstance(fields, Mapping) else entry
+    fields = _fields_of_object(entry)
+    return {} if fields is None else fields
+
+
+def is_link(entry: Any) -> bool:
+    """Return whether this only names an entry, without its fields."""
+    if isinstance(entry, Mapping):
+        return "sys" in entry and "fields" not in entry
+    return sys_of(entry) is not None and _fields_of_object(entry) is None
+
+
+def is_entry(entry: Any) -> bool:
+    """Return whether this is an entry with its fields, in Contentful's JSON or as an object."""
+    return sys_of(entry) is not None and not is_link(entry)
+
+
+def _fields_of_object(entry: Any) -> Mapping[str, Any] | None:
+    if sys_of(entry) is None:
+        return None
+    fields = getattr(entry, "fields", None)
+    found = fields() if callable(fields) else fields
+    return found if isinstance(found, Mapping) else None
