@@ -119,6 +119,12 @@ class Console:
                 self.sleep(attempt)
 
 
+def print_in_utf8() -> None:
+    """Let the standard output be UTF-8, as JSON is, whatever the terminal can show."""
+    if isinstance(stdout := unescaped(sys.stdout), io.TextIOWrapper):
+        stdout.reconfigure(encoding="utf-8")
+
+
 @contextlib.contextmanager
 def safe_streams() -> Iterator[None]:
     """Let the standard streams escape what came from outside, and letters that the terminal lacks, in this block."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from ninetailed_wsgi.commands.command import Command, add_options, read_settings
+from ninetailed_wsgi.commands.console import print_in_utf8
 from ninetailed_wsgi.content import Catalog, LiveContent, content_source
 from ninetailed_wsgi.content.formats.schema import content_schema
 from ninetailed_wsgi.content.formats.writing import as_contentful, as_generic
@@ -16,7 +17,7 @@ from ninetailed_wsgi.content.words import catalog_lines
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.files import replacement
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 
 _USES = ("decisions",)
 _FORMS = {"generic": as_generic, "contentful": as_contentful}
@@ -58,10 +59,10 @@ def _show(source: LiveContent, arguments: argparse.Namespace) -> int:
         if not lines and len(catalogs) > 1:
             continue
         if len(catalogs) > 1:
-            print(escaped(f"{'every other environment' if name == '*/*' else name}:\n"))
-        print(escaped("\n".join(lines or ["nothing is published"])))
+            print(in_line(f"{'every other environment' if name == '*/*' else name}:") + "\n")
+        print("\n".join(map(in_line, lines or ["nothing is published"])))
     for problem in source.problems():
-        print(escaped(f"{problem.severity}: {problem}"), file=sys.stderr)
+        print(in_line(f"{problem.severity}: {problem}"), file=sys.stderr)
     return 0
 
 
@@ -69,12 +70,13 @@ def _convert(source: LiveContent, arguments: argparse.Namespace) -> int:
     catalog = _catalog(source, arguments.environment)
     text = orjson.dumps(_FORMS[arguments.to](catalog.content), option=orjson.OPT_INDENT_2) + b"\n"
     if arguments.output is None:
-        sys.stdout.buffer.write(text)
+        print_in_utf8()
+        print(text.decode(), end="")
     else:
         with replacement(arguments.output, durable=False) as output:
             output.write(text)
     for line in _left_out(catalog) if arguments.to == "contentful" else ():
-        print(escaped(line), file=sys.stderr)
+        print(in_line(line), file=sys.stderr)
     return 0
 
 

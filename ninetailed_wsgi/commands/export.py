@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,13 +12,12 @@ from typing import Any, BinaryIO
 import orjson
 
 from ninetailed_wsgi.commands.command import Command, CommandError
-from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.commands.console import Console, print_in_utf8
 from ninetailed_wsgi.commands.work import add_environment, documents, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.operations.private_files import check_own, open_private, read_private
-from ninetailed_wsgi.operations.terminal import unescaped
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore
@@ -42,8 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Export one visitor or all of an environment."""
     work = open_work(arguments, _USES)
     where, output = work.environment(arguments.where), arguments.output or ""
-    if isinstance(stdout := unescaped(sys.stdout), io.TextIOWrapper):
-        stdout.reconfigure(encoding="utf-8")  # what is written is JSON, whatever the terminal can show
+    print_in_utf8()
     if arguments.profile is None:
         export(work.service, work.store, where, work.console, events=arguments.events, output=output)
     else:

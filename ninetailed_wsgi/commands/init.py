@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ninetailed_wsgi.commands.command import Command, CommandError
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 
 CONTENT = """\
 {
@@ -129,9 +129,9 @@ def run(arguments: argparse.Namespace) -> None:
         with file.open("x", encoding="utf-8") as written:
             written.write(CODE if arguments.python else CONTENT)
     except FileExistsError:
-        print(escaped(f"{file} is there already and stays as it is"))
+        print(in_line(f"{file} is there already and stays as it is"))
     else:
-        print(escaped(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
+        print(in_line(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
     content = "content:content" if arguments.python else "content.json"
     for mount in mounts_of(folder):
         named = f'"{content}"'
@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("\nIn a view:\n")
         print(_indented(_view(mount.request)))
     checked = content if arguments.python else str(file)
-    print(f"\nCheck it: {escaped(f'ninetailed-wsgi check --content {checked}')}")
+    print(f"\nCheck it: {in_line(f'ninetailed-wsgi check --content {checked}')}")
     print("Keep ninetailed-data, where visitors are stored, out of version control.")
 
 

@@ -12,7 +12,7 @@ from ninetailed_wsgi.content import EMPTY, Catalog, content_source, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData, SettingsError
-from ninetailed_wsgi.operations.terminal import escaped
+from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.declaration import PREFIX
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         overrides.check(*_published(settings, where, draft=arguments.draft))
         tokens = IdentityTokens.of_file(settings.identity_secret_file)
-        print(escaped(Previews(tokens, *where).link(arguments.url, overrides, arguments.hours * _HOUR)))
+        print(in_line(Previews(tokens, *where).link(arguments.url, overrides, arguments.hours * _HOUR)))
     except (InvalidData, ValueError) as error:
         raise CommandError(str(error)) from None
 

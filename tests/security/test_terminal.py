@@ -55,7 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "content.json").write_text(json.dumps(CONTENT))
     (tmp_path / "broken.json").write_text(json.dumps({**CONTENT, "audiences": [{"id": HOSTILE, "rules": {"any": 5}}]}))
-    (tmp_path / "secret").write_text("0123456789abcdef" * 2)
+    (tmp_path / FILE).mkdir()
+    (tmp_path / "secret").write_text("a secret of more than thirty-two bytes")
     (tmp_path / "ids.txt").write_text("nobody\x1b[2J\n")
     event = of(HOSTILE, track(HOSTILE))
     (tmp_path / "events.ndjson").write_text("".join(json.dumps(line) + "\n" for line in (event, {HOSTILE: HOSTILE})))
@@ -73,7 +74,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+PREVIEW = ["--for", WHERE, "--content", "content.json", "--identity-secret-file", "secret"]
 LINES: dict[str, list[tuple[int, list[str]]]] = {
+    "init": [(0, []), (0, ["--python"]), (0, [FILE]), (1, ["content.json/no"])],
+    "content": [
+        (0, ["show", "--content", "content.json"]),
+        (0, ["convert", "--to", "contentful", "--content", "content.json"]),
+        (0, ["schema"]),
+        (2, ["show", "--content", "broken.json"]),
+    ],
+    "preview-link": [
+        (0, ["https://shop.example/", "--trait", f"x={HOSTILE}", *PREVIEW]),
+        (1, ["https://shop.example/", "--experience", f"{HOSTILE}=1", *PREVIEW]),
+        (2, [HOSTILE, *PREVIEW]),
+        (2, [f"https://{HOSTILE}/"]),
+    ],
     "serve": [(2, ["--content", "broken.json", "--bind", "127.0.0.1:0"]), (2, ["--bind", HOSTILE])],
     "check": [(0, ["--content", "content.json"]), (1, ["--content", "broken.json"]), (1, ["--bind", HOSTILE])],
     "explain": [(0, [WHERE, HOSTILE, "--content", "content.json"]), (1, [WHERE, f"no {HOSTILE}"])],
@@ -94,14 +109,6 @@ LINES: dict[str, list[tuple[int, list[str]]]] = {
         (2, ["revoke", f"no {HOSTILE}", "--keys-file", "keys.json"]),
         (0, ["revoke", HOSTILE, "--keys-file", "keys.json"]),
     ],
-    "preview-link": [
-        (2, [HOSTILE, "--identity-secret-file", "secret"]),
-        (2, [f"https://{HOSTILE}/"]),
-        (1, ["https://a.example", "--experience", f"{HOSTILE}=1", "--identity-secret-file", "secret"]),
-        (1, ["https://a.example", "--at", HOSTILE, "--identity-secret-file", "secret"]),
-        (0, [f"https://a.example/{HOSTILE}", "--identity-secret-file", "secret"]),
-    ],
-    "init": [(1, [FILE]), (0, ["--python"])],
     "what-if": [
         (0, [WHERE, "--content", "content.json", "--draft", "content.json"]),
         (0, [WHERE, "--draft", "content.json"]),
@@ -118,7 +125,7 @@ def test_no_command_prints_what_steers_a_terminal(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for status, line in LINES[command]:
-        data = [] if command in ("key", "contract", "init") else ["--data-dir", "data"]
+        data = [] if command in ("key", "contract", "init", "content") else ["--data-dir", "data"]
         assert main([command, *line, *data]) == status, (line, capsys.readouterr())
         told = capsys.readouterr()
         assert told.out or told.err
