@@ -133,10 +133,7 @@ class Ninetailed:
         path = environ.get("PATH_INFO", "")
         if path.startswith(self._prefix) and path[len(self._prefix) :][:1] in ("", "/"):  # whole path segments
             mount = environ.get("SCRIPT_NAME", "") + self._prefix
-            below = {**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}
-            if self.previews is not None:  # the browser SDK's requests are the preview's too
-                below |= self.previews.environ(environ)
-            return self.api(below, start_response)
+            return self.api({**environ, "SCRIPT_NAME": mount, "PATH_INFO": path[len(self._prefix) :]}, start_response)
         if self.previews is not None:
             if (answer := self.previews.answer(environ)) is not None:
                 start_response(answer.status, answer.headers)
@@ -177,6 +174,8 @@ class Ninetailed:
             options = self.options
             script = beacon.script(options.organization, options.environment, options.cookie_name)
             return beacon.answer(environ, start_response, *script)
+        if self.previews is not None:  # the browser SDK's requests are the preview's too
+            environ = {**environ, **self.previews.environ(environ)}
         engine = self._here().running()
         if engine is None:
             return _unavailable(start_response)

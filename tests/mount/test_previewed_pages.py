@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -12,8 +13,9 @@ import django.test
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
-from django.urls import path
+from django.urls import include, path
 
+import ninetailed_wsgi.django.urls
 from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.django.middleware import site as django_mount
@@ -25,6 +27,11 @@ from tests.mount.sites import Answer, Browser, Reply, set_django_up
 
 set_django_up()
 SECRET = "0123456789abcdef0123456789abcdef"
+API = "/ninetailed/v2/organizations/default/environments/main"
+EVENT = (
+    b'{"events": [{"type": "page", "channel": "web", "messageId": "m", "context": {"library": {"name": "a", '
+    b'"version": "4.0.0"}}, "properties": {"path": "/", "query": {}, "referrer": "", "search": "", "url": ""}}]}'
+)
 FORCED = {"experiences": {"pricing-offer": 1}}
 
 
@@ -101,11 +108,7 @@ def test_a_visitor_in_a_preview_keeps_what_is_stored_of_them(bare: Mounted, secr
 def test_what_the_browser_sdk_sends_in_a_preview_is_the_previews_too(bare: Mounted, secret: Path) -> None:
     browser = bare.visited_by(page, identity_secret_file=secret)
     opened(browser, link())
-    event = (
-        b'{"events": [{"type": "page", "channel": "web", "messageId": "m", "context": {"library": {"name": "a", '
-        b'"version": "4.0.0"}}, "properties": {"path": "/", "query": {}, "referrer": "", "search": "", "url": ""}}]}'
-    )
-    api = "/ninetailed/v2/organizations/default/environments/main"
+    event, api = EVENT, API
     answer = browser.send("POST", f"{api}/profiles/anna", event)
     assert b'"experienceId":"pricing-offer","variantIndex":1' in answer.body
     flags = browser.send("POST", f"{api}/ofrep/v1/evaluate/flags", b'{"context": {"targetingKey": "anna"}}')
@@ -266,7 +269,7 @@ def _django_page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{visitor.variant('hero')} {visitor.preview}")
 
 
-urlpatterns = [path("page/", _django_page)]
+urlpatterns = [path("page/", _django_page), path("ninetailed/", include(ninetailed_wsgi.django.urls))]
 
 
 def test_django_s_own_middleware_answers_links(tmp_path: Path, secret: Path) -> None:
@@ -285,6 +288,10 @@ def test_django_s_own_middleware_answers_links(tmp_path: Path, secret: Path) -> 
         assert shown.content.decode() == "hero-offer {'experiences': {'pricing-offer': 1}}"
         assert shown["Cache-Control"] == "private, no-store"
         assert "ntaid" not in client.cookies
+        sent = client.post(f"{API}/profiles", EVENT, content_type="text/plain")  # by the SDK in the page
+        assert b'"experienceId":"pricing-offer","variantIndex":1' in sent.content
+        created = json.loads(sent.content)["data"]["profile"]["id"]
+        assert client.get(f"{API}/profiles/{created}").status_code == 404
         assert client.get("/page/?nt_preview=x").status_code == 403
         client.get("/page/?nt_preview=off")
         assert client.get("/page/").content.decode().endswith("None")
