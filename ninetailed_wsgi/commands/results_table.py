@@ -109,7 +109,10 @@ def text(result: Result, *, color: bool = False) -> list[str]:
     else:
         lines.append("no metric: the experience names none, and the content has none")
     rests = {"seen": "what browsers saw", "served": "what pages served", "mixed": "what browsers saw or pages served"}
-    lines.append(f"from {_day(result.since)} to {_day(result.until)}, by {rests[result.exposure]}")
+    if result.since == result.until:
+        lines.append(f"nobody has seen it, as of {_day(result.until)}")
+    else:
+        lines.append(f"from {_day(result.since)} to {_day(result.until)}, by {rests[result.exposure]}")
     lines += ["", *_table(result), "", *_plot(result.variants), *_judgement(result)]
     return [_colored(line, result.verdict) if color else line for line in map(in_line, lines)]
 

@@ -207,7 +207,8 @@ class Result:
     """What is known of one phase of an experiment, by one metric.
 
     Attributes:
-        since, until: the period, ms; ``since`` is the first exposure where none was asked for.
+        since, until: the period, ms; ``since`` is the first exposure where none was asked for, ``until`` where nobody
+            saw it.
         exposure: what it rests on: ``seen``, ``served`` or ``mixed``.
         holdout: visitors outside of the traffic, and how many of them converted.
         why: the reason of the verdict, in words.
@@ -281,9 +282,10 @@ def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Ph
     shares = [*split.shares, *([0.0] * (len(indices) - len(split.shares)))]
     chance, expected = statistics.sample_ratio([arm.visitors for arm in arms], shares)
     variants = _variants(arms, metric)
-    since = period.since if period.limited or phase.began is None else phase.began
+    began = period.until if phase.began is None else phase.began
+    since = period.since if period.limited else began
     counted = sum(arm.visitors for arm in arms)
-    days = (period.until - (phase.began if phase.began is not None else period.until)) / DAY
+    days = (period.until - began) / DAY
     verdict, why = _verdict(variants, metric, days, chance, _share(phase.multiple, counted))
     return Result(
         experiment=experiment,

@@ -107,3 +107,10 @@ def test_what_cannot_be_answered_is_named(folder: Path, more: list[str], told: s
     assert ended.returncode in (1, 2)
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_an_experiment_that_nobody_has_seen_says_so(folder: Path) -> None:
+    typed = _block("walk: results").replace("--data-dir data", "--data-dir data --to 2020-01-01")
+    assert "nobody has seen it, as of 2020-01-01" in _run(typed, folder)
+    [result] = json.loads(_run(typed, folder, "--json"))
+    assert result["from"] == result["to"] == "2020-01-01T00:00:00.000Z"
