@@ -120,8 +120,9 @@ def test_redis_lends_a_connection_to_which_packed_commands_are_sent() -> None:
     for method in ("send_packed_command", "pack_commands", "read_response", "disconnect"):
         assert callable(getattr(connection, method)), f"store/redis/connections.py: _Exchange calls {method}"
     pool = redis.ConnectionPool
-    for method in ("get_connection", "release"):
+    for method in ("get_connection", "release", "disconnect"):
         assert callable(getattr(pool, method)), f"store/redis/connections.py: _Exchange calls {method} of the pool"
+    assert "inuse_connections" in parameters(pool.disconnect), "_Exchange closes those that nobody uses"
     required = [
         parameter.name
         for parameter in inspect.signature(pool.get_connection).parameters.values()

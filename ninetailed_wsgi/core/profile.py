@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -101,7 +102,7 @@ def apply(
         index = body.get("variantIndex", sticky[seen].get(_text(body.get("variantId"))))
         if index is not None:
             record["sticky"].setdefault(seen, int(index))  # JSON may write 1 as 1.0
-    session.touch(record["session"], event.at, page_of(body) if kind == "page" else None, new_session_id)
+    session.touch(record["session"], event.at, partial(page_of, body) if kind == "page" else None, new_session_id)
     if "born" not in record:
         record.update(born=record["session"]["id"], arrived=event.arrived)
     late = event.at < record["updated"]

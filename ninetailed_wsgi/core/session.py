@@ -31,12 +31,15 @@ def new_session() -> Session:
     return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, 0, 0]}
 
 
-def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
+def touch(session: Session, at: int, page: Callable[[], Mapping[str, Any]] | None, new_id: Callable[[], str]) -> None:
     """Count an event at time ``at`` (ms) for its session.
 
     It belongs to the latest session at most ``TIMEOUT`` away. Otherwise it starts one, in the past if the event
-    is old. A late event that closes the gap between two sessions joins them. ``page`` is the
-    event's page when it is a page event.
+    is old. A late event that closes the gap between two sessions joins them.
+
+    Args:
+        page: reads the page of a page event, which few need; None: it is another kind of event.
+        new_id: makes a session id.
     """
     spans = session["spans"]
     for index in range(len(spans) - 1, -1, -1):
@@ -53,7 +56,7 @@ def touch(session: Session, at: int, page: Mapping[str, Any] | None, new_id: Cal
         if index == len(spans) - 1:
             session.update(id=new_id(), landing=None, landing_at=0)
     if page is not None and index == len(spans) - 1 and (session["landing"] is None or at < session["landing_at"]):
-        session.update(landing=landing_page(page), landing_at=at)
+        session.update(landing=landing_page(page()), landing_at=at)
     _fold_oldest(session)
 
 
