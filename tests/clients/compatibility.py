@@ -23,7 +23,7 @@ WAYS = {
 }
 OPERATIONS = (
     *("create", "update", "identify", "merge", "preflight", "batch", "sticky", "flags", "locale", "consent", "reset"),
-    *("hidden variants", "entity variants"),
+    *("hidden variants", "entity variants", "insights"),
 )
 CLIENTS = {
     "optimization 2.x, web": "no",
@@ -54,12 +54,13 @@ and how. It is made of the markers of the tests, and a test keeps it current:
 | --- | --- |
 """
 TAIL = """
-An empty cell: the client has no such operation, or no test of it. The packages `@contentful/optimization-*` 2.x are not
-all on the npm registry that the tests use, and the SDKs for iOS and Android are no npm packages: no such client has run
-against this API. Their rows rest on published descriptions of their requests and answers (`fixtures/cases/clients`),
-and the requests of the five 2.x clients differ in these tests by library, channel and first event only.
-`experience.js-react` and `experience.js-next` wrap `experience.js` and need a running React application; the tests do
-not run them.
+An empty cell: the client has no such operation, or no test of it. No `optimization` client has run against this API.
+Of its packages, the npm registry that the tests use had only `@contentful/optimization-react-web` 2.0.1 in November
+2026, which needs `@contentful/optimization-web` 2.0.1; `-web`, `-node`, `-core`, `-api-client`, `-api-schemas`,
+`-nextjs` and `-react-native` were missing. The SDKs for iOS and Android are no npm packages. Their rows rest on
+published descriptions of their requests and answers (`fixtures/cases/clients`), and the requests of the five 2.x
+clients differ in these tests by library, channel and first event only. `experience.js-react` and `experience.js-next`
+wrap `experience.js` and need a running React application; the tests do not run them.
 
 **Next:** [point a client at this API](clients.md).
 """
