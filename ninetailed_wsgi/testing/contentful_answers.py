@@ -158,11 +158,14 @@ class Answers:
 
     def _token(self, initial: bool, size: int, since: int) -> str:
         position = (self._generation, int(initial), size, since)
-        return base64.urlsafe_b64encode(":".join(map(str, position)).encode()).decode()
+        # Without padding, as Contentful's own: its JavaScript client hands tokens on as they stand in the address.
+        return base64.urlsafe_b64encode(":".join(map(str, position)).encode()).decode().rstrip("=")
 
     def _read_token(self, token: str) -> tuple[bool, int, int]:
         try:
-            generation, initial, size, since = map(int, base64.urlsafe_b64decode(token).decode().split(":"))
+            generation, initial, size, since = map(
+                int, base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode().split(":")
+            )
         except ValueError:
             generation, initial, size, since = -1, 0, 0, 0
         if generation != self._generation:
