@@ -17,6 +17,7 @@
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results, and Insights; needs 5 GB of disk
 #   make bench-what-if   CPU time and memory of what-if with 100,000 visitors of 50 events
+#   make bench-space   a space of Contentful with 50,000 entries of which 300 decide: read, changed, read again
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, the same for the same commit, and a CycloneDX list of what they need, into dist/
@@ -42,7 +43,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-what-if
+.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-space bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -111,6 +112,10 @@ bench: .venv/installed-bench .venv/installed-unleash
 bench-growth: .venv/installed-dev
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/growth.py $(GROWTH_OPTIONS)
+
+bench-space: .venv/installed-dev
+	@$(BIN)/python benchmarks/big_space.py
+	@$(BIN)/python benchmarks/big_space.py --official
 
 bench-results: .venv/installed-dev
 	@$(BIN)/python benchmarks/results_scan.py $(RESULTS_OPTIONS)

@@ -29,6 +29,7 @@ class ContentfulSpace:
         locales: the codes of its locales, the default one first.
         page_size: entries of a page of the Sync API at most, whatever a client asks for.
         personalization: whether it has the content types of personalization before anything of them is published.
+        largest_answer: bytes of an answer at most; a larger one is refused with 400, as Contentful does.
 
     Attributes:
         url: the host of both APIs, for ``--contentful-url``.
@@ -54,6 +55,7 @@ class ContentfulSpace:
         locales: Iterable[str] = ("en-US",),
         page_size: int = 1000,
         personalization: bool = True,
+        largest_answer: int = 7 * 1024 * 1024,
     ) -> None:
         self.space, self.environment = space, environment
         self.token, self.preview_token = token, preview_token
@@ -63,6 +65,7 @@ class ContentfulSpace:
         self._limited: tuple[int, int] = (0, 0)
         self._failing: tuple[int, int] = (0, 503)
         self._delay = 0.0
+        self._largest = largest_answer
         self._publish(content)
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -157,6 +160,10 @@ class ContentfulSpace:
             except Refusal as refusal:
                 return refusal.status, {}, refusal.document()
 
+    def _too_large(self) -> bytes:
+        told = f"Response size too big. Maximum allowed response size: {self._largest}B."
+        return orjson.dumps(Refusal(400, "BadRequest", told).document())
+
     def _publish(self, content: Mapping[str, Any] | Iterable[Mapping[str, Any]] | str | Path) -> None:
         for entry in entries_of(content, self._answers.locales[0]):
             self._answers.change(entry, publish=True)
@@ -179,6 +186,8 @@ def _handler(space: ContentfulSpace) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             status, headers, document = space.answer(self.path, self.headers.get("Authorization", ""))
             body = orjson.dumps(document)
+            if len(body) > space._largest:
+                status, body = 400, space._too_large()
             self.send_response(status)
             self.send_header("Content-Type", "application/vnd.contentful.delivery.v1+json")
             self.send_header("Content-Length", str(len(body)))

@@ -367,6 +367,21 @@ def test_limits_in_the_middle_of_many_pages_do_not_begin_again(clock: Time, tmp_
         assert len([request for request in space.requests if "initial" in request]) == 1
 
 
+def test_pages_that_are_too_large_are_read_in_smaller_ones(clock: Time, tmp_path: Path) -> None:
+    def page(id: str, size: int) -> dict[str, Any]:
+        return {"sys": {"id": id, "contentType": "page"}, "fields": {"body": "x" * size}}
+
+    pages = [page(f"p{number}", 2000) for number in range(300)]
+    with ContentfulSpace([hero("b"), *pages], largest_answer=300_000) as space:
+        read = started(space, clock, tmp_path)
+        assert served(read) == ["hero-test"]
+        sizes = [request.partition("limit=")[2] for request in space.requests if "initial" in request]
+        assert sizes == ["500", "100"]
+
+        space.publish(*[page(f"q{number}", 50_000) for number in range(10)], hero("b", id="second"))
+        assert served(later(read, clock)) == ["hero-test", "second"]
+
+
 def test_a_pause_grows_is_bounded_and_differs_by_chance() -> None:
     chosen = random.Random(0)
     for failures in range(1, 100):

@@ -17,8 +17,8 @@ from ninetailed_wsgi.content.contentful.space_state import FIELDS, LISTED, perso
 from ninetailed_wsgi.content.web import REDIRECTS, TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
 from ninetailed_wsgi.settings.contentful import SpaceAddress
 
-PAGE = 500
-"""Entries of a page: a page is in memory as a whole, and Contentful lets an answer have 7 MB."""
+PAGES = (500, 100, 20, 5)
+"""Entries of a page: a page is in memory as a whole. Contentful refuses answers over 7 MB, so smaller ones follow."""
 
 _WHERE = "with --contentful-token-file or NINETAILED_CONTENTFUL_TOKEN"
 _LONGEST_REASON = 64 * 1024
@@ -38,6 +38,10 @@ class Busy(Unfetched):
 
 class TokenRefused(Unfetched):
     """The token of the synchronization is not accepted any more: everything has to be read again."""
+
+
+class TooLarge(TokenRefused):
+    """A page is larger than Contentful answers: everything has to be read again in smaller pages."""
 
 
 class Page(NamedTuple):
@@ -80,9 +84,9 @@ class DeliveryApi:
         """Return the content types of personalization that are there."""
         return personalization(kind for kind, _ in self._content_types())
 
-    def changes(self, token: str | None) -> Page:
-        """Return the page that a token leads to; None: the first one of everything."""
-        query: dict[str, Any] = {"initial": "true", "limit": PAGE} if token is None else {"sync_token": token}
+    def changes(self, token: str | None, size: int = PAGES[0]) -> Page:
+        """Return the page that a token leads to; None: the first one of everything, in pages of this size."""
+        query: dict[str, Any] = {"initial": "true", "limit": size} if token is None else {"sync_token": token}
         page = self._get("/sync", **query)
         for member, last in (("nextPageUrl", False), ("nextSyncUrl", True)):
             # The address itself is not opened: it could lead anywhere, and the token would go along.
@@ -98,12 +102,13 @@ class DeliveryApi:
         yield from self._entries({"sys.contentType.sys.id[in]": ",".join(FIELDS)})
         for kind, fields in types:
             if LISTED in fields and kind not in FIELDS:
-                yield from self._entries({"content_type": kind, f"fields.{LISTED}[exists]": "true"})
+                listed = f"fields.{LISTED}"
+                yield from self._entries({"content_type": kind, f"{listed}[exists]": "true", "select": f"sys,{listed}"})
 
     def _entries(self, query: Mapping[str, Any]) -> Iterator[object]:
         skip = 0
         while True:
-            page = self._get("/entries", **query, locale="*", include=0, order="sys.id", limit=PAGE, skip=skip)
+            page = self._get("/entries", **query, locale="*", include=0, order="sys.id", limit=PAGES[0], skip=skip)
             items = _items(page)
             yield from items
             skip += len(items)
@@ -157,6 +162,8 @@ class DeliveryApi:
             )
         if status == 404:
             raise Unfetched(self._missing(error, url))
+        if status == 400 and "/sync?" in url and "too big" in str(_told(error).get("message")):
+            raise TooLarge("answered 400: a page is larger than it can be")
         if "sync_token=" in url and status in (400, 410, 422):
             raise TokenRefused(f"answered {status} to a token of a synchronization")
         raise Unfetched(f"answered {status}, expected 200")
@@ -187,12 +194,21 @@ def _items(document: Mapping[str, Any]) -> list[Any]:
     return items
 
 
-def _missing_type(error: HTTPError) -> object:
+def _told(error: HTTPError) -> dict[str, Any]:
+    """Return what the body of an error says; empty where it is no object."""
     try:
-        details = orjson.loads(error.read(_LONGEST_REASON))["details"]
-        return details.get("type") or details.get("sys", {}).get("type")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+        told = orjson.loads(error.read(_LONGEST_REASON))
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _missing_type(error: HTTPError) -> object:
+    details = _told(error).get("details")
+    if not isinstance(details, dict):
         return None
+    sys = details.get("sys")
+    return details.get("type") or (sys.get("type") if isinstance(sys, dict) else None)
 
 
 def _reset(headers: Any) -> float | None:

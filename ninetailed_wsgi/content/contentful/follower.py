@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ninetailed_wsgi.content.contentful import schedule as schedules
-from ninetailed_wsgi.content.contentful.delivery import Busy, DeliveryApi, TokenRefused
+from ninetailed_wsgi.content.contentful.delivery import PAGES, Busy, DeliveryApi, TokenRefused, TooLarge
 from ninetailed_wsgi.content.contentful.schedule import Outcome, OwnSchedule, Schedule, SharedSchedule
 from ninetailed_wsgi.content.contentful.space_state import SpaceState, header, packed, unpacked
 from ninetailed_wsgi.content.web import Unfetched
@@ -191,13 +191,19 @@ class Follower:
                 return self._described(self._followed(self.state))
             except TokenRefused as error:
                 _log.warning("%s %s: everything is read again", self.address.name, error)
-        return self._described(self._followed(SpaceState(locales=self._patiently(self._api.locales))))
+        empty = SpaceState(locales=self._patiently(self._api.locales))
+        for size in PAGES[:-1]:
+            try:
+                return self._described(self._followed(empty, size))
+            except TooLarge:
+                _log.info("%s: a page of %d entries is too large: smaller ones follow", self.address.name, size)
+        return self._described(self._followed(empty, PAGES[-1]))
 
-    def _followed(self, state: SpaceState) -> SpaceState:
+    def _followed(self, state: SpaceState, size: int = PAGES[0]) -> SpaceState:
         fresh, before = state.token is None, state.entries
         tries = _TRIES if fresh else 1  # while there is something to serve, the next poll is soon
         while True:
-            page = self._patiently(partial(self._api.changes, state.token), tries)
+            page = self._patiently(partial(self._api.changes, state.token, size), tries)
             tries = _TRIES
             state = state.with_items(page.items, page.token)
             if page.last:
