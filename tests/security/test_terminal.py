@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of everything that a stranger, an author or another program can put before a command."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "content.json").write_text(json.dumps(CONTENT))
-    (tmp_path / "broken.json").write_text(json.dumps({**CONTENT, "audiences": [{"id": HOSTILE, "rules": {"any": 5}}]}))
+    (tmp_path / "broken.json").write_text("{" + HOSTILE)
     (tmp_path / FILE).mkdir()
     (tmp_path / "secret").write_text("a secret of more than thirty-two bytes")
     (tmp_path / "ids.txt").write_text("nobody\x1b[2J\n")
@@ -89,7 +89,7 @@ LINES: dict[str, list[tuple[int, list[str]]]] = {
         (2, [HOSTILE, *PREVIEW]),
         (2, [f"https://{HOSTILE}/"]),
     ],
-    "serve": [(2, ["--content", "broken.json", "--bind", "127.0.0.1:0"]), (2, ["--bind", HOSTILE])],
+    "serve": [(2, ["--content", FILE, "--bind", HOSTILE])],
     "check": [(0, ["--content", "content.json"]), (1, ["--content", "broken.json"]), (1, ["--bind", HOSTILE])],
     "explain": [(0, [WHERE, HOSTILE, "--content", "content.json"]), (1, [WHERE, f"no {HOSTILE}"])],
     "contract": [
