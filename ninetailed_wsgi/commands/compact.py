@@ -29,7 +29,7 @@ def compact(store: KeptStore, console: Console) -> None:
     with console.progress("documents looked at") as progress:
         identity.sweep(store, documents(store, None, progress))
     if not isinstance(store, DiskStore):
-        console.out.write("names that lead nowhere were removed; Redis gives free space back by itself\n")
+        console.out.write("unused names were removed; Redis frees its space by itself\n")
         return
     files = max(store.contents.number_of_files(), 1)
     with console.progress("files") as progress:

@@ -144,7 +144,9 @@ class _Import:
                 raise CommandError(f"{self._file} cannot be read after line {number:,}: {error}") from error
             self._apply(number)
             if number < done:
-                raise CommandError(f"{self._file} has {number:,} lines, of which {done:,} were imported: another file?")
+                raise CommandError(
+                    f"{self._file} has {number:,} lines, but {done:,} were imported: is it another file?"
+                )
 
     def finish(self) -> bool:
         state = self.state
@@ -162,11 +164,12 @@ class _Import:
         except OSError as error:
             raise CommandError(f"{self._progress_file} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError) as error:
-            raise CommandError(f"{self._progress_file} is damaged; without it the import starts over") from error
+            raise CommandError(f"{self._progress_file} is damaged; remove it and the import starts over") from error
         for was, now in ((state.environment, new.environment), (f"{state.size} bytes", f"{new.size} bytes")):
             if was != now:
                 raise CommandError(
-                    f"{self._progress_file} belongs to an import of {was}, not {now}; without it the import starts over"
+                    f"{self._progress_file} belongs to an import of {was}, not {now}; "
+                    "remove it and the import starts over"
                 )
         return state
 

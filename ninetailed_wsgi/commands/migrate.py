@@ -95,7 +95,7 @@ def open_place(settings: Settings, *, filling: bool = False) -> Place:
 def migrate(source: Place, target: Place, console: Console, *, final: bool) -> bool:
     """Copy what differs, pass after pass, until nearly nothing does; with ``final`` once, and compare all of both.
 
-    Returns False when both do not hold the same in the end, as others write meanwhile.
+    Return False when the stores differ in the end, as others write to them.
 
     Raises:
         CommandError: the source holds nothing, or the target holds something that this migration did not put there.
@@ -118,11 +118,11 @@ def _begin(source: Place, target: Place) -> None:
         raise CommandError(f"no profiles are stored in {source.name} (--from)")
     filled_from = target.store.filled_from()
     if filled_from is None and not _empty(target):
-        raise CommandError(
-            f"{target.name} (--to) holds profiles, and no migration into it is going on: expected an empty store"
-        )
+        raise CommandError(f"{target.name} (--to) holds profiles that no migration put there: name an empty store")
     if filled_from not in (None, source.name):
-        raise CommandError(f"{target.name} (--to) is being filled from {filled_from}: go on with that, or empty it")
+        raise CommandError(
+            f"{target.name} (--to) is being filled from {filled_from}: resume that migration, or empty the store"
+        )
     target.store.fill_from(source.name)
     if target.store.id_key() != (key := source.store.id_key()):
         target.store.take_id_key(key)  # else no id of the source would be one at the target
@@ -252,13 +252,12 @@ def _finish(source: Place, target: Place, console: Console) -> bool:
     console.out.write(f"{source.name}: {here}\n{target.name}: {there}\n")
     if here == there:
         target.store.fill_from(None)
-        console.out.write(f"verified, both hold the same: {target.name} can be served from\n")
+        console.out.write(f"verified, both stores are equal: serve from {target.name}\n")
         return True
     for difference in _repair(source.store, target.store, console):
         console.out.write(f"  {in_line(difference)}\n")
     console.out.write(
-        f"both do not hold the same: stop every server of {source.name} and {target.name}, "
-        "and run the same command again\n"
+        f"the stores differ: stop every server of {source.name} and {target.name}, and run the same command again\n"
     )
     return False
 

@@ -157,7 +157,7 @@ def check_files(settings: Settings, *, rows: bool = True) -> Finding:
     try:
         files = made_files(settings.data_dir.absolute())
     except OSError as error:
-        return Finding("fail", "store files", f"they cannot be looked for: {error.strerror}")
+        return Finding("fail", "store files", f"the data folder cannot be read: {error.strerror}")
     for file in files:
         try:
             verify(file, settings.store_timeout, rows=rows)

@@ -78,7 +78,7 @@ def test_the_commands_work_on_redis(redis_url: RedisUrl, tmp_path: Path, capsys:
     (tmp_path / "gone.txt").write_text("v1\nnobody\n")
     assert run(capsys, redis_url, "delete", WHERE, str(tmp_path / "gone.txt")) == (0, "1 deleted, 1 not found\n")
     assert run(capsys, redis_url, "expire", WHERE, "--inactive-days", "1") == (0, "0 deleted, 6 kept\n")
-    compacted = "names that lead nowhere were removed; Redis gives free space back by itself\n"
+    compacted = "unused names were removed; Redis frees its space by itself\n"
     assert run(capsys, redis_url, "compact") == (0, compacted)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gone.txt", "visits.ndjson"]
 
