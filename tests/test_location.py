@@ -19,7 +19,7 @@ from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 from serving import wait_until
 
-from ninetailed_wsgi.enrichment import geoip
+from ninetailed_wsgi.enrichment import maxmind
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.errors import SettingsError
 
@@ -371,7 +371,7 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, spoil: Ca
 def test_a_large_database_is_opened_after_a_sample_of_it_was_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geoip, "SMALL_DATABASE", 0)
+    monkeypatch.setattr(maxmind, "SMALL_DATABASE", 0)
     damaged_in_the_middle(tmp_path / "torn.mmdb")
 
     assert LocationDatabase(DEMO).lookup(BERLIN, "en")[0]["city"] == "Berlin"
@@ -406,7 +406,7 @@ def test_without_the_c_extension_the_same_is_answered_after_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fast = LocationDatabase(DEMO)
-    monkeypatch.setattr(geoip, "HAS_C_EXTENSION", False)
+    monkeypatch.setattr(maxmind, "HAS_C_EXTENSION", False)
 
     slow = LocationDatabase(DEMO)
 
@@ -563,7 +563,7 @@ def test_a_version_that_could_not_be_copied_is_tried_again(
 def test_a_damaged_record_gives_no_location_and_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geoip, "MOST_RECORDS", 0)  # as in a file so large that the sample misses the record
+    monkeypatch.setattr(maxmind, "MOST_RECORDS", 0)  # as in a file so large that the sample misses the record
     content = write_database(tmp_path / "a.mmdb", city("Somewhere")).read_bytes()
     (tmp_path / "b.mmdb").write_bytes(content.replace(b"Somewhere", b"\xff" * 9))
     database = LocationDatabase(tmp_path / "b.mmdb")

@@ -9,6 +9,7 @@ rules count), ``born`` (the id of its first session: a profile that takes its na
 ``user``, ``vouched``, ``until`` (only in the mode ``guarded``, see service/guarded.py),
 ``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
 hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
+``enriched`` and ``networks`` (see company.py),
 ``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py), ``sizes`` (see retention.py).
 """
 
@@ -17,12 +18,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core import exposures, metrics, retention, session
+from ninetailed_wsgi.core import company, exposures, metrics, retention, session
 from ninetailed_wsgi.core.audiences import Facts
+from ninetailed_wsgi.core.company import Company
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event, page_of
 from ninetailed_wsgi.core.experiences import hash_fraction
 from ninetailed_wsgi.core.location import given_members
@@ -127,7 +130,16 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _set_traits(record: Record, traits: Mapping[str, Any], at: int, most: int) -> int:
+def enrich(record: Record, known: Company, at: int, most: int = TRAITS_BYTES) -> None:
+    """Set the traits about the visitor's company at a time (ms), unless all traits would take more than allowed."""
+    traits = company.employ(record, known)
+    if any(record["traits"].get(name) != value for name, value in traits.items()):
+        _set_traits(record, traits, at, most, known.origins)
+
+
+def _set_traits(
+    record: Record, traits: Mapping[str, Any], at: int, most: int, made: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """Set traits at a time (ms), except those that a later event has set (spec section 2).
 
     Returns the bytes of all as JSON where they are more than ``most``, so that nothing was set; else 0.
@@ -142,6 +154,7 @@ def _set_traits(record: Record, traits: Mapping[str, Any], at: int, most: int) -
     if latest and not surplus:
         record["traits"] = after
         _keep_trait_times(record, {**times, **dict.fromkeys(latest, at)})
+        company.note_origins(record, latest, {name: made[name] for name in latest if name in made})
     return surplus
 
 
@@ -272,6 +285,7 @@ def merge(canonical: Record, other: Record) -> Record:
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
         # Batches apply one after the other, so only the last one can have events left.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]
+    company.joined(merged, older, newer)
     _join_identity(merged, canonical, other)
     located = newer if newer["location"] else older
     _set_location(merged, located["location"], english_location(located))

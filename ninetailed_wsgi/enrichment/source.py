@@ -1,7 +1,8 @@
-"""What the service asks of a location database: the protocol of a MaxMind file and of a test's places."""
+"""What the service asks of sources about an address: the protocols of databases, services and a test's places."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -19,3 +20,25 @@ class LocationSource(Protocol):
 
         None where there is no database file.
         """
+
+
+class CompanySource(Protocol):
+    """Answers which company's network an address is in (spec section 10). Any thread may call it; it raises nothing.
+
+    Attributes:
+        trait: the trait that its answers are.
+        origin: what it is, in words, for explanations.
+    """
+
+    trait: str
+    origin: str
+
+    def company(self, address: str, *, asks: bool) -> Mapping[str, Any]:
+        """Return what is known of the company of an address now, without waiting; empty where that is nothing.
+
+        Args:
+            asks: whether a source that is far may be asked, so that a later call knows more.
+        """
+
+    def follow(self) -> None:
+        """Follow changes of the source in the background, if it has a file."""

@@ -60,6 +60,7 @@ def check_all(settings: Settings, *, now: datetime | None = None, strict: bool =
         check_environments(settings),
         check_access(settings),
         check_location(settings, now=now),
+        *check_companies(settings),
         check_schemas(),
         _with_unsent_metrics(check_content(settings, read_only=True, strict=strict), settings),
         check_imports(settings),
@@ -70,7 +71,7 @@ def check_start(settings: Settings, *, now: datetime | None = None) -> list[Find
     """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
     store = _started_store(settings)
     findings = [store, check_environments(settings), check_access(settings)]
-    findings += [check_location(settings, now=now), check_content(settings)]
+    findings += [check_location(settings, now=now), *check_companies(settings), check_content(settings)]
     if settings.store is None and store.status != "fail":
         files = check_files(settings, rows=False)
         if files.status == "fail":
@@ -219,6 +220,27 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
     if not HAS_C_EXTENSION:
         return Finding("warn", "location", f"{text}; {WITHOUT_C_EXTENSION}")
     return Finding("ok", "location", text)
+
+
+def check_companies(settings: Settings) -> list[Finding]:
+    """Which sources of company data are configured; nothing where none is."""
+    from ninetailed_wsgi.enrichment.company_database import CompanyDatabase
+    from ninetailed_wsgi.service.sources import albacross_key, is_readable_by_all
+
+    known: list[str] = []
+    try:
+        if settings.company_database:
+            database = CompanyDatabase(settings.company_database)
+            known.append(f"{database.database_type}, built {database.built:%Y-%m-%d}")
+        if albacross_key(settings.albacross_key_file):
+            known.append(f"Albacross at {settings.albacross_url}")
+    except NinetailedError as error:
+        option = "company_database" if settings.company_database and not known else "albacross_key_file"
+        return [_failed("companies", error, option)]
+    if settings.albacross_key_file and is_readable_by_all(settings.albacross_key_file):
+        known.append(f"every user of this machine can read {settings.albacross_key_file}: chmod o-r takes that away")
+        return [Finding("warn", "companies", "; ".join(known))]
+    return [Finding("ok", "companies", "; ".join(known))] if known else []
 
 
 def check_schemas() -> Finding:

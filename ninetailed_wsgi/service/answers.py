@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ninetailed_wsgi.content import Catalog
-from ninetailed_wsgi.core import profile
+from ninetailed_wsgi.core import company, profile
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
@@ -61,6 +61,7 @@ class Answers:
             "profile": answer,
             "audiences": catalog.audiences.explain(profile.facts(*snapshot, now)),
             "experiences": catalog.experiences.explain(record["stable_id"], answer["audiences"], record["sticky"]),
+            "enriched": company.origins(record),
         }
 
 

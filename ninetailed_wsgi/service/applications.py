@@ -6,10 +6,11 @@ from collections.abc import Collection
 from functools import partial
 
 from ninetailed_wsgi.content import Catalog, ContentSource
+from ninetailed_wsgi.core.company import Company
 from ninetailed_wsgi.core.ids import NewIds
-from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.access import Terms
+from ninetailed_wsgi.service.addresses import NOTHING, Told
 from ninetailed_wsgi.service.application import Application
 from ninetailed_wsgi.service.folding import Conditions
 from ninetailed_wsgi.service.guarded import GuardedApplication
@@ -48,28 +49,30 @@ class Applications:
     def stored(
         self,
         environment: Environment,
-        location: Located | None = None,
+        told: Told = NOTHING,
         catalog: Catalog | None = None,
         new: NewIds | None = None,
     ) -> Application:
         """Return one that stores what its events make of profiles; ``catalog`` None: what is published now decides."""
-        conditions = _with_sessions(self._labeled.get(environment, self._conditions), new)
-        return Application(self._store, catalog or self._content.catalog(*environment), conditions, location)
+        conditions = _of_request(self._labeled.get(environment, self._conditions), new, told.company)
+        return Application(self._store, catalog or self._content.catalog(*environment), conditions, told.location)
 
     def preflight(
         self,
         environment: Environment,
-        location: Located | None = None,
+        told: Told = NOTHING,
         catalog: Catalog | None = None,
         new: NewIds | None = None,
     ) -> Application:
         """Return one that stores nothing."""
         catalog = catalog or self._content.catalog(*environment)
-        return Application(Overlay(self._store), catalog, _with_sessions(self._unmetered, new), location)
+        return Application(
+            Overlay(self._store), catalog, _of_request(self._unmetered, new, told.company), told.location
+        )
 
     def reading(self, environment: Environment, catalog: Catalog | None = None) -> Application:
         """Return one that reads profiles; with other content than what is published it does not store its counts."""
-        return self.stored(environment) if catalog is None else self.preflight(environment, None, catalog)
+        return self.stored(environment) if catalog is None else self.preflight(environment, NOTHING, catalog)
 
     def on(
         self,
@@ -77,7 +80,7 @@ class Applications:
         environment: Environment,
         now: int,
         preflight: bool = False,
-        location: Located | None = None,
+        told: Told = NOTHING,
         catalog: Catalog | None = None,
         *,
         renames: bool = True,
@@ -86,18 +89,19 @@ class Applications:
         """Return one that applies events at this time (ms) on these terms.
 
         Args:
+            told: by the address of the request.
             renames: whether the caller learns of a new id.
             new: makes the ids of new profiles and sessions; None: they are made here.
         """
         if not terms.guarded:
-            return (self.preflight if preflight else self.stored)(environment, location, catalog, new)
+            return (self.preflight if preflight else self.stored)(environment, told, catalog, new)
         new_id = new.profile if new else partial(self._ids.make, environment)
         conditions = self._unmetered if preflight else self._labeled.get(environment, self._conditions)
         return GuardedApplication(
             Overlay(self._store) if preflight else self._store,
             catalog or self._content.catalog(*environment),
-            _with_sessions(conditions, new),
-            location,
+            _of_request(conditions, new, told.company),
+            told.location,
             issued=lambda key: self._ids.certifies(environment, key.name),
             new_key=lambda: environment.key(new_id()),
             now=now,
@@ -106,5 +110,7 @@ class Applications:
         )
 
 
-def _with_sessions(conditions: Conditions, new: NewIds | None) -> Conditions:
+def _of_request(conditions: Conditions, new: NewIds | None, company: Company | None) -> Conditions:
+    if company:
+        conditions = conditions._replace(company=company)
     return conditions._replace(new_session_id=new.session) if new else conditions

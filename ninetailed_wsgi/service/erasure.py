@@ -13,12 +13,13 @@ from typing import Any
 
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.service.addresses import Addresses
 from ninetailed_wsgi.service.batches import Batch, events_of, names_of
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Queue, Store
 
 
-def erase(store: Store, queue: Queue | None, keys: Sequence[Key]) -> Iterator[str]:
+def erase(store: Store, queue: Queue | None, keys: Sequence[Key], addresses: Addresses) -> Iterator[str]:
     """Delete the visitors with these ids or aliases, all of one environment; yield the names that led to one.
 
     Each name comes when its visitor is gone, so that nobody who goes on after an error misses one.
@@ -29,7 +30,7 @@ def erase(store: Store, queue: Queue | None, keys: Sequence[Key]) -> Iterator[st
     if not keys:
         return
     if queue is None or not (state := queue.state()).waiting + state.aside:
-        yield from _delete(store, keys)
+        yield from _delete(store, keys, addresses)
         return
     with queue.alone(wait=True) as alone:
         if not alone:
@@ -39,8 +40,8 @@ def erase(store: Store, queue: Queue | None, keys: Sequence[Key]) -> Iterator[st
         waiting = _take_out(queue, Environment(*keys[0][:2]), names)
         requested = {key.name for key in keys}
         yield from waiting & requested
-        yield from (name for name in _delete(store, keys) if name not in waiting)
-        list(_delete(store, list(names)))  # profiles that only these imports link to the visitors
+        yield from (name for name in _delete(store, keys, addresses) if name not in waiting)
+        list(_delete(store, list(names), addresses))  # profiles that only these imports link to the visitors
 
 
 def imported(queue: Queue, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
@@ -51,8 +52,13 @@ def imported(queue: Queue, environment: Environment, names: Collection[str]) -> 
     return events
 
 
-def _delete(store: Store, keys: Sequence[Key]) -> Iterator[str]:
-    return (key.name for key in keys if identity.delete(store, key))
+def _delete(store: Store, keys: Sequence[Key], addresses: Addresses) -> Iterator[str]:
+    for key in keys:
+        digests = addresses.digests(store, key)  # what is kept of a visitor's company is named by the profile
+        deleted = identity.delete(store, key)
+        addresses.forget(digests)
+        if deleted:
+            yield key.name
 
 
 def _linked_names(store: Store, queue: Queue, keys: Sequence[Key]) -> set[Key]:

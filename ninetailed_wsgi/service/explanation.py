@@ -17,6 +17,8 @@ def text(explained: Mapping[str, Any]) -> str:
     profile = explained["profile"]
     session = profile["session"]
     lines = [f"profile {profile['id']}: session {session['count']}, location {_shown(profile['location'])}"]
+    for name, origin in explained.get("enriched", {}).items():
+        lines.append(f"trait {name} is from {origin}: {_shown(profile['traits'].get(name))}")
     lines.append("audiences" if explained["audiences"] else "audiences: none are published")
     for audience in explained["audiences"]:
         lines += _audience(audience)

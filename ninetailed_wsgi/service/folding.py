@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import exposures, profile, retention
+from ninetailed_wsgi.core.company import Company
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
@@ -30,6 +31,7 @@ class Conditions(NamedTuple):
         history_bytes: what its history may take; the oldest events over it go.
         metrics: counts what is stored; None: nobody asks.
         label: the environment as metrics name it; empty: they do not.
+        company: what is known of the company of the request's address; None: it was not asked for.
     """
 
     new_session_id: Callable[[], str]
@@ -37,6 +39,7 @@ class Conditions(NamedTuple):
     history_bytes: int = retention.HISTORY_BYTES
     metrics: Metrics | None = None
     label: str = ""
+    company: Company | None = None
 
 
 class Snapshot(NamedTuple):
@@ -135,8 +138,8 @@ class Folding:
         for event in self._run[key]:
             if profile.has_seen(record, event):
                 continue
-            if self._location and not events:
-                profile.locate(record, self._location)
+            if not events:
+                self._enrich(record, event)
             ordinal = next_ordinal + len(events)
             if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
                 self._note_exposure(record, event, ordinal)
@@ -151,6 +154,13 @@ class Folding:
             if event.served:
                 self._note_served(record, events, ordinal + 1)
         return events, excess
+
+    def _enrich(self, record: Record, event: Event) -> None:
+        """Note what the address of the request tells."""
+        if self._location:
+            profile.locate(record, self._location)
+        if self._conditions.company:
+            profile.enrich(record, self._conditions.company, event.at, self._conditions.traits_bytes)
 
     def _session_id(self, ids: list[str], position: count[int]) -> str:
         index = next(position)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.content.formats.delivery import delivery
-from ninetailed_wsgi.core import preview, profile
+from ninetailed_wsgi.core import company, preview, profile
 from ninetailed_wsgi.core.flags import Flag
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import Overrides
@@ -78,6 +78,7 @@ def explanation(catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overr
         "experiences": preview.explain(
             catalog.experiences, record["stable_id"], audiences, record["sticky"], overrides
         ),
+        "enriched": company.origins(record),
     }
 
 

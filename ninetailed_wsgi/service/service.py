@@ -15,17 +15,18 @@ from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.ids import Ids, NewIds
-from ninetailed_wsgi.core.location import Located, wants_lookup
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
+from ninetailed_wsgi.enrichment.companies import Companies
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
 from ninetailed_wsgi.service import erasure, previews
 from ninetailed_wsgi.service.access import ANY_TERMS, Terms
+from ninetailed_wsgi.service.addresses import Addresses, companies_of
 from ninetailed_wsgi.service.answers import Answers, latest, not_found, snapshot_of
 from ninetailed_wsgi.service.application import Application, Step
 from ninetailed_wsgi.service.applications import Applications
@@ -63,6 +64,7 @@ class ExperienceService:
         new_session_id: makes a session id.
         id_key: gives the key that ids are certified with (spec section 16); None: ids are as ``new_id`` makes them.
         draft: content that is not published and that previews may show (spec section 13); None: there is none.
+        companies: what knows visitors' companies (spec section 10); None: nothing does.
 
     Attributes:
         previews: the content of previews.
@@ -89,11 +91,12 @@ class ExperienceService:
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         id_key: Callable[[], bytes] | None = None,
         draft: ContentSource | None = None,
+        companies: Companies | None = None,
     ) -> None:
         self.previews = Previews(content, draft)
         self._store = store
         self._content = content
-        self._location = location
+        self._addresses = Addresses(location, companies)
         self._queue = queue
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
@@ -132,6 +135,7 @@ class ExperienceService:
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
             id_key=store.id_key,
             draft=sources.draft,
+            companies=companies_of(settings, store, sources.company_database, sources.albacross_key),
         )
 
     @property
@@ -233,8 +237,8 @@ class ExperienceService:
             preflight, now, catalog = True, overrides.now(now), self.previews.catalog(environment, overrides)
         events = prepared(body["events"], now, self._mask, served)
         new = self.new_ids(environment, ids) if ids else None
-        location = self._look_up(address, locale, body)
-        application = self._applications.on(terms, environment, now, preflight, location, catalog, new=new)
+        told = self._addresses.look_up(address, locale, body, asks=not preflight)
+        application = self._applications.on(terms, environment, now, preflight, told, catalog, new=new)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
@@ -295,7 +299,7 @@ class ExperienceService:
             versions,
             errors,
             left_out,
-            self._location.state() if self._location else None,
+            self._addresses.state(),
         )
 
     def get(
@@ -350,7 +354,7 @@ class ExperienceService:
         Raises:
             FlagNotFound: no published experience sets a flag of that key.
         """
-        application = self._applications.preflight(environment, None, self.previews.other(environment, overrides))
+        application = self._applications.preflight(environment, catalog=self.previews.other(environment, overrides))
         catalog = application.catalog
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
@@ -373,7 +377,8 @@ class ExperienceService:
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
         """Remove the visitors with these ids or aliases one by one, as `delete` does; yield names that led there."""
-        return erasure.erase(self._store, self._queue, [environment.key(name) for name in names])
+        keys = [environment.key(name) for name in names]
+        return erasure.erase(self._store, self._queue, keys, self._addresses)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """Return what is stored of the visitor with this id or alias: ``profile`` as the API answers it, and the rest.
@@ -418,12 +423,6 @@ class ExperienceService:
             application.look_up(name)
         check_traits(steps, self._most_traits, self._store, cache(application.owner))
         application.apply(steps, generated=generated)
-
-    def _look_up(self, address: str | None, locale: str, body: Mapping[str, Any]) -> Located | None:
-        features = (body.get("options") or {}).get("features") or ()
-        if self._location and address and wants_lookup(body["events"], features):
-            return self._location.lookup(address, locale)
-        return None
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
         return self._turns.turn(keys) if self._turns and keys else nullcontext()

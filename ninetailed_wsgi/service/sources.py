@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 from ninetailed_wsgi.content import ContentSource, content_source, draft_source, items_errors
+from ninetailed_wsgi.enrichment.company_database import CompanyDatabase
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import SettingsError
@@ -21,11 +25,15 @@ class Sources(NamedTuple):
         content: what is published.
         location: the location database; None: there is none.
         draft: what previews may show besides; None: there is none.
+        company_database: a local database of companies; None: there is none.
+        albacross_key: the key of Albacross; empty: it is not asked.
     """
 
     content: ContentSource
     location: LocationSource | None
     draft: ContentSource | None = None
+    company_database: CompanyDatabase | None = None
+    albacross_key: str = ""
 
     @classmethod
     def read(cls, settings: Settings) -> Sources:
@@ -37,7 +45,13 @@ class Sources(NamedTuple):
                 draft.load()
             except SettingsError as error:  # only previews miss what is wrong with a draft
                 _log.warning("draft %s", error)
-        return cls(content, LocationDatabase(settings.geoip_database) if settings.geoip_database else None, draft)
+        return cls(
+            content,
+            LocationDatabase(settings.geoip_database) if settings.geoip_database else None,
+            draft,
+            CompanyDatabase(settings.company_database) if settings.company_database else None,
+            albacross_key(settings.albacross_key_file),
+        )
 
     @staticmethod
     def problems(settings: Settings) -> list[str]:
@@ -51,3 +65,31 @@ class Sources(NamedTuple):
             self.draft.follow()
         if self.location:
             self.location.follow()
+        if self.company_database:
+            self.company_database.follow()
+
+
+def is_readable_by_all(file: Path) -> bool:
+    """Return whether every user of the machine may read a file."""
+    return bool(file.stat().st_mode & 0o004)
+
+
+def albacross_key(file: Path | None) -> str:
+    """Read the key of Albacross, the one line of a file; SettingsError says what is wrong; empty without a file."""
+    if file is None:
+        return ""
+    try:
+        key = file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError([f"albacross_key_file: {file} cannot be read: {error.strerror}"]) from None
+    except ValueError:
+        key = ""
+    if not re.fullmatch(r"[!-~]{1,500}", key):
+        raise SettingsError([f"albacross_key_file: {file} must hold the API key of Albacross, one line of text"])
+    if find_spec("httpx") is None:
+        raise SettingsError(
+            ["albacross_key_file: a package is missing: install the extra 'companies' of ninetailed-wsgi"]
+        )
+    if is_readable_by_all(file):
+        _log.warning("albacross_key_file: every user of this machine can read %s: chmod o-r takes that away", file)
+    return key

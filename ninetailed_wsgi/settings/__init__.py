@@ -132,6 +132,23 @@ class Settings:
         "FILE",
         "MaxMind City database that turns addresses into locations; without one there are no locations.",
     )
+    company_database: Path | None = _option(
+        "requests",
+        None,
+        readers.existing_file(readers.COMPANIES, folder_too=False),
+        "FILE",
+        "MaxMind ISP, ASN or Enterprise database, or one of that form, that turns addresses into the trait `company`.",
+    )
+    albacross_key_file: Path | None = _option(
+        "requests",
+        None,
+        readers.existing_file(readers.SECRET, folder_too=False),
+        "FILE",
+        "File with the API key of Albacross, which is asked for the trait `albacross`. Needs the extra `companies`.",
+    )
+    albacross_url: str = _option(
+        "requests", "https://reveal.api.albacross.com", readers.service_url, "URL", "Where Albacross is asked."
+    )
     trusted_proxies: tuple[str, ...] = _option(
         "requests",
         (),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.settings.redis_url import RedisUrl
@@ -21,6 +22,7 @@ UNIX_SOCKET = "unix"
 """Stands for a proxy on a Unix socket."""
 
 DATABASE = "a MaxMind City database (.mmdb)"
+COMPANIES = "a MaxMind ISP, ASN or Enterprise database (.mmdb)"
 SECRET = "a file with a secret"
 
 _TRUE = ("1", "true", "yes", "on")
@@ -159,6 +161,23 @@ def redis(given: object) -> RedisUrl | None:
     if given is None or given == "":
         return None
     return given if isinstance(given, RedisUrl) else RedisUrl.parse(str(given))
+
+
+_SERVICE = "an address that begins with https://, as a key is sent there (http:// on localhost), without a query"
+
+
+def service_url(given: object) -> str:
+    """Read the base address of a service that gets a key: https, or http on this machine."""
+    text = str(given or "").strip().rstrip("/")
+    try:
+        parts = urlsplit(text)
+        sound = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or "@" in parts.netloc)
+    except ValueError:
+        raise ValueError(_SERVICE) from None
+    near = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not sound or not re.fullmatch(r"[!-~]+", text) or not (near or parts.scheme == "https"):
+        raise ValueError(_SERVICE)
+    return text
 
 
 def locale(given: object) -> str | None:

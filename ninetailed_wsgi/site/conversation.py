@@ -300,7 +300,7 @@ class Conversation:
         locale = locale_of(self._environ)
         awaits_sdk = preflight and self._awaits_sdk and self._id is None
         asked = Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
-        return asked._replace(overrides=self.preview)
+        return asked._replace(overrides=self.preview, consents=self.consent)
 
     def _known(self) -> str | None:
         if self.is_renewed or not self.consent:

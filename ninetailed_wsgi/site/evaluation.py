@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from ninetailed_wsgi.core.company import FEATURE
 from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.errors import InvalidData
@@ -42,6 +43,7 @@ class Question(NamedTuple):
         served: what the page showed, noted by the write of the events.
         is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
         overrides: of the preview that the page is seen in; None: it is no preview.
+        consents: whether the visitor may be remembered; if not, nobody is asked about their company.
     """
 
     environ: Mapping[str, Any]
@@ -55,6 +57,7 @@ class Question(NamedTuple):
     served: Sequence[Served] = ()
     is_last: bool = False
     overrides: Overrides | None = None
+    consents: bool = True
 
 
 class Decision(NamedTuple):
@@ -143,7 +146,8 @@ class Evaluation:
         terms = self.access.terms(INSIDE, self.address)
         while events:
             judged = self.access.judge(events, INSIDE, environment, self.service.certifies)
-            body = {"events": judged.events, "options": {"features": ["location"]}}
+            features = ["location", FEATURE] if question.consents else ["location"]
+            body = {"events": judged.events, "options": {"features": features}}
             try:
                 answer: dict[str, Any] = self.service.upsert(
                     environment,

@@ -316,6 +316,8 @@ def _with_whole_paths(settings: Settings) -> Settings:
         content=tuple(one.absolute() if isinstance(one, Path) else one for one in settings.content),
         draft_content=tuple(one.absolute() if isinstance(one, Path) else one for one in settings.draft_content),
         geoip_database=database and database.absolute(),
+        company_database=settings.company_database and settings.company_database.absolute(),
+        albacross_key_file=settings.albacross_key_file and settings.albacross_key_file.absolute(),
     )
 
 

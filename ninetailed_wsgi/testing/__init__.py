@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from ninetailed_wsgi.testing.client import Answer, Client, Refused
     from ninetailed_wsgi.testing.clock import Clock
+    from ninetailed_wsgi.testing.companies import Companies
     from ninetailed_wsgi.testing.conforms import assert_conforms
     from ninetailed_wsgi.testing.contentful_space import ContentfulSpace
     from ninetailed_wsgi.testing.harness import Harness
@@ -57,6 +58,7 @@ __all__ = [
     "Captured",
     "Client",
     "Clock",
+    "Companies",
     "ContentfulSpace",
     "Harness",
     "LiveServer",
@@ -93,6 +95,7 @@ _HOMES = {
     "Captured": "recording",
     "Client": "client",
     "Clock": "clock",
+    "Companies": "companies",
     "ContentfulSpace": "contentful_space",
     "Harness": "harness",
     "LiveServer": "live",

@@ -16,6 +16,8 @@ from wsgiref.types import WSGIApplication
 from ninetailed_wsgi.api.app import App, api
 from ninetailed_wsgi.content import EMPTY, Catalog, LiveContent, draft_source
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.enrichment.companies import Companies as KnownCompanies
+from ninetailed_wsgi.enrichment.company_database import CompanyDatabase
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import SettingsError
@@ -31,15 +33,19 @@ from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.testing import report
 from ninetailed_wsgi.testing.client import Client
 from ninetailed_wsgi.testing.clock import START, Clock
+from ninetailed_wsgi.testing.companies import Companies
 from ninetailed_wsgi.testing.locations import Locations, Lookup
 from ninetailed_wsgi.testing.publishing import GivenContent, Published, PublishedContent
 from ninetailed_wsgi.testing.recording import Captured, RecordingStore
 from ninetailed_wsgi.testing.visitor import Visitor
 
+GivenCompanies: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | Companies | None
 GivenLocation: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | LocationDatabase | Locations | None
 
 # Options of Settings that nothing in a harness reads: it has no server, no Redis, no queue and no rivals.
 _UNUSED = (
+    "albacross_key_file",
+    "albacross_url",
     "bind",
     "workers",
     "threads",
@@ -96,6 +102,7 @@ class Harness:
         now: what the clock shows at first; also as ISO 8601 text.
         seed: a different one gives different ids, and so different hashes for traffic and distribution.
         location: a dict of places (see `Locations`), the path of a MaxMind database, or an object with its ``lookup``.
+        companies: a dict of companies (see `Companies`), or the path of a company database.
         settings: options of :class:`~ninetailed_wsgi.settings.Settings` that a harness uses; environment variables are
             not read, and ``/explain`` is served unless ``explain=False``. With
             ``access="guarded"`` the files of keys and of the identity secret are made where they are not named.
@@ -126,6 +133,7 @@ class Harness:
         now: datetime | str = START,
         seed: int = 0,
         location: GivenLocation = None,
+        companies: GivenCompanies = None,
         **settings: Any,
     ) -> None:
         _refuse_unused(settings)
@@ -144,7 +152,7 @@ class Harness:
             self.settings = Settings.from_env({}, data_dir=folder / "data", content=content, **{**own, **settings})
             self._content = PublishedContent(self.settings, where, lambda: self.clock() / 1000)
             self._store = RecordingStore(self._new_store())
-            self.service = self._service(_location(location, self.settings))
+            self.service = self._service(_location(location, self.settings), _companies(companies, self.settings))
             self.access = Access.of(self.settings, "local", now=lambda: self.clock() / 1000)
             self.app: App = api(self.service, self.settings, self.access)
         except BaseException:
@@ -194,7 +202,7 @@ class Harness:
             raise ValueError('an open harness checks no proofs: Harness(access="guarded")')
         return self.access.tokens.make(user_id, *self.environment, seconds)
 
-    def _service(self, location: LocationSource | None) -> ExperienceService:
+    def _service(self, location: LocationSource | None, companies: KnownCompanies) -> ExperienceService:
         return ExperienceService(
             store=self._store,
             content=self._content,
@@ -209,6 +217,7 @@ class Harness:
             new_session_id=self.ids.session,
             id_key=lambda: self.ids.key,
             draft=_loaded(draft_source(self.settings)),
+            companies=companies,
         )
 
     def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,6 +395,16 @@ def _loaded(draft: LiveContent | None) -> LiveContent | None:
     if draft:
         draft.load()
     return draft
+
+
+def _companies(given: GivenCompanies, settings: Settings) -> KnownCompanies:
+    if given is None:
+        given = settings.company_database
+    if isinstance(given, str | Path):
+        return KnownCompanies([CompanyDatabase(given)])
+    if isinstance(given, Mapping):
+        given = Companies(given)
+    return KnownCompanies([] if given is None else given.sources)
 
 
 def _location(given: GivenLocation, settings: Settings) -> LocationSource | None:

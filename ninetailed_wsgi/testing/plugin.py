@@ -4,10 +4,9 @@ Every pytest run in an environment with this package loads this module, so impor
 
 Fixtures: ``ninetailed`` (a :class:`~ninetailed_wsgi.testing.harness.Harness`), ``ninetailed_server`` (the same behind a
 port), ``ninetailed_visitor`` (a new visitor), ``ninetailed_django_client`` (Django's test client on the harness),
-``ninetailed_session`` (a harness for fixtures of module and session scope). Configure them by
-overriding ``ninetailed_content``,
-``ninetailed_location`` and ``ninetailed_settings``, or by the marker ``ninetailed``, whose arguments are those of the
-harness and take precedence.
+``ninetailed_session`` (a harness for fixtures of module and session scope). Configure them by overriding
+``ninetailed_content``, ``ninetailed_location``, ``ninetailed_companies`` and ``ninetailed_settings``, or by the marker
+``ninetailed``, whose arguments are those of the harness and take precedence.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.testing.visitor import Visitor
 
 _MARKER = (
-    "ninetailed(content=..., location=..., now=..., organization=..., environment=..., seed=..., **settings): "
+    "ninetailed(content=..., location=..., companies=..., now=..., organization=..., environment=..., seed=..., "
+    "**settings): "
     "the harness of this test; the mark of a test wins over those of its class and module, and over fixtures."
 )
 _SECTION = "Ninetailed: what each visitor did, and why they got what they got"
@@ -49,6 +49,12 @@ def ninetailed_location() -> Any:
 
 
 @pytest.fixture
+def ninetailed_companies() -> Any:
+    """Return the companies of addresses; override it to return what ``Harness(companies=...)`` takes."""
+    return None
+
+
+@pytest.fixture
 def ninetailed_settings() -> dict[str, Any]:
     """Return further arguments of ``Harness``; override it to set them."""
     return {}
@@ -59,12 +65,18 @@ def ninetailed(
     request: pytest.FixtureRequest,
     ninetailed_content: Any,
     ninetailed_location: Any,
+    ninetailed_companies: Any,
     ninetailed_settings: dict[str, Any],
 ) -> Iterator[Harness]:
     """Yield a real Experience API for one test, with nobody in it."""
     from ninetailed_wsgi.testing.harness import Harness
 
-    options = {"content": ninetailed_content, "location": ninetailed_location, **ninetailed_settings}
+    options = {
+        "content": ninetailed_content,
+        "location": ninetailed_location,
+        "companies": ninetailed_companies,
+        **ninetailed_settings,
+    }
     for marker in reversed(list(request.node.iter_markers("ninetailed"))):
         if marker.args:
             pytest.fail("the marker ninetailed takes arguments by name: ninetailed(content=...)", pytrace=False)

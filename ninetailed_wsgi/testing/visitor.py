@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from ninetailed_wsgi.core import variants
+from ninetailed_wsgi.core.company import FEATURE
 from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.testing.client import Answer, Client, Refused
 
@@ -232,7 +233,7 @@ class Visitor:
         self._harness.reports.hint(f"{method} {name}", text)
 
     def _does(self, type: str, **members: Any) -> Visitor:
-        body = {"events": [self._event(type, members)], "options": {"features": ["location"]}}
+        body = {"events": [self._event(type, members)], "options": {"features": ["location", FEATURE]}}
         path = "/profiles" if self.id is None else f"/profiles/{quote(self.id, safe='')}"
         answer = self._send(self._harness.client, f"{path}?locale={quote(self._locale)}", body)
         # The id of the answer may differ from that of the path: callers keep the answer's.

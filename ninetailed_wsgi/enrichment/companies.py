@@ -1,0 +1,67 @@
+"""What an address tells about the visitor's company: all sources together, as traits (spec section 10)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection, Iterable, Mapping
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from ninetailed_wsgi.enrichment.company_cache import CompanyCache
+from ninetailed_wsgi.enrichment.source import CompanySource
+
+
+class Companies:
+    """Asks every source about an address; no request waits for one that is far.
+
+    Args:
+        sources: the sources.
+        cache: what is kept of those that are far; None: nothing is.
+        key: makes the digests, under which something is kept, never the address.
+
+    Attributes:
+        sources: as above.
+    """
+
+    def __init__(
+        self, sources: Iterable[CompanySource], cache: CompanyCache | None = None, key: Callable[[], bytes] = bytes
+    ) -> None:
+        self.sources = tuple(sources)
+        self._cache = cache
+        self._key = key
+
+    def known(self, address: str, *, asks: bool) -> list[tuple[CompanySource, Mapping[str, Any]]]:
+        """Return what each source that knows the company of an address says now.
+
+        Args:
+            asks: whether a source that is far may be asked, for a later request; otherwise what is kept counts.
+        """
+        answers = [(source, source.company(address, asks=asks)) for source in self.sources]
+        return [(source, company) for source, company in answers if company]
+
+    def digest(self, address: str) -> str:
+        """Return under what something is kept of an address; empty: nothing is."""
+        return digest_of(self._key, address) if self._cache and self.sources else ""
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Delete what is kept under these digests."""
+        if self._cache and digests:
+            self._cache.forget(digests)
+
+
+def public_ipv4(address: str) -> IPv4Address | None:
+    """Return a public IPv4 address, also where it is written as IPv6; None for any other."""
+    try:
+        parsed: IPv4Address | IPv6Address | None = ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address):
+        parsed = parsed.ipv4_mapped
+    return parsed if parsed is not None and parsed.is_global and not parsed.is_multicast else None
+
+
+def digest_of(key: Callable[[], bytes], address: str) -> str:
+    """Return under what something is kept of a public IPv4 address: a keyed hash; empty for any other."""
+    public = public_ipv4(address)
+    return "" if public is None else hmac.new(key(), b"company of " + public.packed, sha256).hexdigest()[:32]
