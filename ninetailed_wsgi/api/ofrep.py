@@ -126,8 +126,8 @@ def _context(body: object) -> Mapping[str, Any]:
         context = {}
     if not isinstance(context, dict):
         raise _ContextError("INVALID_CONTEXT", "body.context: expected an object")
-    target = context.get("targetingKey", "")
-    if not isinstance(target, str):
+    target = context.get("targetingKey")
+    if target is not None and not isinstance(target, str):
         raise _ContextError("INVALID_CONTEXT", "body.context.targetingKey: expected text, the id of a profile")
     if not target:
         raise _ContextError("TARGETING_KEY_MISSING", "body.context.targetingKey: missing; expected the id of a profile")

@@ -22,7 +22,7 @@ class Flag(NamedTuple):
 
     Attributes:
         reason: ``SPLIT`` of an experiment, ``TARGETING_MATCH`` of a personalization with an audience, ``STATIC`` of one
-            for everyone, ``UNKNOWN`` where no experience selects the visitor: then there is no value.
+            for everyone, ``UNKNOWN`` where no experience gives the visitor a value: then there is none.
         variant: ``experienceId:variantIndex``; empty with ``UNKNOWN``.
         metadata: ``experienceId``, ``variantIndex``, ``sticky``, and ``audienceId`` if it has one; empty with
             ``UNKNOWN``.
@@ -72,9 +72,9 @@ class FlagSet:
         values = {}
         for key, experiences in self._by_key.items():
             for experience in experiences:
-                if (index := indexes.get(experience.id)) is not None:
-                    changes = experience.outcome(index).changes
-                    values[key] = next((unwrapped(each["value"]) for each in changes if each.get("key") == key), None)
+                index = indexes.get(experience.id)
+                if index is not None and (change := _change(experience, index, key)) is not None:
+                    values[key] = unwrapped(change["value"])
                     break
         return values
 
@@ -101,14 +101,17 @@ class FlagSet:
             index = experience.previewed(forced) if forced else None
             if index is None:
                 index = experience.assign(experience.allocated(stable_id), audiences, sticky)
-            if index is not None:
-                return _flag(key, experience, index, sticky)
+            if index is not None and (change := _change(experience, index, key)) is not None:
+                return _flag(key, experience, index, sticky, change["value"])
         return Flag(key, "UNKNOWN", "", {})
 
 
-def _flag(key: str, experience: Experience, index: int, sticky: Mapping[str, int]) -> Flag:
-    changes = experience.outcome(index).changes
-    value = next(change["value"] for change in reversed(changes) if change.get("key") == key)
+def _change(experience: Experience, index: int, key: str) -> Mapping[str, Any] | None:
+    """Return what an experience sets a flag to; None where its value is null, which is no change (spec section 6)."""
+    return next((each for each in reversed(experience.outcome(index).changes) if each.get("key") == key), None)
+
+
+def _flag(key: str, experience: Experience, index: int, sticky: Mapping[str, int], value: object) -> Flag:
     metadata: dict[str, str | int | bool] = {"experienceId": experience.id, "variantIndex": index}
     if experience.audience is not None:
         metadata["audienceId"] = experience.audience

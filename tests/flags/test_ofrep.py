@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openfeature.evaluation_context import EvaluationContext
 
 from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.openfeature import NinetailedProvider
 from ninetailed_wsgi.testing import Harness, flag
 from ninetailed_wsgi.testing.client import Answer
-from tests.flags.conftest import PRO
+from tests.flags.conftest import FLAGS, PRO
 
 ALL = "/ofrep/v1/evaluate/flags"
 
@@ -140,7 +142,7 @@ REFUSED: list[tuple[object, int, str]] = [
     ({"context": {}}, 400, "TARGETING_KEY_MISSING"),
     ({"context": {"targetingKey": ""}}, 400, "TARGETING_KEY_MISSING"),
     ({"context": {"targetingKey": 7}}, 400, "INVALID_CONTEXT"),
-    ({"context": {"targetingKey": None}}, 400, "INVALID_CONTEXT"),
+    ({"context": {"targetingKey": None}}, 400, "TARGETING_KEY_MISSING"),
     ({"context": []}, 400, "INVALID_CONTEXT"),
     ({"context": {"targetingKey": "anna", "note": "x" * 65_536}}, 400, "INVALID_CONTEXT"),
 ]
@@ -245,3 +247,30 @@ def test_every_door_takes_the_last_experience_with_a_key_and_gives_a_list_as_a_l
     )
     assert ninetailed.visitor("anna").views("/").flag("sizes") == [4]
     assert evaluate(ninetailed, "sizes")["value"] == [4]
+
+
+@pytest.mark.parametrize(
+    ("more", "value"),
+    [
+        ([], "default"),
+        ([flag("theme", control="light", variants=["dark"], id="a-first")], "dark"),
+        ([flag("theme", control="light", variants=["dark"], id="c-last")], "dark"),
+    ],
+)
+def test_a_value_that_is_null_sets_nothing_through_any_door(ninetailed: Harness, more: list[Any], value: str) -> None:
+    ninetailed.publish(*FLAGS, flag("theme", control=None, variants=[None], id="b-null"), *more)
+    told = evaluate(ninetailed, "theme")
+    assert told.get("value", "default") == value
+    assert (told["reason"] == "UNKNOWN") is (value == "default")
+    every = evaluate_all(ninetailed).document["flags"]
+    assert [each["key"] for each in every] == ["banner", "checkout", "layout", "limit", "ratio", "theme"]
+    assert ninetailed.visitor("anna").views("/").flag("theme", "default") == value
+    provider = NinetailedProvider(ninetailed.service)
+    details = provider.resolve_string_details("theme", "default", EvaluationContext("anna"))
+    assert (details.value, details.error_code) == (value, None)
+
+
+def test_a_flag_that_is_null_for_the_control_alone_has_a_value_for_the_others(ninetailed: Harness) -> None:
+    ninetailed.publish(flag("theme", control=None, variants=["dark"], distribution=[0.5, 0.5]))
+    told = {evaluate(ninetailed, "theme", f"visitor-{number}").get("value") for number in range(40)}
+    assert told == {None, "dark"}
