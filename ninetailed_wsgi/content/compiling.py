@@ -56,8 +56,8 @@ class ListedAudience:
     id: str
     name: str
     file: str
-    entry: str = ""
-    rules: object = field(default=None, repr=False)
+    entry: str = field(default="", compare=False)
+    rules: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class ListedExperience:
     distribution: tuple[float, ...]
     sticky: bool
     file: str
-    entry: str = ""
-    config: object = field(default=None, repr=False)
+    entry: str = field(default="", compare=False)
+    config: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

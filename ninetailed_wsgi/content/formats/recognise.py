@@ -1,4 +1,4 @@
-"""Detects the format of a content document and reads it: Contentful export, Delivery API answer, or generic form."""
+"""Detects the format of a content document and reads it: of Contentful, Contentstack, GraphQL, or the generic form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import orjson
 
 from ninetailed_wsgi.content.entries import Content, Faulty, Problem
 from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
+from ninetailed_wsgi.content.formats.contentstack import is_contentstack, read_contentstack
 from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list, read_metrics
+from ninetailed_wsgi.content.formats.graphql import is_graphql, read_graphql
 from ninetailed_wsgi.core.problems import shown
 
 
@@ -22,6 +24,8 @@ def parse(raw: bytes) -> object:
 
 def read_document(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
     """Read a parsed document of any format; ``file`` names it in messages, the others are as for `read_file`."""
+    if is_contentstack(document):
+        return read_contentstack(document, file, locale, drafts=drafts)
     if isinstance(document, list):
         if any(isinstance(item, dict) and "sys" in item for item in document):
             return read_delivery({"items": document}, file, locale, drafts=drafts)
@@ -35,11 +39,14 @@ def read_document(document: object, file: str, locale: str | None, *, drafts: bo
             return read_generic(document, file)
         if "entries" in document:
             return _with_metrics(read_export(document, file, locale, drafts=drafts), document, file)
+        if is_graphql(document):
+            return _with_metrics(read_graphql(document, file, locale, drafts=drafts), document, file)
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
     return refusal(
         file,
         f"is not recognised: found {shown(document)}{members}, expected a Contentful export (entries), "
-        "Delivery API answer (items) or the generic form (audiences, experiences)",
+        "Delivery API answer (items), GraphQL answer (data), entries of Contentstack (uid), or the generic form "
+        "(audiences, experiences), in which content of any other system can be written: see docs/content.md",
     )
 
 

@@ -1,0 +1,70 @@
+"""Rewrites entries of other systems and of GraphQL as answers of the Delivery API, which `contentful` reads.
+
+What is here is shared by `contentstack` and `graphql`: which entry is what, and how it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+AUTHORED = frozenset({"nt_rules", "nt_config"})
+"""An author's own documents: nothing in them is an entry."""
+
+_TELLTALES = {
+    "nt_config": "nt_experience",
+    "nt_type": "nt_experience",
+    "nt_rules": "nt_audience",
+    "nt_mergetag_id": "nt_mergetag",
+    "nt_experiences": "page",
+}
+
+
+class Node(NamedTuple):
+    """An entry of another system: its id, and its fields under the names of the Delivery API."""
+
+    id: str
+    fields: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str | None:
+        """Return what it is by what it has; None where it decides nothing."""
+        return next((kind for field, kind in _TELLTALES.items() if field in self.fields), None)
+
+
+def entry(node: Node, fields: Mapping[str, Any], *, published: bool = True) -> dict[str, Any]:
+    """Return an entry as the Delivery API answers it; one that is not published as the management API does."""
+    sys = {"id": node.id, "type": "Entry", "contentType": {"sys": {"id": node.kind}}, "locale": "*"}
+    return {"sys": sys if published else {**sys, "version": 1}, "fields": dict(fields)}
+
+
+def link(id: str) -> dict[str, Any]:
+    """Return a link to an entry."""
+    return {"sys": {"type": "Link", "linkType": "Entry", "id": id}}
+
+
+def objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """Yield every object in a document, outermost first; an author's own documents are not looked into."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting += reversed(one)
+        elif isinstance(one, dict):
+            yield one
+            waiting += [inner for name, inner in one.items() if not AUTHORED.intersection((name, _snake(name)))]
+
+
+def unique(nodes: Iterable[Node]) -> list[Node]:
+    """Return the nodes that decide anything, of those with one id and kind the one with the most fields."""
+    by_id: dict[tuple[str, str], Node] = {}
+    for node in nodes:
+        if (kind := node.kind) is not None:
+            known = by_id.get((kind, node.id))
+            if known is None or len(node.fields) > len(known.fields):
+                by_id[kind, node.id] = node
+    return list(by_id.values())
+
+
+def _snake(name: object) -> str:
+    return {"ntRules": "nt_rules", "ntConfig": "nt_config"}.get(str(name), "")
