@@ -117,6 +117,10 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_route("/health/live", Live())
     app.add_route("/health/ready", Ready(service))
     app.add_route("/content/refresh", Refresh(edge, settings.contentful_webhook_secret_file))
+    if settings.inspector:
+        from ninetailed_wsgi.api.inspector.resources import add_inspector  # needs an extra
+
+        add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
     app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))

@@ -18,6 +18,7 @@ from ninetailed_wsgi.content import Catalog, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import moment
 from ninetailed_wsgi.errors import InvalidData, SettingsError
+from ninetailed_wsgi.insights import population
 from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.operations.terminal import escaped
 
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-over", metavar="SHARE", type=_share, help="end with status 1 if more visitors change, such as 5%%"
     )
+    parser.add_argument("--keep", action="store_true", help="keep the numbers for the pages of the inspector")
     parser.add_argument("--json", action="store_true", help="write JSON")
 
 
@@ -56,6 +58,8 @@ def run(arguments: argparse.Namespace) -> bool:
             sample=arguments.sample,
             progress=progress.at,
         )
+    if arguments.keep:
+        population.keep(work.settings.data_dir, where, document, now)
     if arguments.json:
         print(orjson.dumps(document).decode())
     else:

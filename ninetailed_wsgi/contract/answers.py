@@ -160,6 +160,8 @@ def _schema_of(method: str, path: str, status: int) -> str:
         return "explain-response"
     if path.startswith("/experiences/") and path.endswith("/results"):
         return "results-response"
+    if path == "/preview/entries":
+        return "preview-entries-response"
     return "profile-response" if path.startswith("/profiles") and method != "DELETE" else "empty-response"
 
 

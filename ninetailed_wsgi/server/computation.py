@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ninetailed_wsgi.errors import NinetailedError
-from ninetailed_wsgi.insights import latest
+from ninetailed_wsgi.insights import latest, population
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.settings import Settings
 
@@ -70,6 +70,14 @@ def _work(settings: Settings) -> Callable[[], None]:
             services.append(ExperienceService.from_settings(own))
         service = services[0]
         latest.compute(settings.data_dir, service.store, service.content)
+        if settings.inspector:
+            population.compute(
+                settings.data_dir,
+                service.store,
+                service.content,
+                service.previews.draft if settings.draft_content else None,
+                service.clock(),
+            )
 
     return work
 

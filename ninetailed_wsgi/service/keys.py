@@ -142,6 +142,20 @@ class Keys:
                 allowed = entry.scopes
         return allowed
 
+    def find(self, key: str = "", id: str = "") -> ApiKey | None:
+        """Return a key, by itself or by its id; None where it is unknown, revoked or expired."""
+        self._follow()
+        hashed, now = _hash(key), self._now()
+        return next(
+            (
+                known
+                for known in self._keys
+                if (known.id == id if id else hmac.compare_digest(known.hash, hashed))
+                and (known.expires is None or now < known.expires)
+            ),
+            None,
+        )
+
     def reload(self) -> None:
         """Read the file again now, if it has changed."""
         self._next_look = 0.0

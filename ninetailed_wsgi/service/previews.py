@@ -41,6 +41,15 @@ class Previews:
         """Return the content of a preview; None outside of any, where what is published decides."""
         return None if overrides is None else self.catalog(environment, overrides)
 
+    def draft(self, organization: str, environment: str) -> Catalog:
+        """Return the draft of an environment; InvalidData where there is none."""
+        return self.catalog(Environment(organization, environment), Overrides(content="draft"))
+
+    @property
+    def has_draft(self) -> bool:
+        """Whether there is content that is not published."""
+        return self._draft is not None
+
     def entries(self, environment: Environment, overrides: Overrides) -> dict[str, Any]:
         """Return the ``audiences`` and ``experiences`` of the content as entries of the Delivery API."""
         return delivery(self.catalog(environment, overrides))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import secrets
 from collections.abc import Callable
 
 from ninetailed_wsgi.core.ids import HALF, certifies, is_replayable, issue, replayed_half
@@ -19,10 +21,15 @@ class ProfileIds:
     def __init__(self, new_id: Callable[[], str], key: Callable[[], bytes] | None) -> None:
         self._new_id = new_id
         self._key = key
+        self._own = secrets.token_bytes(32)  # where there is none, as in a process for a test
 
     def certifies(self, environment: Environment, name: str) -> bool:
         """Return whether a name is a profile id that was issued for this environment."""
         return self._key is not None and certifies(self._key(), environment, name)
+
+    def secret(self, purpose: str) -> bytes:
+        """Return what is secret to this store, and another secret for each purpose."""
+        return hmac.digest(self._key() if self._key else self._own, f"secret {purpose}".encode(), "sha256")
 
     def make(self, environment: Environment) -> str:
         """Return an id for a profile of this environment that nobody has yet."""

@@ -331,6 +331,25 @@ class ExperienceService:
         snapshot = snapshot_of(application, environment.key(name))
         return self._answers.explanation(application.catalog, snapshot, now, overrides)
 
+    def preview(
+        self, environment: Environment, name: str | None, events: Sequence[dict[str, Any]], overrides: Overrides
+    ) -> dict[str, Any]:
+        """Say what a visitor would get after these events, and why, as `explain` does; nothing is stored.
+
+        ``name`` is an id or alias; None, or one that nobody has: somebody new.
+        """
+        now = overrides.now(self._clock())
+        application = self._applications.reading(environment, self.previews.catalog(environment, overrides))
+        home = application.look_up(environment.key(name or self.new_id(environment)))
+        if events:
+            application.apply_run({home: list(prepared(events, now, self._mask))})
+        snapshot = application.profile(home) or Snapshot(profile.new_record(home.name), 0)
+        return self._answers.explanation(application.catalog, snapshot, now, overrides)
+
+    def secret(self, purpose: str) -> bytes:
+        """Return a secret for one purpose that all processes on this store know (spec section 16)."""
+        return self._ids.secret(purpose)
+
     def flags(
         self,
         environment: Environment,

@@ -326,6 +326,9 @@ class Settings:
         "Requests that one client address (IPv6: /64) may make, such as `100/second`; over it: 429. Each process counts"
         " for itself. Needs the extra `limits`.",
     )
+    inspector: bool | Callable[..., bool] = _option(
+        "requests", False, readers.inspector, "yes|no", "Serve `/inspector/`: docs/inspector.md. Needs its extra."
+    )
     metrics: bool = _option(
         "requests",
         False,

@@ -99,6 +99,14 @@ def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
     return read
 
 
+def inspector(given: object) -> bool | Callable[..., bool]:
+    """Read whether the inspector is on, or a function of the WSGI environ that says who may use it."""
+    if not callable(given):
+        return yes_with_extra("jinja2", "inspector")(given)
+    yes_with_extra("jinja2", "inspector")(True)
+    return given
+
+
 def rate(given: object) -> str:
     text = str(given or "").strip()
     if not text:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.service.identity_tokens import LONGEST_TOKEN, IdentityTokens
+from ninetailed_wsgi.service.preview_links import NAME, signed_link, without_preview
 from ninetailed_wsgi.site.page_view import cookies_of
-
-NAME = "nt_preview"
-"""The parameter of a link and the name of the cookie."""
 
 ENVIRON = "ninetailed.preview"
 """Where the API finds the overrides of a visitor's preview in the environ; see api/previews.py."""
@@ -26,9 +24,6 @@ LIFE = 60 * 60
 
 LINK_LIFE = 24 * 60 * 60
 """Seconds that a link is valid."""
-
-LONGEST = 3000
-"""Characters of a token: a cookie with it stays below the 4,096 that browsers keep (RFC 6265 section 6.1)."""
 
 _OFF = "off"
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
@@ -86,20 +81,7 @@ class Previews:
             ValueError: the overrides are too long for a cookie, or ``seconds`` is out of range.
         """
         self._check(overrides)
-        token = self.token(overrides, seconds)
-        parts = urlsplit(url)
-        query = "&".join([*_others(parts.query), f"{NAME}={token}"])
-        return urlunsplit(parts._replace(query=query))
-
-    def token(self, overrides: Overrides, seconds: int = LINK_LIFE) -> str:
-        """Return what a link carries; ValueError as for `link`."""
-        token = self._tokens.sign("preview-link", *self._where, overrides.document(), seconds)
-        if len(token) > LONGEST:
-            raise ValueError(
-                f"the overrides of a preview take {len(token)} characters as a link, expected at most {LONGEST}: "
-                "override fewer traits"
-            )
-        return token
+        return signed_link(self._tokens, self._where, url, overrides, seconds)
 
     def overrides(self, environ: Mapping[str, Any]) -> Overrides | None:
         """Return the overrides of the preview that a request is made in; None outside of any."""
@@ -148,15 +130,11 @@ class Previews:
         return f"{NAME}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
 
 
-def _others(query: str) -> list[str]:
-    return [part for part in query.split("&") if part and part.partition("=")[0] != NAME]
-
-
 def _redirection(environ: Mapping[str, Any], cookie: str) -> Answer:
     path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1", "replace")
     # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
     place = "/" + quote(path, safe="/;=,~!$&'()*+:@").lstrip("/")
-    if query := "&".join(_others(environ.get("QUERY_STRING", ""))):
+    if query := "&".join(without_preview(environ.get("QUERY_STRING", ""))):
         place += "?" + quote(query.encode("latin-1", "replace"), safe="/;=,~!$&'()*+:@%?-._[]|")
     headers = [("Location", place), ("Content-Length", "0"), *_SEEN_ONCE, ("Set-Cookie", cookie)]
     return Answer("303 See Other", headers, b"")

@@ -22,7 +22,7 @@ def test_every_access_case_holds_at_a_guarded_server_and_nothing_is_left(
     keys = str(tmp_path / "keys.json")
     assert main(["key", "new", "contract", "--scope", ",".join(SCOPES), "--keys-file", keys]) == 0
     key = capsys.readouterr().out.strip()
-    options = ("--keys-file", keys, "--explain", "--metrics", "--new-profiles-per-minute", "1000000")
+    options = ("--keys-file", keys, "--explain", "--metrics", "--inspector", "--new-profiles-per-minute", "1000000")
     with serving(tmp_path, "--access", "guarded", "--environments", "acme/main", *options) as server:
         told = Told(server.url, tmp_path, "--key", key)
     assert (told.status, told.failed(), told.err) == (0, [], "")

@@ -20,7 +20,8 @@ from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.django.middleware import site as django_mount
 from ninetailed_wsgi.service.identity_tokens import IdentityTokens
-from ninetailed_wsgi.site.previews import LONGEST, Previews
+from ninetailed_wsgi.service.preview_links import LONGEST
+from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 from tests.mount.conftest import Mounted
 from tests.mount.sites import Answer, Browser, Reply, set_django_up
@@ -49,6 +50,10 @@ def previews(organization: str = "default", secret: str = SECRET, now: float = 0
 
 def link(url: str = "/", **overrides: Any) -> str:
     return previews().link(url, Overrides.of(overrides or FORCED))
+
+
+def token(organization: str = "default", secret: str = SECRET, now: float = 0) -> str:
+    return previews(organization, secret, now).link("/", Overrides.of(FORCED)).partition("nt_preview=")[2]
 
 
 def page(visitor: Visitor) -> str:
@@ -123,16 +128,16 @@ def test_what_the_browser_sdk_sends_in_a_preview_is_the_previews_too(bare: Mount
 
 
 @pytest.mark.parametrize(
-    "token",
+    "given",
     [
         "x",
         "a.b.c",
         "%00",
         "",
         "x" * 100_000,
-        previews(secret="f" * 32).token(Overrides.of(FORCED)),
-        previews("other").token(Overrides.of(FORCED)),
-        previews(now=-90_000).token(Overrides.of(FORCED)),
+        token(secret="f" * 32),
+        token("other"),
+        token(now=-90_000),
         IdentityTokens((SECRET.encode(),)).make("anna", "default", "main"),
         IdentityTokens((SECRET.encode(),)).sign("preview", "default", "main", FORCED, 60),
         IdentityTokens((SECRET.encode(),)).sign("preview-link", "default", "main", {"newer": 1}, 60),
@@ -152,18 +157,18 @@ def test_what_the_browser_sdk_sends_in_a_preview_is_the_previews_too(bare: Mount
     ],
 )
 def test_a_link_that_is_wrong_late_or_of_another_purpose_says_so_and_sets_nothing(
-    bare: Mounted, secret: Path, token: str
+    bare: Mounted, secret: Path, given: str
 ) -> None:
     browser = bare.visited_by(page, identity_secret_file=secret)
-    answer = browser.get(f"/?nt_preview={token}")
+    answer = browser.get(f"/?nt_preview={given}")
     assert (answer.status, answer.set_cookie) == (403, None)
     assert "This preview link is not valid any more" in answer.text
-    assert browser.send("HEAD", f"/?nt_preview={token}").body == b""
+    assert browser.send("HEAD", f"/?nt_preview={given}").body == b""
 
 
 @pytest.mark.parametrize(
     "cookie",
-    ["x", "", previews().token(Overrides.of(FORCED)), IdentityTokens((SECRET.encode(),)).make("a", "default", "main")],
+    ["x", "", token(), IdentityTokens((SECRET.encode(),)).make("a", "default", "main")],
     ids=["text", "empty", "the token of a link", "a proof of a user"],
 )
 def test_a_cookie_that_is_no_previews_changes_nothing(bare: Mounted, secret: Path, cookie: str) -> None:

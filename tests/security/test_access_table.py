@@ -77,7 +77,7 @@ WAYS = {"app": in_app, "mount": in_mount}
 
 
 def in_process(way: str, mode: str) -> Iterator[Place]:
-    with Harness(access=mode, metrics=True, trusted_senders="10.9.8.7") as harness:
+    with Harness(access=mode, metrics=True, trusted_senders="10.9.8.7", inspector=True) as harness:
         # Before a mount reads the file: a process notices a new key within a second.
         keys = keys_made(harness.key) if mode == "guarded" else {}
         call = WAYS[way](harness)
@@ -96,6 +96,7 @@ def on_server(folder: Path, nginx: bool) -> Iterator[Place]:
         "--environments",
         "default/main",
         "--metrics",
+        "--inspector",
         "--explain",
     ]
     options += ["--trusted-proxies", "127.0.0.1", "--trusted-senders", "10.9.8.7", "--store-shards", "2"]

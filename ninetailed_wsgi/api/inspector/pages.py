@@ -1,0 +1,103 @@
+"""Renders pages of the inspector; the only module of it that imports the template engine.
+
+Whatever strangers wrote is text: escaped, with characters visible that a browser would obey or hide.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import orjson
+from falcon import Response
+from markupsafe import Markup
+
+from ninetailed_wsgi.api.inspector import pictures
+
+# C0 without tab and line end, DEL, C1; what turns or hides the order of letters; zero-width characters.
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_LONGEST = 300  # characters of one value in a page
+
+
+def visible(value: object) -> object:
+    """Return text with each character that would not be seen written as its code, such as ``[U+202E]``."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return "" if value is None else value
+    return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", value)
+
+
+def short(value: object) -> str:
+    """Return any JSON value as text that fits into a page."""
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+
+
+def moment(at: object) -> str:
+    """Return a time (ms) for people, in UTC."""
+    if not isinstance(at, int | float):
+        return ""
+    try:
+        return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return short(at)
+
+
+def percent(share: object) -> str:
+    """Return a share as a percentage."""
+    return f"{share:.1%}" if isinstance(share, int | float) else ""
+
+
+class Pages:
+    """The templates of the inspector."""
+
+    def __init__(self) -> None:
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("ninetailed_wsgi.api.inspector"),
+            autoescape=True,
+            finalize=visible,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "short": short,
+            "moment": moment,
+            "percent": percent,
+            "part": lambda text: quote(str(text), safe=""),
+            "json": lambda value: orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),
+        }
+        drawn = {name: getattr(pictures, name) for name in ("bars", "ranges", "timeline")}
+        self._templates.globals |= {name: _markup(draw) for name, draw in drawn.items()}
+
+    def render(self, resp: Response, name: str, values: Mapping[str, Any]) -> None:
+        """Answer with a page, which runs no script, is shown in no frame and told to no other site."""
+        nonce = secrets.token_urlsafe(16)
+        text = self._templates.get_template(f"{name}.html").render(**values, nonce=nonce)
+        resp.content_type = "text/html; charset=utf-8"
+        resp.text = text
+        for header, value in headers(nonce).items():
+            resp.set_header(header, value)
+        resp.delete_header("Access-Control-Allow-Origin")
+
+
+def headers(nonce: str) -> dict[str, str]:
+    """Return the headers of a page whose styles have this nonce."""
+    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; "
+    policy += "frame-ancestors 'none'; base-uri 'none'"
+    return {
+        "Content-Security-Policy": policy,
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+
+
+def _markup(draw: Any) -> Any:
+    return lambda *values: Markup(draw(*values))  # pictures escape what they show

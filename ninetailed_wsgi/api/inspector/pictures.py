@@ -1,0 +1,67 @@
+"""Draws pictures as inline SVG, which reads without color; the table with the same numbers stands beside each."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_WIDTH = 640
+_SHAPES = {"page": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "track": "M-4-4h8v8h-8z", "identify": "M0-5L5 4H-5z"}
+_OTHER = "M0-5L5 0L0 5L-5 0z"
+
+
+def ranges(spans: Sequence[Sequence[float]], drawn: float | None, chosen: int | None) -> str:
+    """Draw the ranges of the variants between 0 and 1, and where a visitor's hash falls.
+
+    Args:
+        spans: start and end of each index.
+        drawn: the visitor's hash; None: nobody's.
+        chosen: the index that is marked.
+    """
+    parts = []
+    for index, (start, end) in enumerate(spans):
+        left, width = start * _WIDTH, max(0.0, (min(end, 1) - start) * _WIDTH)
+        kind = "chosen" if index == chosen else "range"
+        parts.append(f'<rect class="{kind}" x="{left:.1f}" y="14" width="{width:.1f}" height="22"/>')
+        if width > 14:
+            parts.append(f'<text x="{left + width / 2:.1f}" y="30" text-anchor="middle">{index}</text>')
+    if drawn is not None:
+        place = drawn * _WIDTH
+        parts.append(f'<path class="mark" d="M{place:.1f} 10V40M{place - 5:.1f} 2h10l-5 8z"/>')
+    told = ", ".join(f"index {index} from {start:.3f} to {end:.3f}" for index, (start, end) in enumerate(spans))
+    where = "" if drawn is None else f"; the visitor's hash is {drawn:.4f}"
+    return _picture(44, f"Ranges of the variants: {told}{where}", parts)
+
+
+def bars(rows: Sequence[tuple[str, float, str]]) -> str:
+    """Draw a bar for each row: its name, its share from 0 to 1, and what stands beside it."""
+    parts = []
+    for number, (name, share, text) in enumerate(rows):
+        top = number * 26
+        width = max(0.0, min(1.0, share)) * 360
+        parts.append(f'<text x="0" y="{top + 16}">{html.escape(name[:20])}</text>')
+        parts.append(f'<rect class="range" x="150" y="{top + 3}" width="{width:.1f}" height="18"/>')
+        parts.append(f'<text x="{158 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
+    told = "; ".join(f"{name}: {text}" for name, _, text in rows)
+    return _picture(max(26, 26 * len(rows)), told, parts)
+
+
+def timeline(events: Sequence[Mapping[str, Any]]) -> str:
+    """Draw events over time, each type with a shape of its own: pages round, tracks square, identify a triangle."""
+    times = [event["at"] for event in events]
+    if not times:
+        return ""
+    first, last = min(times), max(times)
+    parts = ['<path class="axis" d="M6 20H634"/>']
+    for event in events:
+        place = 6 + (event["at"] - first) / ((last - first) or 1) * (_WIDTH - 12)
+        shape = _SHAPES.get(event["type"], _OTHER)
+        parts.append(f'<path class="event" transform="translate({place:.1f} 20)" d="{shape}"/>')
+    return _picture(40, f"{len(times)} events over time", parts)
+
+
+def _picture(height: int, title: str, parts: Sequence[str]) -> str:
+    told = html.escape(title)
+    body = "".join(parts)
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{told}">{body}</svg>'

@@ -1,0 +1,111 @@
+"""Who may use the inspector: a key, a sign-in of an hour, or the site's own word; and proof that a form is ours."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from falcon import Request, Response
+
+from ninetailed_wsgi.api.callers import key_of
+from ninetailed_wsgi.api.resources import Edge
+from ninetailed_wsgi.errors import Forbidden, Unauthorized
+from ninetailed_wsgi.service.identity_tokens import IdentityTokens
+
+COOKIE = "nt_inspector"
+LIFE = 60 * 60
+"""Seconds that a sign-in lasts."""
+
+_PURPOSE, _ANYWHERE = "inspector", ("*", "*")
+
+
+class Viewer(NamedTuple):
+    """Who looks.
+
+    Attributes:
+        name: of the key, for the log.
+        session: what the forms of this viewer prove; None where the request itself has the key.
+        signed_in: whether there is something to sign out of.
+    """
+
+    name: str
+    session: str | None
+    signed_in: bool = False
+
+
+class Viewers:
+    """Finds out who looks.
+
+    Args:
+        edge: what the routes share.
+        allowed: says of an environ whether the site lets its sender in; None: the site says nothing.
+    """
+
+    def __init__(self, edge: Edge, allowed: Callable[[dict[str, Any]], bool] | None) -> None:
+        self._edge = edge
+        self._allowed = allowed
+
+    def of(self, req: Request) -> Viewer:
+        """Return who looks.
+
+        Raises:
+            Unauthorized: nobody who may, so that a page asks for a key.
+            Forbidden: the key lacks the scope ``admin``.
+        """
+        if not self._edge.access.guarded:
+            return Viewer("everybody", "open")
+        if key := key_of(req.env.get("HTTP_AUTHORIZATION")):
+            self._edge.allow("inspector", req)
+            found = self._edge.access.keys.find(key) if self._edge.access.keys else None
+            return Viewer(found.name if found else "", None)
+        if self._allowed is not None and self._allowed(req.env):
+            return Viewer("the site", "site")
+        if (signed := self._signed_in(req)) is not None:
+            return signed
+        raise Unauthorized("sign in with a key that has the scope admin")
+
+    def sign_in(self, req: Request, resp: Response, key: str) -> None:
+        """Set the cookie of a sign-in; Forbidden where the key may not."""
+        found = self._edge.access.keys.find(key) if self._edge.access.keys else None
+        if found is None or "admin" not in found.scopes:
+            raise Forbidden("this key is not valid here, or lacks the scope admin")
+        token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": found.id}, LIFE)
+        self._set_cookie(req, resp, token, LIFE)
+
+    def sign_out(self, req: Request, resp: Response) -> None:
+        """Expire the cookie."""
+        self._set_cookie(req, resp, "", 0)
+
+    def proof(self, viewer: Viewer) -> str:
+        """Return what a form of this viewer has to carry, which no page of another site can know."""
+        return hmac.digest(self._secret(), f"form {viewer.session}".encode(), "sha256").hex()[:32]
+
+    def check_form(self, viewer: Viewer, proof: str) -> None:
+        """Raise Forbidden where a form was not ours."""
+        if viewer.session is not None and not hmac.compare_digest(self.proof(viewer), proof):
+            raise Forbidden("this form is too old, or of another page: open the page again")
+
+    def _signed_in(self, req: Request) -> Viewer | None:
+        token = req.cookies.get(COOKIE)
+        content = self._tokens().signed(_PURPOSE, *_ANYWHERE, token) if token else None
+        keys = self._edge.access.keys
+        key = keys.find(id=str(content["key"])) if content and content.get("key") and keys else None
+        if key is None or "admin" not in key.scopes:  # revoked since
+            return None
+        return Viewer(key.name, token, signed_in=True)
+
+    def _secret(self) -> bytes:
+        return self._edge.service.secret(_PURPOSE)
+
+    def _tokens(self) -> IdentityTokens:
+        return IdentityTokens((self._secret().hex().encode(),), self._edge.service.now)
+
+    def _set_cookie(self, req: Request, resp: Response, value: str, max_age: int) -> None:
+        secure = "; Secure" if self._edge.address.origin(req.env)[0] == "https" else ""
+        path = f"{req.root_path}/inspector"
+        cookie = f"{COOKIE}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
+        resp.append_header("Set-Cookie", cookie)
+
+
+__all__ = ["COOKIE", "LIFE", "Viewer", "Viewers"]

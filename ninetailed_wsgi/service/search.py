@@ -1,0 +1,53 @@
+"""Finds visitors by a trait, among as many as a request may look at (spec section 14)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.rules import find
+from ninetailed_wsgi.store.protocol import Store
+
+MOST_LOOKED = 5_000
+MOST_HITS = 50
+_SECONDS = 1.0
+
+
+class Hits(NamedTuple):
+    """Whom a search came upon.
+
+    Attributes:
+        ids: of the profiles, at most `MOST_HITS`.
+        looked: how many visitors were looked at.
+        complete: whether these are all that there are.
+    """
+
+    ids: list[str]
+    looked: int
+    complete: bool
+
+
+def by_trait(
+    store: Store, where: Environment, name: str, value: str, clock: Callable[[], float] = time.monotonic
+) -> Hits:
+    """Return visitors whose trait has a value, compared as text; a dotted name leads into nested traits."""
+    until = clock() + _SECONDS
+    ids: list[str] = []
+    looked = 0
+    for _, document in store.documents(*where):
+        if "to" in document or "into" in document:
+            continue
+        if looked >= MOST_LOOKED or len(ids) >= MOST_HITS or clock() > until:
+            return Hits(ids, looked, complete=False)
+        looked += 1
+        if _text(find(document["traits"], name)) == value:
+            ids.append(document["id"])
+    return Hits(ids, looked, complete=True)
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)
