@@ -14,11 +14,10 @@ import orjson
 from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.insights.results import Period, Result, Variant
 from ninetailed_wsgi.insights.scan import experiments_of, results
-from ninetailed_wsgi.operations.terminal import in_line, unescaped
+from ninetailed_wsgi.operations.terminal import fitting, in_line, unescaped
 from ninetailed_wsgi.store.protocol import KeptStore
 
 _WIDTH = 80
@@ -113,29 +112,65 @@ def text(result: Result, *, color: bool = False) -> list[str]:
         lines.append(f"nobody has seen it, as of {_day(result.until)}")
     else:
         lines.append(f"from {_day(result.since)} to {_day(result.until)}, by {rests[result.exposure]}")
-    lines += ["", *_table(result), "", *_plot(result.variants), *_judgement(result)]
+    lines += ["", *_table(result), "", *_plot(result.variants, _is_binary(result)), *_judgement(result)]
     return [_colored(line, result.verdict) if color else line for line in map(in_line, lines)]
 
 
 def _table(result: Result) -> Iterator[str]:
-    binary = result.metric is not None and result.metric.type == "binary"
-    head = "rate (95 %)" if binary else "mean (95 %)"
-    yield f"{'variant':<8}{'visitors':>8}{'convert':>8}  {head:<22}{'lift (95 %)':<22}{'beats':>5}{'best':>5}"
-    for variant in result.variants:
-        mean = interval = lift = ""
-        if variant.mean is not None:
-            mean = _amount(variant.mean, binary)
-        if variant.interval is not None:
-            interval = f" ({' to '.join(_amount(bound, binary, unit=False) for bound in variant.interval)})"
-        if variant.lift is not None:
-            lift = f"{variant.lift * 100:+.1f} %"
-            if variant.lift_interval is not None:
-                lift += f" ({' to '.join(f'{bound * 100:+.0f}' for bound in variant.lift_interval)})"
-        line = f"{_name(variant):<8}{variant.visitors:>8,}{variant.conversions:>8,}  {mean + interval:<22}{lift:<22}"
-        yield f"{line}{_chance(variant.beats_control):>5}{_chance(variant.best):>5}".rstrip()
+    """The numbers of each variant; as two tables where one would be wider than 80 columns."""
+    binary = _is_binary(result)
+    title = (
+        "variant",
+        "visitors",
+        "convert",
+        "rate (95 %)" if binary else "mean (95 %)",
+        "lift (95 %)",
+        "beats",
+        "best",
+    )
+    rows = [title, *(_cells(variant, binary) for variant in result.variants)]
+    name, visitors, convert, mean, lift, _, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    counts = [max(8, name + 1), max(8, visitors), max(8, convert + 1)]
+    mean = max(22, mean + 1)
+    room = _WIDTH - sum(counts) - 2 - mean - 10
+    if lift < room:
+        parts = [[(0, -counts[0]), (1, counts[1]), (2, counts[2]), (3, -mean), (4, -room), (5, 5), (6, 5)]]
+    else:
+        first = [(0, -counts[0]), (1, counts[1]), (2, counts[2]), (3, -mean)]
+        parts = [first, [(0, -counts[0]), (4, -(lift + 1)), (5, 5), (6, 5)]]
+    for number, part in enumerate(parts):
+        if number:
+            yield ""
+        for row in rows:
+            yield "".join(_aligned(row[place], width, place) for place, width in part).rstrip()
 
 
-def _plot(variants: Sequence[Variant]) -> Iterator[str]:
+def _aligned(cell: str, width: int, place: int) -> str:
+    """A cell, to the right, or with a negative width to the left; two columns part the rates from the numbers."""
+    gap = "  " if place == 3 else ""
+    return gap + (cell.ljust(-width) if width < 0 else cell.rjust(width))
+
+
+def _cells(variant: Variant, binary: bool) -> tuple[str, ...]:
+    mean = lift = ""
+    if variant.mean is not None:
+        mean = _amount(variant.mean, binary)
+    if variant.interval is not None:
+        mean += f" ({' to '.join(_amount(bound, binary, unit=False) for bound in variant.interval)})"
+    if variant.lift is not None:
+        lift = f"{_percent(variant.lift, 1)} %"
+        if variant.lift_interval is not None:
+            lift += f" ({' to '.join(_percent(bound, 0) for bound in variant.lift_interval)})"
+    counts = f"{variant.visitors:,}", f"{variant.conversions:,}"
+    return _name(variant), *counts, mean, lift, _chance(variant.beats_control), _chance(variant.best)
+
+
+def _percent(part: float, digits: int) -> str:
+    """A signed number of percent, without a minus before zero; a large one has fewer digits."""
+    return f"{part * 100:+z.{digits}f}" if abs(part) < 100 else f"{part * 100:+.3g}"
+
+
+def _plot(variants: Sequence[Variant], binary: bool) -> Iterator[str]:
     """The intervals on one scale: a bracket at each end, a bar at the mean."""
     shown = [(variant, variant.mean, variant.interval) for variant in variants]
     bounds = [bound for _, _, interval in shown if interval for bound in interval]
@@ -154,7 +189,7 @@ def _plot(variants: Sequence[Variant]) -> Iterator[str]:
         line[first], line[last] = "[", "]"
         line[column(mean)] = "|"
         yield f"{_name(variant):<9}{''.join(line)}".rstrip()
-    yield f"{'':<9}{f'{low:.4g}':<{_PLOT - 10}}{f'{high:.4g}':>10}"
+    yield f"{'':<9}{_amount(low, binary):<{_PLOT // 2}}{_amount(high, binary):>{_PLOT // 2}}"
     yield ""
 
 
@@ -183,8 +218,8 @@ def _judgement(result: Result) -> Iterator[str]:
         yield f"holdout: {result.holdout[0]:,} visitors outside the traffic, {result.holdout[1]:,} conversions"
     losses = [variant for variant in result.variants if variant.expected_loss is not None]
     if losses and most and result.metric:
-        binary = result.metric.type == "binary"
-        listed = ", ".join(f"{_name(each)} {_amount(each.expected_loss or 0.0, binary)}" for each in losses)
+        losses_of = [(_name(each), _amount(each.expected_loss or 0.0, _is_binary(result))) for each in losses]
+        listed = ", ".join(f"{name} {amount}" for name, amount in losses_of)
         yield from _wrapped(f"expected loss if chosen: {listed}")
 
 
@@ -192,8 +227,14 @@ def _name(variant: Variant) -> str:
     return str(variant.index) if variant.index else "control"
 
 
+def _is_binary(result: Result) -> bool:
+    return result.metric is not None and result.metric.type == "binary"
+
+
 def _amount(value: float, binary: bool, *, unit: bool = True) -> str:
-    return f"{value * 100:.3g}{' %' if unit else ''}" if binary else f"{value:.4g}"
+    if binary:
+        return f"{value * 100:.3g}{' %' if unit else ''}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e10 else f"{value:.4g}"
 
 
 def _chance(value: float | None) -> str:
@@ -208,7 +249,7 @@ def _day(at: int) -> str:
 
 def _line(line: str) -> str:
     plain = "".join(letter if letter.isprintable() else " " for letter in line)  # names are authors' texts
-    return shorten(plain, _WIDTH)
+    return fitting(plain, _WIDTH)
 
 
 def _wrapped(line: str) -> Iterator[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.insights.what_if import Comparison, why
-from ninetailed_wsgi.operations.terminal import in_line
+from ninetailed_wsgi.operations.terminal import columns, fitting, in_line
 
 _MARK = {"added": "+", "removed": "-", "changed": "~", "same": " "}
 
@@ -49,7 +48,7 @@ def _audiences(audiences: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"  {'audience':<34} {'before':>9} {'after':>9} {'enter':>9} {'leave':>9}"
     for each in audiences:
         numbers = " ".join(f"{each[name]:>9,}" for name in ("before", "after", "enter", "leave"))
-        yield f"{_MARK[each['change']]} {_short(each['id'], 34):<34} {numbers}"
+        yield f"{_MARK[each['change']]} {_cell(each['id'], 34)} {numbers}"
 
 
 def _experiences(experiences: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -57,7 +56,7 @@ def _experiences(experiences: list[Mapping[str, Any]]) -> Iterator[str]:
         yield ""
         yield f"  {'experience':<34} moves"
     for each in experiences:
-        yield f"{_MARK[each['change']]} {_short(each['id'], 34):<34} {'' if each['moves'] else 'none'}".rstrip()
+        yield f"{_MARK[each['change']]} {_cell(each['id'], 34)} {'' if each['moves'] else 'none'}".rstrip()
         for move in each["moves"]:
             yield f"    {move['visitors']:>9,}  {_variant(move['from'])} -> {_variant(move['to'])}"
 
@@ -71,4 +70,9 @@ def _interval(bounds: list[float] | None) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    return shorten(in_line(text), most)
+    return fitting(in_line(text), most)
+
+
+def _cell(text: str, width: int) -> str:
+    shown = _short(text, width)
+    return shown + " " * (width - columns(shown))

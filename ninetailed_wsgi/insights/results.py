@@ -92,7 +92,7 @@ class _Arm:
 
 @dataclass(slots=True)
 class _Phase:
-    """Everything that one phase of an experience has added up."""
+    """Everything that one phase of an experience has added up; first exposures lie from ``began`` to ``ended`` (ms)."""
 
     arms: dict[int, _Arm] = field(default_factory=dict)
     holdout: _Arm = field(default_factory=_Arm)
@@ -100,6 +100,7 @@ class _Phase:
     inconsistent: int = 0
     served: int = 0
     began: int | None = None
+    ended: int = 0
 
 
 class Tally:
@@ -140,6 +141,7 @@ class Tally:
             arm = phase.arms.setdefault(standing.variant, _Arm())
             phase.served += standing.served
             phase.began = standing.first if phase.began is None else min(phase.began, standing.first)
+            phase.ended = max(phase.ended, standing.first)
         arm.visitors += 1
         arm.views += standing.views
         arm.clicks += standing.clicks
@@ -285,7 +287,9 @@ def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Ph
     began = period.until if phase.began is None else phase.began
     since = period.since if period.limited else began
     counted = sum(arm.visitors for arm in arms)
-    days = (period.until - began) / DAY
+    # The split in force goes on; of an earlier one, nothing but its visitors says how long it was in force.
+    ended = period.until if name == experiment.phase or phase.began is None else phase.ended
+    days = (ended - began) / DAY
     verdict, why = _verdict(variants, metric, days, chance, _share(phase.multiple, counted))
     return Result(
         experiment=experiment,
@@ -389,7 +393,8 @@ def _verdict(
         return "collecting", "there is no variant to compare with the control"
     leader = max(others, key=lambda variant: (variant.best or 0, variant.beats_control or 0))
     if (leader.best or 0) >= statistics.CERTAIN:
-        return "winner", f"variant {leader.index} is the best with a chance of {leader.best:.1%}"
+        chance_best = "more than 99.9%" if (leader.best or 0) > 0.999 else f"{leader.best:.1%}"
+        return "winner", f"variant {leader.index} is the best with a chance of {chance_best}"
     if all((variant.beats_control or 0) < LOSES for variant in others):
         return "loser", f"no variant has a chance of {LOSES:.0%} or more to beat the control"
     return "inconclusive", f"the best chance, of variant {leader.index}, is {leader.best or 0:.1%}; 95% decides"

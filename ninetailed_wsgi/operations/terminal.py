@@ -1,8 +1,12 @@
-"""Text from outside as a terminal may show it: what would move the cursor or turn the order of letters is escaped."""
+"""Text from outside as a terminal may show it: what would move the cursor or turn the order of letters is escaped.
+
+Also how many columns it takes there: East Asian letters take two (UAX #11), combining marks none.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, TextIO, cast
 
 # C0 without tab and line end, DEL, C1; marks, embeddings, overrides and isolates of bidirectional text (UAX #9);
@@ -19,6 +23,21 @@ def escaped(text: str) -> str:
 def in_line(text: str) -> str:
     """Return a text as `escaped` does, and in one line, so that no name of something makes up a line of its own."""
     return _LINE_ENDS.sub(_escape, escaped(text))
+
+
+def columns(text: str) -> int:
+    """Return how many columns a terminal takes for a text of one line."""
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def fitting(text: str, most: int) -> str:
+    """Return a text of at most ``most`` columns: the same one, or its beginning and ``...``."""
+    if columns(text) <= most:
+        return text
+    room, end = most - len("..."), 0
+    while (room := room - _columns_of(text[end])) >= 0:
+        end += 1
+    return text[:end] + "..."
 
 
 def escaping(stream: TextIO) -> TextIO:
@@ -43,6 +62,12 @@ class _Escaping:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)
+
+
+def _columns_of(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _escape(match: re.Match[str]) -> str:
