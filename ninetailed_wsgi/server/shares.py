@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import mmap
+import time
+from typing import Any
+
+from gunicorn.workers import gthread
 
 MOST_WORKERS = 64
 """Workers that are counted at one time; of more, two share a place, and what they say is that of the latest."""
+
+ACCEPTS_LATER = 0.01  # seconds that a worker with more than its share of the connections leaves a new one to others
+HURRIES_FOR = 0.02  # seconds in which it leaves them nothing, after they took nothing
+SHEDS_EVERY = 0.02  # seconds between two kept connections that a worker with too many of them ends
 
 _ABSENT = 2**31 - 1
 
@@ -33,3 +41,80 @@ class Shares:
     def is_exceeded(self, worker: int, by: int = 1) -> bool:
         """Return whether another worker has fewer connections than the one of this number, by so many or more."""
         return min(self._connections) <= self._connections[worker % MOST_WORKERS] - by
+
+
+class SharingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's worker with threads, which has at most one connection more than the others.
+
+    A worker with more lets the others accept first, and ends one of those that it keeps now and then; it announces the
+    end with an answer, so the client opens the next one without a loss.
+    """
+
+    shares: Shares
+    """Those of the server's workers, made before they are forked."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._is_counted = False  # among the shares, while it accepts connections
+        self._connections = 0
+        super().__init__(*args, **options)
+        self._accepts_from = 0.0  # monotonic time until which others may take a new connection
+        self._hurries_until = 0.0  # monotonic time until which it takes all connections
+        self._sheds_from = 0.0  # monotonic time from which it looks whether to end one
+
+    @property
+    def nr_conns(self) -> int:
+        """The number of connections; gunicorn's name, and the other workers read it."""
+        return self._connections
+
+    @nr_conns.setter
+    def nr_conns(self, connections: int) -> None:
+        self._connections = connections
+        if self._is_counted:
+            self.shares.write(self.age, connections)
+
+    def run(self) -> None:
+        """Accept connections, in fair shares with the other workers, until the end."""
+        self._is_counted = True
+        self.nr_conns = 0
+        super().run()
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept new connections or leave them to others, for a moment or for good."""
+        if not self.alive:
+            self.leave()
+        if not enabled or time.monotonic() >= self._accepts_from:
+            super().set_accept_enabled(enabled)
+
+    def leave(self) -> None:
+        """Have no share any more: others need not wait for this worker. The master calls it for one that died."""
+        self._is_counted = False
+        self.shares.leave(self.age)  # gunicorn numbers its workers by age
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, unless another worker with fewer of them may take it in the next moment."""
+        now = time.monotonic()
+        if now >= self._hurries_until and self._has_more_than_its_share():
+            if not self._accepts_from <= now < self._accepts_from + ACCEPTS_LATER / 2:
+                self._accepts_from = now + ACCEPTS_LATER
+                self.set_accept_enabled(False)
+                return
+            self._hurries_until = now + HURRIES_FOR  # they had their time and are busy
+        super().accept(listener)
+
+    def _has_more_than_its_share(self, by: int = 1) -> bool:
+        return self._is_counted and self.shares.is_exceeded(self.age, by)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, but not longer than others have for a new connection."""
+        if self.alive and (rest := self._accepts_from - time.monotonic()) > 0:
+            timeout = min(timeout, rest)
+        super().wait_for_and_dispatch_events(timeout)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request; where another worker has fewer connections by two or more, announce the end of this one."""
+        now = time.monotonic()
+        if now >= self._sheds_from:
+            self._sheds_from = now + SHEDS_EVERY
+            if self._has_more_than_its_share(by=2):
+                req.force_close()
+        return super().handle_request(req, conn)

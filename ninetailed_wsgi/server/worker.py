@@ -17,11 +17,10 @@ from functools import partial
 from typing import Any
 
 from gunicorn import glogging
-from gunicorn.workers import gthread
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.server.arrival import Arrival
-from ninetailed_wsgi.server.shares import Shares
+from ninetailed_wsgi.server.shares import Shares, SharingWorker
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
@@ -35,16 +34,12 @@ ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at 
 DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
 DRAINED_WITHIN = 5  # seconds
 
-ACCEPTS_LATER = 0.01  # seconds that a worker with more than its share of the connections leaves a new one to others
-HURRIES_FOR = 0.02  # seconds in which it leaves them nothing, after they took nothing
-SHEDS_EVERY = 0.02  # seconds between two kept connections that a worker with too many of them ends
-
 _AT_ONCE = 65_536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _IN_NO_TIME = struct.pack("ll", 0, 10_000)  # Linux: struct timeval
 
 
-class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
+class Worker(SharingWorker):
     """gunicorn's worker with threads; a request gets one of them when all of it is there, not before.
 
     gunicorn reads heads and bodies in its threads, and lingers over connections that it closes in the very loop that
@@ -55,22 +50,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     """
 
     longest_body = 1 << 20  # bytes; `worker_class` sets it
-    shares: Shares  # of the workers of one server; `worker_class` sets it
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._is_counted = False  # among the shares, while it accepts connections
-        self._connections = 0
         super().__init__(*args, **options)
-        self._accepts_from = 0.0  # monotonic time until which others may take a new connection
-        self._hurries_until = 0.0  # monotonic time until which it takes all connections
-        self._sheds_from = 0.0  # monotonic time from which it looks whether to end one
         self._since: dict[Any, float] = {}  # connections that have a thread
         self._arriving: dict[Any, _Half] = {}  # connections without a whole request
+        self._half_way = _HalfWay(max(HALF_WAY_BYTES, 2 * self.longest_body))
         self._draining: dict[Any, _Rest] = {}  # connections that are about to end
         self._too_long: set[Any] = set()
         self._untaken: dict[Any, float] = {}  # connections that ask more and take no answer, since when
-        self._half_way: Counter[Any] = Counter()  # connections in the middle of a request, by address
-        self._half_way_bytes = 0
         self._looked = 0.0
 
     def is_busy(self) -> bool:
@@ -89,70 +77,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self._too_long.discard(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request, and announce the end of its connection where it cannot or should not be kept.
-
-        Nobody reads all of a body that is too long. And where another worker has fewer connections by two or more, the
-        client's next connection finds that one.
-        """
-        now = time.monotonic()
-        if now >= self._sheds_from:
-            self._sheds_from = now + SHEDS_EVERY
-            if self._has_more_than_its_share(by=2):
-                req.force_close()
+        """Announce the end of a connection whose body is too long, as nobody reads all of it."""
         if conn in self._too_long:
             req.force_close()
         return super().handle_request(req, conn)
 
     # In the loop that watches all sockets
-
-    @property
-    def nr_conns(self) -> int:
-        """The number of connections; gunicorn's name, and the other workers read it."""
-        return self._connections
-
-    @nr_conns.setter
-    def nr_conns(self, connections: int) -> None:
-        self._connections = connections
-        if self._is_counted:
-            self.shares.write(self.age, connections)
-
-    def run(self) -> None:
-        """Accept connections, in fair shares with the other workers, until the end."""
-        self._is_counted = True
-        self.nr_conns = 0
-        super().run()
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Accept new connections or leave them to others, for a moment or for good."""
-        if not self.alive:
-            self.leave()
-        if not enabled or time.monotonic() >= self._accepts_from:
-            super().set_accept_enabled(enabled)
-
-    def leave(self) -> None:
-        """Have no share any more: others need not wait for this worker. The master calls it for one that died."""
-        self._is_counted = False
-        self.shares.leave(self.age)  # gunicorn numbers its workers by age
-
-    def accept(self, listener: Any) -> None:
-        """Accept a connection, unless another worker with fewer of them may take it in the next moment."""
-        now = time.monotonic()
-        if now >= self._hurries_until and self._has_more_than_its_share():
-            if not self._accepts_from <= now < self._accepts_from + ACCEPTS_LATER / 2:
-                self._accepts_from = now + ACCEPTS_LATER
-                self.set_accept_enabled(False)
-                return
-            self._hurries_until = now + HURRIES_FOR  # they had their time and are busy
-        super().accept(listener)
-
-    def _has_more_than_its_share(self, by: int = 1) -> bool:
-        return self._is_counted and self.shares.is_exceeded(self.age, by)
-
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, but not longer than others have for a new connection."""
-        if self.alive and (rest := self._accepts_from - time.monotonic()) > 0:
-            timeout = min(timeout, rest)
-        super().wait_for_and_dispatch_events(timeout)
 
     def enqueue_req(self, conn: Any) -> None:
         """Collect the next request of a connection, once the answers before it are on their way."""
@@ -164,7 +94,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         conn.sock.setblocking(False)
         self._arriving[conn] = _Half(Arrival(self.longest_body, left), time.monotonic())
         if left:
-            self._count(conn, len(left))
+            self._half_way.add(self._arriving[conn], conn, len(left))
         if self._collect(conn):
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_arrival, conn))
 
@@ -190,13 +120,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 break  # what is missing will never come, and a thread says so
             arrival.data += data
             half.latest = time.monotonic()
-            self._count(conn, len(data))
+            self._half_way.add(half, conn, len(data))
         self._hand_over(conn, arrival)
         return False
 
     def _may_wait(self, conn: Any, half: _Half) -> bool:
-        most = max(HALF_WAY_BYTES, 2 * self.longest_body)
-        if half.bytes and (self._half_way[half.address] > HALF_WAY_PER_ADDRESS or self._half_way_bytes > most):
+        if self._half_way.has_no_place_for(half):
             return self._drop(conn)
         if half.arrival.expects_leave:
             half.arrival.expects_leave = False
@@ -204,27 +133,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 conn.sock.send(_CONTINUE)
         return True
 
-    def _count(self, conn: Any, size: int) -> None:
-        half = self._arriving[conn]
-        if not half.bytes:
-            half.address = conn.client[0] if isinstance(conn.client, tuple) else None
-            half.began = half.latest
-            if half.address is not None:  # a socket file is a proxy's
-                self._half_way[half.address] += 1
-        half.bytes += size
-        self._half_way_bytes += size
-
-    def _forget(self, conn: Any) -> None:
-        half = self._arriving.pop(conn)
-        self._half_way_bytes -= half.bytes
-        if half.bytes and half.address is not None:
-            self._half_way[half.address] -= 1
-            if not self._half_way[half.address]:
-                del self._half_way[half.address]
-
     def _hand_over(self, conn: Any, arrival: Arrival) -> None:
         """Give a request to a thread, which will find all of it in its buffer and not wait for the socket."""
-        self._forget(conn)
+        self._half_way.remove(self._arriving.pop(conn))
         try:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _IN_NO_TIME)
             conn.init()
@@ -239,7 +150,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         super().enqueue_req(conn)
 
     def _drop(self, conn: Any) -> bool:
-        self._forget(conn)
+        self._half_way.remove(self._arriving.pop(conn))
         self._end(conn)
         return False
 
@@ -318,6 +229,41 @@ class _Half:
     began: float = 0.0
     bytes: int = 0
     address: object = None
+
+
+class _HalfWay:
+    """Counts the connections in the middle of a request, by address, and the bytes of all of them.
+
+    Args:
+        most: bytes of all requests that may be half-way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes = 0
+        self._connections: Counter[object] = Counter()
+
+    def add(self, half: _Half, conn: Any, size: int) -> None:
+        """Count further bytes of a connection, and the connection with its first ones."""
+        if not half.bytes:
+            half.address = conn.client[0] if isinstance(conn.client, tuple) else None
+            half.began = half.latest
+            if half.address is not None:  # a socket file is a proxy's
+                self._connections[half.address] += 1
+        half.bytes += size
+        self._bytes += size
+
+    def has_no_place_for(self, half: _Half) -> bool:
+        """Return whether its address has too many connections half-way, or all of them too many bytes."""
+        return bool(half.bytes) and (self._connections[half.address] > HALF_WAY_PER_ADDRESS or self._bytes > self._most)
+
+    def remove(self, half: _Half) -> None:
+        """Count a connection no more: its request is whole, or it is dropped."""
+        self._bytes -= half.bytes
+        if half.bytes and half.address is not None:
+            self._connections[half.address] -= 1
+            if not self._connections[half.address]:
+                del self._connections[half.address]
 
 
 @dataclass(slots=True)
