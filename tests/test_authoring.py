@@ -255,6 +255,31 @@ def test_a_module_that_is_missing_is_named(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sys:modules", "sys:modules: entry number 1: found no sys.id"),
+        ("os:system", "system is the function system, expected a list"),
+        ("json:dumps", "dumps is the function dumps"),
+        ("sys:nothing", "sys: has no nothing"),
+    ],
+)
+def test_a_name_of_something_else_is_refused(name: str, message: str) -> None:
+    assert message in refused(name)
+
+
+def test_a_module_or_an_item_that_raises_when_it_is_read_is_named(folder: Path) -> None:
+    file = folder / "lazy_content.py"
+    file.write_text("def __getattr__(name):\n    raise RuntimeError('no ' + name)\n")
+    assert f"{file}:2: RuntimeError: no content" in refused("lazy_content:content")
+
+    class Odd(dict[str, Any]):
+        def items(self) -> Any:
+            raise RuntimeError("odd")
+
+    assert "item 1: cannot be read: RuntimeError: odd" in refused([Odd(id="x")])
+
+
 def test_content_of_a_module_that_is_being_imported_says_what_to_do(folder: Path) -> None:
     (folder / "circular.py").write_text(
         "from ninetailed_wsgi import create_app\n"
@@ -268,6 +293,12 @@ def test_content_of_a_module_that_is_being_imported_says_what_to_do(folder: Path
 @pytest.mark.parametrize("content", ["shop/missing.json", "shop:", ":content", "shop.:content", "1shop:content"])
 def test_what_is_neither_a_path_nor_a_name_is_refused(content: str) -> None:
     with pytest.raises(SettingsError, match=r"content \(--content, NINETAILED_CONTENT\): found .*there is no"):
+        Settings(content=content)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [" ; ", ";;", 5, {1, 2}, b"x", iter([])], ids=lambda one: type(one).__name__)
+def test_what_names_nothing_is_refused(content: object) -> None:
+    with pytest.raises(SettingsError, match=r"content .*expected the path of a content file"):
         Settings(content=content)  # type: ignore[arg-type]
 
 

@@ -271,6 +271,13 @@ def test_the_schema_accepts_what_conversions_write(
     assert schema.is_valid(items)
 
 
+def test_a_file_may_name_the_schema(tmp_path: Path, schema: Draft202012Validator) -> None:
+    document = {"$schema": "content.schema.json", "audiences": [audience(trait("plan"), id="planned")]}
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert [one.id for one in served(tmp_path / "c.json").audience_list] == ["planned"]
+    assert schema.is_valid(document)
+
+
 def test_the_schema_refuses_each_mistake(schema: Draft202012Validator) -> None:
     entries = json.loads((SPACES / "mistakes.json").read_bytes())["entries"]
     refused = {entry["sys"]["id"] for entry in entries if not schema.is_valid({"entries": [entry]})}

@@ -31,6 +31,7 @@ INLINE = "content=[...]"
 
 _EXPECTED = "a list of audiences and experiences, as ninetailed_wsgi.authoring makes them"
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
+_NOT_THERE = object()
 _DEEPEST = 250
 _LARGEST = 2**63
 
@@ -93,12 +94,12 @@ def read_name(name: str, locale: str | None) -> Content:
     module_name, _, attribute = name.partition(":")
     try:
         module = import_module(module_name)
+        value = getattr(module, attribute, _NOT_THERE)
     except (Exception, SystemExit) as error:  # whatever the module does
         return refusal(*_import_problem(name, module_name, error))
-    file = module.__file__ or module_name
-    if not hasattr(module, attribute):
+    file = getattr(module, "__file__", None) or module_name
+    if value is _NOT_THERE:
         return refusal(file, _missing(name, module, attribute))
-    value = getattr(module, attribute)
     if not isinstance(value, list | tuple | Mapping):
         return refusal(file, f"{attribute} is {_kind(value)}, expected {_EXPECTED}")
     return read_items([value] if isinstance(value, Mapping) else value, name, locale)
@@ -125,11 +126,14 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
         audience = item.get("audience")
         if isinstance(audience, Item):  # knows its own place
             content.add(read_items([audience], name, locale))
-            item = {**item, "audience": {"id": audience["id"]}}
+            item = {**item, "audience": {"id": audience.get("id")}}
         try:
             document: Any = _plain(item, "")
         except Faulty as fault:
             content.add(refusal(file, str(fault)))
+            continue
+        except Exception as error:  # a mapping of a class of its own may do anything
+            content.add(refusal(file, f"cannot be read: {type(error).__name__}: {shorten(str(error), 300)}"))
             continue
         content.add(read_list([document], file) if "id" in document else read_document(document, file, locale))
     return content

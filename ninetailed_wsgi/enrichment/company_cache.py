@@ -105,7 +105,7 @@ class CompanyCache:
         return None
 
     def _complain(self, error: Exception) -> None:
-        if not self._complained:
+        if not self._complained and "locked" not in str(error):  # that is over in a moment
             self._complained = True
             _log.warning("%s: the company cache cannot be used: %s", self._file, error)
 

@@ -44,7 +44,10 @@ def content(given: object) -> tuple[Origin, ...]:
     if given is None or given == "":
         return ()
     if isinstance(given, str) and ";" in given and not Path(given).exists():
-        return _unique(_origin(part.strip()) for part in given.split(";") if part.strip())
+        parts = [part.strip() for part in given.split(";") if part.strip()]
+        if not parts:
+            raise ValueError(f"the path of {CONTENT}, or several with ; between them")
+        return _unique(map(_origin, parts))
     if isinstance(given, str | os.PathLike):
         return (_origin(given),)
     if isinstance(given, SpaceAddress):
