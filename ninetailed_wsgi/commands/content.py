@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from ninetailed_wsgi.commands.command import Command, add_options, read_settings
+from ninetailed_wsgi.commands.command import Command, CommandError, add_options, read_settings
 from ninetailed_wsgi.commands.console import print_in_utf8
 from ninetailed_wsgi.content import Catalog, LiveContent, content_source
 from ninetailed_wsgi.content.formats.schema import content_schema
@@ -68,6 +68,10 @@ def _show(source: LiveContent, arguments: argparse.Namespace) -> int:
 
 def _convert(source: LiveContent, arguments: argparse.Namespace) -> int:
     catalog = _catalog(source, arguments.environment)
+    if left_out := [problem for problem in source.problems() if problem.severity in ("error", "left out")]:
+        for problem in left_out:
+            print(in_line(f"{problem.severity}: {problem}"), file=sys.stderr)
+        raise CommandError("nothing is written, as a part of the content would be missing: mend it, or take it out")
     text = orjson.dumps(_FORMS[arguments.to](catalog.content), option=orjson.OPT_INDENT_2) + b"\n"
     if arguments.output is None:
         print_in_utf8()
