@@ -289,6 +289,15 @@ def _own_paths() -> Json:
                 "ready", "service", "Say whether requests can be served", state, ("MethodNotAllowed", "Unavailable")
             ),
         },
+        "/content/refresh": {
+            "post": _operation(
+                "refreshContent",
+                "service",
+                "Look for changed content at once; also for a webhook, with its secret in X-Ninetailed-Webhook-Secret",
+                state,
+                ("Unauthorized", "Forbidden", "MethodNotAllowed"),
+            ),
+        },
         "/openapi.json": {
             "get": _operation("openapi", "service", "Get this document", whole, ("MethodNotAllowed",)),
         },

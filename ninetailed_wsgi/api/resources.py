@@ -291,7 +291,11 @@ class Refresh:
 
     def on_post(self, req: Request, resp: Response) -> None:
         given = req.get_header("X-Ninetailed-Webhook-Secret")
-        if self._secret is None or given is None or not hmac.compare_digest(given.encode("latin-1"), self._secret):
+        if (
+            self._secret is None
+            or given is None
+            or not hmac.compare_digest(given.encode("latin-1", "replace"), self._secret)
+        ):
             self._edge.allow("refresh", req)
         self._edge.service.refresh_content()
         _answer(resp, {})

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import stat
 import threading
 import time
@@ -247,6 +248,24 @@ def test_a_folder_that_cannot_be_written_costs_the_copy_and_nothing_else(
 
     assert served(later(read, clock)) == ["hero-test", "second"]
     assert len([line for line in logged(caplog, logging.WARNING) if "no copy" in line]) == 1
+
+
+def test_a_folder_that_is_gone_costs_the_copy_and_hammers_nobody(
+    space: ContentfulSpace, clock: Time, tmp_path: Path
+) -> None:
+    read = started(space, clock, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").write_text("in the way")
+    asked = len(space.requests)
+    for _ in range(50):
+        later(read, clock, 0.2)
+    assert len(space.requests) - asked <= 4, "10 seconds, at 5 seconds each"
+
+    space.fail(1000)
+    for _ in range(500):
+        later(read, clock, 1.0)
+    assert 1000 - space._failing[0] <= 15
+    assert served(read) == ["hero-test"]
 
 
 # Several processes of a server

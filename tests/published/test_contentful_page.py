@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from falcon import testing
 from serving import Server, page, serving, wait_until
 
-from ninetailed_wsgi import Ninetailed, visitor_of
+from ninetailed_wsgi import Ninetailed, create_app, visitor_of
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.testing import ContentfulSpace, audience, experience, viewed
 
@@ -148,3 +149,22 @@ def test_the_only_space_of_a_mount_is_the_environment_of_its_pages(tmp_path: Pat
 
     assert seen == ["hero-b"]
     assert [item["experienceId"] for item in answer.get_json()["data"]["experiences"]] == ["first"]
+
+
+def test_drafts_beside_what_is_published_have_a_token_of_their_own(tmp_path: Path, space: ContentfulSpace) -> None:
+    space.draft(experience("hero", ["hero-c"], id="next"))
+    app = create_app(
+        content=space.address,
+        draft_content=space.preview_address,
+        contentful_url=space.url,
+        contentful_token=f"{space.token};{space.preview_address}={space.preview_token}",
+        data_dir=tmp_path / "data",
+        access="open",
+    )
+    client = testing.TestClient(app, headers={"Host": "localhost"})
+
+    def experiences(content: str) -> list[str]:
+        answer = client.simulate_get(f"{SPACE}/preview/entries", params={"content": content})
+        return [entry["sys"]["id"] for entry in answer.json["data"]["experiences"]]
+
+    assert (experiences("published"), experiences("draft")) == (["first"], ["first", "next"])

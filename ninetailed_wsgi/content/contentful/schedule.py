@@ -117,6 +117,7 @@ class SharedSchedule:
         self._file = file
         self._outcome_file = file.with_name(file.name + "-outcome")
         self._read: tuple[tuple[int, int], Outcome] | None = None
+        self._own = OwnSchedule()  # for a folder that is gone, or can be written no more
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
             os.close(open_private(file, os.O_RDWR))
@@ -131,14 +132,14 @@ class SharedSchedule:
                 self._read = (key, Outcome(*orjson.loads(self._outcome_file.read_bytes())))
             return self._read[1]
         except (OSError, ValueError, TypeError):
-            return Outcome()
+            return self._own.outcome()
 
     def due(self, now: float) -> bool:
         """Tell whether a poll is due; a clock that was set back counts as due."""
         try:
             at = self._file.stat().st_mtime
         except OSError:
-            return True
+            return self._own.due(now)
         if now < at <= now + _FARTHEST:
             return False
         return not now < self.outcome().not_before <= now + LONGEST_PAUSE
@@ -165,16 +166,20 @@ class SharedSchedule:
 
     def begin(self, now: float, after: float) -> None:
         """Note that a poll begins; a `hurry` from here on leads to another one."""
+        self._own.begin(now, after)
         with contextlib.suppress(OSError):
             os.utime(self._file, (now, now + after))
 
     def end(self, outcome: Outcome) -> None:
         """Note how it ended, where it did not end as the one before."""
-        if outcome != self.outcome():
+        changed = outcome != self.outcome()
+        self._own.end(outcome)
+        if changed:
             with contextlib.suppress(OSError), replacement(self._outcome_file) as output:
                 output.write(orjson.dumps(list(outcome)))
 
     def hurry(self) -> None:
         """Make a poll due at once, in whatever process looks next."""
+        self._own.hurry()
         with contextlib.suppress(OSError):
             os.utime(self._file, (0, 0))
