@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -102,20 +103,47 @@ def test_the_node_provider_waits_as_long_as_a_429_says(ninetailed_server: LiveSe
     assert 0 < told["waits"] <= 3600
 
 
+@pytest.mark.ninetailed(rate_limit="1/second")
+def test_the_node_provider_asks_again_once_the_wait_of_a_429_is_over(
+    ninetailed_server: LiveServer, modules: Path
+) -> None:
+    command = ["node", "patient.js", ninetailed_server.api_url]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    requests = json.loads(done.stdout)
+    expect_patience(requests)
+    assert {request["status"] for request in requests} == {200, 429}
+    assert requests[-1]["status"] == 200
+
+
 def test_the_browser_provider_on_another_origin_reads_flags_and_sends_its_tag(
     ninetailed_server: LiveServer, modules: Path, tmp_path: Path
 ) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        skip("a real browser needs chromium, which this machine does not have")
-    with Harness() as other, LiveServer(other, files) as pages:
-        told = visit(str(chromium), f"{pages.url}/page.html?api={ninetailed_server.api_url}", tmp_path)
-    assert "error" not in told, told
+    told = open_page("page.html", ninetailed_server, tmp_path)
     expect_values(told)
     assert told["unselected"]["value"] is False
     first, second = told["polled"][:2]
     assert (first["status"], first["asked"]) == (200, None)
     assert (second["status"], second["asked"]) == (304, first["tag"])
+
+
+@pytest.mark.ninetailed(rate_limit="3/minute")
+def test_the_browser_provider_keeps_its_values_and_waits_as_long_as_a_429_says(
+    ninetailed_server: LiveServer, modules: Path, tmp_path: Path
+) -> None:
+    told = open_page("limited.html", ninetailed_server, tmp_path, seconds=150)
+    assert [request["status"] for request in told["requests"][:4]] == [200, 304, 304, 429]
+    assert len(told["requests"]) == 5  # once the wait was over, and no sooner
+    expect_patience(told["requests"])
+    assert (told["paused"]["stale"], told["paused"]["value"]) == (1, "sale")
+
+
+def expect_patience(requests: list[dict[str, Any]]) -> None:
+    """After each 429, no request came before its wait was over."""
+    for refused, following in pairwise(requests):
+        if refused["status"] == 429:
+            assert refused["waits"] > 0
+            assert following["at"] - refused["at"] >= refused["waits"] * 1000
 
 
 def expect_values(told: dict[str, Any]) -> None:
@@ -137,11 +165,25 @@ def expect_values(told: dict[str, Any]) -> None:
     assert (told["mismatch"]["value"], told["mismatch"]["errorCode"]) == (13, "TYPE_MISMATCH")
 
 
-def visit(chromium: str, url: str, profile: Path) -> dict[str, Any]:
+def open_page(name: str, server: LiveServer, profile: Path, seconds: int = 60) -> dict[str, Any]:
+    """Open a page of this folder, which is another origin than the server's, and return what it was told.
+
+    So many seconds pass for the page, at once.
+    """
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        skip("a real browser needs chromium, which this machine does not have")
+    with Harness() as other, LiveServer(other, files) as pages:
+        told = visit(str(chromium), f"{pages.url}/{name}?api={server.api_url}", profile, seconds)
+    assert "error" not in told, told
+    return told
+
+
+def visit(chromium: str, url: str, profile: Path, seconds: int) -> dict[str, Any]:
     """Open a page in a real browser and return what it wrote into the element ``told``."""
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --virtual-time-budget=60000 --dump-dom"
+        f"--disable-component-update --disable-sync --virtual-time-budget={seconds}000 --dump-dom"
     )
     command = [chromium, *flags.split(), f"--user-data-dir={profile}", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
