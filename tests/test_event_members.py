@@ -12,6 +12,8 @@ import pytest
 from support import Api
 
 from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.core.exposures import EVENT_TYPES
+from ninetailed_wsgi.testing import Client, Harness, experience
 
 FILE = Path(__file__).parent.parent / "fixtures" / "cases" / "validation" / "members" / "events.json"
 TABLE: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -70,3 +72,21 @@ def test_each_member_is_accepted_or_refused_by_its_path_as_the_table_says(api: A
             if answer.status_code != status or (status == 400 and f"events[0].{member}" not in answer.json["message"]):
                 wrong.append(f"{member} with {name}: {answer.status_code} {answer.json['message']}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES))
+def test_no_member_of_an_insights_event_costs_the_others_of_its_request(kind: str) -> None:
+    odd = [
+        event_with(kind, member, value) | ({} if member == "messageId" else {"messageId": f"{member} {name}"})
+        for member in rows_of(kind)
+        for name, value in TABLE["values"].items()
+    ]
+    with Harness([experience("hero", ["hero-b"], sticky=True)]) as harness:
+        visitor = harness.visitor("anna").views("/")
+        good = event_with("component", "componentId", "hero-b") | {"variantIndex": 1, "messageId": "good"}
+        experience_id = visitor.experiences[0]["experienceId"]
+        events = [*odd, {**good, "experienceId": experience_id}]
+        client = Client(harness.app, "/v2/spaces/default/environments/main")
+        assert client.post("/events", [{"profile": {"id": "anna"}, "events": events}]).status == 204
+        seen = harness.service.record(harness.environment, "anna")["exposures"]
+        assert [phase["index"] for phase in seen[experience_id].values()] == [1]

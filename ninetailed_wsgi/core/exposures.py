@@ -50,22 +50,25 @@ class Report(NamedTuple):
         at: when, ms.
         component: the id of the entry that was shown, or the key of the variable.
         experience: the experience's id; None where the sender does not say.
-        variant: the variant index.
+        variant: the variant index; the variant's id where the sender names only that.
         stay: a view's or hover's own id; None where each event is one of its own.
         message: the event's message id.
         duration: ms.
         direct: whether it came as an Insights event; a sticky view comes as an event of the Experience API too.
+        entity: whether ``component`` is a Contentful experience or fragment, which keeps its id whichever variant of
+            it is shown.
     """
 
     kind: str
     at: int
     component: str
     experience: str | None
-    variant: int
+    variant: int | str
     stay: str | None
     message: str
     duration: float
     direct: bool
+    entity: bool = False
 
 
 _TYPES = {
@@ -93,9 +96,9 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
     if members is None:
         return None
     kind, component, experience, stay, duration = members
-    shown, chosen_by, index = body.get(component), body.get(experience), body.get("variantIndex", 0)
+    shown, chosen_by, variant = body.get(component), body.get(experience), _variant(body)
     lasted = body.get(duration, 0)
-    if not isinstance(shown, str) or not shown or not isinstance(index, int) or isinstance(index, bool) or index < 0:
+    if not isinstance(shown, str) or not shown or variant is None:
         return None
     if isinstance(lasted, bool) or not isinstance(lasted, int | float) or not 0 <= lasted <= LONGEST_DURATION:
         return None
@@ -105,12 +108,24 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
         at,
         shown.removeprefix(_VARIABLE) if body.get("componentType") == "Variable" else shown,
         chosen_by if isinstance(chosen_by, str) and chosen_by else None,
-        index,
+        variant,
         own if isinstance(own, str) and own else None,
         body["messageId"],
         lasted,
         direct,
+        component == "entityId",
     )
+
+
+def _variant(body: Mapping[str, Any]) -> int | str | None:
+    """Return the variant that an event names by index, else by id, else the baseline; None if it is invalid."""
+    if "variantIndex" not in body:
+        id = body.get("variantId")
+        return id if isinstance(id, str) and id else 0
+    index = body["variantIndex"]
+    if isinstance(index, float) and index.is_integer():  # JSON may write 1 as 1.0
+        index = int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
 
 
 def served_report(served: Served, at: int) -> Report:
@@ -156,7 +171,7 @@ class ExposureSet:
         self._shown: dict[tuple[str, int], frozenset[str]] = {}
         self._by_baseline: dict[str, list[Experience]] = {}
         for experience in self._experiences.values():
-            for component in self._components(experience, 0):
+            for component in {*self._components(experience, 0), *experience.outcome(0).item["variants"]}:
                 self._by_baseline.setdefault(component, []).append(experience)
 
     def note(
@@ -184,7 +199,8 @@ class ExposureSet:
             judged = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
         else:
             # Without a variant it is a baseline: of an experience that gives index 0, or outside every experience.
-            candidates = self._by_baseline.get(report.component, ()) if report.variant == 0 else ()
+            is_baseline = report.variant == 0 or isinstance(report.variant, str)
+            candidates = self._by_baseline.get(report.component, ()) if is_baseline else ()
             judged = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
             judged = [(each, verdict) for each, verdict in judged if verdict != "inconsistent"]
         if not judged:
@@ -219,20 +235,25 @@ class ExposureSet:
         belongs: Callable[[str], bool],
     ) -> int | str:
         """Return the index that counts, or the reason why none does."""
-        if report.kind != "served" and not self._shows(experience, report):
+        index = report.variant if isinstance(report.variant, int) else experience.indices().get(report.variant)
+        if index is None:
+            return "component"
+        if report.kind != "served" and not self._shows(experience, report, index):
             return "component" if not self._shows_anywhere(experience, report.component) else "inconsistent"
         allocated = experience.allocated(record["stable_id"])
         kept = sticky.get(experience.id) if experience.sticky else None
-        if report.variant == kept or (kept is None and report.variant == allocated):
-            return report.variant
-        if allocated is None and kept is None and report.variant == 0:
+        if index == kept or (kept is None and index == allocated):
+            return index
+        if allocated is None and kept is None and index == 0:
             in_audience = experience.audience is None or belongs(experience.audience)
             return OUTSIDE if in_audience else "inconsistent"
         return "inconsistent"
 
-    def _shows(self, experience: Experience, report: Report) -> bool:
-        components = self._components(experience, report.variant)
-        return not components or report.component in components
+    def _shows(self, experience: Experience, report: Report, index: int) -> bool:
+        components = self._components(experience, index)
+        if not components or report.component in components:
+            return True
+        return report.entity and report.component in experience.outcome(index).item["variants"]
 
     def _shows_anywhere(self, experience: Experience, component: str) -> bool:
         return any(component in self._components(experience, index) for index in range(len(experience.outcomes)))
