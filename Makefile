@@ -132,8 +132,10 @@ baseline: .venv/installed-dev
 
 BIND ?= 127.0.0.1:8000
 shop-flask shop-django: .venv/installed examples/built/static/shop.js
-	@$(PIP) install $(@:shop-%=%)
-	@echo 'Open http://$(BIND)/ and click Pricing twice: the second time, the page shows an offer. Ctrl-C ends the shop.'
+	@$(PIP) install $(@:shop-%=%) jinja2
+	@$(BIN)/python examples/made_up_visitors.py examples/built/$(@:shop-%=%)/data
+	@echo 'Open http://$(BIND)/ and click Pricing twice: the second time, the page shows an offer.'
+	@echo 'See why at http://$(BIND)/ninetailed/inspector/, with 60 made-up visitors beside you. Ctrl-C ends the shop.'
 	@$(BIN)/python -m gunicorn --bind $(BIND) --workers 2 --threads 4 --no-control-socket --chdir examples/$(subst -,_,$@) app:app
 
 examples/built/static/shop.js: $(wildcard examples/browser/*.*)

@@ -17,7 +17,9 @@ from ninetailed_wsgi import Ninetailed, visitor_of
 POLICY = "default-src 'self'; img-src data:"
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
-DATA = os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "flask-data"
+DATA = Path(os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "flask" / "data")
+# examples/made_up_visitors.py writes both, for previews and the inspector.
+DRAFT, SECRET = DATA.parent / "draft.json", DATA.parent / "secret"
 
 TEAS = [("sencha", "Sencha", 12), ("oolong", "Oolong", 18), ("rooibos", "Rooibos", 9)]
 PAGES = {
@@ -42,6 +44,10 @@ app.wsgi_app = Ninetailed(  # type: ignore[method-assign]
     content=CONTENT,
     data_dir=DATA,
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
+    identity_secret_file=SECRET if SECRET.exists() else None,
+    draft_content=DRAFT if DRAFT.exists() else None,
+    # Everybody at this machine; a site that is served elsewhere says inspector=True, which asks for a key.
+    inspector=lambda environ: environ["REMOTE_ADDR"] in ("127.0.0.1", "::1"),
     preflight=True,
     consent=lambda environ: environ.get("HTTP_SEC_GPC") != "1",  # Global Privacy Control: the browser says no
     time_budget_ms=2000,  # not the default of 100: a machine that a demo is shown on may be busy

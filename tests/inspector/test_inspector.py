@@ -95,9 +95,10 @@ def test_a_visitor_says_why_they_get_each_variant(shop: Harness) -> None:
     document = get(shop, f"visitors/{profile_id(shop)}.json").document["data"]
     offer = next(each for each in document["experiences"] if each["id"] == "pricing-offer")
     assert offer["variantIndex"] == 1
-    assert re.fullmatch(
-        r"The visitor's hash 0\.\d+ falls into the range of this variant, 0\.000 to 1\.000\.", offer["why"]
-    )
+    assert offer["why"] == "In the audience Viewed a pricing page at least twice: all who take part get this variant."
+    hero = next(each for each in document["experiences"] if each["id"] == "hero-test")
+    told = r"For everyone: the visitor's hash 0\.\d+ falls into the range of this variant, 0\.\d+ to [01]\.\d+\."
+    assert re.fullmatch(told, hero["why"])
     members = next(each for each in document["experiences"] if each["id"] == "member-greeting")
     assert members["why"] == "The visitor is not in the audience Members of the tea club."
     text = get(shop, f"visitors/{profile_id(shop)}").body.decode()

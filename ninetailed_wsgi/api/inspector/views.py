@@ -60,7 +60,10 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
             for phase, seen in phases.items()
         ],
         "audiences": explained["audiences"],
-        "experiences": [{**each, "why": reason(each, names)} for each in explained["experiences"]],
+        "experiences": sorted(
+            ({**each, "why": reason(each, names)} for each in explained["experiences"]),
+            key=lambda each: each["variantIndex"] is None,
+        ),
         "eventsKept": len(events),
         "events": [_event(each) for each in reversed(events[-EVENTS_SHOWN:])],
     }
@@ -82,7 +85,10 @@ def reason(explained: Mapping[str, Any], names: Mapping[str, str]) -> str:
         )
     drawn, index = explained["distribution_hash"], explained["distribution_index"]
     start, end = explained["ranges"][index] if index < len(explained["ranges"]) else (0, 0)
-    return f"The visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
+    who = "For everyone" if explained["audience"] is None else f"In the audience {names.get(explained['audience'], '')}"
+    if start == 0 and end >= 1:
+        return f"{who}: all who take part get this variant."
+    return f"{who}: the visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
 
 
 def audience(service: ExperienceService, where: Environment, id: str, data_dir: Path) -> Json:
