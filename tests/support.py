@@ -108,6 +108,7 @@ class Server:
             clock=self.clock,
             new_id=new_id or (lambda: f"{next(ids):064x}"),
             new_session_id=lambda: str(uuid.UUID(int=next(sessions))),
+            id_key=self.store.id_key if options.access == "guarded" else None,  # type: ignore[attr-defined]
         )
         self.app = api(self.service, options)
         self._environments = itertools.count(1)

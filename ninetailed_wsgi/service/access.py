@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import Forbidden, InvalidData, Unauthorized
 from ninetailed_wsgi.service.identity_tokens import TRAIT, IdentityTokens
 from ninetailed_wsgi.service.keys import SCOPES, Keys
-from ninetailed_wsgi.service.new_profiles import NewProfiles
+from ninetailed_wsgi.service.new_profiles import Allowance, NewProfiles
 from ninetailed_wsgi.settings import Settings
 
 Issued = Callable[[Environment, str], bool]
@@ -124,11 +123,11 @@ class Terms(NamedTuple):
 
     Attributes:
         guarded: whether names that do not certify themselves are user ids, and user ids were verified.
-        begin: called before a profile is begun; raises RateLimited where that is one too many.
+        allowance: how many new profiles the address of the request may have; None: any number.
     """
 
     guarded: bool = False
-    begin: Callable[[], None] | None = None
+    allowance: Allowance | None = None
 
 
 ANY_TERMS = Terms()
@@ -257,7 +256,7 @@ class Access:
             return ANY_TERMS
         if self.new_profiles is None or caller.scopes:
             return Terms(guarded=True)
-        return Terms(guarded=True, begin=partial(self.new_profiles.begin, address))
+        return Terms(guarded=True, allowance=Allowance(self.new_profiles, address))
 
     def shown(self, data: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """Return an answer without the traits that this caller may not see."""

@@ -119,12 +119,7 @@ class Application:
     def apply_run(self, run: Run) -> None:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
         while run:
-            fold = self._folding(run)
-            metrics = self._conditions.metrics
-            if metrics is None:
-                outcomes = self._store.update(list(run), fold)
-            else:
-                outcomes = _count(self._store, run, fold, metrics, self._conditions.label)
+            outcomes = self._update(run)
             elsewhere: dict[Key, Sequence[Event]] = {}
             for key, events in run.items():
                 outcome = outcomes[key]
@@ -139,6 +134,14 @@ class Application:
                     # Also one that the profile had before, until a deletion came in between.
                     self._claims[key._replace(name=alias)] = key
             run = elsewhere
+
+    def _update(self, run: Run) -> dict[Key, Outcome]:
+        """Fold and store the events of each profile; return what was decided."""
+        fold = self._folding(run)
+        metrics = self._conditions.metrics
+        if metrics is None:
+            return self._store.update(list(run), fold)
+        return _count(self._store, run, fold, metrics, self._conditions.label)
 
     def _folding(self, run: Run) -> Folding:
         return Folding(run, self.catalog, self._conditions, self._location, self._owners)

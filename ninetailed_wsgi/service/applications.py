@@ -106,7 +106,7 @@ class Applications:
             new_key=lambda: environment.key(new_id()),
             now=now,
             renames=renames,
-            begin=None if preflight else terms.begin,
+            allowance=None if preflight else terms.allowance,
         )
 
 

@@ -58,6 +58,7 @@ class Outcome(NamedTuple):
         events: those that were new to it.
         aliases: those that it lists now and did not before.
         excess: events whose traits were left out, each with the bytes that all traits would take.
+        is_new: whether nothing was stored of the profile before.
     """
 
     write: Write | None
@@ -65,6 +66,7 @@ class Outcome(NamedTuple):
     events: Sequence[Event] = ()
     aliases: Sequence[str] = ()
     excess: Sequence[tuple[Event, int]] = ()
+    is_new: bool = False
 
 
 class Folding:
@@ -111,7 +113,7 @@ class Folding:
             write = Write(record, raws, first=retention.first_ordinal(record))
         snapshot = Snapshot(record, entry.next_ordinal + len(events))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
-        return Outcome(write, snapshot, events, new, excess)
+        return Outcome(write, snapshot, events, new, excess, document is None)
 
     def _is_stale(self, key: Key, entry: Entry) -> bool:
         owner = self._owners.get(key)

@@ -18,6 +18,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.service.application import Application, Step
 from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run
+from ninetailed_wsgi.service.new_profiles import Allowance
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Store, Write
 
@@ -40,7 +41,7 @@ class GuardedApplication(Application):
         new_key: makes the key of a new profile.
         now: ms since the epoch.
         renames: whether the caller reads the answer, and so learns the new id that an identify gives.
-        begin: called before a profile is begun; raises RateLimited where that is one too many.
+        allowance: how many new profiles the address of the request may have; None: any number.
     """
 
     def __init__(
@@ -54,14 +55,14 @@ class GuardedApplication(Application):
         new_key: Callable[[], Key],
         now: int,
         renames: bool,
-        begin: Callable[[], None] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         super().__init__(store, catalog, conditions, location)
         self._issued = issued
         self._new_key = new_key
         self._now = now
         self._renames = renames
-        self._begin = begin
+        self._allowance = allowance
         self._names: dict[Key, list[str]] = {}  # user ids that a profile is to list, as it was asked for by them
 
     def look_up(self, name: Key) -> Key:
@@ -188,9 +189,22 @@ class GuardedApplication(Application):
         until = self._now + GRACE if self._renames and self._issued(home) else None
         return identity.merge(self._store, home, owner, until)
 
+    def _update(self, run: Run) -> dict[Key, Outcome]:
+        """As of `Application`; raise RateLimited where the address may have no new profile, of which nothing is stored.
+
+        Requests that run at the same time may each get the last one.
+        """
+        outcomes = super()._update(run)
+        if self._allowance and (number := sum(outcome.is_new for outcome in outcomes.values())):
+            if any(outcome.is_new and outcome.write is None for outcome in outcomes.values()):
+                raise self._allowance.refusal()
+            self._allowance.count(number)
+        return outcomes
+
     def _folding(self, run: Run) -> Folding:
         base = (run, self.catalog, self._conditions, self._location, self._owners)
-        return _GuardedFolding(*base, names=self._names, begin=self._begin)
+        takes_new = self._allowance is None or self._allowance.has_room()
+        return _GuardedFolding(*base, names=self._names, takes_new=takes_new)
 
 
 class _GuardedFolding(Folding):
@@ -198,21 +212,21 @@ class _GuardedFolding(Folding):
 
     Args:
         names: user ids that a profile is to list, as it was asked for by them.
-        begin: called before a profile is begun.
+        takes_new: whether there may be a new profile; else the outcome of one is new and has nothing to store.
         others: as of `Folding`.
     """
 
-    __slots__ = ("_begin", "_names")
+    __slots__ = ("_names", "_takes_new")
 
-    def __init__(self, *others: Any, names: Mapping[Key, Sequence[str]], begin: Callable[[], None] | None) -> None:
+    def __init__(self, *others: Any, names: Mapping[Key, Sequence[str]], takes_new: bool) -> None:
         super().__init__(*others)
         self._names = names
-        self._begin = begin
+        self._takes_new = takes_new
 
     def __call__(self, key: Key, entry: Entry) -> Outcome:
         """Return what the events make of one profile."""
-        if self._begin and (entry.document is None or self._is_stale(key, entry)):
-            self._begin()  # counts once more where a conflict lets the fold run again, which does no harm
+        if not self._takes_new and (entry.document is None or self._is_stale(key, entry)):
+            return Outcome(None, None, is_new=True)
         outcome = super().__call__(key, entry)
         if outcome.profile is None:
             return outcome

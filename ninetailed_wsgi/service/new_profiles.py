@@ -29,22 +29,55 @@ class NewProfiles:
         # As many entries as profiles were begun within a minute, which the disk bounds.
         self._numbers: dict[str, int] = {}
 
-    def begin(self, address: str | None) -> None:
-        """Count one more; addresses that are not known count as one.
-
-        Raises:
-            RateLimited: the address has begun as many as it may.
-        """
+    def has_room(self, address: str | None) -> bool:
+        """Return whether an address may begin another one now; addresses that are not known count as one."""
         network = _network(address or "")
-        now = self._clock()
         with self._lock:
-            if (minute := int(now / _MINUTE)) != self._minute:
-                self._minute, self._numbers = minute, {}
-            number = self._numbers.get(network, 0)
-            if number >= self._most:
-                wait = max(1, round((minute + 1) * _MINUTE - now))
-                raise RateLimited(f"one address began more than {self._most} profiles in a minute", wait)
-            self._numbers[network] = number + 1
+            self._turn_minute()
+            return self._numbers.get(network, 0) < self._most
+
+    def count(self, address: str | None, number: int) -> None:
+        """Count profiles that an address began."""
+        network = _network(address or "")
+        with self._lock:
+            self._turn_minute()
+            self._numbers[network] = self._numbers.get(network, 0) + number
+
+    def refusal(self) -> RateLimited:
+        """Return the error for an address that began as many as it may."""
+        wait = max(1, round((self._minute + 1) * _MINUTE - self._clock()))
+        return RateLimited(f"one address began more than {self._most} profiles in a minute", wait)
+
+    def _turn_minute(self) -> None:
+        if (minute := int(self._clock() / _MINUTE)) != self._minute:
+            self._minute, self._numbers = minute, {}
+
+
+class Allowance:
+    """How many new profiles the address of one request may have.
+
+    Args:
+        new_profiles: counts them for all addresses.
+        address: the client's; None: it is not known.
+    """
+
+    __slots__ = ("_address", "_new_profiles")
+
+    def __init__(self, new_profiles: NewProfiles, address: str | None) -> None:
+        self._new_profiles = new_profiles
+        self._address = address
+
+    def has_room(self) -> bool:
+        """Return whether the address may have another one now."""
+        return self._new_profiles.has_room(self._address)
+
+    def count(self, number: int) -> None:
+        """Count new profiles that were stored."""
+        self._new_profiles.count(self._address, number)
+
+    def refusal(self) -> RateLimited:
+        """Return the error for one more than it may have."""
+        return self._new_profiles.refusal()
 
 
 @lru_cache(maxsize=4096)
