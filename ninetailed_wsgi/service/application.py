@@ -6,14 +6,13 @@ join happens between two runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Store
@@ -137,14 +136,8 @@ class Application:
 
     def _update(self, run: Run) -> dict[Key, Outcome]:
         """Fold and store the events of each profile; return what was decided."""
-        fold = self._folding(run)
-        metrics = self._conditions.metrics
-        if metrics is None:
-            return self._store.update(list(run), fold)
-        return _count(self._store, run, fold, metrics, self._conditions.label)
-
-    def _folding(self, run: Run) -> Folding:
-        return Folding(run, self.catalog, self._conditions, self._location, self._owners)
+        fold = Folding(run, self.catalog, self._conditions, self._location, self._owners)
+        return update(self._store, run, fold, self._conditions)
 
     # Whose an event is
 
@@ -228,10 +221,14 @@ class Application:
         return home
 
 
-def _count(
-    store: Store, run: Run, fold: Callable[[Key, Entry], Outcome], metrics: Metrics, label: str
-) -> dict[Key, Outcome]:
-    """Update the store and let metrics count what was stored, and how often a conflict let a fold run again."""
+def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, Outcome]:
+    """Update the store and let metrics count what was stored, and how often a conflict let a fold run again.
+
+    Returns what was decided for each profile of the run.
+    """
+    metrics = conditions.metrics
+    if metrics is None:
+        return store.update(list(run), fold)
     folds = 0
 
     def count(key: Key, entry: Entry) -> Outcome:
@@ -245,5 +242,5 @@ def _count(
     for key, outcome in outcomes.items():
         if outcome.profile is not None:
             types = [event.body["type"] for event in outcome.events]
-            metrics.stored(types, label, len(run[key]) - len(types))
+            metrics.stored(types, conditions.label, len(run[key]) - len(types))
     return outcomes

@@ -16,7 +16,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
-from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.application import Application, Step, update
 from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run
 from ninetailed_wsgi.service.new_profiles import Allowance
 from ninetailed_wsgi.store import identity
@@ -194,17 +194,15 @@ class GuardedApplication(Application):
 
         Requests that run at the same time may each get the last one.
         """
-        outcomes = super()._update(run)
+        takes_new = self._allowance is None or self._allowance.has_room()
+        base = (run, self.catalog, self._conditions, self._location, self._owners)
+        fold = _GuardedFolding(*base, names=self._names, takes_new=takes_new)
+        outcomes = update(self._store, run, fold, self._conditions)
         if self._allowance and (number := sum(outcome.is_new for outcome in outcomes.values())):
             if any(outcome.is_new and outcome.write is None for outcome in outcomes.values()):
                 raise self._allowance.refusal()
             self._allowance.count(number)
         return outcomes
-
-    def _folding(self, run: Run) -> Folding:
-        base = (run, self.catalog, self._conditions, self._location, self._owners)
-        takes_new = self._allowance is None or self._allowance.has_room()
-        return _GuardedFolding(*base, names=self._names, takes_new=takes_new)
 
 
 class _GuardedFolding(Folding):
