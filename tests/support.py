@@ -21,6 +21,7 @@ from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.operations.metrics import process_metrics
+from ninetailed_wsgi.service.merges import Merges
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
@@ -105,6 +106,7 @@ class Server:
             max_traits_bytes=settings.get("max_traits_bytes", 65_536),
             metrics=process_metrics() if options.metrics else None,
             turns=Turns(options.profile_concurrency, options.store_timeout),
+            merges=Merges(options.threads, options.store_timeout),
             clock=self.clock,
             new_id=new_id or (lambda: f"{next(ids):064x}"),
             new_session_id=lambda: str(uuid.UUID(int=next(sessions))),

@@ -47,6 +47,11 @@ def first_ordinal(record: Mapping[str, Any]) -> int:
     return sizes[0] if sizes else 0
 
 
+def size(record: Mapping[str, Any]) -> int:
+    """Return the bytes of the events that are kept, at most; 0 where an older version noted none."""
+    return sum(record.get("sizes", ())[1::2])
+
+
 def _add(sizes: list[int], ordinal: int, size: int, share: int) -> None:
     if sizes[-1] + size <= share:
         sizes[-1] += size

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from operator import attrgetter
 from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
 from typing import Any
@@ -21,6 +21,7 @@ from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.forks import prepare_forks
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.service.access import Terms
+from ninetailed_wsgi.service.application import Step
 from ninetailed_wsgi.service.applications import Applications
 from ninetailed_wsgi.service.batches import Batch
 from ninetailed_wsgi.service.incoming import prepared
@@ -51,13 +52,21 @@ class Imports:
         queue: where they wait.
         applications: applies their events.
         clock: returns the time, in milliseconds since the epoch.
+        merging: returns the turn of events that merge large profiles, by whether the batch is ``guarded``.
 
     Attributes:
         consumer: the thread of this process.
     """
 
-    def __init__(self, queue: Queue, applications: Applications, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        applications: Applications,
+        clock: Callable[[], int],
+        merging: Callable[[Sequence[Step], bool], AbstractContextManager[None]],
+    ) -> None:
         self._queue = queue
+        self._merging = merging
         self._applications = applications
         self._clock = clock
         self.consumer = Consumer(queue, self.apply)
@@ -81,9 +90,10 @@ class Imports:
         events = [event._replace(imported=(number, places[event.place])) for event in arrived]
         steps = named_by(events, environment.key)
         application = self._applications.on(Terms(guarded), environment, self._clock(), renames=False)
-        for name in dict.fromkeys(name for name, _ in steps):
-            application.look_up(name)
-        application.apply(steps)
+        with self._merging(steps, guarded):
+            for name in dict.fromkeys(name for name, _ in steps):
+                application.look_up(name)
+            application.apply(steps)
 
 
 class Consumer:

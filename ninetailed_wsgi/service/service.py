@@ -35,6 +35,7 @@ from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.imports import Consumer, Imports
 from ninetailed_wsgi.service.incoming import prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
+from ninetailed_wsgi.service.merges import Merges
 from ninetailed_wsgi.service.previews import Previews
 from ninetailed_wsgi.service.profile_ids import ProfileIds
 from ninetailed_wsgi.service.replay import replayed
@@ -59,6 +60,7 @@ class ExperienceService:
         masked_query_parameters: query parameters whose values are emptied in the addresses of pages.
         metrics: counts events, evaluations and conflicts; None: nobody asks.
         turns: how many requests write a profile at once; None: as many as come.
+        merges: how many requests merge large profiles at once; None: as many as come.
         clock: now, in milliseconds since the epoch.
         new_id: makes the profile id, of which the first half is taken where ids certify themselves.
         new_session_id: makes a session id.
@@ -86,6 +88,7 @@ class ExperienceService:
         masked_query_parameters: Collection[str] = MASKED,
         metrics: Metrics | None = None,
         turns: Turns | None = None,
+        merges: Merges | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),
@@ -103,13 +106,14 @@ class ExperienceService:
         self._mask = UrlMask(masked_query_parameters)
         self._metrics = metrics
         self._turns = turns
+        self._merges = merges
         self._clock = clock
         self._ids = ProfileIds(new_id, id_key)
         self._new_session_id = new_session_id
         conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
         self._applications = Applications(store, content, self._ids, conditions, self._environments)
         self._answers = Answers(metrics)
-        self._imports = Imports(queue, self._applications, clock) if queue else None
+        self._imports = Imports(queue, self._applications, clock, partial(self._merging, waits=True)) if queue else None
 
     @classmethod
     def from_settings(cls, settings: Settings, sources: Sources | None = None) -> ExperienceService:
@@ -133,6 +137,7 @@ class ExperienceService:
             masked_query_parameters=settings.masked_query_parameters,
             metrics=process_metrics() if settings.metrics else None,
             turns=Turns(settings.profile_concurrency, settings.store_timeout),
+            merges=Merges(settings.threads, settings.store_timeout),
             id_key=store.id_key,
             draft=sources.draft,
             companies=companies_of(settings, store, sources.company_database, sources.albacross_key),
@@ -242,11 +247,13 @@ class ExperienceService:
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        with self._turn(writers(environment, events, key, None if (name or replay) is None else preflight)):
+        steps = [(key, event) for event in events]
+        turns = writers(environment, events, key, None if (name or replay) is None else preflight)
+        with self._merging(steps, terms.guarded), self._turn(turns):
             if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An id from a cookie has to lead to the profile that it joins.
                 generated = name is None and (new is None or terms.guarded)
-                self._apply(application, (key,), [(key, event) for event in events], generated=generated)
+                self._apply(application, (key,), steps, generated=generated)
             else:
                 application.apply_run({key: events})
             return self._answers.decision(application.catalog, latest(application, key), now, overrides, entities)
@@ -262,7 +269,8 @@ class ExperienceService:
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
         application = self._applications.on(Terms(guarded), environment, now, renames=False)
-        with self._turn(names.keys() | {environment.key(event.user_id) for event in events if event.user_id}):
+        turns = names.keys() | {environment.key(event.user_id) for event in events if event.user_id}
+        with self._merging(steps, guarded), self._turn(turns):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
         return [self._answers.profile(application.catalog, latest(application, home), now) for home in homes]
@@ -442,6 +450,10 @@ class ExperienceService:
             application.look_up(name)
         check_traits(steps, self._most_traits, self._store, cache(application.owner))
         application.apply(steps, generated=generated)
+
+    def _merging(self, steps: Sequence[Step], guarded: bool, waits: bool = False) -> AbstractContextManager[None]:
+        """Return the turn of events that merge large profiles; taken first, as who waits for it keeps nobody else."""
+        return self._merges.turn(self._store, steps, guarded, waits) if self._merges else nullcontext()
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
         return self._turns.turn(keys) if self._turns and keys else nullcontext()
