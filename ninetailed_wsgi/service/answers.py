@@ -64,6 +64,18 @@ class Answers:
             "enriched": company.origins(record),
         }
 
+    def record(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
+        """Return what `ExperienceService.record` answers, but for the events."""
+        record = snapshot.record
+        return {
+            "profile": self.profile(catalog, snapshot, now),
+            "aliases": record["aliases"],
+            "device": record["device"],
+            "assignments": record["sticky"],
+            "exposures": record.get("exposures", {}),
+            "lastActivity": record["updated"],
+        }
+
 
 def not_found(name: str) -> ProfileNotFound:
     """Return the error that nobody has this id or alias."""

@@ -236,8 +236,7 @@ class ExperienceService:
             served: what the page of these events showed, noted by the same write (spec section 12).
             overrides: of a preview, which is a preflight (spec section 13); None: it is no preview.
         """
-        self._resume_imports()
-        now = self._clock()
+        now = self._resume_imports()
         if overrides is not None:
             preflight, now, catalog = True, overrides.now(now), self.previews.catalog(environment, overrides)
         events = prepared(body["events"], now, self._mask, served)
@@ -248,12 +247,11 @@ class ExperienceService:
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
         steps = [(key, event) for event in events]
-        turns = writers(environment, events, key, None if (name or replay) is None else preflight)
-        with self._merging(steps, terms.guarded), self._turn(turns):
+        turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
+        with self._merging(steps, terms.guarded), turn:
             if named or any(event.user_id or event.body.get("traits") for event in events):
                 # An id from a cookie has to lead to the profile that it joins.
-                generated = name is None and (new is None or terms.guarded)
-                self._apply(application, (key,), steps, generated=generated)
+                self._apply(application, (key,), steps, generated=name is None and (new is None or terms.guarded))
             else:
                 application.apply_run({key: events})
             return self._answers.decision(application.catalog, latest(application, key), now, overrides, entities)
@@ -262,8 +260,7 @@ class ExperienceService:
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
     ) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
-        self._resume_imports()
-        now = self._clock()
+        now = self._resume_imports()
         events = prepared(body["events"], now, self._mask)
         check_profiles(events)
         steps = named_by(events, environment.key)
@@ -416,17 +413,9 @@ class ExperienceService:
         """
         application = self._applications.stored(environment)
         snapshot = snapshot_of(application, environment.key(name))
-        record = snapshot.record
-        data = {
-            "profile": self._answers.profile(application.catalog, snapshot, self._clock()),
-            "aliases": record["aliases"],
-            "device": record["device"],
-            "assignments": record["sticky"],
-            "exposures": record.get("exposures", {}),
-            "lastActivity": record["updated"],
-        }
+        data = self._answers.record(application.catalog, snapshot, self._clock())
         if events:
-            history = self._store.read(environment.key(record["id"])).history()
+            history = self._store.read(environment.key(snapshot.record["id"])).history()
             data["events"] = [{"at": at, "event": event} for _, at, event in history]
         return data
 
@@ -434,10 +423,11 @@ class ExperienceService:
         """Return the events of the visitor with these names in imports that wait or were put aside."""
         return erasure.imported(self._queue, environment, names) if self._queue else []
 
-    def _resume_imports(self) -> None:
-        """Let batches that wait be applied by the processes that serve: see `Consumer`."""
+    def _resume_imports(self) -> int:
+        """Let batches that wait be applied by the processes that serve, see `Consumer`; return the time (ms)."""
         if self._imports:
             self._imports.consumer.resume()
+        return self._clock()
 
     def _apply(
         self, application: Application, names: Iterable[Key], steps: Sequence[Step], *, generated: bool = False
