@@ -37,7 +37,7 @@ def overrides_of(environ: Mapping[str, Any], body: Mapping[str, Any] | None = No
 
 def content_of(req: Request) -> Overrides:
     """Return overrides that choose the content which the query asks for; InvalidData for an unknown one."""
-    content = req.get_param("content") or "published"
+    content = req.get_param("content", default="published")
     if content not in ("published", "draft"):
         raise InvalidData(f'query.content: found "{content[:60]}", expected "published" or "draft"')
     return Overrides(content="draft" if content == "draft" else "published")

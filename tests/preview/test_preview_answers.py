@@ -209,12 +209,11 @@ def test_the_entries_are_content_that_decides_the_same(harness: Harness) -> None
             assert answers[0] == answers[1]
 
 
-def test_entries_of_unknown_content_are_refused(harness: Harness) -> None:
-    answer = harness.client.get("/preview/entries?content=secret")
-    assert (answer.status, answer.document["message"]) == (
-        400,
-        'query.content: found "secret", expected "published" or "draft"',
-    )
+@pytest.mark.parametrize("content", ["secret", ""])
+def test_entries_of_unknown_content_are_refused(harness: Harness, content: str) -> None:
+    answer = harness.client.get(f"/preview/entries?content={content}")
+    told = f'query.content: found "{content}", expected "published" or "draft"'
+    assert (answer.status, answer.document["message"]) == (400, told)
 
 
 def test_the_newest_clients_get_previews_too(harness: Harness) -> None:

@@ -22,7 +22,7 @@ TABLE = json.loads((Path(__file__).parents[2] / "fixtures/cases/access/operation
 PREFIX = "/v2/organizations/default/environments/main"
 _numbers = count()
 
-BEHIND_NGINX = ("create", "preflight", "update", "get", "identify", "environment", "preview-user")
+BEHIND_NGINX = ("create", "preflight", "update", "get", "identify", "environment")
 """How the ids of operations begin that examples/deploy/nginx.conf lets through."""
 
 Headers = dict[str, str]
