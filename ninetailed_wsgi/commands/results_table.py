@@ -78,14 +78,15 @@ def period_of(since: str | None, until: str | None, window_days: str | None, now
             return default
         try:
             moment = datetime.fromisoformat(given)
-            return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            at = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            return max(0, at)  # no event is older than 1970, and year 1 in the east is year 0 in UTC
         except (ValueError, OverflowError):
             problems.append(f"{flag}: found {given!r}, expected a date or time such as 2026-01-31 or 2026-01-31T12:00Z")
             return default
 
     start, end = time_of("--from", since, 0), time_of("--to", until, now + 1)
     if since is not None and not problems and start >= end:
-        problems.append("--from: found a time that is not before --to")
+        problems.append(f"--from: found a time that is not before {'now' if until is None else '--to'}")
     window = None
     if window_days is not None:
         if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", window_days) and float(window_days) > 0:

@@ -55,6 +55,8 @@ def repeat(
             work()
         except (NinetailedError, OSError) as error:
             _log.error("results cannot be computed now, so the last ones stay: %s", error)
+        except Exception as error:  # one visitor's record must not end the results of all others for good
+            _log.error("results cannot be computed, so the last ones stay; this is a bug:\n%s", stack(error))
         sleep(max(0.0, due - clock()))
 
 

@@ -118,7 +118,7 @@ def test_both_families_of_routes_answer() -> None:
         assert spaces.get(PATH).document["data"] == harness.client.get(PATH).document["data"]
 
 
-def test_a_failure_that_may_pass_does_not_end_the_computation(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_failure_ends_the_computation(caplog: pytest.LogCaptureFixture) -> None:
     now, done = [0.0], 0
 
     def sleep(seconds: float) -> None:
@@ -130,13 +130,16 @@ def test_a_failure_that_may_pass_does_not_end_the_computation(caplog: pytest.Log
         now[0] += 5
         if done == 1:
             raise StoreUnavailable("the disk is full")
-        if done == 3:
+        if done == 2:
+            raise KeyError("a member that a record lacks")
+        if done == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         repeat(60, work, sleep, lambda: now[0])
-    assert now[0] == 125
+    assert now[0] == 185
     assert "the disk is full" in caplog.text
+    assert "this is a bug" in caplog.text
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads what a process has loaded from /proc")

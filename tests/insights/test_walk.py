@@ -98,6 +98,7 @@ def test_check_names_a_metric_whose_event_nobody_has_sent(folder: Path) -> None:
         (["--from", "yesterday"], "--from: found 'yesterday', expected a date or time"),
         (["--window-days", "-1"], "--window-days: found '-1', expected a number of days above 0"),
         (["--from", "2026-02-01", "--to", "2026-01-01"], "--from: found a time that is not before --to"),
+        (["--from", "9999-12-31"], "--from: found a time that is not before now"),
     ],
 )
 def test_what_cannot_be_answered_is_named(folder: Path, more: list[str], told: str) -> None:
@@ -107,6 +108,16 @@ def test_what_cannot_be_answered_is_named(folder: Path, more: list[str], told: s
     assert ended.returncode in (1, 2)
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("early", ["0001-01-01T00:00+14:00", "1969-12-31"])
+def test_a_time_before_all_events_is_as_the_first_one(folder: Path, early: str) -> None:
+    typed = _block("walk: results")
+    [result] = json.loads(_run(typed, folder, "--json", "--from", early))
+    assert result["from"] == "1970-01-01T00:00:00.000Z"
+    assert sum(variant["visitors"] for variant in result["variants"]) == 2000
+    [nobody] = json.loads(_run(typed, folder, "--json", "--to", early))
+    assert sum(variant["visitors"] for variant in nobody["variants"]) == 0
 
 
 def test_an_experiment_that_nobody_has_seen_says_so(folder: Path) -> None:
