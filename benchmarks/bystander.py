@@ -31,7 +31,7 @@ from servers import service, serving
 CLIENTS = 16
 HISTORY = 950_000  # bytes of events, of each large profile
 PAUSE = 0.01  # seconds between two events of the visitor
-KINDS = ("merge", "preflight")
+KINDS = ("merge", "preflight", "page")  # the last one: page events of their own, as any flood has
 
 
 class Beside(NamedTuple):
@@ -59,7 +59,8 @@ def main() -> None:
         rows.append(
             (kind, f"{alone:.1f}", f"{beside:.1f}", f"{beside / alone:.1f}", "{:.1f} / {:.1f}".format(*late), rates)
         )
-        wanted.append(Target(f"median beside {kind} against alone", False, 2, round(beside / alone, 1)))
+        if kind != "page":
+            wanted.append(Target(f"median beside {kind} against alone", False, 2, round(beside / alone, 1)))
     print(table(("16 clients", "alone, ms", "beside them, ms", "ratio", "95th, ms", "what they were answered"), rows))
     print(targets(wanted))
 
@@ -160,7 +161,7 @@ def _clients(port: int, kind: str, rude: bool, at_work: Event, end: Event, count
             if not at_work.wait(0.1):
                 continue
             name = f"device-{number}?type=preflight" if kind == "preflight" else uuid4().hex
-            body = [event(), identify(number)]
+            body = [event()] if kind == "page" else [event(), identify(number)]
             status, rest = post(connection, f"/profiles/{name}", body)
             answers[status] += 1
             if status == 429 and not rude:
