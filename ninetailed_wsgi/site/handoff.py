@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -17,6 +17,15 @@ _SCRIPT_ESCAPES = str.maketrans(
 def is_for_every_client(change: Mapping[str, Any]) -> bool:
     """Tell whether clients of the organization routes take a change; one that they do not costs the whole answer."""
     return change["type"] == "Variable" and change["value"] is not None
+
+
+def sdk_version(version: object, hint: Callable[[str, str], None]) -> int:
+    """Return the version of the browser SDK that a page names, a number or its text; 2, reported once, of another."""
+    if version in (2, 3, "2", "3") and not isinstance(version, bool):
+        return int(str(version)[0])
+    name = str(version) if isinstance(version, int) else type(version).__name__
+    hint(f"version {name}", f"visitor.handoff: version: found {name}, expected 2 or 3; 2 counts")
+    return 2
 
 
 def handoff_text(data: dict[str, Any], version: int, page_stored: bool) -> str:

@@ -17,7 +17,7 @@ from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
-from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, snippet
+from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
 from ninetailed_wsgi.site.page_view import page_of
 from ninetailed_wsgi.site.rich_text import linked_merge_tags
 
@@ -92,7 +92,7 @@ class Visitor:
         """
         user = "" if user_id is None else str(user_id)
         if isinstance(user_id, Mapping | list | tuple | set):
-            self._misunderstood("identify", user_id, "a user id, and traits as named arguments")
+            self._misunderstood("identify", user_id, "a user id, and traits as named arguments", "no user id")
             user = ""
         self._use().record({"type": "identify", "userId": user, "traits": traits})
 
@@ -166,7 +166,7 @@ class Visitor:
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         if not _is_text(key):
-            self._misunderstood("flag", key, "the key of an inline variable")
+            self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
         changes = self.changes
         if self._backend.counts_served:
             self._use().served[variants.served_flag(changes, key)] = None
@@ -218,7 +218,7 @@ class Visitor:
         Example: ``visitor.experience_variant("exp-home")``
         """
         if not _is_text(entity):
-            self._misunderstood("experience_variant", entity, "the id of a Contentful experience or fragment")
+            self._misunderstood("experience_variant", entity, "the id of an experience or fragment", "no variant")
             return None
         conversation = self._use()
         changes = conversation.answer()["changes"]
@@ -237,7 +237,7 @@ class Visitor:
         Example: ``visitor.merge_tag("location.city", "your town")``
         """
         if not _is_text(path):
-            self._misunderstood("merge_tag", path, "a path such as traits.firstname")
+            self._misunderstood("merge_tag", path, "a path such as traits.firstname", "its fallback counts")
             return merge_tags.text(fallback)
         value = merge_tags.resolve(self.profile, path)
         if value is None:
@@ -277,14 +277,14 @@ class Visitor:
         Example: ``f"<section {visitor.track_attributes(hero_entry)}>"``
         """
         if id_of(entry) is None:
-            self._misunderstood("track_attributes", entry, "an entry with an id, or the id of an entry")
+            self._misunderstood("track_attributes", entry, "an entry with an id, or the id of an entry", "no attribute")
         if not self.consent:
             return ""
         conversation = self._use()
         name = SHOWN if conversation.preview is not None else TRACK
         return track_attributes(entry, self.experiences, conversation.published.order, name)
 
-    @never_raises(lambda self, version=2: handoff_text(nothing(""), version, False))
+    @never_raises(lambda self, version=2: handoff_text(nothing(""), sdk_version(version, self._backend.hint), False))
     def handoff(self, version: int = 2) -> str:
         """Return the decision as JSON that is safe inside a script element, for the initial state of the browser SDK.
 
@@ -296,7 +296,7 @@ class Visitor:
         A template must not escape it again: ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
         """
         conversation = self._use()
-        data = self._backend.shown(conversation.answer())
+        data, version = self._backend.shown(conversation.answer()), sdk_version(version, self._backend.hint)
         return handoff_text(data, version, conversation.is_page_stored)
 
     @never_raises(lambda self, version=2, nonce="": "")
@@ -313,7 +313,7 @@ class Visitor:
 
         A template must not escape it: ``{{ visitor.browser_snippet() | safe }}``, or ``nt_browser`` of the helpers.
         """
-        conversation = self._use()
+        conversation, version = self._use(), sdk_version(version, self._backend.hint)
         place = self._backend.browser_sdk.place(self._root, version)
         data = self._backend.shown(conversation.answer())
         return snippet(
@@ -432,10 +432,10 @@ class Visitor:
                 "fetch it with more levels of links (include), or pass its id and fetch the variant by the id returned",
             )
 
-    def _misunderstood(self, method: str, value: object, expected: str) -> None:
+    def _misunderstood(self, method: str, value: object, expected: str, instead: str = "shown as it is") -> None:
         """Report once what a page gave, by its type alone: its text may be a visitor's."""
         found = type(value).__name__
-        self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; shown as it is")
+        self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; {instead}")
 
     def _use(self) -> Conversation:
         if self._conversation is None:

@@ -212,13 +212,13 @@ class Visitor:
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of a variable; ``default`` where no experience sets it."""
         if not _is_text(key):
-            self._misunderstood("flag", key, "the key of an inline variable")
+            self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
         return variants.flag(self.changes, key, default)
 
     def experience_variant(self, entity: str) -> str | None:
         """Return the variant of a Contentful experience or fragment that they get; None where nothing decides it."""
         if not _is_text(entity):
-            self._misunderstood("experience_variant", entity, "the id of an entity")
+            self._misunderstood("experience_variant", entity, "the id of an entity", "no variant")
         return variants.entity_variant(self._answer(entities=True)["changes"], entity)
 
     @property
@@ -226,10 +226,10 @@ class Visitor:
         """Explain, as text to print, why they belong to each audience and see each variant, or not."""
         return self._harness.why(self)
 
-    def _misunderstood(self, method: str, value: object, expected: str) -> None:
+    def _misunderstood(self, method: str, value: object, expected: str, instead: str = "shown as it is") -> None:
         """Report once what a test gave, as the visitor of a page does."""
         name = type(value).__name__
-        text = f"Visitor.{method}: found {name}, expected {expected}; shown as it is"
+        text = f"Visitor.{method}: found {name}, expected {expected}; {instead}"
         self._harness.reports.hint(f"{method} {name}", text)
 
     def _does(self, type: str, **members: Any) -> Visitor:

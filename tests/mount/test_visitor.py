@@ -704,3 +704,27 @@ def test_what_is_not_understood_is_given_back(bare: Mounted) -> None:
     shown: list[Any] = []
     bare.visited_by(lambda visitor: shown.append((visitor.variant(entry), visitor.render(content)))).get()
     assert shown == [(entry, content)]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [(4, "4"), (0, "0"), (2.5, "float"), (True, "True"), (None, "NoneType"), ("newest", "str")]
+)
+def test_a_version_that_no_browser_sdk_has_is_2_and_reported_once(
+    bare: Mounted, caplog: pytest.LogCaptureFixture, version: Any, kind: str
+) -> None:
+    told: list[str] = []
+    browser = bare.visited_by(lambda visitor: told.append(visitor.handoff(version) + visitor.browser_snippet(version)))
+    for _ in range(2):
+        browser.get()
+    assert '"experiences"' in told[0]
+    assert '"state"' not in told[0]
+    reports = [record.getMessage() for record in caplog.records if "version" in record.getMessage()]
+    assert reports == [f"visitor.handoff: version: found {kind}, expected 2 or 3; 2 counts"]
+
+
+@pytest.mark.parametrize("version", ["3", 3.0])
+def test_a_template_may_name_the_version_as_text(bare: Mounted, version: Any) -> None:
+    told: list[str] = []
+    bare.visited_by(lambda visitor: told.extend([visitor.handoff(version), visitor.handoff(3)])).get()
+    assert '"state"' in told[0]
+    assert told[0] == told[1]
