@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> bool:
             draft,
             now,
             sample=arguments.sample,
+            expected=work.store.contents.count(),
             progress=progress.at,
         )
     if arguments.keep:

@@ -26,6 +26,7 @@ def what_if(
     now: int,
     *,
     sample: int | None = None,
+    expected: int | None = None,
     progress: Callable[[int, float | None], None] = lambda visitors, part: None,
 ) -> tuple[dict[str, Any], Comparison]:
     """Return what publishing ``after`` in place of ``before`` would change, as JSON, and what decided it.
@@ -33,16 +34,19 @@ def what_if(
     Args:
         now: the time of the decision, ms.
         sample: how many visitors are looked at, chosen by a hash of their ids; None: all.
+        expected: about how many visitors there are, for the progress; None: nobody knows.
         progress: gets the visitors that were looked at, and which part of all work that is.
 
     Raises:
         StoreUnavailable: the store cannot be read now.
     """
     comparison = Comparison(before, after, now)
-    draws = [_draw(key) for key in _visitors(store, environment)]
-    total = len(draws)
-    last = max(heapq.nsmallest(sample, draws), default=-1) if sample is not None and sample < total else None
-    tally, wanted = Tally(comparison), total if last is None else sample or 0
+    tally, total, last = Tally(comparison), expected, None
+    if sample is not None:  # the visitors with the smallest draws, which another pass has to find
+        draws = [_draw(key) for key in _visitors(store, environment)]
+        total = len(draws)
+        last = max(heapq.nsmallest(sample, draws), default=-1) if sample < total else None
+    wanted = total if last is None else sample
     for key in _visitors(store, environment):
         draw = _draw(key)
         if last is not None and draw > last:
@@ -51,7 +55,7 @@ def what_if(
         if tally.evaluated % _TOLD_EVERY == 0:
             progress(tally.evaluated, tally.evaluated / wanted if wanted else None)
     progress(tally.evaluated, 1.0)
-    return tally.document(max(total, tally.evaluated)), comparison
+    return tally.document(tally.evaluated if last is None else max(total or 0, tally.evaluated)), comparison
 
 
 def _visitors(store: Store, environment: Environment) -> Iterator[Key]:

@@ -171,7 +171,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "content.json").write_text(json.dumps(PUBLISHED))
     (tmp_path / "draft.json").write_text(json.dumps(draft(viewed("/journal", at_least=2), limit=20)))
-    (tmp_path / "broken.json").write_text(json.dumps([{"id": "a", "rules": {"any": 5}}]))
+    (tmp_path / "broken.json").write_text("[1,")
     settings = Settings(data_dir=tmp_path / "data", content=tmp_path / "content.json", store_shards=2)
     service = ExperienceService.from_settings(settings)
     event = {
