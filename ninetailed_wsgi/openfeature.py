@@ -162,19 +162,26 @@ class NinetailedProvider(AbstractProvider):
     ) -> None:
         """Store a track event of the visitor that the targeting key names; nothing without a targeting key.
 
-        ``value`` and the attributes of the details become its properties.
+        ``value`` and the attributes of the details become its properties. Where it cannot be stored, that is logged: a
+        page that tracks is answered all the same.
         """
-        target = evaluation_context.targeting_key if evaluation_context else None
+        try:
+            self._track(tracking_event_name, evaluation_context, tracking_event_details)
+        except (NinetailedError, InvalidContextError) as error:
+            _log.warning("an event was not stored: %s", failure(error))
+
+    def _track(self, name: str, context: EvaluationContext | None, details: TrackingEventDetails | None) -> None:
+        target = _target(context)
         if not target:
             return
         properties: dict[str, Any] = {}
-        if tracking_event_details is not None:
-            properties.update(tracking_event_details.attributes)
-            if tracking_event_details.value is not None:
-                properties["value"] = tracking_event_details.value
+        if details is not None:
+            properties.update(details.attributes)
+            if details.value is not None:
+                properties["value"] = details.value
         event = {
             "type": "track",
-            "event": tracking_event_name,
+            "event": name,
             "properties": _json(properties),
             "channel": "server",
             "messageId": str(uuid.uuid4()),
@@ -191,11 +198,12 @@ class NinetailedProvider(AbstractProvider):
     ) -> FlagResolutionDetails[_Value]:
         if self._watcher:
             self._watcher.ensure()  # also in a process that was forked since
-        if context is None or not context.targeting_key:
+        target = _target(context)
+        if context is None or not target:
             return FlagResolutionDetails(default, reason=Reason.DEFAULT)
         traits = _json(dict(context.attributes))
         try:
-            flag = self._service.flags(self._environment, context.targeting_key, traits, key=key)[0]
+            flag = self._service.flags(self._environment, target, traits, key=key)[0]
         except FlagNotFound as error:
             raise FlagNotFoundError(str(error)) from error
         except InvalidData as error:
@@ -203,7 +211,7 @@ class NinetailedProvider(AbstractProvider):
         except NinetailedError as error:
             raise GeneralError(str(error)) from error
         if self._counts_served:
-            self._expose(context.targeting_key, flag)
+            self._expose(target, flag)
         if flag.reason == "UNKNOWN":
             return FlagResolutionDetails(default, reason=Reason.UNKNOWN)
         value = convert(flag.value)
@@ -245,8 +253,19 @@ def context_of(id: str, traits: Mapping[str, Any]) -> EvaluationContext:
     return EvaluationContext(id or None, dict(traits))
 
 
+def _target(context: EvaluationContext | None) -> str | None:
+    """Return the targeting key; InvalidContextError where it is no text."""
+    target: object = context.targeting_key if context else None
+    if target is None or isinstance(target, str):
+        return target
+    raise InvalidContextError(f"targeting key: found {target!r}, expected text, the id of a profile")
+
+
 def _json(value: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    try:
+        plain: dict[str, Any] = orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    except (TypeError, ValueError) as error:
+        raise InvalidContextError(f"attributes: {error}") from error
     return plain
 
 

@@ -281,3 +281,28 @@ def test_an_evaluation_makes_nobody_and_a_store_that_fails_takes_no_flag_away(
 def test_exposures_are_seen_or_served(ninetailed: Harness) -> None:
     with pytest.raises(SettingsError, match="exposures: found 'yes', expected seen or served"):
         NinetailedProvider(ninetailed.service, exposures="yes")
+
+
+@pytest.mark.parametrize(
+    ("context", "code"),
+    [
+        (EvaluationContext(7), ErrorCode.INVALID_CONTEXT),  # type: ignore[arg-type]
+        (EvaluationContext("anna", {"note": "\ud800"}), ErrorCode.INVALID_CONTEXT),
+    ],
+)
+def test_a_context_that_cannot_be_used_gives_the_default_and_its_error(
+    client: OpenFeatureClient, context: EvaluationContext, code: ErrorCode
+) -> None:
+    details = client.get_string_details("banner", "fallback", context)
+    assert (details.value, details.error_code) == ("fallback", code)
+
+
+@pytest.mark.parametrize(
+    ("target", "note"),
+    [("anna", "\ud800"), (7, "")],
+)
+def test_an_event_that_cannot_be_stored_fails_no_page(
+    client: OpenFeatureClient, caplog: pytest.LogCaptureFixture, target: Any, note: str
+) -> None:
+    client.track("ordered", EvaluationContext(target), TrackingEventDetails(attributes={"note": note}))
+    assert "an event was not stored" in caplog.text
