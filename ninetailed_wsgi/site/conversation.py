@@ -15,7 +15,7 @@ from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
-from ninetailed_wsgi.site.page_view import context_of, cookie_of, is_visit, locale_of, page_of
+from ninetailed_wsgi.site.page_view import context_of, cookie_values, is_visit, locale_of, page_of
 from ninetailed_wsgi.site.previews import Previews
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
@@ -192,7 +192,7 @@ class Conversation:
         """Return ``profile``, ``experiences`` and ``changes`` after everything that was recorded."""
         if not self._failed and (self._data is None or self._waiting):
             self._evaluate()
-        return self._data or nothing(self._known() or "")
+        return self._data or nothing(_first(self._cookie_ids()) or "")
 
     def write(self) -> None:
         """Store what the page recorded, and evaluate what waits, if anything does."""
@@ -218,8 +218,8 @@ class Conversation:
 
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
-        id = self._id or self._known()
-        done = id is None or self._backend.forget(id)
+        ids = [self._id] if self._id else self._cookie_ids()
+        done = all(list(map(self._backend.forget, ids)))  # each of them, also after one that failed
         self._waiting, self._unwritten = [], []
         self.renew()
         self._is_forgotten = True
@@ -233,7 +233,7 @@ class Conversation:
         if self._unwritten:
             self._ask([*self._unwritten, *self._only_evaluated], self._name, self._ids)
         elif self._only_evaluated or not is_stored:
-            self._ask(self._only_evaluated, self._id or self._known())
+            self._ask(self._only_evaluated, self._id or _first(self._cookie_ids()))
 
     def _sort(self) -> bool:
         """Tell events that are to be stored from those that are only evaluated; return whether any is to be stored."""
@@ -244,7 +244,7 @@ class Conversation:
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         self._awaits_sdk |= stores and len(stored) < len(waiting)
         if stored and not self._unwritten:
-            self._name, self._ids = self._id or self._known(), Ids()
+            self._name, self._ids = self._id or _first(self._cookie_ids()), Ids()
         self._unwritten += stored
         return bool(stored)
 
@@ -300,12 +300,18 @@ class Conversation:
         locale = locale_of(self._environ)
         awaits_sdk = preflight and self._awaits_sdk and self._id is None
         asked = Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
-        return asked._replace(overrides=self.preview, consents=self.consent)
+        known = self._cookie_ids()
+        others = tuple(known[1:]) if known and name == known[0] else ()
+        return asked._replace(overrides=self.preview, consents=self.consent, others=others)
 
-    def _known(self) -> str | None:
+    def _cookie_ids(self) -> list[str]:
         if self.is_renewed or not self.consent:
-            return None
-        return cookie_of(self._environ, self._backend.cookie_names)
+            return []
+        return cookie_values(self._environ, self._backend.cookie_names)
+
+
+def _first(ids: list[str]) -> str | None:
+    return ids[0] if ids else None
 
 
 def _event(environ: Mapping[str, Any], event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Question(NamedTuple):
         is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
         overrides: of the preview that the page is seen in; None: it is no preview.
         consents: whether the visitor may be remembered; if not, nobody is asked about their company.
+        others: ids of further cookies; where visitors are not trusted, the first issued id counts.
     """
 
     environ: Mapping[str, Any]
@@ -58,6 +59,7 @@ class Question(NamedTuple):
     is_last: bool = False
     overrides: Overrides | None = None
     consents: bool = True
+    others: Sequence[str] = ()
 
 
 class Decision(NamedTuple):
@@ -141,8 +143,6 @@ class Evaluation:
         environment = self.service.environment(self.organization, self.environment)
         if served and _is_robot(question):
             served = ()
-        if self.access.guarded and name is not None and not self.service.certifies(environment, name):
-            name = None  # a cookie with an id that nobody issued begins a new visitor
         terms = self.access.terms(INSIDE, self.address)
         while events:
             judged = self.access.judge(events, INSIDE, environment, self.service.certifies)

@@ -83,18 +83,23 @@ def locale_of(environ: Environ) -> str:
 
 def cookies_of(environ: Environ) -> dict[str, str]:
     """Return the cookies of a request by name, as they were sent, empty and oversized ones left out."""
+    return dict(reversed(_cookies(environ)))  # of two with one name, scripts see the first
+
+
+def cookie_values(environ: Environ, names: Iterable[str]) -> list[str]:
+    """Return the values of these cookies, in the order of the names.
+
+    One name may have several: a page of a sibling domain can plant a cookie that the browser sends first.
+    """
+    cookies = _cookies(environ)
+    return [value for name in names for other, value in cookies if other == name]
+
+
+def _cookies(environ: Environ) -> list[tuple[str, str]]:
     # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
-    cookies: dict[str, str] = {}
-    for part in _text(environ.get("HTTP_COOKIE", "")).split(";"):
-        name, _, value = part.partition("=")
-        cookies.setdefault(name.strip(), value.strip().strip('"'))  # of two with one name, scripts see the first
-    return {name: unquote(value) for name, value in cookies.items() if 0 < len(value) <= LONGEST_COOKIE}
-
-
-def cookie_of(environ: Environ, names: Iterable[str]) -> str | None:
-    """Return the value of the first of these cookies that is there."""
-    cookies = cookies_of(environ)
-    return next((cookies[name] for name in names if name in cookies), None)
+    parts = [part.partition("=") for part in _text(environ.get("HTTP_COOKIE", "")).split(";")]
+    cookies = [(name.strip(), value.strip().strip('"')) for name, _, value in parts]
+    return [(name, unquote(value)) for name, value in cookies if 0 < len(value) <= LONGEST_COOKIE]
 
 
 def _bytes(text: str) -> bytes:

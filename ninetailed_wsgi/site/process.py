@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable
@@ -160,9 +161,13 @@ class Process:
         try:
             engine = self.running()
             options = self._options
-            if engine is not None and question.name is None and question.ids is not None:
+            if engine is not None:
                 environment = engine.service.environment(options.organization, options.environment)
-                call.id = engine.service.new_ids(environment, question.ids).profile()
+                if self._access.guarded and question.name is not None:
+                    issued = partial(engine.service.certifies, environment)
+                    question = question._replace(name=next(filter(issued, (question.name, *question.others)), None))
+                if question.name is None and question.ids is not None:
+                    call.id = engine.service.new_ids(environment, question.ids).profile()
             if not call.set_running_or_notify_cancel():
                 return
             if engine is None:

@@ -121,7 +121,7 @@ def test_a_location_database_that_goes_leaves_everything_else(site: Site, bare: 
     assert bare.latest is not None
     engine = bare.latest._here().engine
     assert engine is not None
-    engine.service._location._next_check = 0.0
+    engine.service._addresses._location._next_check = 0.0
     answer = site.load()
     assert answer.status == 200
     assert answer.text != BASELINES
@@ -197,7 +197,7 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
         "conversation.page_of",
         "conversation.context_of",
         "conversation.locale_of",
-        "conversation.cookie_of",
+        "conversation.cookie_values",
         "visitor.variants.shown",
         "visitor.merge_tags.resolve",
         "conversation.orjson.loads",

@@ -60,6 +60,24 @@ def test_an_issued_cookie_keeps_its_visitor(harness: Harness) -> None:
     assert visit(harness, seen, id).body.decode() == id
 
 
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        "ntaid=junk; ntaid={id}",
+        f"ntaid={'a' * 64}; ntaid={{id}}",
+        "ntaid=; ntaid={id}",
+        f"ntaid={'a' * 5000}; ntaid={{id}}",
+        "ntaid=anna@example.com; ctfl-opt-aid={id}",
+        "ntaid={id}; ntaid=junk; ctfl-opt-aid=junk",
+    ],
+)
+def test_cookies_that_a_sibling_domain_plants_do_not_hide_the_visitors_own(harness: Harness, cookies: str) -> None:
+    id = id_after(visit(harness, seen))
+    assert visit(harness, seen, Cookie=cookies.format(id=id)).body.decode() == id
+    visit(harness, lambda visitor: str(visitor.forget()), Cookie=cookies.format(id=id))
+    assert harness.client.get(f"/profiles/{id}").status == 404
+
+
 def test_a_login_makes_a_planted_id_worth_nothing(harness: Harness) -> None:
     planted = id_after(visit(harness, seen))  # the attacker's own, set in the browser of somebody else
     logged_in = visit(harness, lambda visitor: str(visitor.identify("anna", phone="555")), planted)
