@@ -21,6 +21,7 @@
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
 #   make build   the sdist and the wheel, the same for the same commit, and a CycloneDX list of what they need, into dist/
+#   make lock    pin the development environment as it is installed, with hashes, in requirements-dev.txt; some minutes
 #   make audit   compare the installed packages with known advisories
 #   make shop-flask, make shop-django   a made-up shop with variants; BIND=127.0.0.1:8001: elsewhere; needs node and npm
 #   make clean   remove what make made: .venv/, dist/, and the demo data in .data/
@@ -43,7 +44,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-space bench-what-if
+.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-space bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -174,17 +175,34 @@ clean:
 	$(PIP) install --editable '.[serve]'
 	@touch $@
 
-.venv/installed-dev: setup.cfg pyproject.toml | .venv/bin/python
-	$(PIP) install --editable '.[dev]'
+# The lock has the files of one kind of machine and holds the extras dev, docs and fuzz at once. `make LOCK= test` does without.
+LOCK ?= requirements-dev.txt
+LOCK_FITS = test -n '$(LOCK)' && $(BIN)/python -c 'import platform, sys; sys.exit(not ((3, 11, 5) <= sys.version_info < (3, 14) \
+    and sys.implementation.name == "cpython" and sys.platform == "linux" and platform.machine() == "x86_64" \
+    and platform.libc_ver()[0] == "glibc"))'
+
+# The second step brings what the lock lacks, which a test forbids; it takes the setuptools of the first.
+.venv/installed-dev: setup.cfg pyproject.toml $(LOCK) | .venv/bin/python
+	@if $(LOCK_FITS); then \
+	    echo 'installing $(LOCK), each file with its hash'; \
+	    $(PIP) install --require-hashes --no-deps --requirement $(LOCK) && \
+	    $(PIP) install --no-build-isolation --editable '.[dev]'; \
+	else \
+	    echo 'no lock is used here: pip chooses versions and checks no hashes'; \
+	    $(PIP) install --editable '.[dev]'; \
+	fi
 	@touch $@ .venv/installed
 
 .venv/installed-docs: .venv/installed-dev
-	$(PIP) install --editable '.[docs]'
+	@$(LOCK_FITS) || $(PIP) install --editable '.[docs]'
 	@touch $@ .venv/installed-dev .venv/installed
 
 .venv/installed-fuzz: .venv/installed-dev
-	$(PIP) install --editable '.[fuzz]'
+	@$(LOCK_FITS) || $(PIP) install --editable '.[fuzz]'
 	@touch $@ .venv/installed-dev .venv/installed
+
+lock: .venv/installed-dev .venv/installed-docs .venv/installed-fuzz
+	@$(BIN)/python tests/lock.py
 
 .venv/installed-bench: .venv/installed-dev
 	$(PIP) install flagsmith-flag-engine growthbook
