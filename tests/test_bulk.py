@@ -193,6 +193,18 @@ def test_an_import_does_not_go_on_in_another_environment_or_with_another_file(
     assert f"{tmp_path}/e.progress belongs to an import of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "state", ["", "{", "[]", "5", "{}", '{"lines": 1}', '{"environment": "E", "size": 1, "lines": "x"}', '{"x": 1}']
+)
+def test_a_damaged_progress_file_of_an_import_is_named_with_what_to_do(
+    state: str, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "e.ndjson", *visits(1))
+    (tmp_path / "e.progress").write_text(state)
+    assert run(data, "import", file, WHERE) == 1
+    assert "e.progress is damaged; remove it and the import starts over" in capsys.readouterr().err
+
+
 def test_a_compressed_file_that_was_cut_short_is_said_and_what_can_be_read_is_imported(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,6 +161,8 @@ class _Import:
             return new
         try:
             state = _State(**orjson.loads(read_private(self._progress_file)))
+            if any(type(value) is not type(getattr(new, name)) for name, value in asdict(state).items()):
+                raise TypeError
         except OSError as error:
             raise CommandError(f"{self._progress_file} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError) as error:
