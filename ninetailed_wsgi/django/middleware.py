@@ -22,7 +22,8 @@ class Middleware:
     """Gives each request its visitor, under WSGI, ASGI, Django's test client and its live server.
 
     List it in ``MIDDLEWARE`` below ``UpdateCacheMiddleware``, so that Django's cache sees the cookie and ``Vary``.
-    Where `Ninetailed` wraps the WSGI application too, its visitor is used. In an async view, ask the visitor in
+    Where `Ninetailed` wraps the WSGI application too, its visitor is used, unless ``settings.NINETAILED`` says
+    something else: then the class, as the inner of the two, decides. In an async view, ask the visitor in
     ``sync_to_async``: a question waits for the store.
     """
 
@@ -100,9 +101,18 @@ def _previewed(request: HttpRequest) -> HttpResponse | None:
 
 def _visitor(request: HttpRequest) -> Visitor:
     visitor = request.META.get(KEY)
-    if not isinstance(visitor, Visitor):
+    if not isinstance(visitor, Visitor) or _decides(visitor):
         visitor = request.META[KEY] = Visitor(environ_of(request), site())
     return visitor
+
+
+def _decides(visitor: Visitor) -> bool:
+    """Return whether the site's own settings contradict those of `Ninetailed` around its WSGI application."""
+    outer, inner = visitor.backend, site()
+    if not getattr(settings, "NINETAILED", None) or not isinstance(outer, Ninetailed):
+        return False
+    # A harness around the application stands for the site's service.
+    return not inner.is_like(outer) and (outer.service is None or inner.service is not None)
 
 
 def _personal(visitor: Visitor, response: Any) -> Any:

@@ -59,7 +59,7 @@ def whole_number(low: int, high: int) -> Callable[[object], int]:
 def _number(given: object) -> float:
     try:
         return float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan
 
 

@@ -107,6 +107,7 @@ class Ninetailed:
     ) -> None:
         own = {name: value for name, value in locals().items() if name in MountOptions.__dataclass_fields__}
         # All that could be wrong is said now; the first request of each process opens files, as the user that serves.
+        _check_parts(app, settings, service)
         self.options, self.settings = _options(own, settings, options)
         from ninetailed_wsgi.service.access import Access
 
@@ -115,8 +116,7 @@ class Ninetailed:
             self.settings = replace(self.settings, environments=(f"{organization}/{environment}",))
         self._arguments = {**own, "settings": settings, "service": service, **options}
         _import_service()
-        self.preflight = self.options.preflight
-        self.counts_served = self.options.exposures == "served"
+        self.preflight, self.counts_served = self.options.preflight, self.options.exposures == "served"
         self.time_budget = self.options.time_budget_ms / 1000
         self.cookie_names = tuple(dict.fromkeys((self.options.cookie_name, *COOKIES)))
         self.cookie = ProfileCookie(self.options)
@@ -124,8 +124,8 @@ class Ninetailed:
         self.browser_sdk = BrowserSdk(self.options, self.settings.spaces, self.reports.hint)
         self._prefix = self.options.path_prefix
         self._address = ClientAddress(self.settings.trusted_proxies)
-        self._service = service
-        self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self._service, self.reports))
+        self.service = service
+        self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self.service, self.reports))
         self.previews = _previews(self)
         self._app: WSGIApp = _flask_site(app, self) if hasattr(app, "wsgi_app") else app
 
@@ -140,7 +140,7 @@ class Ninetailed:
                 return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
             self.previews.make_unconditional(environ)
         visitor = environ.get(KEY)
-        if visitor is None or not (isinstance(visitor, Visitor) and self._is_like(visitor.backend)):
+        if visitor is None or not (isinstance(visitor, Visitor) and self.is_like(visitor.backend)):
             visitor = environ[KEY] = Visitor(environ, self)
         else:  # called twice for one request, as for an error page, or wrapped twice
             visitor.restart()
@@ -237,14 +237,14 @@ class Ninetailed:
     def hint(self, kind: str, text: str) -> None:
         self.reports.hint(kind, text)
 
-    # Inside
-
-    def _is_like(self, other: object) -> bool:
+    def is_like(self, other: object) -> bool:
         """Return whether another middleware is configured like this one, so that either may serve a visitor."""
         return other is self or (
             isinstance(other, Ninetailed)
-            and (other.options, other.settings, other._service) == (self.options, self.settings, self._service)
+            and (other.options, other.settings, other.service) == (self.options, self.settings, self.service)
         )
+
+    # Inside
 
     def _personal(self, visitor: Visitor, status: str, headers: Headers) -> Headers:
         """Return the headers of a page that used its visitor."""
@@ -275,6 +275,19 @@ def _previews(site: Ninetailed) -> Previews | None:
         return None
     where = (site.options.organization, site.options.environment)
     return Previews(site.access.tokens, *where, site.origin, lambda overrides: site._here().check_preview(overrides))
+
+
+def _check_parts(app: Any, settings: object, service: object) -> None:
+    """Refuse what only a call would show to be something else: a site or service of another type."""
+    problems = []
+    if app is not None and not callable(app):
+        problems.append(f"app: found {type(app).__name__}, expected a WSGI app")
+    if settings is not None and not isinstance(settings, Settings):
+        problems.append(f"settings: found {type(settings).__name__}, expected Settings; pass options by name instead")
+    if service is not None and not hasattr(service, "upsert"):
+        problems.append(f"service: found {type(service).__name__}, expected an ExperienceService")
+    if problems:
+        raise SettingsError(problems)
 
 
 def _options(

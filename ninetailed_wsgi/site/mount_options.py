@@ -71,7 +71,7 @@ def _name(value: object) -> str:
 
 
 def _prefix(value: object) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or not value.strip("/"):
+    if not isinstance(value, str) or not re.fullmatch(r"/[^?#\x00-\x20\x7f]*", value) or not value.strip("/"):
         raise ValueError("a path such as /ninetailed")
     return value
 
@@ -91,7 +91,7 @@ def _consent(value: object) -> Callable[[Mapping[str, Any]], bool] | None:
 def _milliseconds(value: object) -> float:
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf:  # also refuses NaN
         raise ValueError("a number of milliseconds above 0")

@@ -111,6 +111,8 @@ class Process:
 
     def evaluate(self, question: Question, seconds: float) -> Decision:
         """Return what the service decides within ``seconds``; without data where it fails or takes longer."""
+        if self._closed:
+            return Decision()
         until = time.monotonic() + seconds
         if (seconds <= 0 and not question.is_last) or not self._free.acquire(timeout=max(0.0, seconds)):
             return self._too_late(None)

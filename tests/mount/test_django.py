@@ -118,6 +118,15 @@ def test_the_class_and_the_wrapper_together_are_one(harness: Harness) -> None:
     assert browser.get("/ninetailed/health/live", HTTP_HOST="testserver").status == 200
 
 
+def test_settings_that_contradict_the_wrapper_decide_about_consent(harness: Harness) -> None:
+    from django.core.handlers.wsgi import WSGIHandler
+
+    own = {"settings": harness.settings, "service": harness.service, "time_budget_ms": 30_000}
+    with override_settings(NINETAILED={**own, "consent": lambda environ: False}):
+        answer = Browser(harness.mount(WSGIHandler())).get("/page/", HTTP_HOST="testserver")
+    assert (answer.status, answer.set_cookie, harness.events) == (200, None, [])
+
+
 def test_wrong_options_stop_the_start(harness: Harness) -> None:
     from ninetailed_wsgi.errors import SettingsError
 

@@ -564,6 +564,11 @@ def test_a_page_that_is_not_behind_the_middleware_gets_baselines(request_: Any) 
     [
         ({"prefix": "api"}, "prefix: found 'api', expected a path such as /ninetailed"),
         ({"prefix": "/"}, "prefix: found '/', expected a path such as /ninetailed"),
+        ({"prefix": "/api?x"}, "prefix: found '/api?x', expected a path such as /ninetailed"),
+        ({"prefix": "/a\r\nb"}, "expected a path such as /ninetailed"),
+        ({"time_budget_ms": 10**400}, "expected a number of milliseconds above 0"),
+        ({"settings": {"content": "x"}}, "settings: found dict, expected Settings"),
+        ({"service": 3}, "service: found int, expected an ExperienceService"),
         ({"time_budget_ms": 0}, "time_budget_ms: found 0, expected a number of milliseconds above 0"),
         ({"time_budget_ms": "soon"}, "time_budget_ms: found 'soon', expected a number of milliseconds above 0"),
         ({"time_budget_ms": float("nan")}, "time_budget_ms: found nan, expected a number of milliseconds above 0"),
@@ -596,6 +601,11 @@ def test_a_wrong_setting_is_said_when_the_site_is_put_together(options: dict[str
     with pytest.raises(SettingsError) as refused:
         Ninetailed(lambda environ, start_response: [], **options)
     assert says in str(refused.value)
+
+
+def test_a_site_that_cannot_be_called_is_refused_when_it_is_put_together() -> None:
+    with pytest.raises(SettingsError, match="app: found str, expected a WSGI app"):
+        Ninetailed("shop.wsgi:application")
 
 
 def test_everything_that_is_wrong_with_a_mount_is_said_at_once() -> None:
