@@ -17,7 +17,7 @@ CONTENT = """\
   "audiences": [{
     "id": "interested", "name": "Viewed the prices at least twice",
     "rules": {"any": [{"all": [{
-      "type": "page", "operator": "greaterThanInclusive", "count": 2,
+      "type": "page", "operator": "greaterThanInclusive", "count": "2",
       "conditions": [{"key": {"key": "context_page_path"}, "operator": "contains", "value": "/pricing"}]
     }]}]}
   }],
