@@ -10,9 +10,10 @@ import flask
 import pytest
 from django.template import engines
 from django.test import RequestFactory
-from jinja2 import Environment
+from jinja2 import DictLoader, Environment
 
 from ninetailed_wsgi.jinja import HELPERS
+from ninetailed_wsgi.site import reaching
 from ninetailed_wsgi.site.visitor import KEY
 from tests.mount.conftest import ROOT, Mounted
 from tests.mount.sites import Environ, Reply, set_django_up
@@ -86,6 +87,37 @@ def test_templates_without_the_middleware_show_baselines() -> None:
     ):
         # Django takes a text in the template itself as the author's own markup.
         assert shown.replace("&lt;friend&gt;", "<friend>").split("|")[:4] == ["banner", "50", "<friend>", "Hi "]
+
+
+@pytest.mark.parametrize(
+    ("how", "shown", "warnings"), [("", "banner banner", 1), (" with context", "banner-offer banner-offer", 0)]
+)
+def test_a_macro_that_is_imported_without_the_request_shows_baselines_and_says_so_once(
+    bare: Mounted,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    shown: str,
+    warnings: int,
+) -> None:
+    monkeypatch.setattr(reaching, "_NOWHERE", reaching._Nowhere())
+    macro = "{% macro hero() %}{{ nt_variant('banner') }}{% endmacro %}"
+    page = "{% import 'macros.html' as macros" + how + " %}{{ macros.hero() }} {{ macros.hero() }}"
+    environment = Environment(
+        extensions=["ninetailed_wsgi.jinja.Ninetailed"], loader=DictLoader({"macros.html": macro, "page.html": page})
+    )
+
+    def respond(environ: Environ) -> Reply:
+        environ[KEY].page()
+        request = type("Request", (), {"environ": environ})
+        return Reply(environment.get_template("page.html").render(request=request).encode())
+
+    browser = bare.browser(respond)
+    browser.get("/pricing")
+    caplog.clear()
+    monkeypatch.setattr(reaching, "_NOWHERE", reaching._Nowhere())
+    assert browser.get("/pricing").text == shown
+    assert [record.getMessage().count("with context") for record in caplog.records] == [1] * warnings
 
 
 def test_the_middleware_imports_no_template_engine_and_no_web_framework_of_the_site() -> None:
