@@ -106,7 +106,7 @@ def running(command: list[str], folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**environment, "PYTHONPATH": str(ROOT)},
+            env={**environment, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -158,7 +158,12 @@ def _port(process: subprocess.Popen[bytes], printed: Path) -> int:
         found[:] = re.findall(r"http://127\.0\.0\.1:(\d+)", text)
         return bool(found)
 
-    wait_until(listens, "the server listens", 60)
+    try:
+        wait_until(listens, "the server listens", 60)
+    except AssertionError as error:
+        process.send_signal(signal.SIGABRT)  # with faulthandler, each thread says where it is
+        process.wait(15)
+        raise AssertionError(f"{error}; it printed: {printed.read_text()}") from None
     return int(found[0])
 
 

@@ -71,7 +71,7 @@ def _name(value: object) -> str:
 
 
 def _prefix(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"/[^?#\x00-\x20\x7f]*", value) or not value.strip("/"):
+    if not isinstance(value, str) or not re.fullmatch(r"/[^?#\x00-\x1f\x7f]*", value) or not value.strip("/"):
         raise ValueError("a path such as /ninetailed")
     return value
 
