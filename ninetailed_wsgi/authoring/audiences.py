@@ -82,6 +82,8 @@ def viewed(
         at_least, at_most, exactly: how many views, one of the three; default: at least 1.
         within_days: only views of the last so many days count.
     """
+    if path is not None and not isinstance(path, str):
+        raise TypeError("found a condition for the path, expected a text; for any page: viewed(None, with_query(...))")
     paths = [] if path is None else [_condition("context_page_path", path, operator)]
     return _counted("page", "", [*paths, *conditions], (at_least, at_most, exactly), within_days)
 
@@ -95,6 +97,8 @@ def performed(
     within_days: float | None = None,
 ) -> Rule:
     """Match visitors who performed an event (exact name, or ``*`` for any); conditions and counts as for `viewed`."""
+    if not isinstance(event, str):
+        raise TypeError("found a condition for the event, expected a text; for any event: performed('*', having(...))")
     return _counted("track", event, list(conditions), (at_least, at_most, exactly), within_days)
 
 

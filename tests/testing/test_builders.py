@@ -146,13 +146,25 @@ def test_an_experience_is_named_after_what_it_changes() -> None:
     [
         (lambda: viewed("/", at_least=1, at_most=2), "found several counts"),
         (lambda: viewed("/", at_leats=1), "at_leats"),
+        (lambda: viewed(with_query("color")), r"for any page: viewed\(None, "),
+        (lambda: performed(having("price")), r"for any event: performed\('\*', "),
         (lambda: located(), "needs a member"),
         (lambda: located(town="Berlin"), "no member 'town'"),
         (lambda: audience(), "found no rule"),
         (lambda: experience(), "found nothing that the experience changes"),
         (lambda: experience("hero", "hero-b"), r"expected a list of variants: \['hero-b'\]"),
     ],
-    ids=["two counts", "a misspelt count", "no place", "an unknown place", "no rule", "no change", "text for a list"],
+    ids=[
+        "two counts",
+        "a misspelt count",
+        "no path",
+        "no event",
+        "no place",
+        "an unknown place",
+        "no rule",
+        "no change",
+        "text for a list",
+    ],
 )
 def test_a_slip_is_named_at_once(build: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
