@@ -179,8 +179,9 @@ class GuardedApplication(Application):
         fresh["stable_id"] = record["stable_id"] if record else key.name
         self._store.update([new], lambda _, entry: Write(fresh) if entry.document is None else None)
         merged = identity.merge(self._store, key, new, until)
-        if merged != new:  # another request was faster, and nobody was told this id
-            identity.delete(self._store, new)
+        if merged != new:
+            # Another request was faster, and nobody was told this id. What it leads to by now is not its own to delete.
+            identity.delete(self._store, new, lambda record: record["id"] == new.name)
         self._profiles.pop(key, None)
         self._profiles.pop(merged, None)
         return identity.resolve(self._store, merged)

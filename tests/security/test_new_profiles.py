@@ -16,8 +16,10 @@ from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.new_profiles import Allowance, NewProfiles
+from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry, Fold
+from ninetailed_wsgi.store.protocol import Entry, Fold, Store
 
 WHERE = Environment("org", "main")
 ADDRESS = "192.0.2.1"
@@ -121,3 +123,26 @@ def test_guarded_folds_decide_the_same_when_they_run_again(make_guarded: Callabl
     batch = [of("anna", page()), of("carla", identify("carla", {"plan": "free"})), of("dora", identify("anna"))]
     profiles = service.upsert_many(WHERE, {"events": batch}, guarded=True)
     assert [each["traits"].get("plan") for each in profiles][:2] == ["pro", "free"]
+
+
+def test_a_login_that_another_one_overtakes_deletes_nothing_but_the_id_that_nobody_was_told(
+    make_guarded: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, other = make_guarded().service, make_guarded().service  # as two workers
+    before = service.upsert(WHERE, None, {"events": [page()]}, terms=Terms(True))["profile"]
+    merge, overtaking = identity.merge, iter(["once"])
+
+    def log_in(service: ExperienceService) -> Any:
+        return service.upsert(WHERE, before["id"], {"events": [identify("anna")]}, terms=Terms(True))["profile"]
+
+    def overtaken(store: Store, source: Key, target: Key, until: int | None = None) -> Key:
+        merge(store, source, target, until)
+        for _ in overtaking:  # the login of another tab, before this one knows what its merge came to
+            log_in(other)
+        return identity.resolve(store, source).key
+
+    monkeypatch.setattr(identity, "merge", overtaken)
+    after = log_in(service)
+    assert after["stableId"] == before["stableId"]
+    assert service.get(WHERE, "anna")["profile"]["id"] == after["id"]
+    assert len(service.record(WHERE, "anna", events=True)["events"]) == 3
