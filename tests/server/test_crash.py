@@ -204,7 +204,8 @@ def test_what_was_acknowledged_is_there_exactly_once_though_workers_and_masters_
 
 def each_is_there_once(load: Load, profiles: list[dict[str, Any]]) -> None:
     found = Counter(event["event"]["messageId"] for profile in profiles for event in profile["events"])
-    assert [message for client in load.acknowledged for message in client if found[message] != 1] == []
+    acknowledged = [message for client in load.acknowledged for message in client]
+    assert {message: found[message] for message in acknowledged if found[message] != 1} == {}
     assert set(found.values()) == {1}  # also what was kept and not acknowledged any more
 
 
