@@ -27,7 +27,6 @@ from ninetailed_wsgi.authoring.audiences import (
     on_device,
     performed,
     returning,
-    stored_rules,
     trait,
     viewed,
     with_query,
@@ -46,33 +45,7 @@ from ninetailed_wsgi.authoring.experiences import (
 )
 from ninetailed_wsgi.authoring.items import Audience, Entry, Experience, Item, MergeTag, Metric
 
-BUILDERS = (
-    "all_of",
-    "any_of",
-    "audience",
-    "entry",
-    "experience",
-    "experience_replacement",
-    "flag",
-    "fragment_replacement",
-    "from_campaign",
-    "having",
-    "located",
-    "merge_tag",
-    "metric",
-    "on_device",
-    "performed",
-    "replacement",
-    "returning",
-    "trait",
-    "variable",
-    "viewed",
-    "with_query",
-)
-"""The names of all builders; `ninetailed_wsgi.testing` has the same."""
-
 __all__ = [
-    "BUILDERS",
     "Audience",
     "Component",
     "Condition",
@@ -100,7 +73,6 @@ __all__ = [
     "performed",
     "replacement",
     "returning",
-    "stored_rules",
     "trait",
     "variable",
     "viewed",

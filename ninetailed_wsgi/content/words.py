@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from ninetailed_wsgi.authoring import stored_rules
+from ninetailed_wsgi.authoring.audiences import stored_rules
 from ninetailed_wsgi.content.compiling import Catalog
 from ninetailed_wsgi.core.experiences import Experience
 from ninetailed_wsgi.core.metrics import Metric

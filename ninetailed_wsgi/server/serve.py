@@ -108,7 +108,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self._expiry.start()
 
     def _end_of_worker(self, server: Any, ended: Any) -> None:
-        if isinstance(ended, worker.Worker):
+        if isinstance(ended, Worker):
             ended.leave()
         if self.settings.metrics:
             worker_ended(ended.pid)

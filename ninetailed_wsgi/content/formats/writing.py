@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from ninetailed_wsgi.authoring import stored_rules
+from ninetailed_wsgi.authoring.audiences import stored_rules
 from ninetailed_wsgi.content.entries import (
     AudienceEntry,
     Content,
