@@ -28,7 +28,7 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.answer_headers import PRIVATE
-from ninetailed_wsgi.site.page_view import cookie_values, locale_of, page_of
+from ninetailed_wsgi.site.page_view import Visit, cookie_values, locale_of, page_of
 
 MakeServer = Callable[..., Server]
 
@@ -102,7 +102,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "X-Forwarded-For": lambda text: BEHIND_PROXIES.of({"HTTP_X_FORWARDED_FOR": text, "REMOTE_ADDR": "127.0.0.1"}),
     "Forwarded": lambda text: BEHIND_PROXIES.of({"HTTP_FORWARDED": text, "REMOTE_ADDR": "127.0.0.1"}),
     "traceparent": _Headers(("*",))._traceparent,
-    "Cookie": lambda text: cookie_values({"HTTP_COOKIE": text.encode().decode("latin-1")}, ("ntaid", "a", "1")),
+    "Cookie": lambda text: cookie_values(
+        Visit({"HTTP_COOKIE": text.encode().decode("latin-1")}, lambda _: ("http", "")).cookies, ("ntaid", "a", "1")
+    ),
     "Accept-Language": lambda text: locale_of({"HTTP_ACCEPT_LANGUAGE": text}),
     "path and query": lambda text: page_of(
         {"PATH_INFO": text, "QUERY_STRING": text, "HTTP_REFERER": text}, ("https", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
@@ -15,10 +15,11 @@ from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
-from ninetailed_wsgi.site.page_view import context_of, cookie_values, is_visit, locale_of, page_of
+from ninetailed_wsgi.site.page_view import Visit, cookie_values
 from ninetailed_wsgi.site.previews import Previews
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
+_PRESENCE: dict[str, Any] = {"type": "identify", "userId": "", "traits": {}}  # which no audience rule counts
 _LATE = (
     "a page used its visitor for the first time after its response began, so nothing is stored: call visitor.page() "
     "before you stream"
@@ -106,6 +107,21 @@ class Published(NamedTuple):
         return (tag.id, tag.fallback) if tag else None
 
 
+class Answer(dict[str, Any]):
+    """``profile``, ``experiences`` and ``changes`` of a visitor; nobody may change them, as visitors share parts."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        super().__init__(data)
+        self._copies: set[str] = set()
+
+    def own(self, member: str) -> Any:
+        """Return a member that the page may change."""
+        if member not in self._copies:
+            self._copies.add(member)
+            self[member] = copied(self[member])
+        return self[member]
+
+
 def no_answer(*_: Any, **__: Any) -> None:
     return None
 
@@ -119,6 +135,7 @@ class Conversation:
         is_late: whether the response began before the page used its visitor.
 
     Attributes:
+        visit: what the request tells.
         is_answered: whether the response began, so that nobody comes to write what waits.
         is_renewed: whether the cookie's visitor is no longer this one.
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
@@ -133,13 +150,14 @@ class Conversation:
         self.is_page_stored = False
         self.published = Published(None)
         self.served: dict[Served, None] = {}
+        self.visit = Visit(environ, backend.origin)
         self._environ = environ
         self._backend = backend
         self._waiting: list[tuple[dict[str, Any], bool]] = []  # recorded since the last evaluation; True: preflight
         self._unwritten: list[dict[str, Any]] = []  # to be stored when the response begins
         self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
         self._seconds = backend.time_budget  # that this page may still wait
-        self._data: dict[str, Any] | None = None
+        self._data: Answer | None = None
         self._id: str | None = None  # of the profile, as soon as it is known
         self._name: str | None = None  # the id that the unwritten events go to
         self._ids = Ids()
@@ -174,25 +192,25 @@ class Conversation:
     @property
     def cookie_id(self) -> str | None:
         """The id that the cookie has to carry; None for no change. Only of a visit with consent."""
-        if self.preview is not None or self._is_forgotten or not is_visit(self._environ):
+        if self.preview is not None or self._is_forgotten or not self.visit.is_seen:
             return None
         return self._id if self.consent else None
 
     def record(self, event: dict[str, Any], *, only_evaluated: bool = False) -> None:
         """Record an event of this page; one that is only evaluated is not stored."""
-        page = page_of(self._environ, self._backend.origin(self._environ))
+        event = _plain(event)
         if event["type"] == "page":
-            event = {**event, "properties": {**event["properties"], **page}}
-        self._waiting.append((_event(self._environ, event, page), only_evaluated))
+            event["properties"] = {**event["properties"], **self.visit.page}
+        self._waiting.append((_event(self.visit, event), only_evaluated))
         if self.is_answered and not self._is_late:
             self.answer()
 
-    @never_raises(lambda self: self._data or nothing(""))
-    def answer(self) -> dict[str, Any]:
+    @never_raises(lambda self: self._data or Answer(nothing("")))
+    def answer(self) -> Answer:
         """Return ``profile``, ``experiences`` and ``changes`` after everything that was recorded."""
         if not self._failed and (self._data is None or self._waiting):
             self._evaluate()
-        return self._data or nothing(_first(self._cookie_ids()) or "")
+        return self._data or Answer(nothing(_first(self._cookie_ids()) or ""))
 
     def write(self) -> None:
         """Store what the page recorded, and evaluate what waits, if anything does."""
@@ -238,7 +256,9 @@ class Conversation:
     def _sort(self) -> bool:
         """Tell events that are to be stored from those that are only evaluated; return whether any is to be stored."""
         waiting, self._waiting = self._waiting, []
-        stores = self.consent and not (self._is_late or self._is_forgotten) and is_visit(self._environ)
+        if not waiting:
+            return False
+        stores = self.consent and not (self._is_late or self._is_forgotten) and self.visit.is_seen
         stores = stores and self.preview is None
         stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
@@ -276,7 +296,7 @@ class Conversation:
         self._seconds -= time.monotonic() - before
         self._id = decision.id or self._id
         if decision.data is not None:
-            self._data, self.published, self._failed = decision.data, Published(decision.content), False
+            self._data, self.published, self._failed = Answer(decision.data), Published(decision.content), False
             self._is_stored |= not preflight
             stored = self._unwritten if preflight else events
             self.is_page_stored |= any(event["type"] == "page" for event in stored)
@@ -293,32 +313,46 @@ class Conversation:
         if not self.consent:
             # A user id would lead to what is stored of them.
             events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
-        # The visitor is here, which no audience rule counts.
-        page = page_of(self._environ, self._backend.origin(self._environ))
-        presence = _event(self._environ, {"type": "identify", "userId": "", "traits": {}}, page)
-        is_last = self._backend.counts_served and self.is_answered
-        locale = locale_of(self._environ)
-        awaits_sdk = preflight and self._awaits_sdk and self._id is None
-        asked = Question(self._environ, name, events, presence, locale, preflight, awaits_sdk, ids, served, is_last)
         known = self._cookie_ids()
-        others = tuple(known[1:]) if known and name == known[0] else ()
-        return asked._replace(overrides=self.preview, consents=self.consent, others=others)
+        return Question(
+            self._environ,
+            name,
+            events,
+            partial(_event, self.visit, _PRESENCE),
+            self.visit.locale,
+            preflight,
+            awaits_sdk=preflight and self._awaits_sdk and self._id is None,
+            ids=ids,
+            served=served,
+            is_last=self._backend.counts_served and self.is_answered,
+            overrides=self.preview,
+            consents=self.consent,
+            others=tuple(known[1:]) if known and name == known[0] else (),
+        )
 
     def _cookie_ids(self) -> list[str]:
         if self.is_renewed or not self.consent:
             return []
-        return cookie_values(self._environ, self._backend.cookie_names)
+        return cookie_values(self.visit.cookies, self._backend.cookie_names)
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of a JSON value."""
+    return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
 
 def _first(ids: list[str]) -> str | None:
     return ids[0] if ids else None
 
 
-def _event(environ: Mapping[str, Any], event: dict[str, Any], page: dict[str, Any]) -> dict[str, Any]:
-    context = {"library": _LIBRARY, **context_of(environ, page, locale_of(environ))}
-    whole = {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
-    # A page may pass anything; what is stored is JSON.
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS))
+def _event(visit: Visit, event: dict[str, Any]) -> dict[str, Any]:
+    context = {"library": _LIBRARY, **visit.context()}
+    return {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
+
+
+def _plain(event: dict[str, Any]) -> dict[str, Any]:
+    """Return what a page recorded as JSON, which is what is stored: a page may pass anything."""
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS))
     return plain
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import orjson
 
 from ninetailed_wsgi.core.company import FEATURE
 from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.site.page_view import PAGE_MEMBERS
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.core.preview import Overrides
-    from ninetailed_wsgi.service.access import Access
+    from ninetailed_wsgi.service.access import Access, Caller
 
 MOST_EVENTS = 200
 """Events of one request (spec section 1)."""
@@ -35,7 +36,7 @@ class Question(NamedTuple):
     Attributes:
         name: the id that the page knows the visitor by; None for somebody new.
         events: what the page recorded.
-        presence: an event that says no more than that the visitor is here, for when there is no other.
+        presence: makes an event that says no more than that the visitor is here, for when there is no other.
         locale: the language of place names.
         preflight: whether the events are evaluated and not stored.
         awaits_sdk: whether the name comes from a cookie, and the SDK in the page is to send the page event.
@@ -50,7 +51,7 @@ class Question(NamedTuple):
     environ: Mapping[str, Any]
     name: str | None
     events: Sequence[Event]
-    presence: Event
+    presence: Callable[[], Event]
     locale: str
     preflight: bool
     awaits_sdk: bool = False
@@ -78,54 +79,54 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Asks the service what a page wants to know.
+    """Asks the service what pages want to know.
 
     Attributes:
         service: an `ExperienceService`.
         schemas: `Schemas`, which each event is checked against like a client's.
         access: the rules in force.
-        organization, environment: whose visitor it is.
-        address: the visitor's, or None.
+        caller: for whom they are to be judged, as the site itself is one.
         refuse: gets each event that is left out, and why.
     """
 
     service: Any
     schemas: Any
     access: Access
-    organization: str
-    environment: str
-    address: str | None
+    caller: Caller
     refuse: Callable[[Event, InvalidData], None]
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: Question, environment: Environment, address: str | None) -> Decision:
         """Return what the service answers, in as many requests as the events need.
 
-        An event that is refused is left out and does not take the others along.
+        An event that is refused is left out and does not take the others along. Nobody may change the answer, as
+        visitors share parts of it.
+
+        Args:
+            environment: whose visitor it is.
+            address: the visitor's, or None.
         """
-        content = self._content(question)
+        content = self._content(question, environment)
         if not question.preflight and not question.events:
-            return self._expose(question)
+            return self._expose(question, environment)
+        ask = partial(self._ask, environment=environment, address=address, content=content)
         events = [event for event in question.events if self._is_valid(event)]
         # The answer to a preflight knows the events of its own request only, so these must be one.
         requests = [events[-MOST_EVENTS:]] if question.preflight else list(in_requests(events))
         name, answer = question.name, None
         for batch in requests:
             served = question.served if batch is requests[-1] else ()
-            if (data := self._ask(question, name, batch, content, served)) is not None:
+            if (data := ask(question, name, batch, served)) is not None:
                 answer, name = data, data["profile"]["id"]
         if answer is None:  # nothing was said, or all of it refused
-            answer = self._ask(question._replace(preflight=True, ids=None), name, [question.presence], content)
-        if answer is None:
-            return Decision()
-        # A copy, because visitors share parts of answers and a page may change what it gets.
-        return Decision(orjson.loads(orjson.dumps(answer)), answer["profile"]["id"], content)
+            question = question._replace(preflight=True, ids=None)
+            answer = ask(question, name, [question.presence()])
+        return Decision() if answer is None else Decision(answer, answer["profile"]["id"], content)
 
-    def _expose(self, question: Question) -> Decision:
+    def _expose(self, question: Question, environment: Environment) -> Decision:
         """Note what a page showed, where its events are stored already."""
         from ninetailed_wsgi.insights.ingestion import expose
 
         if question.name is not None and not _is_robot(question):
-            environment = self.service.environment(self.organization, self.environment)
             expose(self.service, environment, question.name, question.served)
         return Decision(id=question.name)
 
@@ -134,18 +135,18 @@ class Evaluation:
         question: Question,
         name: str | None,
         events: Sequence[Event],
-        content: Any,
         served: Sequence[Served] = (),
+        *,
+        environment: Environment,
+        address: str | None,
+        content: Any,
     ) -> dict[str, Any] | None:
         """Return the answer to the events that are not refused; None where all are."""
-        from ninetailed_wsgi.service.access import INSIDE
-
-        environment = self.service.environment(self.organization, self.environment)
         if served and _is_robot(question):
             served = ()
-        terms = self.access.terms(INSIDE, self.address)
+        terms = self.access.terms(self.caller, address)
         while events:
-            judged = self.access.judge(events, INSIDE, environment, self.service.certifies)
+            judged = self.access.judge(events, self.caller, environment, self.service.certifies)
             features = ["location", FEATURE] if question.consents else ["location"]
             body = {"events": judged.events, "options": {"features": features}}
             try:
@@ -154,7 +155,7 @@ class Evaluation:
                     name,
                     body,
                     preflight=question.preflight,
-                    address=self.address,
+                    address=address,
                     locale=question.locale,
                     ids=question.ids,
                     catalog=content,
@@ -169,13 +170,14 @@ class Evaluation:
                 return answer
         return None
 
-    def _content(self, question: Question) -> Any:
+    def _content(self, question: Question, environment: Environment) -> Any:
         if question.overrides is None:
-            return self.service.content(self.organization, self.environment)
-        environment = self.service.environment(self.organization, self.environment)
+            return self.service.content(*environment)
         return self.service.previews.catalog(environment, question.overrides)
 
     def _is_valid(self, event: Event) -> bool:
+        if event["type"] == "page" and len(event["properties"]) == len(PAGE_MEMBERS):
+            return True  # made of the request alone, as `Visit` does
         try:
             self.schemas.check("profile-request", {"events": [event]})
         except InvalidData as error:

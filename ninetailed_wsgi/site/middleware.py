@@ -23,7 +23,6 @@ from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.cookie import ProfileCookie
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.mount_options import COOKIES, YEAR, MountOptions, read_mount_options
-from ninetailed_wsgi.site.page_view import cookies_of
 from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.process import RETRY_AFTER, Process
 from ninetailed_wsgi.site.reports import Reports
@@ -255,17 +254,20 @@ class Ninetailed:
             self.hint("public", _PUBLIC)
         if status.startswith("304"):
             return private
-        sent = cookies_of(visitor.environ)
-        scheme, _ = self.origin(visitor.environ)
+        sent = dict(reversed(visitor.visit.cookies))  # of two with one name, scripts see the first
+
+        def scheme() -> str:
+            return self.origin(visitor.environ)[0]
+
         if not visitor.consent:
             expired = [name for name in self.cookie_names if name in sent and not sets_cookie(headers, name)]
-            return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme)) for name in expired)]
+            return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in expired)]
         id = visitor.cookie_id
         if visitor.is_renewed:
             old = [name for name in self.cookie_names if name in sent and not (id and name == self.cookie.name)]
-            private = [*private, *(("Set-Cookie", self.cookie.expired(name, scheme)) for name in old)]
+            private = [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in old)]
         if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
-            return [*private, ("Set-Cookie", self.cookie.value(id, scheme))]
+            return [*private, ("Set-Cookie", self.cookie.value(id, scheme()))]
         return private
 
 

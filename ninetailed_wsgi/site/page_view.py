@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -16,8 +17,14 @@ _CAMPAIGN = {
     "term": "utm_term",
     "content": "utm_content",
 }
+PAGE_MEMBERS = ("path", "query", "referrer", "search", "url")
+"""What `page_of` returns."""
+
 LONGEST_COOKIE = 4096
 """Characters of a cookie's value (RFC 6265 section 6.1)."""
+
+_COMMON_LENGTH = 100
+"""Characters of a header that tells languages, of which the answer is remembered."""
 
 # Letters, digits and hyphens, as BCP 47 has them; anything else is not believed to be a language.
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
@@ -32,8 +39,64 @@ def is_visit(environ: Environ) -> bool:
     """Return whether somebody sees the answer: HEAD, prefetch and prerender are no visits (spec section 9)."""
     if environ.get("REQUEST_METHOD") == "HEAD":
         return False
-    purposes = [environ[name].lower() for name in _SPECULATIVE if name in environ]
-    return not any(word in purpose for purpose in purposes for word in _PURPOSES)
+    for name in _SPECULATIVE:
+        if name in environ:
+            purpose = environ[name].lower()
+            if any(word in purpose for word in _PURPOSES):
+                return False
+    return True
+
+
+class Visit:
+    """What the request of one page tells, read when it is asked for, and again only where the site changed it.
+
+    Args:
+        environ: of the request.
+        origin: returns scheme and host as the visitor's browser has them.
+    """
+
+    __slots__ = ("_cookies", "_is_seen", "_origin", "_page", "_place", "environ")
+
+    def __init__(self, environ: Environ, origin: Callable[[Environ], tuple[str, str]]) -> None:
+        self.environ = environ
+        self._origin = origin
+        self._place: tuple[object, ...] | None = None
+        self._page: dict[str, Any] = {}
+        self._is_seen: bool | None = None
+        self._cookies: tuple[str, list[tuple[str, str]]] | None = None
+
+    @property
+    def page(self) -> dict[str, Any]:
+        """The page, as `page_of` returns it; nobody may change it."""
+        environ = self.environ
+        place = (environ.get("SCRIPT_NAME"), environ.get("PATH_INFO"), environ.get("QUERY_STRING"))
+        if place != self._place:
+            self._page, self._place = page_of(environ, self._origin(environ)), place
+        return self._page
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether somebody sees the answer, as `is_visit` says."""
+        if self._is_seen is None:
+            self._is_seen = is_visit(self.environ)
+        return self._is_seen
+
+    @property
+    def locale(self) -> str:
+        """The language that the browser prefers."""
+        return locale_of(self.environ)
+
+    @property
+    def cookies(self) -> list[tuple[str, str]]:
+        """The cookies in the order in which they were sent, empty and oversized ones left out."""
+        header = self.environ.get("HTTP_COOKIE", "")
+        if self._cookies is None or self._cookies[0] != header:
+            self._cookies = header, _cookies(self.environ)
+        return self._cookies[1]
+
+    def context(self) -> dict[str, Any]:
+        """Return the ``context`` of an event on this page, without ``library``."""
+        return context_of(self.environ, self.page, self.locale)
 
 
 def page_of(environ: Environ, origin: tuple[str, str]) -> dict[str, Any]:
@@ -47,7 +110,7 @@ def page_of(environ: Environ, origin: tuple[str, str]) -> dict[str, Any]:
     search = f"?{query}" if query else ""
     return {
         "path": path,
-        "query": dict(parse_qsl(query, keep_blank_values=True)),
+        "query": _parameters(query),
         "referrer": _text(environ.get("HTTP_REFERER", "")),
         "search": search,
         "url": f"{origin[0]}://{_text(origin[1])}{path}{search}",
@@ -69,8 +132,13 @@ def context_of(environ: Environ, page: Mapping[str, Any], locale: str) -> dict[s
 
 def locale_of(environ: Environ) -> str:
     """Return the language that a browser prefers (RFC 9110 section 12.5.4), such as ``de-AT``; ``en`` without one."""
+    header = environ.get("HTTP_ACCEPT_LANGUAGE", "")
+    return _common_language(header) if len(header) <= _COMMON_LENGTH else _language(header)
+
+
+def _language(header: str) -> str:
     best, best_weight = "en", 0.0
-    for part in environ.get("HTTP_ACCEPT_LANGUAGE", "").split(",")[:20]:
+    for part in header.split(",")[:20]:
         tag, _, parameters = part.strip().partition(";")
         try:
             weight = float(parameters.strip().removeprefix("q=")) if parameters else 1.0
@@ -81,17 +149,28 @@ def locale_of(environ: Environ) -> str:
     return best
 
 
+# Browsers send few different ones, and a stranger's take no more than 100 kB.
+_common_language = lru_cache(maxsize=512)(_language)
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Return the parameters of a query by name; of two with one name, the last counts."""
+    if "%" in query or "+" in query:
+        return dict(parse_qsl(query, keep_blank_values=True))
+    # PERF: parse_qsl takes three times as long, and most queries have nothing to decode.
+    return {name: value for name, _, value in (pair.partition("=") for pair in query.split("&") if pair)}
+
+
 def cookies_of(environ: Environ) -> dict[str, str]:
     """Return the cookies of a request by name, as they were sent, empty and oversized ones left out."""
     return dict(reversed(_cookies(environ)))  # of two with one name, scripts see the first
 
 
-def cookie_values(environ: Environ, names: Iterable[str]) -> list[str]:
-    """Return the values of these cookies, in the order of the names.
+def cookie_values(cookies: Iterable[tuple[str, str]], names: Iterable[str]) -> list[str]:
+    """Return the values of cookies that have one of these names, in the order of the names.
 
     One name may have several: a page of a sibling domain can plant a cookie that the browser sends first.
     """
-    cookies = _cookies(environ)
     return [value for name in names for other, value in cookies if other == name]
 
 
@@ -99,7 +178,9 @@ def _cookies(environ: Environ) -> list[tuple[str, str]]:
     # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
     parts = [part.partition("=") for part in _text(environ.get("HTTP_COOKIE", "")).split(";")]
     cookies = [(name.strip(), value.strip().strip('"')) for name, _, value in parts]
-    return [(name, unquote(value)) for name, value in cookies if 0 < len(value) <= LONGEST_COOKIE]
+    return [
+        (name, unquote(value) if "%" in value else value) for name, value in cookies if 0 < len(value) <= LONGEST_COOKIE
+    ]
 
 
 def _bytes(text: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,10 @@ from ninetailed_wsgi.site.browser_sdk import AwaitedEvents
 from ninetailed_wsgi.site.evaluation import Decision, Evaluation, Event, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
 from ninetailed_wsgi.site.reports import Reports
-from ninetailed_wsgi.site.workers import Workers
+from ninetailed_wsgi.site.workers import Call, Workers
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.core.preview import Overrides
     from ninetailed_wsgi.service.access import Access
     from ninetailed_wsgi.service.service import ExperienceService
@@ -44,19 +44,9 @@ class Engine:
     """
 
     service: Any
-    schemas: Any
+    evaluation: Evaluation
     address: Any
     api: Callable[..., Iterable[bytes]] | None = None
-
-
-class _Call(Future[Decision]):
-    """A page's question on its way through a thread.
-
-    A call that has not begun when its page gives up never begins. One that has begun goes on, and its page knows the id
-    of the profile that the events go to, so that the cookie can carry it.
-    """
-
-    id: str | None = None
 
 
 class Process:
@@ -89,7 +79,6 @@ class Process:
         self._reports = reports
         self._awaited = AwaitedEvents(reports.hint)
         self._workers = Workers(_PAGES_AT_ONCE)
-        self._free = threading.Semaphore(_PAGES_AT_ONCE)
         self._starting = threading.Lock()
         self._closed = False
 
@@ -100,7 +89,7 @@ class Process:
         with self._starting:
             if self.engine is None and time.monotonic() >= self.retry_at:
                 try:
-                    self.engine = _start(self._settings, self._service)
+                    self.engine = self._start()
                 except Exception as error:
                     self.retry_at = time.monotonic() + RETRY_AFTER
                     self._reports.failure("start", error)
@@ -113,24 +102,22 @@ class Process:
         """Return what the service decides within ``seconds``; without data where it fails or takes longer."""
         if self._closed:
             return Decision()
-        until = time.monotonic() + seconds
-        if (seconds <= 0 and not question.is_last) or not self._free.acquire(timeout=max(0.0, seconds)):
+        if seconds <= 0 and not question.is_last:
             return self._too_late(None)
-        call = _Call()
+        call = Call(partial(self._decide, question))
         try:
-            self._workers.submit(lambda: self._work(call, question))
+            self._workers.submit(call)
         except RuntimeError as error:  # no thread can be started, or the process is ending
-            self._free.release()
             self._reports.failure("threads", error)
             return Decision()
-        try:
-            return call.result(max(0.0, until - time.monotonic()))
-        except TimeoutError:
-            is_cancelled = not question.is_last and call.cancel()
+        if not call.wait(seconds):
+            is_cancelled = self._workers.withdraw(call) or (not question.is_last and call.cancel())
             return self._too_late(None if is_cancelled else call.id)
-        except Exception as error:
-            self._reports.failure(type(error).__name__, error)
-            return Decision()
+        if call.error is not None:
+            if not isinstance(call.error, Exception):
+                raise call.error
+            self._reports.failure(type(call.error).__name__, call.error)
+        return call.answer or Decision()
 
     def forget(self, id: str) -> bool:
         """Delete the visitor with this id; return whether nothing is stored of them."""
@@ -158,38 +145,38 @@ class Process:
         if engine is not None and self._service is None:
             engine.service.store.close()
 
-    def _work(self, call: _Call, question: Question) -> None:
-        """Answer a call, in a thread; meanwhile its page waits, but no longer than it may."""
-        try:
-            engine = self.running()
-            options = self._options
-            if engine is not None:
-                environment = engine.service.environment(options.organization, options.environment)
-                if self._access.guarded and question.name is not None:
-                    issued = partial(engine.service.certifies, environment)
-                    question = question._replace(name=next(filter(issued, (question.name, *question.others)), None))
-                if question.name is None and question.ids is not None:
-                    call.id = engine.service.new_ids(environment, question.ids).profile()
-            if not call.set_running_or_notify_cancel():
-                return
-            if engine is None:
-                call.set_result(Decision())
-                return
-            # What a visitor's browser forces is not believed where visitors are not trusted.
-            address_of = engine.address.sender if self._access.guarded else engine.address.of
-            where = (options.organization, options.environment)
-            address = address_of(question.environ)
-            evaluation = Evaluation(engine.service, engine.schemas, self._access, *where, address, self._refuse)
-            call.set_result(evaluation.decide(question))
-            if question.awaits_sdk and question.name and self._awaited.is_open:
-                self._awaited.note(_is_stored(engine.service, *where, question.name))
-        except BaseException as error:
-            if not call.running():  # it failed before it could begin
-                call.set_running_or_notify_cancel()
-            if not call.cancelled():
-                call.set_exception(error)
-        finally:
-            self._free.release()
+    def _decide(self, question: Question, call: Call[Decision]) -> Decision:
+        """Return what the service decides, in a thread; meanwhile its page waits, but no longer than it may.
+
+        Its page knows the id of the profile that the events go to, so that the cookie can carry it.
+        """
+        engine, options = self.running(), self._options
+        if engine is None:
+            return Decision()
+        environment = engine.service.environment(options.organization, options.environment)
+        if self._access.guarded and question.name is not None:
+            issued = partial(engine.service.certifies, environment)
+            question = question._replace(name=next(filter(issued, (question.name, *question.others)), None))
+        if question.name is None and question.ids is not None:
+            call.id = engine.service.new_ids(environment, question.ids).profile()
+        if not call.begin():
+            return Decision()
+        # What a visitor's browser forces is not believed where visitors are not trusted.
+        address_of = engine.address.sender if self._access.guarded else engine.address.of
+        decision = engine.evaluation.decide(question, environment, address_of(question.environ))
+        if question.awaits_sdk and question.name and self._awaited.is_open:
+            self._awaited.note(_is_stored(engine.service, environment, question.name))
+        return decision
+
+    def _start(self) -> Engine:
+        from ninetailed_wsgi.api.validation.schemas import schemas
+        from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+        from ninetailed_wsgi.service.access import INSIDE
+        from ninetailed_wsgi.service.service import ExperienceService
+
+        service = self._service or ExperienceService.from_settings(self._settings)
+        evaluation = Evaluation(service, schemas(), self._access, INSIDE, self._refuse)
+        return Engine(service, evaluation, ClientAddress(self._settings.trusted_proxies))
 
     def _refuse(self, event: Event, error: InvalidData) -> None:
         # A problem quotes what stands there, which may be a visitor's; its place and what was expected may be told.
@@ -204,18 +191,9 @@ class Process:
         return Decision(id=id)
 
 
-def _is_stored(service: Any, organization: str, environment: str, name: str) -> bool:
+def _is_stored(service: Any, environment: Environment, name: str) -> bool:
     try:
-        service.get(service.environment(organization, environment), name)
+        service.get(environment, name)
     except ProfileNotFound:
         return False
     return True
-
-
-def _start(settings: Settings, service: ExperienceService | None) -> Engine:
-    from ninetailed_wsgi.api.validation.schemas import schemas
-    from ninetailed_wsgi.enrichment.client_ip import ClientAddress
-    from ninetailed_wsgi.service.service import ExperienceService
-
-    own = service or ExperienceService.from_settings(settings)
-    return Engine(own, schemas(), ClientAddress(settings.trusted_proxies))

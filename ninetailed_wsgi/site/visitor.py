@@ -16,14 +16,13 @@ from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
-from ninetailed_wsgi.site.conversation import Backend, Conversation, never_raises, no_answer, nothing
+from ninetailed_wsgi.site.conversation import Backend, Conversation, copied, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
-from ninetailed_wsgi.site.page_view import page_of
+from ninetailed_wsgi.site.page_view import Visit
 from ninetailed_wsgi.site.rich_text import linked_merge_tags
 
 KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
-
 
 _NO_PREVIEW_SECRET = "a page asked for a link to a preview, but the option identity_secret_file is not set"
 _SHOWN = 100  # characters of an id in the log
@@ -40,11 +39,11 @@ class Visitor:
         greeting = f"Hello {visitor.merge_tag('traits.firstname', 'friend')}"
     """
 
-    __slots__ = ("_answered", "_backend", "_conversation", "_environ", "_root")
+    __slots__ = ("_answered", "_backend", "_conversation", "_root", "environ")
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend) -> None:
         # PERF: nothing more, because most pages of a site do not use their visitor.
-        self._environ = environ
+        self.environ = environ
         self._backend = backend
         self._answered = False
         self._conversation: Conversation | None = None
@@ -57,7 +56,7 @@ class Visitor:
         Without it nothing is stored, nothing stored is used, and the cookie expires. What the page records counts for
         this page alone. Example: ``visitor.consent = "marketing" in choices``
         """
-        return self._backend.consents(self._environ) if self._conversation is None else self._conversation.consent
+        return self._backend.consents(self.environ) if self._conversation is None else self._conversation.consent
 
     @consent.setter
     def consent(self, consent: bool) -> None:
@@ -137,40 +136,41 @@ class Visitor:
     @property
     def id(self) -> str:
         """The profile's id; empty where it cannot be known now. Example: ``visitor.id``"""
-        value: str = self.profile["id"]
+        value: str = self._use().answer()["profile"]["id"]
         return value
 
     @property
     def profile(self) -> dict[str, Any]:
         """The profile as the API answers it. Example: ``visitor.profile["session"]["count"]``"""
-        value: dict[str, Any] = self._use().answer()["profile"]
+        value: dict[str, Any] = self._use().answer().own("profile")
         return value
 
     @property
     def audiences(self) -> list[str]:
         """Ids of the audiences that the visitor belongs to. Example: ``"vip" in visitor.audiences``"""
-        value: list[str] = self.profile["audiences"]
-        return value
+        return list(self._use().answer()["profile"]["audiences"])
 
     @property
     def experiences(self) -> list[dict[str, Any]]:
         """The experiences chosen for the visitor, as the API answers them."""
-        value: list[dict[str, Any]] = self._use().answer()["experiences"]
+        value: list[dict[str, Any]] = self._use().answer().own("experiences")
         return value
 
     @property
     def changes(self) -> list[dict[str, Any]]:
         """The changes of inline variables, as the API answers them."""
-        return [change for change in self._use().answer()["changes"] if is_for_every_client(change)]
+        return [change for change in self._use().answer().own("changes") if is_for_every_client(change)]
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
         if not _is_text(key):
             self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
-        changes = self.changes
+        conversation = self._use()
+        changes = [change for change in conversation.answer()["changes"] if is_for_every_client(change)]
         if self._backend.counts_served:
-            self._use().served[variants.served_flag(changes, key)] = None
-        return variants.flag(changes, key, default)
+            conversation.served[variants.served_flag(changes, key)] = None
+        value = variants.flag(changes, key, default)
+        return value if value is default else copied(value)
 
     @never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
@@ -192,7 +192,8 @@ class Visitor:
         if id_of(entry) is None:
             self._misunderstood("variant", entry, "an entry with an id, or the id of an entry")
             return entry
-        experiences, conversation = self.experiences, self._use()
+        conversation = self._use()
+        experiences = conversation.answer()["experiences"]
         if isinstance(entry, str) and conversation.published.is_unknown(entry):
             # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
             name = json.dumps(entry[:_SHOWN])
@@ -239,7 +240,7 @@ class Visitor:
         if not _is_text(path):
             self._misunderstood("merge_tag", path, "a path such as traits.firstname", "its fallback counts")
             return merge_tags.text(fallback)
-        value = merge_tags.resolve(self.profile, path)
+        value = merge_tags.resolve(self._use().answer()["profile"], path)
         if value is None:
             value = self._use().published.fallback(path) if fallback is None else fallback
         return merge_tags.text(value)
@@ -282,7 +283,7 @@ class Visitor:
             return ""
         conversation = self._use()
         name = SHOWN if conversation.preview is not None else TRACK
-        return track_attributes(entry, self.experiences, conversation.published.order, name)
+        return track_attributes(entry, conversation.answer()["experiences"], conversation.published.order, name)
 
     @never_raises(lambda self, version=2: handoff_text(nothing(""), sdk_version(version, self._backend.hint), False))
     def handoff(self, version: int = 2) -> str:
@@ -365,7 +366,7 @@ class Visitor:
         document: dict[str, Any] = {"audiences": audiences, "experiences": experiences, "traits": traits}
         document |= {"location": location, "content": "draft" if draft else "published"}
         document["at"] = at.isoformat() if isinstance(at, datetime) else at
-        place = url or page_of(self._environ, self._backend.origin(self._environ))["url"]
+        place = url or self._use().visit.page["url"]
         try:
             return previews.link(place, Overrides.of(document), seconds)
         except (InvalidData, ValueError) as error:  # its text is the site's own
@@ -386,11 +387,6 @@ class Visitor:
     # For the middleware
 
     @property
-    def environ(self) -> Mapping[str, Any]:
-        """The environ of the request."""
-        return self._environ
-
-    @property
     def cookie_id(self) -> str | None:
         """The id that the cookie has to carry; None for no change."""
         return self._conversation.cookie_id if self._conversation else None
@@ -399,6 +395,11 @@ class Visitor:
     def is_renewed(self) -> bool:
         """Whether the cookie's visitor is no longer this one."""
         return self._conversation is not None and self._conversation.is_renewed
+
+    @property
+    def visit(self) -> Visit:
+        """What the request tells."""
+        return self._use().visit
 
     @property
     def backend(self) -> Backend:
@@ -423,7 +424,8 @@ class Visitor:
 
     def _report_unresolved(self, entry: Any) -> None:
         """Report once that an entry shows its baseline because it does not hold its variant."""
-        missing = variants.unresolved(entry, self.experiences, self._use().published.order)
+        conversation = self._use()
+        missing = variants.unresolved(entry, conversation.answer()["experiences"], conversation.published.order)
         if missing is not None:
             name, variant = (json.dumps(str(id)[:_SHOWN]) for id in (id_of(entry), missing))
             self._backend.hint(
@@ -439,7 +441,7 @@ class Visitor:
 
     def _use(self) -> Conversation:
         if self._conversation is None:
-            self._conversation = Conversation(self._environ, self._backend, self._answered)
+            self._conversation = Conversation(self.environ, self._backend, self._answered)
         return self._conversation
 
 

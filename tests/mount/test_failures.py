@@ -194,9 +194,9 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
 @pytest.mark.parametrize(
     "part",
     [
-        "conversation.page_of",
-        "conversation.context_of",
-        "conversation.locale_of",
+        "page_view.page_of",
+        "page_view.context_of",
+        "page_view.locale_of",
         "conversation.cookie_values",
         "visitor.variants.shown",
         "visitor.merge_tags.resolve",
