@@ -16,7 +16,7 @@ from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
-from ninetailed_wsgi.site.conversation import Backend, Conversation, copied, never_raises, no_answer, nothing
+from ninetailed_wsgi.site.conversation import Backend, Conversation, copied, is_text, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
 from ninetailed_wsgi.site.page_view import Visit
 from ninetailed_wsgi.site.rich_text import linked_merge_tags
@@ -142,7 +142,7 @@ class Visitor:
     @property
     def profile(self) -> dict[str, Any]:
         """The profile as the API answers it. Example: ``visitor.profile["session"]["count"]``"""
-        value: dict[str, Any] = self._use().answer().own("profile")
+        value: dict[str, Any] = self._own("profile")
         return value
 
     @property
@@ -153,17 +153,17 @@ class Visitor:
     @property
     def experiences(self) -> list[dict[str, Any]]:
         """The experiences chosen for the visitor, as the API answers them."""
-        value: list[dict[str, Any]] = self._use().answer().own("experiences")
+        value: list[dict[str, Any]] = self._own("experiences")
         return value
 
     @property
     def changes(self) -> list[dict[str, Any]]:
         """The changes of inline variables, as the API answers them."""
-        return [change for change in self._use().answer().own("changes") if is_for_every_client(change)]
+        return [change for change in self._own("changes") if is_for_every_client(change)]
 
     def flag(self, key: str, default: Any = None) -> Any:
         """Return the value of an inline variable. Example: ``visitor.flag("free-shipping-from", 50)``"""
-        if not _is_text(key):
+        if not is_text(key):
             self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
         conversation = self._use()
         changes = [change for change in conversation.answer()["changes"] if is_for_every_client(change)]
@@ -218,7 +218,7 @@ class Visitor:
 
         Example: ``visitor.experience_variant("exp-home")``
         """
-        if not _is_text(entity):
+        if not is_text(entity):
             self._misunderstood("experience_variant", entity, "the id of an experience or fragment", "no variant")
             return None
         conversation = self._use()
@@ -237,7 +237,7 @@ class Visitor:
 
         Example: ``visitor.merge_tag("location.city", "your town")``
         """
-        if not _is_text(path):
+        if not is_text(path):
             self._misunderstood("merge_tag", path, "a path such as traits.firstname", "its fallback counts")
             return merge_tags.text(fallback)
         value = merge_tags.resolve(self._use().answer()["profile"], path)
@@ -439,12 +439,11 @@ class Visitor:
         found = type(value).__name__
         self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; {instead}")
 
+    @never_raises(lambda self, member: nothing("")[member])
+    def _own(self, member: str) -> Any:
+        return self._use().answer().own(member)
+
     def _use(self) -> Conversation:
         if self._conversation is None:
             self._conversation = Conversation(self.environ, self._backend, self._answered)
         return self._conversation
-
-
-def _is_text(value: object) -> bool:
-    """Whether a page gave what type hints ask for: templates are not checked."""
-    return isinstance(value, str)

@@ -68,18 +68,20 @@ def test_a_call_begins_or_is_cancelled_never_both() -> None:
 
 
 def test_threads_end_when_the_workers_are_closed_and_take_nothing_more() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     workers, go_on = Workers(2), threading.Event()
     busy, quick = Call[Any](lambda call: go_on.wait(20)), Call[Any](lambda call: 1)
     workers.submit(busy)
     workers.submit(quick)
     assert quick.wait(20)
+    started = [thread for thread in threading.enumerate() if thread not in before and thread.name[:10] == "ninetailed"]
     assert (quick.answer, quick.error) == (1, None)
     workers.close()
     with pytest.raises(RuntimeError, match="closed"):
         workers.submit(Call[Any](lambda call: None))
     go_on.set()
-    wait_until(lambda: threading.active_count() == before, "the threads end")
+    assert len(started) == 2
+    wait_until(lambda: not any(thread.is_alive() for thread in started), "the threads end")
 
 
 def test_what_fails_in_a_thread_is_told_and_the_thread_works_on() -> None:
