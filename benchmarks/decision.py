@@ -24,7 +24,7 @@ from scenario import TRAITS, Test, attributes, audience, audience_rules, experim
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ninetailed_wsgi.core.audiences import AudienceSet, Facts, compile_audience
-from ninetailed_wsgi.core.experiences import ALLOCATIONS_KEPT, ExperienceSet, compile_experience
+from ninetailed_wsgi.core.experiences import SELECTIONS_KEPT, ExperienceSet, compile_experience
 
 ROUNDS = 40
 SECONDS_PER_TURN = 0.01
@@ -46,8 +46,8 @@ def ours(number: int, events: int) -> Engine:
     history = [(index, NOW - (events - index) * MINUTE, event(index)) for index in range(events)]
     audiences.recount(counts, history)
 
-    # More visitors than allocations are remembered of: each decision hashes, as the others' do.
-    visitors = cycle(f"{STABLE_ID}-{index}" for index in range(2 * ALLOCATIONS_KEPT))
+    # More visitors than selections are remembered of: each decision hashes, as the others' do.
+    visitors = cycle(f"{STABLE_ID}-{index}" for index in range(2 * SELECTIONS_KEPT))
 
     def decide() -> object:
         facts = Facts(TRAITS, {"country": "Germany"}, 3, "mobile", counts, NOW, events)

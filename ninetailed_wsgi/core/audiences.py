@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, digest
 from ninetailed_wsgi.core.problems import ContentError, Problems, Remark
-from ninetailed_wsgi.core.rules import DAY, Facts, Rule, compile_rule
+from ninetailed_wsgi.core.rules import DAY, Decision, Facts, Rule, compile_rule
 
 __all__ = ["Audience", "AudienceSet", "ContentError", "Facts", "Group", "compile_audience"]
 
@@ -31,7 +32,6 @@ class Group:
 
 
 Node = Group | Rule
-Decision = Callable[[Facts], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Audience:
         root: its rules as authored, compiled.
         decide: whether a visitor belongs to it.
         counters: what its page and track rules count.
+        text: its rules as written: audiences with the same text hold for the same visitors.
         remarks: on what is understood.
     """
 
@@ -50,6 +51,7 @@ class Audience:
     root: Node
     decide: Decision
     counters: tuple[Counter, ...]
+    text: str
     remarks: tuple[Remark, ...] = ()
 
 
@@ -68,7 +70,7 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
     problems.raise_any()
     assert root is not None  # a part is missing only if a problem was noted
     counters = tuple(rule.counter for rule in _rules(root) if rule.counter)
-    return Audience(id, name, root, _decision(root), counters, tuple(problems.remarks))
+    return Audience(id, name, root, _decision(root), counters, repr(rules), tuple(problems.remarks))
 
 
 class AudienceSet:
@@ -94,7 +96,13 @@ class AudienceSet:
         self._history_events = history_events
         self._history_ms = history_days * DAY
         self._compared: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
-        self._decisions = tuple((audience.id, audience.decide) for audience in self.audiences)
+        self._ids = tuple(audience.id for audience in self.audiences)
+        # Authors repeat themselves: of audiences with the same rules, one is decided.
+        decisions = {audience.text: audience.decide for audience in self.audiences}
+        places = {text: place for place, text in enumerate(decisions)}
+        self._decisions = tuple(decisions.values())
+        self._places = {audience.id: places[audience.text] for audience in self.audiences}
+        self._shared = len(decisions) < len(self.audiences)
         counters = {counter.key: counter for audience in self.audiences for counter in audience.counters}
         self._counted_for = digest(" ".join(sorted(counters))) if counters else ""
         self._page_counters = tuple(counter for counter in counters.values() if counter.event_type == "page")
@@ -177,7 +185,7 @@ class AudienceSet:
             theirs = {counter.key for audience in other.audiences for counter in audience.counters}
             mine = {counter.key: counter for audience in self.audiences for counter in audience.counters}
             more = tuple(counter for key, counter in mine.items() if key not in theirs)
-            nobody = Audience("", "", Group("any", ()), lambda facts: False, more)
+            nobody = Audience("", "", Group("any", ()), lambda facts: False, more, "")
             days = self._history_ms // DAY
             beyond = AudienceSet([nobody], history_events=self._history_events, history_days=days) if more else None
             self._compared = (other, frozenset(mine.keys() & theirs), beyond)
@@ -186,12 +194,14 @@ class AudienceSet:
     def matched(self, facts: Facts) -> list[str]:
         """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""
         self._bound(facts)
-        return [id for id, decide in self._decisions if decide(facts)]
+        held = [decide(facts) for decide in self._decisions]
+        return list(compress(self._ids, map(held.__getitem__, self._places.values()) if self._shared else held))
 
     def holds(self, facts: Facts, id: str) -> bool:
         """Return whether a visitor belongs now to the audience with this id."""
         self._bound(facts)
-        return next((decide(facts) for audience, decide in self._decisions if audience == id), False)
+        place = self._places.get(id)
+        return place is not None and self._decisions[place](facts)
 
     def explain(self, facts: Facts) -> list[dict[str, Any]]:
         """Explain each audience: its groups and rules, each with its result, the value found and the value wanted.
@@ -242,8 +252,7 @@ def _compile_node(node: object, path: str, depth: int, problems: Problems) -> No
 
 def _decision(node: Node) -> Decision:
     if isinstance(node, Rule):
-        found, holds = node.found, node.holds
-        return lambda facts: holds(found(facts))
+        return node.decide
     decisions = tuple(_decision(item) for item in node.nodes)
     if not decisions:
         return lambda facts: False

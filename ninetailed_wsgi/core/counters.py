@@ -24,18 +24,24 @@ class SeenEvent:
 
     Attributes:
         page: ``context.page``; where a page event lacks it, its ``properties``; else empty.
-        campaign: ``context.campaign``, or empty.
-        properties: ``properties``, or empty.
     """
 
-    __slots__ = ("_query", "campaign", "page", "properties")
+    __slots__ = ("_event", "_query", "page")
 
     def __init__(self, event: Mapping[str, Any]) -> None:
-        context = _mapping(event.get("context"))
-        self.properties = _mapping(event.get("properties"))
-        self.campaign = _mapping(context.get("campaign"))
         self.page = page_of(event)
+        self._event = event
         self._query: Mapping[str, Any] | None = None
+
+    @property
+    def campaign(self) -> Mapping[str, Any]:
+        """Return ``context.campaign``, or nothing."""
+        return _mapping(_mapping(self._event.get("context")).get("campaign"))
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Return ``properties``, or nothing."""
+        return _mapping(self._event.get("properties"))
 
     @property
     def query(self) -> Mapping[str, Any]:
@@ -100,7 +106,12 @@ class Counter:
         entries.append([ordinal, at])
         if entries[0][0] < first_ordinal:
             entries[:] = [entry for entry in entries if entry[0] >= first_ordinal]
-        if len(entries) <= self.enough:
+        surplus = len(entries) - self.enough
+        if surplus <= 0:
+            return
+        if surplus == 1:  # only the first one can have so many behind it
+            if entries[0][1] <= min([entry[1] for entry in entries]):
+                del entries[0]
             return
         rest: list[Entry] = []
         latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
 import mmh3
@@ -31,10 +31,7 @@ CONFIG_MEMBERS = (
 TYPES = ("nt_experiment", "nt_personalization")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
-ALLOCATIONS_KEPT = 2048
-"""Visitors whose allocations an environment caches."""
-
-SELECTIONS_KEPT = 512
+SELECTIONS_KEPT = 1024
 """Selections that an environment caches, of a kilobyte each as a rule."""
 
 # Far above any share; excludes numbers that cannot be added as floats.
@@ -58,7 +55,11 @@ class Outcome(NamedTuple):
 def hash_fraction(text: str) -> float:
     """Hash the UTF-8 text with MurmurHash3 x86 32-bit, seed 0, as a fraction from 0 to 1 inclusive (spec section 6)."""
     # Bytes, never text: mmh3 5.3 aborts the process on half of a surrogate pair, which JSON allows in an id.
-    return mmh3.hash(text.encode("utf-8", "surrogatepass"), 0, False) / LARGEST_HASH
+    return mmh3.hash(_bytes(text), 0, False) / LARGEST_HASH
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Experience:
         remarks: on what is understood.
         traffic_prefix: followed by the stable id: the text whose hash must be below ``traffic``.
         distribution_prefix: followed by the stable id: the text whose hash chooses a range.
+        salts: both as UTF-8.
     """
 
     id: str
@@ -91,15 +93,26 @@ class Experience:
     remarks: tuple[Remark, ...]
     traffic_prefix: str
     distribution_prefix: str
+    salts: tuple[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "salts", (_bytes(self.traffic_prefix), _bytes(self.distribution_prefix)))
 
     def allocated(self, stable_id: str) -> int | None:
         """Return the variant index that traffic and distribution give a visitor.
 
         ``None``: not in the traffic.
         """
-        if not self.traffic > hash_fraction(self.traffic_prefix + stable_id):
+        return self.split(_bytes(stable_id))
+
+    def split(self, visitor: bytes) -> int | None:
+        """Return the same for a visitor whose stable id is there as UTF-8."""
+        traffic, distribution = self.salts
+        # PERF: in line, as many experiences ask this about each visitor.
+        if not self.traffic > mmh3.hash(traffic + visitor, 0, False) / LARGEST_HASH:
             return None
-        return self.distributed(hash_fraction(self.distribution_prefix + stable_id))
+        index = bisect_left(self.ends, mmh3.hash(distribution + visitor, 0, False) / LARGEST_HASH)
+        return index if index < len(self.ends) else 0
 
     def assign(self, allocated: int | None, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
         """Return the variant index of a visitor with this allocation (`allocated`).
@@ -149,13 +162,8 @@ class ExperienceSet:
             raise ValueError("two experiences have the same id")
         self.sticky = {experience.id: experience.indices() for experience in self.experiences if experience.sticky}
         """The sticky experiences: the index of each of their variants, by the variant's id."""
-        # PERF: visitors send several requests, and hashing took two thirds of a selection's time.
-        self._allocated = lru_cache(maxsize=ALLOCATIONS_KEPT)(self._allocate)
-        # PERF: few of them change anything that the selection depends on.
+        # PERF: visitors send several requests, of which few change anything that the selection depends on.
         self._selection = lru_cache(maxsize=SELECTIONS_KEPT)(self._select)
-
-    def _allocate(self, stable_id: str) -> tuple[int | None, ...]:
-        return tuple(experience.allocated(stable_id) for experience in self.experiences)
 
     def select(
         self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int], *, entities: bool = False
@@ -178,16 +186,17 @@ class ExperienceSet:
     def _select(
         self, stable_id: str, audiences: tuple[str, ...], assignments: tuple[tuple[str, int], ...], entities: bool
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        belongs_to, sticky = frozenset(audiences), dict(assignments)
-        items: list[dict[str, Any]] = []
-        changes: list[dict[str, Any]] = []
-        for experience, allocated in zip(self.experiences, self._allocated(stable_id), strict=True):
-            index = experience.assign(allocated, belongs_to, sticky)
-            if index is not None:
-                outcome = experience.outcome(index)
-                items.append(outcome.item)
-                changes.extend(outcome.entity_changes if entities else outcome.changes)
-        return items, changes
+        # None stands for the audience of experiences that are for everyone.
+        belongs_to, sticky, visitor = {None, *audiences}, dict(assignments), _bytes(stable_id)
+        outcomes: list[Outcome] = []
+        for experience in self.experiences:
+            # As `assign`, but hashing only where that decides.
+            if experience.sticky and experience.id in sticky:
+                outcomes.append(experience.outcome(sticky[experience.id]))
+            elif experience.audience in belongs_to and (index := experience.split(visitor)) is not None:
+                outcomes.append(experience.outcome(index))
+        changed = [outcome.entity_changes if entities else outcome.changes for outcome in outcomes]
+        return [outcome.item for outcome in outcomes], [*chain.from_iterable(changed)]
 
     def explain(self, stable_id: str, audiences: Collection[str], sticky: Mapping[str, int]) -> list[dict[str, Any]]:
         """Explain each experience: the inputs of its decision, and the chosen index.

@@ -150,11 +150,14 @@ def _not(test: Test) -> Test:
 
 
 def _numeric(compare: Callable[[Number, Number], bool], wanted: Number | None) -> Test:
-    def holds(found: object) -> bool:
-        number = number_of(found)
-        return number is not None and compare(number, wanted)  # type: ignore[arg-type]
+    if wanted is None:
+        return lambda found: False
 
-    return holds if wanted is not None else lambda found: False
+    def holds(found: object) -> bool:
+        number = found if type(found) is int else number_of(found)
+        return number is not None and compare(number, wanted)
+
+    return holds
 
 
 def _equal(wanted: str) -> Test:
@@ -163,6 +166,8 @@ def _equal(wanted: str) -> Test:
 
 def _contains(wanted: str) -> Test:
     def holds(found: object) -> bool:
+        if type(found) is str:
+            return wanted in found
         if isinstance(found, list):
             return any(text_of(item) == wanted for item in found)
         text = text_of(found)

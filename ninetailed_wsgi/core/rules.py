@@ -52,6 +52,10 @@ class Facts:
     oldest: int = field(default=0, init=False)
 
 
+Decision = Callable[[Facts], bool]
+"""Whether a rule or an audience holds for a visitor; never raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One compiled rule; it holds where ``holds(found(facts))`` is true.
@@ -60,6 +64,7 @@ class Rule:
         wanted: the rule in words, for `AudienceSet.explain`.
         found: the compared value: a trait, a location's member, a device type, a session count, a number of events.
         holds: whether it satisfies the rule. Neither function raises, for any JSON.
+        decide: both in one, with fewer calls.
         counter: of page and track rules.
     """
 
@@ -67,6 +72,7 @@ class Rule:
     wanted: str
     found: Callable[[Facts], object]
     holds: Callable[[Any], bool]
+    decide: Decision
     counter: Counter | None = None
 
 
@@ -126,10 +132,12 @@ def _identify(draft: Draft) -> Rule | None:
     comparison = draft.comparison()
     if comparison is None:
         return None
-    words = f"trait {shown(key)} {comparison.words}"
-    if "." not in key:
-        return Rule("identify", words, lambda facts: facts.traits.get(key), comparison.test)
-    return Rule("identify", words, lambda facts: find(facts.traits, key), comparison.test)
+    words, test = f"trait {shown(key)} {comparison.words}", comparison.test
+    if "." in key:
+        return Rule(
+            "identify", words, lambda facts: find(facts.traits, key), test, lambda facts: test(find(facts.traits, key))
+        )
+    return Rule("identify", words, lambda facts: facts.traits.get(key), test, lambda facts: test(facts.traits.get(key)))
 
 
 def _location(draft: Draft) -> Rule | None:
@@ -140,7 +148,10 @@ def _location(draft: Draft) -> Rule | None:
     comparison = draft.comparison(blank_is_missing=True)
     if comparison is None:
         return None
-    return Rule("location", f"{key} {comparison.words}", lambda facts: facts.location.get(key), comparison.test)
+    words, test = f"{key} {comparison.words}", comparison.test
+    return Rule(
+        "location", words, lambda facts: facts.location.get(key), test, lambda facts: test(facts.location.get(key))
+    )
 
 
 def _returning(draft: Draft) -> Rule:
@@ -156,11 +167,12 @@ def _returning(draft: Draft) -> Rule:
     returning = (value == "true") == (operator == "equal")
 
     def holds(sessions: int) -> bool:
-        return (sessions > 1) is returning and all(test(sessions) for test in tests)
+        return (sessions > 1) is returning and (not tests or all(test(sessions) for test in tests))
 
     words = [f"session_count {'greaterThan' if returning else 'lessThanInclusive'} 1"]
     words += [f"session_count {comparison.words}" for comparison in comparisons]
-    return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds)
+    decide: Decision = lambda facts: holds(facts.session_count)  # noqa: E731
+    return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds, decide)
 
 
 def _device(draft: Draft) -> Rule:
@@ -173,7 +185,7 @@ def _device(draft: Draft) -> Rule:
     tests = tuple(comparison.test for comparison in comparisons)
     words = " and ".join(f"device {comparison.words}" for comparison in comparisons)
     holds = tests[0] if len(tests) == 1 else lambda found: all(test(found) for test in tests)
-    return Rule("device", words, lambda facts: facts.device, holds)
+    return Rule("device", words, lambda facts: facts.device, holds, lambda facts: holds(facts.device))
 
 
 # Rules that count events
@@ -207,7 +219,9 @@ def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
     words = [f"{kind} events named {shown(name)}" if name else f"{kind} events"]
     words += [f"where {' and '.join(condition.words for condition in conditions)}"] if conditions else []
     words += [f"in the last {text_of(window)} days"] if window is not None else []
-    return Rule(kind, f"{' '.join(words)}: {operator} {text_of(count)}", _events_found(key, window), holds, counter)
+    found = _events_found(key, window)
+    text = f"{' '.join(words)}: {operator} {text_of(count)}"
+    return Rule(kind, text, found, holds, lambda facts: holds(found(facts)), counter)
 
 
 def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
@@ -248,6 +262,9 @@ def _event_condition(condition: Condition) -> EventCondition | None:
     test = _of_any(comparison) if condition.key == "context_page_query" else comparison.test
     name = f"{condition.key}[{condition.parameter}]" if condition.parameter else condition.key
     identity = (condition.key, condition.parameter, *comparison.identity)
+    if condition.key in PAGE_KEYS:
+        member = _member(condition.key)
+        return EventCondition(lambda event: test(event.page.get(member)), f"{name} {comparison.words}", identity)
     return EventCondition(lambda event: test(read(event)), f"{name} {comparison.words}", identity)
 
 
@@ -276,10 +293,15 @@ def _reader(condition: Condition) -> Callable[[SeenEvent], object]:
         return lambda event: find(event.properties, parameter)
     if key == "context_page_query":
         return lambda event: event.query.get(parameter)
-    member = key.rpartition("_")[2]
+    member = _member(key)
     if key in PAGE_KEYS:
         return lambda event: event.page.get(member)
     return lambda event: event.campaign.get(member)
+
+
+def _member(key: str) -> str:
+    """Return the member of a page or campaign that a condition names: ``path`` for ``context_page_path``."""
+    return key.rpartition("_")[2]
 
 
 _KINDS: dict[str, Callable[[Draft], Rule | None]] = {

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ninetailed_wsgi.core.events import page_of
 from ninetailed_wsgi.core.operators import text_of
 
 TIMEOUT = 30 * 60 * 1000
@@ -31,23 +32,26 @@ def new_session() -> Session:
     return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, 0, 0]}
 
 
-def touch(session: Session, at: int, page: Callable[[], Mapping[str, Any]] | None, new_id: Callable[[], str]) -> None:
+def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
     """Count an event at time ``at`` (ms) for its session.
 
     It belongs to the latest session at most ``TIMEOUT`` away. Otherwise it starts one, in the past if the event
     is old. A late event that closes the gap between two sessions joins them.
 
     Args:
-        page: reads the page of a page event, which few need; None: it is another kind of event.
+        page_event: the event, which may have come from the landing page; None: it is of another type.
         new_id: makes a session id.
     """
     spans = session["spans"]
     for index in range(len(spans) - 1, -1, -1):
         span = spans[index]
         if span[0] - TIMEOUT <= at <= span[1] + TIMEOUT:
-            span[0] = min(span[0], at)
-            span[1] = max(span[1], at)
-            index -= _join_with_former(session, index)
+            if at < span[0]:
+                span[0] = at
+            elif at > span[1]:
+                span[1] = at
+            if index and span[0] - TIMEOUT <= spans[index - 1][1]:
+                index -= _join_with_former(session, index)
             break
     else:
         if _belongs_to_older(session["older"], at):
@@ -55,9 +59,12 @@ def touch(session: Session, at: int, page: Callable[[], Mapping[str, Any]] | Non
         index = _insert(spans, at)
         if index == len(spans) - 1:
             session.update(id=new_id(), landing=None, landing_at=0)
-    if page is not None and index == len(spans) - 1 and (session["landing"] is None or at < session["landing_at"]):
-        session.update(landing=landing_page(page()), landing_at=at)
-    _fold_oldest(session)
+    if page_event is None or index < len(spans) - 1:
+        pass
+    elif session["landing"] is None or at < session["landing_at"]:
+        session.update(landing=landing_page(page_of(page_event)), landing_at=at)
+    if len(spans) > SPANS_KEPT:
+        _fold_oldest(session)
 
 
 def merge(known: Session, other: Session) -> Session:
@@ -85,7 +92,9 @@ def answer(session: Session) -> dict[str, Any]:
     """
     number = count(session)
     spans = session["spans"]
-    total = session["older"][1] // 1000 + sum((last - first) // 1000 for first, last in spans)
+    total = session["older"][1] // 1000
+    for first, last in spans:
+        total += (last - first) // 1000
     return {
         "id": session["id"],
         "isReturningVisitor": number > 1,
@@ -127,12 +136,12 @@ def _insert(spans: list[list[int]], at: int) -> int:
 
 
 def _join_with_former(session: Session, index: int) -> bool:
-    """Join a session with the previous one if they overlap within the timeout; return whether they did.
+    """Join a session with the previous one, which it overlaps within the timeout; return whether it did.
 
     Sessions of merged profiles add up instead, however close they are.
     """
     spans = session["spans"]
-    if index == 0 or session.get("merged") or spans[index][0] - TIMEOUT > spans[index - 1][1]:
+    if session.get("merged"):
         return False
     former = spans.pop(index - 1)
     spans[index - 1][0] = min(former[0], spans[index - 1][0])

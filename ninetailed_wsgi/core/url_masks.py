@@ -67,21 +67,22 @@ class UrlMask:
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event whose page has no credentials; the same one where nothing changes."""
         context, properties = event.get("context"), event.get("properties")
-        changes: dict[str, Any] = {}
         page = context.get("page") if isinstance(context, dict) else None
-        if context and isinstance(page, dict) and (masked := self._page(page)) is not page:
-            changes["context"] = {**context, "page": masked}
-        if isinstance(properties, dict) and (masked := self._page(properties)) is not properties:
-            changes["properties"] = masked
-        return {**event, **changes} if changes else event
+        pages = [each for each in (page, properties) if isinstance(each, dict) and not _MEMBERS.isdisjoint(each)]
+        if not pages or self._are_harmless(orjson.dumps(pages)):
+            return event
+        changes: dict[str, Any] = {}
+        if context and isinstance(page, dict):
+            changes["context"] = {**context, "page": self._page(page)}
+        if isinstance(properties, dict):
+            changes["properties"] = self._page(properties)
+        return {**event, **changes}
 
     def text(self, address: str) -> str:
         """Return an address, or a query, with the values of these parameters emptied."""
         return self._masked(address, _NESTING) if "=" in address or "%3" in address else address
 
     def _page(self, page: dict[str, Any]) -> dict[str, Any]:
-        if _MEMBERS.isdisjoint(page) or self._is_harmless(orjson.dumps(page)):
-            return page
         changes: dict[str, Any] = {}
         for name in _ADDRESSES:
             value = page.get(name)
@@ -92,16 +93,16 @@ class UrlMask:
             changes["query"] = values
         return {**page, **changes} if changes else page
 
-    def _is_harmless(self, page: bytes) -> bool:
-        """Return whether the JSON text of a page has nothing that may be a credential."""
-        if page in self._harmless:
+    def _are_harmless(self, pages: bytes) -> bool:
+        """Return whether the JSON text of an event's pages has nothing that may be a credential."""
+        if pages in self._harmless:
             return True
-        if self._hint is None or self._hint.Match(page):
+        if self._hint is None or self._hint.Match(pages):
             return False
-        if len(page) <= _REMEMBERED_LENGTH:
+        if len(pages) <= _REMEMBERED_LENGTH:
             if len(self._harmless) >= _REMEMBERED:
                 self._harmless.clear()
-            self._harmless.add(page)
+            self._harmless.add(pages)
         return True
 
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:

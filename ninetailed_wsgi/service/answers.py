@@ -30,7 +30,7 @@ class Answers:
         """Return ``profile``, evaluated at this time (ms)."""
         if self._metrics:
             self._metrics.evaluated()
-        audiences = catalog.audiences.matched(profile.facts(*snapshot, now))
+        audiences = catalog.audiences.matched(profile.facts(snapshot.record, snapshot.next_ordinal, now))
         return profile.answer(snapshot.record, audiences)
 
     def decision(

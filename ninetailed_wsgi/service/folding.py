@@ -135,6 +135,7 @@ class Folding:
         """Apply the events that are new to a record; return them, and those whose traits were left out."""
         catalog, conditions = self._catalog, self._conditions
         new_session_id = partial(self._session_id, self._session_ids.setdefault(key, []), count())
+        metrics = catalog.metrics if catalog.metrics.metrics else None
         events: list[Event] = []
         excess: list[tuple[Event, int]] = []
         for event in self._run[key]:
@@ -142,16 +143,17 @@ class Folding:
                 continue
             if not events:
                 self._enrich(record, event)
-            ordinal = next_ordinal + len(events)
-            if event.type in exposures.EVENT_TYPES:  # before the event itself makes an assignment
+            ordinal, at, body = next_ordinal + len(events), event.at, event.body
+            if body["type"] in exposures.EVENT_TYPES:  # before the event itself makes an assignment
                 self._note_exposure(record, event, ordinal)
             if size := profile.apply(
                 record, event, new_session_id, catalog.experiences.sticky, conditions.traits_bytes
             ):
                 excess.append((event, size))
             retention.weigh(record, ordinal, len(event.raw), conditions.history_bytes)
-            catalog.audiences.count(record["counts"], ordinal, event.at, event.body)
-            catalog.metrics.count(record, event.at, event.body)
+            catalog.audiences.count(record["counts"], ordinal, at, body)
+            if metrics:
+                metrics.count(record, at, body)
             events.append(event)
             if event.served:
                 self._note_served(record, events, ordinal + 1)

@@ -31,16 +31,23 @@ def prepared(
     times = times_of(bodies, now)
     if mask:
         bodies = mask.events(bodies)
-    raws = [orjson.dumps(body) for body in bodies]
     events = []
-    for index, (at, body, raw) in enumerate(zip(times, bodies, raws, strict=True)):
-        agent = body["context"].get("userAgent")
+    for index, body in enumerate(bodies):
+        raw, agent = orjson.dumps(body), body["context"].get("userAgent")
         device = device_type(agent) if isinstance(agent, str) else None
         text = raw if len(raw) <= LONGEST_KEPT else _abridged(body, len(raw))
         key, user_id = message_key(body["messageId"]), _user_of(body)
-        events.append(Event(at, body, text, key, user_id, device, index, None, now))
+        events.append(Event(times[index], body, text, key, user_id, device, index, None, now))
     ordered = in_order(events)
     return [*ordered[:-1], ordered[-1]._replace(served=tuple(served))] if served else ordered
+
+
+def identify(events: Sequence[Event]) -> bool:
+    """Return whether any of the events says who its visitor is, or sets traits."""
+    for event in events:
+        if event.user_id or event.body.get("traits"):
+            return True
+    return False
 
 
 def _abridged(body: dict[str, Any], size: int) -> bytes:

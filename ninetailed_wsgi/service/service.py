@@ -6,7 +6,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cache, partial
 from typing import Any
 
@@ -33,14 +33,14 @@ from ninetailed_wsgi.service.applications import Applications
 from ninetailed_wsgi.service.folding import Conditions, Snapshot
 from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.imports import Consumer, Imports
-from ninetailed_wsgi.service.incoming import prepared
+from ninetailed_wsgi.service.incoming import identify, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.merges import Merges
 from ninetailed_wsgi.service.previews import Previews
 from ninetailed_wsgi.service.profile_ids import ProfileIds
 from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.sources import Sources
-from ninetailed_wsgi.service.turns import Turns, writers
+from ninetailed_wsgi.service.turns import NO_TURN, Turns, writers
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
@@ -246,10 +246,10 @@ class ExperienceService:
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        steps = [(key, event) for event in events]
+        steps = [(key, event) for event in events] if named or identify(events) else ()
         turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
         with self._merging(steps, terms.guarded), turn:
-            if named or any(event.user_id or event.body.get("traits") for event in events):
+            if steps:
                 # An id from a cookie has to lead to the profile that it joins.
                 self._apply(application, (key,), steps, generated=name is None and (new is None or terms.guarded))
             else:
@@ -443,7 +443,7 @@ class ExperienceService:
 
     def _merging(self, steps: Sequence[Step], guarded: bool, waits: bool = False) -> AbstractContextManager[None]:
         """Return the turn of events that merge large profiles; taken first, as who waits for it keeps nobody else."""
-        return self._merges.turn(self._store, steps, guarded, waits) if self._merges else nullcontext()
+        return self._merges.turn(self._store, steps, guarded, waits) if self._merges and steps else NO_TURN
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:
-        return self._turns.turn(keys) if self._turns and keys else nullcontext()
+        return self._turns.turn(keys) if self._turns and keys else NO_TURN

@@ -9,12 +9,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.operations.forks import PerProcess
+
+NO_TURN = nullcontext()
+"""The turn of a request that waits for nobody."""
 
 
 @dataclass(slots=True)
@@ -101,6 +105,9 @@ class Turn:
 
 def writers(environment: Environment, events: Sequence[Event], key: Key, preflight: bool | None) -> set[Key]:
     """Return the names for which a request takes turns with others; ``preflight`` None: its id was just made for it."""
-    users = {environment.key(event.user_id) for event in events if event.user_id}
+    users: set[Key] = set()
+    for event in events:
+        if event.user_id:
+            users.add(environment.key(event.user_id))
     # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
     return users if preflight is None or (preflight and not users) else users | {key}

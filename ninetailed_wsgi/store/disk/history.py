@@ -138,10 +138,15 @@ class History:
             extent = Extent(emptied.first + surplus, emptied.next + surplus, 0, 0)
             events = events[surplus:]
         first, end, in_first, newest, recent = extent
-        begin = extent.first_recent
-        added = b"\n".join([b"[%d,%b]" % event for event in events])
-        recent = b"%b\n%b" % (recent, added) if recent else added
+        added = b"\n".join([b"".join((b"[", str(at).encode(), b",", event, b"]")) for at, event in events])
+        recent = b"\n".join((recent, added)) if recent else added
         end += len(events)
+        since = self._since()
+        if len(recent) <= _EVENTS_IN_ROW and not (
+            self._is_over(end - first - in_first, newest, first + in_first, since, oldest) or _time_of(recent) < since
+        ):
+            return Extent(first, end, in_first, newest, recent)
+        begin = extent.first_recent
         if len(recent) > _EVENTS_IN_ROW:
             for lines in _rows(recent):
                 writes.pending[row_key(digest, begin)] = b"[" + b",".join(lines) + b"]"
@@ -149,10 +154,7 @@ class History:
                     in_first, newest = len(lines), max(map(_time_of, lines))
                 begin += len(lines)
             recent = b""
-        since = self._since()
-        while first < begin and (
-            end - first - in_first >= self.most_events or newest < since or first + in_first <= oldest
-        ):
+        while first < begin and self._is_over(end - first - in_first, newest, first + in_first, since, oldest):
             writes.pending[row_key(digest, first)] = None
             first += in_first
             row = _load(writes.fetch(row_key(digest, first))) or []
@@ -162,6 +164,18 @@ class History:
             first = begin = begin + 1
             recent = recent.partition(b"\n")[2]
         return Extent(first, end, in_first, newest, recent)
+
+    def _is_over(self, others: int, newest: int, end: int, since: int, oldest: int) -> bool:
+        """Return whether the first history row is out of bounds.
+
+        Args:
+            others: the number of events after it.
+            newest: the newest time in it.
+            end: the ordinal after its last event.
+            since: times before that are too old.
+            oldest: so are ordinals before that.
+        """
+        return others >= self.most_events or newest < since or end <= oldest
 
     def _since(self) -> int:
         return self._clock() - self._days * DAY
@@ -203,7 +217,7 @@ def row_key(digest: bytes, ordinal: int) -> bytes:
 def row_of(key: Key, before: bytes | None, document: Document, extent: Extent) -> bytes:
     """Return the row of a document; ``before`` is the one that it takes the place of."""
     name = name_of(key) if before is None else before[: before.find(b"\n")]
-    parts = (name, b"[%d,%d,%d,%d]" % extent[:4], orjson.dumps(document))
+    parts = (name, orjson.dumps(extent[:4]), orjson.dumps(document))
     return b"\n".join((*parts, extent.recent) if extent.recent else parts)
 
 
@@ -213,9 +227,10 @@ def read_row(row: bytes | None) -> tuple[Document | None, Extent]:
         return None, _NO_EXTENT
     try:
         # PERF: a split looks at each byte, a search for the next line does not.
-        document = row.index(b"\n", row.index(b"\n") + 1) + 1
-        first, end, in_first, newest = orjson.loads(row[row.index(b"\n") + 1 : document])
+        numbers = row.index(b"\n") + 1
+        document = row.index(b"\n", numbers) + 1
         recent = row.find(b"\n", document) + 1 or len(row) + 1
+        first, end, in_first, newest = orjson.loads(row[numbers:document])
         return orjson.loads(row[document : recent - 1]), Extent(first, end, in_first, newest, row[recent:])
     except ValueError as error:
         raise StoreUnavailable(f"the store holds a damaged row: {error}") from error

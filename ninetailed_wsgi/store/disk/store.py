@@ -79,12 +79,13 @@ class DiskStore:
         return Entry(document, extent.next, lambda: self._read_history(digest))
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+        if len(keys) == 1:
+            digest = digest_of(keys[0])
+            return self._update_shard(self._shards.of(digest), [(keys[0], digest)], fold)
         by_shard: dict[int, list[tuple[Key, bytes]]] = {}
         for key in keys:
             digest = digest_of(key)
             by_shard.setdefault(self._shards.of(digest), []).append((key, digest))
-        if len(by_shard) == 1:
-            return self._update_shard(*by_shard.popitem(), fold)
         decisions: dict[Key, Decided] = {}
         for shard, group in by_shard.items():
             decisions.update(self._update_shard(shard, group, fold))
@@ -142,7 +143,7 @@ class DiskStore:
             if update is None:
                 return {key: decision}
             if not update.history:
-                return {key: decision} if rows.swap(*update[:3]) else None
+                return {key: decision} if rows.swap(update.key, update.version, update.value) else None
             with rows.transaction():
                 update.write(rows)
         except Changed:
