@@ -101,6 +101,10 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
 
         middleware.append(RateLimit(settings.rate_limit, address))
+    if settings.inspector and service.live is not None:
+        from ninetailed_wsgi.api.inspector.refusals import Refusals
+
+        middleware.append(Refusals(service.live, SpaceNames.of(settings)))
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)

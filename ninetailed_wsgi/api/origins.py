@@ -53,7 +53,7 @@ class Origins:
         elif site:  # browsers do not let a page write it
             foreign = site == "cross-site"
         else:
-            foreign = origin is not None and not _is_of_host(origin, self._address.origin(environ)[1])
+            foreign = origin is not None and not is_of_host(origin, self._address.origin(environ)[1])
         if foreign:
             shown = f"found {origin[:100]!r}" if origin else "found a request of another site"
             raise Forbidden(f"origin: {shown}; name the origins whose pages may call with --cors-origins")
@@ -96,7 +96,8 @@ def _is_loopback_origin(origin: str) -> bool:
     return match is not None and is_loopback(match[2])
 
 
-def _is_of_host(origin: str, host: str) -> bool:
+def is_of_host(origin: str, host: str) -> bool:
+    """Return whether a page of this origin was served by a host."""
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return False

@@ -18,7 +18,7 @@ from ninetailed_wsgi.content import Catalog, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import moment
 from ninetailed_wsgi.errors import InvalidData, SettingsError
-from ninetailed_wsgi.insights import population
+from ninetailed_wsgi.insights import drafts, population
 from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.operations.terminal import escaped
 
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ORG/ENV and the command's own flags."""
     add_environment(parser)
     parser.add_argument(
-        "--draft", metavar="ORIGIN", help="the content that would be published, as --content [--draft-content]"
+        "--draft",
+        metavar="ORIGIN",
+        help="the content that would be published, as --content [what the inspector was handed, else --draft-content]",
     )
     parser.add_argument(
         "--sample", metavar="N", type=_count, help="look at N visitors, chosen by a hash of their ids [all]"
@@ -47,7 +49,8 @@ def run(arguments: argparse.Namespace) -> bool:
     work = open_work(arguments, _USES)
     where = work.environment(arguments.where)
     now = time.time_ns() // 1_000_000 if arguments.at is None else _time(arguments.at)
-    draft = _draft(work, where, arguments.draft)
+    handed = drafts.read(work.settings.data_dir, where) if arguments.draft is None else None
+    draft = _handed_in(work, handed) if handed else _draft(work, where, arguments.draft)
     with work.console.progress("visitors") as progress:
         document, comparison = what_if(
             work.store,
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> bool:
             progress=progress.at,
         )
     if arguments.keep:
-        population.keep(work.settings.data_dir, where, document, now)
+        population.keep(work.settings.data_dir, where, document, now, handed and handed.at)
     if arguments.json:
         print(orjson.dumps(document).decode())
     else:
@@ -70,6 +73,15 @@ def run(arguments: argparse.Namespace) -> bool:
         return True
     print(f"{share:.2%} of the visitors change, more than {arguments.fail_over:.2%} (--fail-over)", file=sys.stderr)
     return False
+
+
+def _handed_in(work: Work, draft: drafts.Draft) -> Catalog:
+    settings = work.settings
+    try:
+        return draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
+    except InvalidData as error:
+        problems = [f"the draft that was handed to the inspector: {problem}" for problem in error.problems]
+        raise SettingsError([*problems, "hand in another one, or name one with --draft"]) from None
 
 
 def _draft(work: Work, where: Environment, given: str | None) -> Catalog:

@@ -25,6 +25,15 @@ MAX_EVENTS = 1000
 
 ACCEPTED, INVALID, NO_PROFILE = "accepted", "invalid", "profile"
 
+_OUTCOMES = {
+    INVALID: "left out: not valid",
+    NO_PROFILE: "left out: nobody has this profile id",
+    "repeated": "known already",
+    "experience": "left out: no published experience shows this component",
+    "component": "left out: not a component of this experience",
+    "inconsistent": "not counted: not the variant that this visitor gets",
+}
+
 
 class _Noted(NamedTuple):
     """What the fold of one profile decided.
@@ -80,6 +89,10 @@ class Ingestion:
         if self._service.metrics:
             for result, number in results.items():
                 self._service.metrics.reported(result, number)
+        if (live := self._service.live) is not None:
+            outcome = ", ".join(f"{number} {_OUTCOMES.get(result, result)}" for result, number in (+results).items())
+            for item in body:
+                live.accepted(environment, "insights", item["profile"]["id"], item["events"], outcome)
         return +results
 
     def _report(self, event: object, now: int) -> Report | None:

@@ -17,47 +17,102 @@ import orjson
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.insights import drafts
 from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.store.protocol import Store
 
-_FOLDER = "population"
+Catalogs = Callable[[str, str], Catalog]
+"""Gives the content of an organization's environment."""
 
 
 class Population(NamedTuple):
-    """What was counted last, and when (ms)."""
+    """What was counted last.
+
+    Attributes:
+        document: of `replay.what_if`, without visitors.
+        computed_at: when, ms.
+        draft_at: when the draft was handed in that it was counted beside, ms; None: it is the one of the options.
+        problem: why the draft that was handed in could not be used, and so nothing moves; None: it could.
+    """
 
     document: dict[str, Any]
     computed_at: int
+    draft_at: int | None = None
+    problem: str | None = None
 
 
-def compute(
-    data_dir: Path,
-    store: Store,
-    published: Callable[[str, str], Catalog],
-    draft: Callable[[str, str], Catalog] | None,
-    now: int,
-) -> None:
+class Contents(NamedTuple):
+    """The contents that visitors are counted by.
+
+    Attributes:
+        published: what is served.
+        draft: what the options say would be; None: nothing.
+        locale, history_events, history_days: how a draft that was handed in is read.
+    """
+
+    published: Catalogs
+    draft: Catalogs | None = None
+    locale: str | None = None
+    history_events: int = 500
+    history_days: int = 365
+
+    def handed_in(self, draft: drafts.Draft) -> Catalog:
+        """Return a draft that was handed in, compiled; InvalidData where it has errors."""
+        return draft.catalog(self.locale, self.history_events, self.history_days)
+
+
+def compute(data_dir: Path, store: Store, contents: Contents, now: int) -> None:
     """Count the visitors of every environment and keep the numbers in place of the last.
-
-    Args:
-        draft: gives the content that is not published; None: there is none, and nothing moves.
 
     Raises:
         StoreUnavailable: the store cannot be read now; the last numbers stay.
         OSError: the numbers cannot be written.
     """
-    for where in sorted({Environment(key.organization, key.environment) for key, _ in store.documents()}):
-        before = published(*where)
-        keep(data_dir, where, what_if(store, where, before, draft(*where) if draft else before, now)[0], now)
+    there = {Environment(key.organization, key.environment) for key, _ in store.documents()}
+    for where in sorted(there.union(drafts.environments(data_dir))):
+        count(data_dir, store, where, contents, now)
 
 
-def keep(data_dir: Path, where: Environment, document: dict[str, Any], now: int) -> None:
+def compute_waiting(data_dir: Path, store: Store, contents: Contents, now: int) -> None:
+    """Count where a draft was handed in since; as `compute`."""
+    for where in drafts.environments(data_dir):
+        if waiting(data_dir, where) is not None:
+            count(data_dir, store, where, contents, now)
+
+
+def count(data_dir: Path, store: Store, where: Environment, contents: Contents, now: int) -> None:
+    """Count the visitors of one environment, beside the draft that was handed in, else that of the options."""
+    before, handed, problem = contents.published(*where), drafts.read(data_dir, where), None
+    after = contents.draft(*where) if contents.draft and handed is None else before
+    if handed is not None:
+        try:
+            after = contents.handed_in(handed)
+        except InvalidData as error:
+            problem = str(error)
+    keep(data_dir, where, what_if(store, where, before, after, now)[0], now, handed and handed.at, problem)
+
+
+def waiting(data_dir: Path, where: Environment) -> drafts.Draft | None:
+    """Return the draft that was handed in and not counted yet; None where there is none."""
+    draft, last = drafts.read(data_dir, where), read(data_dir, where)
+    return draft if draft and (last is None or last.draft_at != draft.at) else None
+
+
+def keep(
+    data_dir: Path,
+    where: Environment,
+    document: dict[str, Any],
+    now: int,
+    draft_at: int | None = None,
+    problem: str | None = None,
+) -> None:
     """Keep the numbers of an environment; OSError where they cannot be written."""
     file = _file(data_dir, where)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = file.with_suffix(f".{os.getpid()}")
     # No visitor by name: an erasure does not reach this file.
-    fresh.write_bytes(orjson.dumps(Population({**document, "samples": []}, now)._asdict()))
+    fresh.write_bytes(orjson.dumps(Population({**document, "samples": []}, now, draft_at, problem)._asdict()))
     fresh.replace(file)
 
 
@@ -70,4 +125,4 @@ def read(data_dir: Path, where: Environment) -> Population | None:
 
 def _file(data_dir: Path, where: Environment) -> Path:
     name = hashlib.blake2b(orjson.dumps([*where]), digest_size=16).hexdigest()
-    return data_dir / _FOLDER / f"{name}.json"
+    return data_dir / drafts.FOLDER / f"{name}.json"

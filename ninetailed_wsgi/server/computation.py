@@ -12,12 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ninetailed_wsgi.errors import NinetailedError
 from ninetailed_wsgi.insights import latest, population
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.settings import Settings
 
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.service import ExperienceService
+
+_LOOK_EVERY = 2.0  # seconds between two looks for a draft that somebody handed to the inspector
 _log = logging.getLogger("ninetailed_wsgi")
 
 
@@ -35,7 +40,8 @@ def start(settings: Settings) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         threading.Thread(target=_end_with, args=(server,), daemon=True).start()
         os.nice(10)  # requests come first
-        repeat(settings.results_every, _work(settings))
+        work, between = _work(settings)
+        repeat(settings.results_every, work, between=between)
     except BaseException as error:  # no frame of the server may continue here
         _log.error("results are no longer computed, as this failed; restart the server:\n%s", stack(error))
     finally:
@@ -47,41 +53,61 @@ def repeat(
     work: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
+    between: Callable[[], None] | None = None,
 ) -> None:
-    """Do some work now and then every so many seconds, also after a failure that may pass."""
+    """Do some work now and then every so many seconds, also after a failure that may pass.
+
+    ``between`` is done every two seconds in the meantime; None: nothing is.
+    """
     while True:
         due = clock() + seconds
-        try:
-            work()
-        except (NinetailedError, OSError) as error:
-            _log.error("results cannot be computed now, so the last ones stay: %s", error)
-        except Exception as error:  # one visitor's record must not end the results of all others for good
-            _log.error("results cannot be computed, so the last ones stay; this is a bug:\n%s", stack(error))
-        sleep(max(0.0, due - clock()))
+        _try(work)
+        while (left := max(0.0, due - clock())) > _LOOK_EVERY and between is not None:
+            sleep(_LOOK_EVERY)
+            _try(between)
+        sleep(left)
 
 
-def _work(settings: Settings) -> Callable[[], None]:
+def _try(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except (NinetailedError, OSError) as error:
+        _log.error("results cannot be computed now, so the last ones stay: %s", error)
+    except Exception as error:  # one visitor's record must not end the results of all others for good
+        _log.error("results cannot be computed, so the last ones stay; this is a bug:\n%s", stack(error))
+
+
+def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | None]:
+    """Return what is done each time, and what between two times."""
     from ninetailed_wsgi.service.service import ExperienceService
 
     # One process of the server: it counts nothing of its own, and reads no location.
     own = replace(settings, metrics=False, geoip_database=None)
     services: list[ExperienceService] = []
 
-    def work() -> None:
+    def opened() -> tuple[ExperienceService, population.Contents]:
         if not services:  # here, so that a store that cannot be reached is tried again
             services.append(ExperienceService.from_settings(own))
-        service = services[0]
+        return services[0], contents_of(settings, services[0])
+
+    def work() -> None:
+        service, contents = opened()
         latest.compute(settings.data_dir, service.store, service.content)
         if settings.inspector:
-            population.compute(
-                settings.data_dir,
-                service.store,
-                service.content,
-                service.previews.draft if settings.draft_content else None,
-                service.clock(),
-            )
+            population.compute(settings.data_dir, service.store, contents, service.clock())
 
-    return work
+    def waiting() -> None:
+        service, contents = opened()
+        population.compute_waiting(settings.data_dir, service.store, contents, service.clock())
+
+    return work, waiting if settings.inspector else None
+
+
+def contents_of(settings: Settings, service: ExperienceService) -> population.Contents:
+    """Return by which contents the visitors of a service are counted."""
+    draft = service.previews.draft if settings.draft_content else None
+    bounds = (settings.history_events, settings.history_days)
+    return population.Contents(service.content, draft, settings.content_locale, *bounds)
 
 
 def _end_with(server: int) -> None:

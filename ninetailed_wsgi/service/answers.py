@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import company, profile
+from ninetailed_wsgi.core.flags import Flag
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
@@ -63,6 +65,16 @@ class Answers:
             "experiences": catalog.experiences.explain(record["stable_id"], answer["audiences"], record["sticky"]),
             "enriched": company.origins(record),
         }
+
+    def flags(
+        self, catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overrides | None, keys: Sequence[str]
+    ) -> list[Flag]:
+        """Return the flags of these keys, decided at this time (ms)."""
+        if overrides is not None:
+            return previews.flags(catalog, snapshot, now, overrides, keys)
+        record = snapshot.record
+        audiences = catalog.audiences.matched(profile.facts(*snapshot, now))
+        return [catalog.flags.decide(key, record["stable_id"], audiences, record["sticky"]) for key in keys]
 
     def record(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
         """Return what `ExperienceService.record` answers, but for the events."""

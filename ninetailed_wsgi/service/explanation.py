@@ -1,4 +1,4 @@
-"""What ``explain`` answers, as text for a terminal."""
+"""What ``explain`` answers, in words: for a terminal, and for the pages of the inspector."""
 
 from __future__ import annotations
 
@@ -26,6 +26,56 @@ def text(explained: Mapping[str, Any]) -> str:
     for experience in explained["experiences"]:
         lines += _experience(experience)
     return "\n".join(map(in_line, lines))
+
+
+def reason(explained: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Say in a sentence why a visitor gets a variant of an experience, or none.
+
+    Args:
+        explained: an experience as `ExperienceService.explain` says.
+        names: of audiences, by id.
+    """
+    if explained["decided_by"] == "preview":
+        return "This preview forces it."
+    if explained["decided_by"] == "sticky":
+        return "The visitor saw this variant before and keeps it, as the experience is sticky."
+    if not explained["audience_matched"]:
+        audience = explained["audience"]
+        return f"The visitor is not in the audience {names.get(audience, audience)}."
+    if not explained["in_traffic"]:
+        return (
+            f"The visitor's traffic hash {explained['traffic_hash']:.3f} is not below the traffic "
+            f"{explained['traffic']:g}, so they do not take part."
+        )
+    drawn, index = explained["distribution_hash"], explained["distribution_index"]
+    start, end = explained["ranges"][index] if index < len(explained["ranges"]) else (0, 0)
+    who = "For everyone" if explained["audience"] is None else f"In the audience {names.get(explained['audience'], '')}"
+    if start == 0 and end >= 1:
+        return f"{who}: all who take part get this variant."
+    return f"{who}: the visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
+
+
+def subject(event: object) -> str:
+    """Return what an event is about: the path of its page, its name, its traits, or its component; else nothing."""
+    if not isinstance(event, Mapping):
+        return ""
+    kind, traits = event.get("type"), event.get("traits")
+    if kind == "page":
+        page = _mapping(_mapping(event.get("context")).get("page")) or _mapping(event.get("properties"))
+        about: object = page.get("path")
+    elif kind == "identify":
+        told = [f"{name}={value}" for name, value in _mapping(traits).items()]
+        about = ", ".join([*([f"user {event['userId']}"] if event.get("userId") else []), *told])
+    else:
+        members = ("event", "name", "componentId", "entityId", "experienceId", "groupId")
+        about = next((event[name] for name in members if event.get(name)), "")
+        if "variantIndex" in event:
+            about = f"{about}, variant {event['variantIndex']}"
+    return about if isinstance(about, str) else "" if about is None else str(about)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _audience(audience: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Bounds how many new profiles one address may begin in a minute, in the memory of this process."""
+"""Bounds what one address may do in a minute, such as begin new profiles, in the memory of this process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ninetailed_wsgi.errors import RateLimited
 _MINUTE = 60.0
 
 
-class NewProfiles:
-    """Counts the profiles that each address (IPv6: each /64) has begun since the minute began.
+class PerMinute:
+    """Counts what each address (IPv6: each /64) did since the minute began.
 
     Args:
-        most: how many one address may begin.
+        most: how often one address may do it.
         clock: seconds that never go back.
     """
 
@@ -26,31 +26,38 @@ class NewProfiles:
         self._clock = clock
         self._lock = threading.Lock()
         self._minute = 0
-        # As many entries as profiles were begun within a minute, which the disk bounds.
+        # As many entries as things were done within a minute, which the disk bounds, or the processor.
         self._numbers: dict[str, int] = {}
 
     def has_room(self, address: str | None) -> bool:
-        """Return whether an address may begin another one now; addresses that are not known count as one."""
+        """Return whether an address may do it once more now; addresses that are not known count as one."""
         network = _network(address or "")
         with self._lock:
             self._turn_minute()
             return self._numbers.get(network, 0) < self._most
 
     def count(self, address: str | None, number: int) -> None:
-        """Count profiles that an address began."""
+        """Count how often an address did it."""
         network = _network(address or "")
         with self._lock:
             self._turn_minute()
             self._numbers[network] = self._numbers.get(network, 0) + number
 
-    def refusal(self) -> RateLimited:
-        """Return the error for an address that began as many as it may."""
-        wait = max(1, round((self._minute + 1) * _MINUTE - self._clock()))
-        return RateLimited(f"one address began more than {self._most} profiles in a minute", wait)
+    def wait(self) -> int:
+        """Return the seconds until the next minute begins."""
+        return max(1, round((self._minute + 1) * _MINUTE - self._clock()))
 
     def _turn_minute(self) -> None:
         if (minute := int(self._clock() / _MINUTE)) != self._minute:
             self._minute, self._numbers = minute, {}
+
+
+class NewProfiles(PerMinute):
+    """Counts the profiles that each address has begun since the minute began."""
+
+    def refusal(self) -> RateLimited:
+        """Return the error for an address that began as many as it may."""
+        return RateLimited(f"one address began more than {self._most} profiles in a minute", self.wait())
 
 
 class Allowance:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
@@ -20,13 +20,12 @@ from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.enrichment.companies import Companies
-from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.enrichment.source import LocationSource
 from ninetailed_wsgi.errors import StoreUnavailable, UnknownEnvironment
-from ninetailed_wsgi.operations.metrics import Metrics, State, process_metrics
-from ninetailed_wsgi.service import erasure, previews
+from ninetailed_wsgi.operations.metrics import Metrics, State
+from ninetailed_wsgi.service import erasure
 from ninetailed_wsgi.service.access import ANY_TERMS, Terms
-from ninetailed_wsgi.service.addresses import Addresses, companies_of
+from ninetailed_wsgi.service.addresses import Addresses
 from ninetailed_wsgi.service.answers import Answers, latest, not_found, snapshot_of
 from ninetailed_wsgi.service.application import Application, Step
 from ninetailed_wsgi.service.applications import Applications
@@ -36,14 +35,17 @@ from ninetailed_wsgi.service.imports import Consumer, Imports
 from ninetailed_wsgi.service.incoming import identify, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.merges import Merges
+from ninetailed_wsgi.service.opening import opened
 from ninetailed_wsgi.service.previews import Previews
 from ninetailed_wsgi.service.profile_ids import ProfileIds
 from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.sources import Sources
 from ninetailed_wsgi.service.turns import NO_TURN, Turns, writers
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.protocol import Queue, QueueState, Store
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.live import Live
 
 
 class ExperienceService:
@@ -67,9 +69,11 @@ class ExperienceService:
         id_key: gives the key that ids are certified with (spec section 16); None: ids are as ``new_id`` makes them.
         draft: content that is not published and that previews may show (spec section 13); None: there is none.
         companies: what knows visitors' companies (spec section 10); None: nothing does.
+        live: shows what comes in to somebody who watches; None: nobody can.
 
     Attributes:
         previews: the content of previews.
+        live: as above.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
     :mod:`ninetailed_wsgi.errors`.
@@ -95,8 +99,10 @@ class ExperienceService:
         id_key: Callable[[], bytes] | None = None,
         draft: ContentSource | None = None,
         companies: Companies | None = None,
+        live: Live | None = None,
     ) -> None:
         self.previews = Previews(content, draft)
+        self.live = live
         self._store = store
         self._content = content
         self._addresses = Addresses(location, companies)
@@ -121,27 +127,7 @@ class ExperienceService:
 
         ``sources`` are those that were read before this process was forked.
         """
-        sources = sources or Sources.read(settings)
-        sources.follow()
-        store, queue = open_store(settings)
-        # The first one compiles every pattern: a tenth of a second that no visitor should wait.
-        device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
-        return cls(
-            store=store,
-            content=sources.content,
-            location=sources.location,
-            queue=queue,
-            environments=[Environment.parse(pair) for pair in settings.environments],
-            max_traits_bytes=settings.max_traits_bytes,
-            history_bytes=settings.history_bytes,
-            masked_query_parameters=settings.masked_query_parameters,
-            metrics=process_metrics() if settings.metrics else None,
-            turns=Turns(settings.profile_concurrency, settings.store_timeout),
-            merges=Merges(settings.threads, settings.store_timeout),
-            id_key=store.id_key,
-            draft=sources.draft,
-            companies=companies_of(settings, store, sources.company_database, sources.albacross_key),
-        )
+        return cls(**opened(settings, sources))
 
     @property
     def store(self) -> Store:
@@ -254,7 +240,11 @@ class ExperienceService:
                 self._apply(application, (key,), steps, generated=name is None and (new is None or terms.guarded))
             else:
                 application.apply_run({key: events})
-            return self._answers.decision(application.catalog, latest(application, key), now, overrides, entities)
+            catalog, snapshot = application.catalog, latest(application, key)
+            if self.live is not None:
+                source = "preview" if overrides else "preflight" if preflight else "request"
+                self.live.decided(environment, source, events, catalog, snapshot, now, overrides)
+            return self._answers.decision(catalog, snapshot, now, overrides, entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
@@ -270,6 +260,8 @@ class ExperienceService:
         with self._merging(steps, guarded), self._turn(turns):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
+        if self.live is not None:
+            self.live.batch(environment, application, homes, steps, now)
         return [self._answers.profile(application.catalog, latest(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
@@ -283,6 +275,8 @@ class ExperienceService:
         # What its profiles have by the time the batch is applied, nobody knows.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
         self._imports.accept(environment, events, now, guarded=guarded)
+        if self.live is not None:
+            self.live.accepted(environment, "import", "", body["events"], "They wait to be applied.")
 
     def imports(self) -> QueueState | None:
         """Return how many batches wait to be applied, and how long; None without a queue."""
@@ -337,18 +331,25 @@ class ExperienceService:
         return self._answers.explanation(application.catalog, snapshot, now, overrides)
 
     def preview(
-        self, environment: Environment, name: str | None, events: Sequence[dict[str, Any]], overrides: Overrides
+        self,
+        environment: Environment,
+        name: str | None,
+        events: Sequence[dict[str, Any]],
+        overrides: Overrides,
+        terms: Terms = ANY_TERMS,
+        device: str | None = None,
     ) -> dict[str, Any]:
         """Say what a visitor would get after these events, and why, as `explain` does; nothing is stored.
 
-        ``name`` is an id or alias; None, or one that nobody has: somebody new.
+        ``name`` is an id or alias; None, or one that nobody has: somebody new. ``device`` None: that of the visitor.
         """
-        now = overrides.now(self._clock())
-        application = self._applications.reading(environment, self.previews.catalog(environment, overrides))
-        home = application.look_up(environment.key(name or self.new_id(environment)))
-        if events:
-            application.apply_run({home: list(prepared(events, now, self._mask))})
-        snapshot = application.profile(home) or Snapshot(profile.new_record(home.name), 0)
+        now, catalog = overrides.now(self._clock()), self.previews.catalog(environment, overrides)
+        application = self._applications.on(terms, environment, now, preflight=True, catalog=catalog)
+        key = environment.key(name or self.new_id(environment))
+        self._apply(application, (key,), [(key, event) for event in prepared(events, now, self._mask)])
+        snapshot = application.profile(key) or Snapshot(profile.new_record(key.name), 0)
+        if device:
+            snapshot = snapshot._replace(record={**snapshot.record, "device": device})
         return self._answers.explanation(application.catalog, snapshot, now, overrides)
 
     def secret(self, purpose: str) -> bytes:
@@ -388,16 +389,15 @@ class ExperienceService:
             snapshot = Snapshot(profile.new_record(name), 0)
         record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
         keys = catalog.flags.keys if key is None else (key,)
-        if overrides is not None:
-            return previews.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
-        audiences = catalog.audiences.matched(profile.facts(record, snapshot.next_ordinal, now))
-        return [catalog.flags.decide(each, record["stable_id"], audiences, record["sticky"]) for each in keys]
+        return self._answers.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
 
     def delete(self, environment: Environment, name: str) -> None:
         """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
         with self._turn((environment.key(name),)):
             if not list(self.delete_many(environment, [name])):
                 raise not_found(name)
+        if self.live is not None:
+            self.live.forget()
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
         """Remove the visitors with these ids or aliases one by one, as `delete` does; yield names that led there."""

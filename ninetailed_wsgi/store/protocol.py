@@ -151,12 +151,38 @@ class Contents(Protocol):
         """Return the states of those of some keys that are there; as `states`."""
 
 
+class Arrivals(Protocol):
+    """What came in last, shared by all processes while somebody watches; nothing of it is kept for long.
+
+    Every method raises StoreUnavailable when it cannot be done; nobody but the person who watches misses anything then.
+    """
+
+    def watch(self, until: int) -> None:
+        """Let every process add what comes in until this time (ms)."""
+
+    def watched_until(self) -> int:
+        """Return until when somebody watches (ms); 0: nobody did for long."""
+
+    def add(self, arrival: bytes) -> None:
+        """Add one arrival, a JSON text without a line break; the oldest go."""
+
+    def newest(self) -> list[bytes]:
+        """Return the newest arrivals, the oldest first; one may come twice, or be cut off."""
+
+    def clear(self) -> None:
+        """Drop everything that came in."""
+
+
 class KeptStore(Store, Protocol):
     """A store that keeps what it is given, with what the commands need besides."""
 
     @property
     def contents(self) -> Contents:
         """All that it holds."""
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """What came in last, while somebody watches."""
 
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""

@@ -25,6 +25,7 @@ from ninetailed_wsgi.operations.metrics import process_metrics
 from ninetailed_wsgi.service import explanation
 from ninetailed_wsgi.service.access import Access
 from ninetailed_wsgi.service.keys import SCOPES, changing, new_key
+from ninetailed_wsgi.service.live import Live
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.middleware import Ninetailed
@@ -218,6 +219,7 @@ class Harness:
             id_key=lambda: self.ids.key,
             draft=_loaded(draft_source(self.settings)),
             companies=companies,
+            live=Live(lambda: self._store.arrivals, self.clock) if self.settings.inspector else None,
         )
 
     def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, Store
+from ninetailed_wsgi.store.protocol import Arrivals, Contents, Decided, Document, Entry, Fold, KeptStore
 from ninetailed_wsgi.testing.clock import moment
 
 
@@ -33,7 +33,7 @@ class Captured:
 class RecordingStore:
     """A store around another one, see `store.protocol.Store`; a preflight never writes to it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: KeptStore) -> None:
         self._store = store
         self._events: list[Captured] = []
         self._recording = threading.Lock()
@@ -44,12 +44,20 @@ class RecordingStore:
         with self._recording:
             return list(self._events)
 
-    def replace(self, store: Store) -> None:
+    def replace(self, store: KeptStore) -> None:
         """Forget everything and continue with another store."""
         with self._recording:
             self._store.close()
             self._store = store
             self._events.clear()
+
+    @property
+    def contents(self) -> Contents:
+        return self._store.contents
+
+    @property
+    def arrivals(self) -> Arrivals:
+        return self._store.arrivals
 
     def read(self, key: Key) -> Entry:
         return self._store.read(key)

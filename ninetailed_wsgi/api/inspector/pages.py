@@ -21,6 +21,9 @@ from ninetailed_wsgi.api.inspector import pictures
 
 # C0 without tab and line end, DEL, C1; what turns or hides the order of letters; zero-width characters.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+SCRIPTED = ("live", "what_if")
+"""Pages that look again by themselves; without their script a person does."""
+
 _LONGEST = 300  # characters of one value in a page
 
 
@@ -47,6 +50,18 @@ def moment(at: object) -> str:
         return short(at)
 
 
+def age(at: object, now: int) -> str:
+    """Return how long ago a time (ms) was, in words."""
+    if not isinstance(at, int | float):
+        return ""
+    seconds = max(0, int((now - at) / 1000))
+    for length, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            number = seconds // length
+            return f"{number} {name}{'' if number == 1 else 's'} ago"
+    return f"{seconds} second{'' if seconds == 1 else 's'} ago"
+
+
 def percent(share: object) -> str:
     """Return a share as a percentage."""
     return f"{share:.1%}" if isinstance(share, int | float) else ""
@@ -66,27 +81,30 @@ class Pages:
         self._templates.filters |= {
             "short": short,
             "moment": moment,
+            "age": age,
             "percent": percent,
             "part": lambda text: quote(str(text), safe=""),
             "json": lambda value: orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),
         }
-        drawn = {name: getattr(pictures, name) for name in ("bars", "ranges", "timeline")}
+        drawn = {name: getattr(pictures, name) for name in ("allocation", "bars", "intervals", "ranges", "timeline")}
         self._templates.globals |= {name: _markup(draw) for name, draw in drawn.items()}
 
     def render(self, resp: Response, name: str, values: Mapping[str, Any]) -> None:
-        """Answer with a page, which runs no script, is shown in no frame and told to no other site."""
+        """Answer with a page: in no frame, told to no other site, without scripts but those of `SCRIPTED`."""
         nonce = secrets.token_urlsafe(16)
         text = self._templates.get_template(f"{name}.html").render(**values, nonce=nonce)
         resp.content_type = "text/html; charset=utf-8"
         resp.text = text
-        for header, value in headers(nonce).items():
+        for header, value in headers(nonce, scripted=name in SCRIPTED).items():
             resp.set_header(header, value)
         resp.delete_header("Access-Control-Allow-Origin")
 
 
-def headers(nonce: str) -> dict[str, str]:
-    """Return the headers of a page whose styles have this nonce."""
+def headers(nonce: str, *, scripted: bool = False) -> dict[str, str]:
+    """Return the headers of a page whose styles, and script if it has one, have this nonce."""
     policy = f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; "
+    if scripted:
+        policy += f"script-src 'nonce-{nonce}'; connect-src 'self'; "
     policy += "frame-ancestors 'none'; base-uri 'none'"
     return {
         "Content-Security-Policy": policy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 _WIDTH = 640
@@ -47,6 +48,49 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
     return _picture(max(26, 26 * len(rows)), told, parts)
 
 
+def allocation(rows: Sequence[tuple[str, float, float | None]]) -> str:
+    """Draw for each variant two bars: hollow the share that is wanted, filled the share that was counted, if it was."""
+    parts, told = [], []
+    for number, (name, wanted, seen) in enumerate(rows):
+        top = number * 44
+        parts.append(f'<text x="0" y="{top + 24}">{html.escape(name[:20])}</text>')
+        for place, kind, share in ((top + 2, "hollow", wanted), (top + 21, "range", seen)):
+            if share is None:
+                continue
+            width = max(1.0, min(1.0, share) * 360)
+            parts.append(f'<rect class="{kind}" x="110" y="{place}" width="{width:.1f}" height="15"/>')
+            word = "wanted" if kind == "hollow" else "counted"
+            parts.append(f'<text x="{118 + width:.1f}" y="{place + 12}">{word} {share:.1%}</text>')
+            told.append(f"{name}: {word} {share:.1%}")
+    return _picture(max(44, 44 * len(rows)), "; ".join(told), parts)
+
+
+def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, str]]) -> str:
+    """Draw the mean of each variant as a mark on the line of its 95 % interval, all on one scale.
+
+    Args:
+        rows: name, mean, interval, and the mean as text; a row without an interval has its name alone.
+    """
+    bounds = [bound for _, _, span, _ in rows if span for bound in span]
+    if not bounds:
+        return ""
+    low, high = min(bounds), max(bounds)
+    scale = 300 / ((high - low) or 1)
+    parts, told = [], []
+    for number, (name, mean, span, text) in enumerate(rows):
+        middle = number * 28 + 14
+        parts.append(f'<text x="0" y="{middle + 4}">{html.escape(name[:20])}</text>')
+        if mean is None or not span:
+            continue
+        start, end, place = (110 + (value - low) * scale for value in (*span, mean))
+        ends = f"M{start:.1f} {middle - 6}v12M{end:.1f} {middle - 6}v12"
+        parts.append(f'<path class="whisker" d="M{start:.1f} {middle}H{end:.1f}{ends}"/>')
+        parts.append(f'<path class="event" transform="translate({place:.1f} {middle})" d="{_OTHER}"/>')
+        parts.append(f'<text x="430" y="{middle + 4}">{html.escape(text)}</text>')
+        told.append(f"{name}: {text}")
+    return _picture(28 * len(rows), "; ".join(told), parts)
+
+
 def timeline(events: Sequence[Mapping[str, Any]]) -> str:
     """Draw events over time, each type with a shape of its own: pages round, tracks square, identify a triangle."""
     times = [event["at"] for event in events]
@@ -54,11 +98,14 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> str:
         return ""
     first, last = min(times), max(times)
     parts = ['<path class="axis" d="M6 20H634"/>']
+    for place, anchor, at in ((6, "start", first), (634, "end", last)):
+        day = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        parts.append(f'<text x="{place}" y="46" text-anchor="{anchor}">{day}</text>')
     for event in events:
         place = 6 + (event["at"] - first) / ((last - first) or 1) * (_WIDTH - 12)
         shape = _SHAPES.get(event["type"], _OTHER)
         parts.append(f'<path class="event" transform="translate({place:.1f} 20)" d="{shape}"/>')
-    return _picture(40, f"{len(times)} events over time", parts)
+    return _picture(52, f"{len(times)} events over time", parts)
 
 
 def _picture(height: int, title: str, parts: Sequence[str]) -> str:

@@ -1,30 +1,42 @@
-"""The routes of the inspector: each page, its JSON twin, and the forms (spec section 14)."""
+"""The routes of the inspector: each page, its JSON twin, and what its forms do (spec section 14)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import falcon
 import orjson
 from falcon import Request, Response
 
-from ninetailed_wsgi.api.body import read_body
 from ninetailed_wsgi.api.inspector import views
+from ninetailed_wsgi.api.inspector.forms import DEVICES, KINDS, Form, device_of, events_of, overrides_of, read_form
 from ninetailed_wsgi.api.inspector.pages import Pages
 from ninetailed_wsgi.api.inspector.viewers import Viewer, Viewers
 from ninetailed_wsgi.api.resources import Edge
+from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.core.preview import Overrides
-from ninetailed_wsgi.errors import Forbidden, InvalidData, NinetailedError, RouteNotFound, Unauthorized
+from ninetailed_wsgi.errors import (
+    Forbidden,
+    InvalidData,
+    NinetailedError,
+    RateLimited,
+    RouteNotFound,
+    StoreUnavailable,
+    Unauthorized,
+)
+from ninetailed_wsgi.insights import drafts
+from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.preview_links import signed_link
 from ninetailed_wsgi.settings import Settings
 
 PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
+_LONGEST_NAME = 100  # characters of the name of a draft
 _LINK_LIFE = 24 * 60 * 60
+_EMPTY_PLAY: Mapping[str, Any] = {"sides": [], "link": "", "wrong": "", "devices": DEVICES, "kinds": KINDS}
 _log = logging.getLogger("ninetailed_wsgi")
 
 
@@ -41,7 +53,7 @@ class Inspector:
     def __init__(self, edge: Edge, settings: Settings) -> None:
         self._edge = edge
         self._service = edge.service
-        self._data_dir = settings.data_dir
+        self._settings = settings
         named = settings.environments
         self._default = Environment.parse(named[0]) if named else None
         self._viewers = Viewers(edge, settings.inspector if callable(settings.inspector) else None)
@@ -75,106 +87,123 @@ class Inspector:
             resp.status = falcon.code_to_http_status(error.status)
             self._render(resp, req, "problem", {"message": str(error)}, None)
 
+    # Who
+
     def _viewer(self, req: Request, resp: Response, page: str) -> Viewer | None:
         """Return who looks; None where a sign-in or sign-out was answered."""
+        if req.method == "POST":
+            self._viewers.check_origin(req)
         if page == "sign-out" and req.method == "POST":
             viewer = self._viewers.of(req)
-            self._viewers.check_form(viewer, _form(req, self._edge)[0].get("proof", ""))
+            self._viewers.check_form(viewer, read_form(req, _LONGEST_FORM).text("proof"))
             self._viewers.sign_out(req, resp)
             _see(req, resp, "find")
             return None
         if page == "sign-in" and req.method == "POST":
-            form, _ = _form(req, self._edge)
-            try:
-                self._viewers.sign_in(req, resp, form.get("key", "").strip())
-            except Forbidden as error:
-                resp.status = falcon.HTTP_403
-                self._render(resp, req, "sign_in", {"wrong": str(error), "next": form.get("next", "")}, None)
-                return None
-            _see(req, resp, form.get("next") or "find")
+            self._sign_in(req, resp, read_form(req, _LONGEST_FORM))
             return None
         return self._viewers.of(req)
 
+    def _sign_in(self, req: Request, resp: Response, form: Form) -> None:
+        try:
+            self._viewers.sign_in(req, resp, form.text("key"))
+        except (Forbidden, RateLimited) as error:
+            resp.status = falcon.code_to_http_status(error.status)
+            if error.retry_after:
+                resp.set_header("Retry-After", str(error.retry_after))
+            self._render(resp, req, "sign_in", {"wrong": str(error), "next": form.text("next")}, None)
+            return
+        _see(req, resp, form.text("next") or "find")
+
+    # What is shown
+
     def _shown(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
-        name, as_json = page.removesuffix(".json"), page.endswith(".json")
         where = self._where(req)
-        kind, _, id = name.partition("/")
+        kind, _, id = page.removesuffix(".json").partition("/")
         document, template = self._document(kind, id, where, viewer)
-        if as_json:
+        if page.endswith(".json"):
             _json(resp, document)
             return
-        more: dict[str, Any] = {}
-        if template in ("find", "playground"):
-            more = {"form": {}, "every": {}, "sides": [], "link": "", "wrong": "", "hits": None}
-            more["visitor"] = req.get_param("visitor") or ""
+        more: dict[str, Any] = {"form": Form({}), "hits": None, "wrong": ""}
+        if template == "playground":
+            more |= {**_EMPTY_PLAY, "form": Form({"visitor": req.get_param("visitor") or ""})}
         self._render(resp, req, template, {"document": document, **more}, viewer)
 
     def _document(self, kind: str, id: str, where: Environment, viewer: Viewer) -> tuple[dict[str, Any], str]:
-        if kind in ("find", "playground") and not id:
-            return views.content(self._service, where), kind
+        service, data_dir = self._service, self._edge.data_dir
         if kind == "visitors" and id:
-            document = views.visitor(self._service, where, id)
+            document = views.visitor(service, where, id)
             told = {"profile": document["profile"]["id"][:12], "name": viewer.name}
             _log.info("the inspector showed the visitor %(profile)s... to %(name)s", told)
             return document, "visitor"
         if kind == "audiences" and id:
-            return views.audience(self._service, where, id, self._data_dir), "audience"
+            return views.audience(service, where, id, data_dir), "audience"
         if kind == "experiences" and id:
-            return views.experience(self._service, where, id, self._data_dir), "experience"
-        if kind == "what-if" and not id:
-            return views.what_if(self._data_dir, where), "what_if"
-        if kind == "state" and not id:
-            return views.state(self._service, where, self._edge.access), "state"
+            return views.experience(service, where, id, data_dir), "experience"
+        if not id and kind in ("find", "playground"):
+            return views.content(service, where), kind
+        if not id and kind == "live":
+            _log.info("%(name)s watches in the inspector what comes in", {"name": viewer.name})
+            return views.live(service, where, "", "", ""), kind
+        if not id and kind == "what-if":
+            return views.what_if(data_dir, where), "what_if"
+        if not id and kind == "state":
+            return views.state(service, where, self._edge.access, self._settings), kind
         raise RouteNotFound("the inspector has no such page")
 
+    # What forms do
+
     def _sent(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
-        form, every = _form(req, self._edge)
-        self._viewers.check_form(viewer, form.get("proof", ""))
-        where = self._where(req)
         kind, _, id = page.removesuffix(".json").partition("/")
-        if kind == "find":
-            if "=" in (text := form.get("name", "")):
-                hits = views.search(self._service, where, text)
-                if page.endswith(".json"):
-                    _json(resp, hits)
-                    return
-                values = {"document": views.content(self._service, where), "form": form, "hits": hits}
-                self._render(resp, req, "find", values, viewer)
-                return
-            profile = self._service.record(where, text)["profile"]["id"]
-            if page.endswith(".json"):
-                _json(resp, {"profileId": profile})
-            else:
-                _see(req, resp, f"visitors/{quote(profile, safe='')}")
-        elif kind == "visitors" and id and form.get("delete") == "yes":
+        limit = self._edge.max_body_bytes if kind == "what-if" else min(_LONGEST_FORM, self._edge.max_body_bytes)
+        form = read_form(req, limit)
+        self._viewers.check_form(viewer, form.text("proof"))
+        where, as_json = self._where(req), page.endswith(".json")
+        if kind == "find" and not id:
+            self._find(req, resp, where, form, viewer, as_json=as_json)
+        elif kind == "visitors" and id and form.text("delete") == "yes":
             self._service.delete(where, id)
             told = {"profile": id[:12], "name": viewer.name}
             _log.info("%(name)s deleted the visitor %(profile)s... in the inspector", told)
             _see(req, resp, "find")
-        elif kind == "playground":
-            self._play(req, resp, where, form, every, viewer, as_json=page.endswith(".json"))
+        elif kind == "live" and not id:
+            document = views.live(self._service, where, *map(form.text, ("type", "text", "visitor")))
+            values = {"document": document, "form": form}
+            _json(resp, document) if as_json else self._render(resp, req, "live", values, viewer)
+        elif kind == "playground" and not id:
+            self._play(req, resp, where, form, viewer, as_json=as_json)
+        elif kind == "what-if" and not id:
+            self._hand_in(req, resp, where, form, viewer, as_json=as_json)
         else:
             raise InvalidData("this page takes no such form")
 
-    def _play(
-        self,
-        req: Request,
-        resp: Response,
-        where: Environment,
-        form: Mapping[str, str],
-        every: Mapping[str, str],
-        viewer: Viewer,
-        *,
-        as_json: bool,
+    def _find(
+        self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        values: dict[str, Any] = {"document": views.content(self._service, where), "form": form, "every": every}
-        values |= {"sides": [], "link": "", "wrong": "", "visitor": form.get("visitor", "")}
+        text = form.text("name")
+        if "=" in text:
+            hits = views.search(self._service, where, text)
+            values = {"document": views.content(self._service, where), "form": form, "hits": hits}
+            _json(resp, hits) if as_json else self._render(resp, req, "find", values, viewer)
+            return
+        profile = self._service.record(where, text)["profile"]["id"]
+        if as_json:
+            _json(resp, {"profileId": profile})
+        else:
+            _see(req, resp, f"visitors/{quote(profile, safe='')}")
+
+    def _play(
+        self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
+    ) -> None:
+        values: dict[str, Any] = {**_EMPTY_PLAY, "document": views.content(self._service, where), "form": form}
         try:
-            overrides = _overrides(form, every)
+            overrides, events = overrides_of(form), events_of(form)
             self._service.previews.check(where, overrides)
-            sides = views.playground(self._service, where, form.get("visitor", ""), form.get("path", ""), overrides)
-            values["sides"] = sides
-            if (url := form.get("url", "")) and self._edge.access.tokens:
+            if events:
+                self._edge.schemas.check("profile-request", {"events": events})
+            terms, asked = Terms(self._edge.access.guarded), form.text("visitor")
+            values["sides"] = views.playground(self._service, where, asked, events, overrides, terms, device_of(form))
+            if (url := form.text("url")) and self._edge.access.tokens:
                 if urlsplit(url).scheme not in ("http", "https"):
                     raise InvalidData("the address of the page must begin with http:// or https://")
                 values["link"] = signed_link(self._edge.access.tokens, where, url, overrides, _LINK_LIFE)
@@ -183,9 +212,38 @@ class Inspector:
                 raise InvalidData(str(error)) from None
             values["wrong"], resp.status = str(error), falcon.HTTP_400
         if as_json:
-            _json(resp, {"sides": [{"title": title, **side} for title, side in sides], "link": values["link"]})
+            sides = [{"title": title, **side} for title, side in values["sides"]]
+            _json(resp, {"sides": sides, "link": values["link"]})
             return
         self._render(resp, req, "playground", values, viewer)
+
+    def _hand_in(
+        self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
+    ) -> None:
+        """Keep a draft for the process that counts; a request compiles it, so that its errors are told, and no more."""
+        data_dir, settings = self._edge.data_dir, self._settings
+        if form.text("discard") == "yes":
+            drafts.discard(data_dir, where)
+            _json(resp, views.what_if(data_dir, where)) if as_json else _see(req, resp, "what-if")
+            return
+        name, raw = form.file or ("pasted", form.text("draft").encode())
+        draft = drafts.Draft(raw, name[:_LONGEST_NAME], self._service.clock(), viewer.name)
+        try:
+            read_json(raw)
+            draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
+        except InvalidData as error:
+            if as_json:
+                raise
+            resp.status = falcon.HTTP_400
+            values = {"document": views.what_if(data_dir, where), "form": form, "wrong": str(error)}
+            self._render(resp, req, "what_if", values, viewer)
+            return
+        try:
+            drafts.hand_in(data_dir, where, draft)
+        except OSError as error:
+            raise StoreUnavailable(f"the draft cannot be kept: {error.strerror}") from error
+        _log.info("%(name)s handed a draft to the inspector", {"name": viewer.name})
+        _json(resp, views.what_if(data_dir, where)) if as_json else _see(req, resp, "what-if")
 
     def _where(self, req: Request) -> Environment:
         asked = req.get_param("in")
@@ -204,40 +262,14 @@ class Inspector:
             "proof": self._viewers.proof(viewer) if viewer else "",
             "signed_in": bool(viewer and viewer.signed_in),
             "can_link": self._edge.access.tokens is not None,
+            "data_dir": str(self._edge.data_dir),
+            "counts": self._settings.results_every > 0,
+            "longest": self._edge.max_body_bytes,
+            "now": self._service.clock(),
             "here": name,
             **values,
         }
         self._pages.render(resp, name, whole)
-
-
-def _overrides(form: Mapping[str, str], every: Mapping[str, str]) -> Overrides:
-    traits: Any = {}
-    if text := form.get("traits", "").strip():
-        try:
-            traits = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            traits = None
-        if not isinstance(traits, dict):
-            raise InvalidData('traits: expected a JSON object such as {"plan": "pro"}')
-    audiences = {name[9:]: value == "on" for name, value in every.items() if name.startswith("audience:") and value}
-    indexes = {name[11:]: value for name, value in every.items() if name.startswith("experience:") and value}
-    if wrong := [value for value in indexes.values() if not value.isascii() or not value.isdecimal()]:
-        raise InvalidData(f"experience: found {wrong[0][:20]!r}, expected the index of a variant")
-    experiences = {id: int(index[:9]) for id, index in indexes.items()}
-    return Overrides.of(
-        {"audiences": audiences, "experiences": experiences, "traits": traits, "at": form.get("at", "").strip()}
-    )
-
-
-def _form(req: Request, edge: Edge) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the fields of a form; twice, as those with a colon are named by what authors wrote."""
-    raw = read_body(req.env, req.content_length, min(_LONGEST_FORM, edge.max_body_bytes))
-    try:
-        fields = parse_qs(raw.decode(), keep_blank_values=True, max_num_fields=2000)
-    except ValueError:
-        raise InvalidData("body: expected the fields of a form") from None
-    first = {name: values[0] for name, values in fields.items()}
-    return {name: value for name, value in first.items() if ":" not in name}, first
 
 
 def _see(req: Request, resp: Response, page: str) -> None:
@@ -250,7 +282,7 @@ def _see(req: Request, resp: Response, page: str) -> None:
 
 def _json(resp: Response, document: Mapping[str, Any]) -> None:
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = orjson.dumps({"data": document, "error": None, "message": "ok"})
+    resp.data = orjson.dumps({"data": document, "error": None, "message": "ok"}, default=str)
     resp.set_header("Referrer-Policy", "no-referrer")
     resp.set_header("Cross-Origin-Resource-Policy", "same-origin")
     resp.delete_header("Access-Control-Allow-Origin")

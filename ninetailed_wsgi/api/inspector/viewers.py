@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from falcon import Request, Response
 
 from ninetailed_wsgi.api.callers import key_of
+from ninetailed_wsgi.api.origins import is_of_host
 from ninetailed_wsgi.api.resources import Edge
-from ninetailed_wsgi.errors import Forbidden, Unauthorized
+from ninetailed_wsgi.errors import Forbidden, RateLimited, Unauthorized
 from ninetailed_wsgi.service.identity_tokens import IdentityTokens
+from ninetailed_wsgi.service.new_profiles import PerMinute
 
 COOKIE = "nt_inspector"
 LIFE = 60 * 60
 """Seconds that a sign-in lasts."""
 
+_MOST_FAILURES = 10  # keys of one address that are not valid, in a minute
+_log = logging.getLogger("ninetailed_wsgi")
 _PURPOSE, _ANYWHERE = "inspector", ("*", "*")
 
 
@@ -45,6 +50,7 @@ class Viewers:
     def __init__(self, edge: Edge, allowed: Callable[[dict[str, Any]], bool] | None) -> None:
         self._edge = edge
         self._allowed = allowed
+        self._failures = PerMinute(_MOST_FAILURES)
 
     def of(self, req: Request) -> Viewer:
         """Return who looks.
@@ -66,10 +72,21 @@ class Viewers:
         raise Unauthorized("sign in with a key that has the scope admin")
 
     def sign_in(self, req: Request, resp: Response, key: str) -> None:
-        """Set the cookie of a sign-in; Forbidden where the key may not."""
+        """Set the cookie of a sign-in.
+
+        Raises:
+            Forbidden: the key may not.
+            RateLimited: its address tried too many that may not.
+        """
+        address = self._edge.address.sender(req.env)
+        if not self._failures.has_room(address):
+            raise RateLimited("too many keys of this address were not valid; wait a minute", self._failures.wait())
         found = self._edge.access.keys.find(key) if self._edge.access.keys else None
         if found is None or "admin" not in found.scopes:
+            self._failures.count(address, 1)
+            _log.warning("somebody tried to sign in to the inspector with a key that may not")
             raise Forbidden("this key is not valid here, or lacks the scope admin")
+        _log.info("%(name)s signed in to the inspector", {"name": found.name})
         token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": found.id}, LIFE)
         self._set_cookie(req, resp, token, LIFE)
 
@@ -80,6 +97,13 @@ class Viewers:
     def proof(self, viewer: Viewer) -> str:
         """Return what a form of this viewer has to carry, which no page of another site can know."""
         return hmac.digest(self._secret(), f"form {viewer.session}".encode(), "sha256").hex()[:32]
+
+    def check_origin(self, req: Request) -> None:
+        """Raise Forbidden where a form was sent by a page of another site, or of another host of this one."""
+        site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
+        own = is_of_host(origin, self._edge.address.origin(req.env)[1]) if origin else True
+        if (site and site not in ("same-origin", "none")) or not own:
+            raise Forbidden("this form is of another page: open the page of the inspector again")
 
     def check_form(self, viewer: Viewer, proof: str) -> None:
         """Raise Forbidden where a form was not ours."""

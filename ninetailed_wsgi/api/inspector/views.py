@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import Overrides
-from ninetailed_wsgi.errors import RouteNotFound
-from ninetailed_wsgi.insights import latest, population
-from ninetailed_wsgi.service.access import Access
+from ninetailed_wsgi.errors import ProfileNotFound, RouteNotFound
+from ninetailed_wsgi.insights import drafts, latest, population
+from ninetailed_wsgi.service.access import Access, Terms
+from ninetailed_wsgi.service.explanation import reason, subject
+from ninetailed_wsgi.service.inspection import footprint, names_of
 from ninetailed_wsgi.service.search import by_trait
 from ninetailed_wsgi.service.service import ExperienceService
+from ninetailed_wsgi.settings import Settings
 
 EVENTS_SHOWN = 100
 Json = dict[str, Any]
@@ -54,6 +58,7 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
     names = {each.id: each.name for each in service.content(*where).audience_list}
     return {
         **record,
+        "names": names_of(service.store, where, record, events),
         "exposures": [
             {"experience": experience, "phase": phase, **seen}
             for experience, phases in record["exposures"].items()
@@ -67,28 +72,6 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
         "eventsKept": len(events),
         "events": [_event(each) for each in reversed(events[-EVENTS_SHOWN:])],
     }
-
-
-def reason(explained: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Say in a sentence why a visitor gets a variant of an experience, or none."""
-    if explained["decided_by"] == "preview":
-        return "This preview forces it."
-    if explained["decided_by"] == "sticky":
-        return "The visitor saw this variant before and keeps it, as the experience is sticky."
-    if not explained["audience_matched"]:
-        audience = explained["audience"]
-        return f"The visitor is not in the audience {names.get(audience, audience)}."
-    if not explained["in_traffic"]:
-        return (
-            f"The visitor's traffic hash {explained['traffic_hash']:.3f} is not below the traffic "
-            f"{explained['traffic']:g}, so they do not take part."
-        )
-    drawn, index = explained["distribution_hash"], explained["distribution_index"]
-    start, end = explained["ranges"][index] if index < len(explained["ranges"]) else (0, 0)
-    who = "For everyone" if explained["audience"] is None else f"In the audience {names.get(explained['audience'], '')}"
-    if start == 0 and end >= 1:
-        return f"{who}: all who take part get this variant."
-    return f"{who}: the visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
 
 
 def audience(service: ExperienceService, where: Environment, id: str, data_dir: Path) -> Json:
@@ -152,26 +135,63 @@ def experience(service: ExperienceService, where: Environment, id: str, data_dir
     }
 
 
+def live(service: ExperienceService, where: Environment, kind: str, text: str, name: str) -> Json:
+    """Return what came in for an environment, the newest first, and have it noted for some more seconds.
+
+    Args:
+        kind: the type of an event; empty: any.
+        text: what an event is about holds this, whatever the case.
+        name: an id or alias, or the beginning of an id.
+    """
+    if service.live is None:  # the inspector of a service that somebody made without
+        return {"watching": False, "missed": 0, "arrivals": []}
+    seen = service.live.watch(where)
+    if name:
+        with suppress(ProfileNotFound):
+            name = service.record(where, name)["profile"]["id"]
+    arrivals = [
+        each
+        for each in seen["arrivals"]
+        if (not kind or any(event["type"] == kind for event in each["events"]))
+        and (not text or any(text.casefold() in event["what"].casefold() for event in each["events"]))
+        and each["profileId"].startswith(name)
+    ]
+    missed = sum(each["missed"] for each in seen["arrivals"])
+    return {"watching": seen["watching"], "missed": missed, "arrivals": arrivals}
+
+
 def playground(
-    service: ExperienceService, where: Environment, name: str, path: str, overrides: Overrides
+    service: ExperienceService,
+    where: Environment,
+    name: str,
+    events: Sequence[Json],
+    overrides: Overrides,
+    terms: Terms,
+    device: str | None,
 ) -> list[tuple[str, Json]]:
     """Return what a visitor gets, and why: as they are, with the overrides, and with the draft where there is one."""
-    events = [_page(path)] if path else []
-    sides = [("Published", Overrides()), ("With your changes", overrides)]
+    sides = [("Published", Overrides(), None), ("With your changes", overrides, device)]
     if service.previews.has_draft:
-        sides.append(("Draft content", Overrides(**{**_members(overrides), "content": "draft"})))
-    return [(title, service.preview(where, name or None, events, each)) for title, each in sides]
+        sides.append(("Draft content", Overrides(**{**_members(overrides), "content": "draft"}), device))
+    return [
+        (title, _explained(service, where, service.preview(where, name or None, events, each, terms, of_device)))
+        for title, each, of_device in sides
+    ]
 
 
 def what_if(data_dir: Path, where: Environment) -> Json:
-    """Return what was counted last of what publishing the draft would change; empty where nothing was."""
-    counted = population.read(data_dir, where)
-    return {"computedAt": counted.computed_at, **counted.document} if counted else {"computedAt": None}
+    """Return what was counted last of what publishing a draft would change, and the draft that waits for it."""
+    counted, handed = population.read(data_dir, where), drafts.read(data_dir, where)
+    waits = population.waiting(data_dir, where) is not None
+    draft = handed and {"name": handed.name, "at": handed.at, "by": handed.by, "waits": waits}
+    if counted is None:
+        return {"computedAt": None, "draft": draft, "problem": None}
+    return {**counted.document, "computedAt": counted.computed_at, "draft": draft, "problem": counted.problem}
 
 
-def state(service: ExperienceService, where: Environment, access: Access) -> Json:
-    """Return what is served and which rules are in force."""
-    now = service.state()
+def state(service: ExperienceService, where: Environment, access: Access, settings: Settings) -> Json:
+    """Return what is served, from which store, and which rules are in force."""
+    now, counted = service.state(), population.read(settings.data_dir, where)
     return {
         "version": __version__,
         "environment": str(where),
@@ -186,6 +206,15 @@ def state(service: ExperienceService, where: Environment, access: Access) -> Jso
             {"severity": each.severity, "entry": each.entry, "message": each.message}
             for each in service.content(*where).problems
         ],
+        "store": {
+            "kind": "disk" if settings.store is None else "redis",
+            "place": str(settings.data_dir if settings.store is None else settings.store),
+            "footprint": footprint(service.store),
+            "historyEvents": settings.history_events,
+            "historyDays": settings.history_days,
+            "visitors": counted and counted.document["visitors"]["total"],
+            "countedAt": counted and counted.computed_at,
+        },
         "location": now.location and {"builtAt": int(now.location[0] * 1000), "refused": now.location[1]},
         "imports": now.imports and dict(zip(("waiting", "oldestSeconds", "aside"), now.imports, strict=True)),
         "access": {
@@ -199,6 +228,11 @@ def state(service: ExperienceService, where: Environment, access: Access) -> Jso
     }
 
 
+def _explained(service: ExperienceService, where: Environment, explained: Json) -> Json:
+    names = {each.id: each.name for each in service.content(*where).audience_list}
+    return {**explained, "experiences": [{**each, "why": reason(each, names)} for each in explained["experiences"]]}
+
+
 def _variants(catalog: Any, id: str) -> int:
     return next(len(each.outcomes) for each in catalog.experiences.experiences if each.id == id)
 
@@ -208,24 +242,4 @@ def _members(overrides: Overrides) -> Json:
 
 
 def _event(kept: Mapping[str, Any]) -> Json:
-    event = kept["event"]
-    page = (event.get("context") or {}).get("page") or event.get("properties") or {}
-    told = {
-        "page": page.get("path", ""),
-        "track": event.get("event", ""),
-        "identify": ", ".join(f"{name}={value}" for name, value in (event.get("traits") or {}).items()),
-    }
-    shown = told.get(event["type"], event.get("componentId") or event.get("experienceId") or "")
-    return {"at": kept["at"], "type": event["type"], "what": shown if isinstance(shown, str) else str(shown)}
-
-
-def _page(path: str) -> Json:
-    page = {"path": path, "query": {}, "referrer": "", "search": "", "url": path}
-    library = {"name": "ninetailed-wsgi inspector", "version": __version__}
-    return {
-        "type": "page",
-        "channel": "server",
-        "messageId": "inspector",
-        "context": {"library": library, "page": page},
-        "properties": page,
-    }
+    return {"at": kept["at"], "type": kept["event"]["type"], "what": subject(kept["event"])}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
+from ninetailed_wsgi.store.disk.arrivals import FILE as ARRIVALS
 from ninetailed_wsgi.store.disk.folder import made_files
 from ninetailed_wsgi.store.disk.upkeep import verify
 
@@ -72,6 +73,8 @@ def _refuse_taken(folder: Path, target: Path) -> None:
 def _plain_files(folder: Path) -> Iterator[Path]:
     """Yield the files that are neither databases nor their logs; temporary files of others may be among them."""
     for file in sorted(folder.rglob("*")):
+        if file.name.startswith(ARRIVALS):  # kept for minutes, and gone with who is deleted
+            continue
         if file.is_file() and not file.name.endswith(_LOGS) and not _is_database(file):
             yield file
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.store.disk.arrivals import DiskArrivals
 from ninetailed_wsgi.store.disk.contents import DiskContents
 from ninetailed_wsgi.store.disk.folder import filled_from, id_key, note_source, prepare, replace_id_key
 from ninetailed_wsgi.store.disk.history import (
@@ -49,6 +50,7 @@ class DiskStore:
 
     Attributes:
         contents: all that it holds, for the commands.
+        arrivals: what came in last, while somebody watches.
 
     Raises:
         SettingsError: the folder cannot be used, or was written by another version of this software.
@@ -70,6 +72,7 @@ class DiskStore:
         self._shards = Shards(self._folder, prepare(self._folder, shards), synchronous=synchronous, timeout=timeout)
         self._id_key: bytes | None = None
         self.contents = DiskContents(self._shards, self._history)
+        self.arrivals = DiskArrivals(self._folder)
 
     # The docstrings of protocol.py say what each does.
 

@@ -21,6 +21,7 @@ import orjson
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Write
+from ninetailed_wsgi.store.redis.arrivals import RedisArrivals
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.contents import RedisContents
 from ninetailed_wsgi.store.redis.documents import (
@@ -50,6 +51,7 @@ class RedisStore:
     Attributes:
         server: as above.
         contents: all that it holds, for the commands.
+        arrivals: what came in last, while somebody watches.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class RedisStore:
         self._local = threading.local()
         self._id_key: bytes | None = None
         self.contents = RedisContents(server, self._bounds)
+        self.arrivals = RedisArrivals(server)
 
     def id_key(self) -> bytes:
         """Return the key that profile ids are certified with; it was made with the store."""

@@ -1,0 +1,40 @@
+"""What the inspector reads of a store beside profiles: how much it holds, and which names a profile came to have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.store.protocol import Store
+
+
+def footprint(store: Store) -> str:
+    """Return how much room a store takes, in a few words; empty where it does not say."""
+    contents = getattr(store, "contents", None)
+    return str(contents.footprint()) if contents is not None else ""
+
+
+def names_of(
+    store: Store, where: Environment, record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the names that lead to a visitor beside the profile's id.
+
+    Args:
+        record: of `ExperienceService.record`.
+        events: its events, the oldest first.
+
+    Returns:
+        ``name``, ``kind`` (``user``: a user id; ``profile``: a profile that became part of this one) and ``at``: when
+        the visitor was first identified by it (ms), None where the kept events do not say.
+    """
+    document = store.read(where.key(record["profile"]["id"])).document or {}
+    merged = set(document.get("merged", ()))
+    since: dict[str, int] = {}
+    for each in events:
+        if each["event"]["type"] == "identify":
+            since.setdefault(str(each["event"].get("userId") or ""), each["at"])
+    return [
+        {"name": name, "kind": "profile" if name in merged else "user", "at": since.get(name)}
+        for name in dict.fromkeys([*record["aliases"], *document.get("merged", ())])
+    ]

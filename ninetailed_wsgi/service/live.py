@@ -1,0 +1,227 @@
+"""Shows what comes in to somebody who watches; every process notes it while somebody does (spec section 14).
+
+Nobody waits for it: what cannot be noted is not shown, and a request goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from ninetailed_wsgi.content import Catalog
+from ninetailed_wsgi.core.events import Event
+from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.core.problems import shorten
+from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.operations.logs import stack
+from ninetailed_wsgi.service import previews
+from ninetailed_wsgi.service.answers import latest
+from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.explanation import reason, subject
+from ninetailed_wsgi.service.folding import Snapshot
+from ninetailed_wsgi.store.protocol import Arrivals
+
+WATCH = 15_000
+"""Milliseconds that a look at the page counts as watching."""
+
+MOST_SHOWN = 200
+"""Arrivals that a look gets."""
+
+_LIFE = 10 * 60_000  # ms that an arrival is shown
+_LOOK_EVERY = 1000  # ms between two looks of a process for somebody who watches
+_MOST_A_SECOND = 50  # arrivals that a process notes; the others are counted
+_MOST_EVENTS, _MOST_EXPERIENCES, _LONGEST = 10, 12, 200
+_log = logging.getLogger("ninetailed_wsgi")
+
+
+class Live:
+    """What comes in, for somebody who watches.
+
+    Args:
+        arrivals: returns where all processes share it.
+        clock: now, in milliseconds since the epoch.
+    """
+
+    def __init__(self, arrivals: Callable[[], Arrivals], clock: Callable[[], int]) -> None:
+        self._arrivals = arrivals
+        self._clock = clock
+        self._looked = self._until = self._second = 0
+        self._noted = self._missed = 0
+        self._failed = False
+
+    # What somebody sees
+
+    def watch(self, environment: Environment) -> dict[str, Any]:
+        """Return what came in for an environment, the newest first, and have it noted for some more seconds.
+
+        Returns:
+            ``watching`` (whether anything was noted before this look) and ``arrivals``.
+
+        Raises:
+            StoreUnavailable: the processes cannot share it now.
+        """
+        arrivals, now = self._arrivals(), self._clock()
+        until = arrivals.watched_until()
+        watching = now < until <= now + WATCH
+        if not watching:
+            arrivals.clear()  # of somebody who watched before
+        arrivals.watch(now + WATCH)
+        self._looked, self._until = now, now + WATCH
+        by_id = {}
+        for line in arrivals.newest() if watching else ():
+            arrival = _read(line)
+            if arrival and arrival["environment"] == str(environment) and now - _LIFE < arrival["at"] <= now:
+                by_id[arrival["id"]] = arrival
+        return {"watching": watching, "arrivals": list(by_id.values())[: -MOST_SHOWN - 1 : -1]}
+
+    # What comes in
+
+    def is_watched(self) -> bool:
+        """Return whether somebody watches; asks others once a second at most."""
+        now = self._clock()
+        if not self._looked <= now < self._looked + _LOOK_EVERY:
+            self._looked = now
+            try:
+                self._until = self._watched_until(now)
+            except StoreUnavailable:
+                self._until = 0
+        return now < self._until
+
+    def decided(
+        self,
+        environment: Environment,
+        source: str,
+        events: Sequence[Event],
+        catalog: Catalog,
+        snapshot: Snapshot,
+        now: int,
+        overrides: Overrides | None = None,
+    ) -> None:
+        """Note the events of a visitor, and what was decided for them at this time (ms), if somebody watches."""
+        if self.is_watched():
+            self._note(environment, lambda: _decision(source, events, catalog, snapshot, now, overrides))
+
+    def batch(
+        self, environment: Environment, application: Application, homes: Iterable[Key], steps: Sequence[Step], now: int
+    ) -> None:
+        """Note the events of each profile of a batch, as `decided` does."""
+        if not self.is_watched():
+            return
+        events: dict[Key, list[Event]] = {}
+        for name, event in steps:
+            events.setdefault(application.home(name), []).append(event)
+        catalog = application.catalog
+        for home in homes:
+            self.decided(environment, "batch", events.get(home, ()), catalog, latest(application, home), now)
+
+    def accepted(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], outcome: str) -> None:
+        """Note events on which nothing was decided, as they were sent for this name, and what becomes of them."""
+        if self.is_watched():
+            self._note(
+                environment,
+                lambda: {"source": source, "profileId": name, **_listed(bodies), "outcome": outcome[:_LONGEST]},
+            )
+
+    def refused(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], why: str) -> None:
+        """Note what was refused, and why, if somebody watches."""
+        if self.is_watched():
+            self._note(
+                environment,
+                lambda: {"source": source, "profileId": name, **_listed(bodies), "refused": why[: 2 * _LONGEST]},
+            )
+
+    def forget(self) -> None:
+        """Drop what came in, as somebody among it was deleted."""
+        with suppress(StoreUnavailable):
+            arrivals = self._arrivals()
+            if until := arrivals.watched_until():
+                arrivals.clear()
+                arrivals.watch(until)
+
+    def _watched_until(self, now: int) -> int:
+        arrivals = self._arrivals()
+        until = arrivals.watched_until()
+        if until and until + 4 * WATCH < now:
+            arrivals.clear()  # nobody watches any more: what came in is not kept
+        return until if until <= now + WATCH else 0
+
+    def _note(self, environment: Environment, arrival: Callable[[], dict[str, Any]]) -> None:
+        now = self._clock()
+        if now // 1000 != self._second:
+            self._second, self._noted = now // 1000, 0
+        if self._noted >= _MOST_A_SECOND:
+            self._missed += 1
+            return
+        self._noted += 1
+        missed, self._missed = self._missed, 0
+        head = {"id": secrets.token_hex(8), "at": now, "environment": str(environment), "missed": missed}
+        try:
+            self._arrivals().add(orjson.dumps({**_EMPTY, **head, **arrival()}, default=str))
+        except StoreUnavailable:
+            self._missed += missed + 1
+        except Exception as error:  # a visitor's request must not fail as somebody watches
+            if not self._failed:
+                self._failed = True
+                _log.error("an arrival cannot be shown; this is a bug:\n%s", stack(error))
+
+
+_EMPTY: Mapping[str, Any] = {
+    "source": "",
+    "profileId": "",
+    "events": [],
+    "more": 0,
+    "audiences": [],
+    "experiences": [],
+    "outcome": None,
+    "refused": None,
+}
+
+
+def _decision(
+    source: str,
+    events: Sequence[Event],
+    catalog: Catalog,
+    snapshot: Snapshot,
+    now: int,
+    overrides: Overrides | None,
+) -> dict[str, Any]:
+    why = previews.explanation(catalog, snapshot, now, overrides or Overrides())
+    names = {each.id: each.name for each in catalog.audience_list}
+    shown = [each for each in why["experiences"] if each["variantIndex"] is not None]
+    return {
+        "source": source,
+        "profileId": why["profile"]["id"],
+        **_listed([event.body for event in events]),
+        "audiences": [shorten(names[id], 60) for id in why["profile"]["audiences"][:_MOST_EXPERIENCES]],
+        "experiences": [
+            {
+                "id": each["id"],
+                "name": shorten(each["name"], 60),
+                "variantIndex": each["variantIndex"],
+                "why": reason(each, names)[:_LONGEST],
+            }
+            for each in shown[:_MOST_EXPERIENCES]
+        ],
+    }
+
+
+def _listed(bodies: Sequence[Any]) -> dict[str, Any]:
+    told = [each if isinstance(each, Mapping) else {} for each in bodies[:_MOST_EVENTS]]
+    events = [{"type": str(each.get("type", "?"))[:40], "what": subject(each)[:_LONGEST]} for each in told]
+    return {"events": events, "more": max(0, len(bodies) - _MOST_EVENTS)}
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    """Return an arrival; None for a line that was cut off."""
+    try:
+        arrival = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    is_whole = isinstance(arrival, dict) and {"id", "at", "environment"} <= arrival.keys()
+    return {**_EMPTY, **arrival} if is_whole else None
