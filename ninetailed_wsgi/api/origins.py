@@ -13,6 +13,9 @@ from ninetailed_wsgi.errors import Forbidden
 from ninetailed_wsgi.service.access import Access
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@]+)", re.IGNORECASE)
+_PROVEN = "/inspector/"
+"""Whose pages send no referrer, so that over plain HTTP their own forms come from ``null``; each form proves itself."""
+
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 
@@ -53,7 +56,11 @@ class Origins:
         elif site:  # browsers do not let a page write it
             foreign = site == "cross-site"
         else:
-            foreign = origin is not None and not is_of_host(origin, self._address.origin(environ)[1])
+            foreign = (
+                origin is not None
+                and not is_of_host(origin, self._address.origin(environ)[1])
+                and not (origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN))
+            )
         if foreign:
             shown = f"found {origin[:100]!r}" if origin else "found a request of another site"
             raise Forbidden(f"origin: {shown}; name the origins whose pages may call with --cors-origins")
