@@ -39,7 +39,7 @@ from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
-from ninetailed_wsgi.operations.metrics import process_metrics
+from ninetailed_wsgi.operations.metrics import Metrics, process_metrics
 from ninetailed_wsgi.service.access import Access, Decision, decide
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -94,18 +94,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     compiled = schemas()
     metrics = process_metrics() if settings.metrics else None
     address, limit = ClientAddress(settings.trusted_proxies), settings.max_body_bytes
-    middleware: list[Any] = [_Headers(Origins(access, address))]
-    if metrics or settings.access_log:
-        middleware.insert(0, Observed(metrics, settings.access_log))
-    if settings.rate_limit:
-        from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
-
-        middleware.append(RateLimit(settings.rate_limit, address))
-    if settings.inspector and service.live is not None:
-        from ninetailed_wsgi.api.inspector.refusals import Refusals
-
-        middleware.append(Refusals(service.live, SpaceNames.of(settings)))
-    app = falcon.App(middleware=middleware)
+    app = falcon.App(middleware=_middleware(settings, service, Origins(access, address), address, metrics))
     app.req_options.keep_blank_qs_values = True
     app.set_error_serializer(lambda req, resp, error: None)
     app.add_error_handler(NinetailedError, _answer_error)
@@ -129,6 +118,23 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         app.add_route("/metrics", Scrape(edge, metrics))
     app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))
     return app
+
+
+def _middleware(
+    settings: Settings, service: ExperienceService, origins: Origins, address: ClientAddress, metrics: Metrics | None
+) -> list[Any]:
+    middleware: list[Any] = [_Headers(origins)]
+    if metrics or settings.access_log:
+        middleware.insert(0, Observed(metrics, settings.access_log))
+    if settings.rate_limit:
+        from ninetailed_wsgi.api.rate_limit import RateLimit  # needs an extra
+
+        middleware.append(RateLimit(settings.rate_limit, address))
+    if settings.inspector and service.live is not None:
+        from ninetailed_wsgi.api.inspector.refusals import Refusals
+
+        middleware.append(Refusals(service.live, SpaceNames.of(settings)))
+    return middleware
 
 
 def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) -> None:

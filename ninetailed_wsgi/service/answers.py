@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import company, profile
+from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.flags import Flag
-from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
@@ -17,16 +18,21 @@ from ninetailed_wsgi.service import previews
 from ninetailed_wsgi.service.application import Application
 from ninetailed_wsgi.service.folding import Snapshot
 
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.live import Live
+
 
 class Answers:
     """What the API answers of a profile.
 
     Args:
         metrics: counts evaluations; None: nobody asks.
+        live: shows what comes in to somebody who watches; None: nobody can.
     """
 
-    def __init__(self, metrics: Metrics | None) -> None:
+    def __init__(self, metrics: Metrics | None, live: Live | None = None) -> None:
         self._metrics = metrics
+        self._live = live
 
     def profile(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
         """Return ``profile``, evaluated at this time (ms)."""
@@ -34,6 +40,24 @@ class Answers:
             self._metrics.evaluated()
         audiences = catalog.audiences.matched(profile.facts(snapshot.record, snapshot.next_ordinal, now))
         return profile.answer(snapshot.record, audiences)
+
+    def applied(
+        self,
+        environment: Environment,
+        application: Application,
+        key: Key,
+        preflight: bool,
+        events: Sequence[Event],
+        now: int,
+        overrides: Overrides | None,
+        entities: bool,
+    ) -> dict[str, Any]:
+        """Return `decision` of a profile that events were just applied to, and tell who watches of it."""
+        catalog, snapshot = application.catalog, latest(application, key)
+        if self._live is not None:
+            source = "preview" if overrides else "preflight" if preflight else "request"
+            self._live.decided(environment, source, events, catalog, snapshot, now, overrides)
+        return self.decision(catalog, snapshot, now, overrides, entities)
 
     def decision(
         self, catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overrides | None, entities: bool

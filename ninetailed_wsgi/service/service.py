@@ -118,7 +118,7 @@ class ExperienceService:
         self._new_session_id = new_session_id
         conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
         self._applications = Applications(store, content, self._ids, conditions, self._environments)
-        self._answers = Answers(metrics)
+        self._answers = Answers(metrics, live)
         self._imports = Imports(queue, self._applications, clock, partial(self._merging, waits=True)) if queue else None
 
     @classmethod
@@ -217,7 +217,7 @@ class ExperienceService:
         Args:
             preflight: answer the same and store nothing.
             ids: of the new profile and its session; None: made here. The former may be in a cookie before the answer.
-            catalog: the content that decides, from `content`; None: what is published now.
+            catalog: the content that decides; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
             served: what the page of these events showed, noted by the same write (spec section 12).
             overrides: of a preview, which is a preflight (spec section 13); None: it is no preview.
@@ -240,11 +240,7 @@ class ExperienceService:
                 self._apply(application, (key,), steps, generated=name is None and (new is None or terms.guarded))
             else:
                 application.apply_run({key: events})
-            catalog, snapshot = application.catalog, latest(application, key)
-            if self.live is not None:
-                source = "preview" if overrides else "preflight" if preflight else "request"
-                self.live.decided(environment, source, events, catalog, snapshot, now, overrides)
-            return self._answers.decision(catalog, snapshot, now, overrides, entities)
+            return self._answers.applied(environment, application, key, preflight, events, now, overrides, entities)
 
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False

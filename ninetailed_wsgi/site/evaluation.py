@@ -181,22 +181,16 @@ class Evaluation:
         try:
             self.schemas.check("profile-request", {"events": [event]})
         except InvalidData as error:
-            self._leave_out(event, error)
+            self.refuse(event, error)
             return False
         return True
-
-    def _leave_out(self, event: Event, error: InvalidData) -> None:
-        self.refuse(event, error)
-        if self.service.live is not None:
-            environment = self.service.environment(self.organization, self.environment)
-            self.service.live.refused(environment, "page", "", [event], str(error))
 
     def _left(self, events: Sequence[Event], error: InvalidData) -> list[Event]:
         """Return the events of a refused request that the refusal does not name; none where it names none."""
         named = {int(match[1]) for problem in error.problems if (match := _INDEX.match(problem))}
         refused = named & set(range(len(events))) or set(range(len(events)))
         for index in sorted(refused):
-            self._leave_out(events[index], error)
+            self.refuse(events[index], error)
         return [event for index, event in enumerate(events) if index not in refused]
 
 

@@ -175,10 +175,13 @@ class Process:
         from ninetailed_wsgi.service.service import ExperienceService
 
         service = self._service or ExperienceService.from_settings(self._settings)
-        evaluation = Evaluation(service, schemas(), self._access, INSIDE, self._refuse)
+        evaluation = Evaluation(service, schemas(), self._access, INSIDE, partial(self._refuse, service))
         return Engine(service, evaluation, ClientAddress(self._settings.trusted_proxies))
 
-    def _refuse(self, event: Event, error: InvalidData) -> None:
+    def _refuse(self, service: ExperienceService, event: Event, error: InvalidData) -> None:
+        if service.live is not None:
+            where = service.environment(self._options.organization, self._options.environment)
+            service.live.refused(where, "page", "", [event], str(error))
         # A problem quotes what stands there, which may be a visitor's; its place and what was expected may be told.
         expected = [f"{line.partition(': found ')[0]} (expected {line.rpartition(', expected ')[2]})"
                     for line in error.problems if ": found " in line]  # fmt: skip
