@@ -63,6 +63,7 @@ class GuardedApplication(Application):
         self._now = now
         self._renames = renames
         self._allowance = allowance
+        self._room: bool | None = None
         self._names: dict[Key, list[str]] = {}  # user ids that a profile is to list, as it was asked for by them
 
     def look_up(self, name: Key) -> Key:
@@ -118,6 +119,7 @@ class GuardedApplication(Application):
         new = self._new_key()
         if owner.record is not None:
             return self._rename(owner.key, owner.record, new, None)
+        self._check_room()
         key = identity.claim_unless_owned(self._store, name, new)
         if key != new:
             return self._owner_of(key)
@@ -133,19 +135,23 @@ class GuardedApplication(Application):
         mine = record.get("user") if record else None
         alias = home._replace(name=user_id)
         theirs = self._owner_of(alias)
-        if theirs.record is not None and theirs.key != home and not _is_user(theirs.record, user_id):
-            # Claimed before anybody vouched for it, or a name of another user: who is verified takes it.
-            self._take(alias, theirs)
-        elif theirs.record is not None and theirs.key != home:
+        is_other = theirs.record is not None and theirs.key != home
+        if is_other and theirs.record is not None and _is_user(theirs.record, user_id):
             if record is None or mine is not None:
                 self._lead(name, theirs)  # two verified users never merge
             else:
                 self._join(name, theirs.key, generated)
             return
+        if record is None or mine is not None:
+            self._check_room()
+        if is_other:  # claimed before anybody vouched for it, or a name of another user: who is verified takes it
+            self._take(alias, theirs)
         if mine is not None:
             self._lead(name, identity.Owner(self._new_key(), None))
         elif self._renames and not generated and self._issued(home):
             self._lead(name, self._rename(home, record, self._new_key(), self._now + GRACE))
+            if record is None and self._allowance:
+                self._allowance.count(1)
         home = self.home(name)
         other = identity.claim_unless_owned(self._store, alias, home)
         if other != home:
@@ -186,18 +192,28 @@ class GuardedApplication(Application):
         self._profiles.pop(merged, None)
         return identity.resolve(self._store, merged)
 
+    def _takes_new(self) -> bool:
+        """Return whether there may be a new profile, decided once, so that a refusal comes before anything is written.
+
+        Requests that run at the same time may each get the last one.
+        """
+        if self._room is None:
+            self._room = self._allowance is None or self._allowance.has_room()
+        return self._room
+
+    def _check_room(self) -> None:
+        """Raise RateLimited where there may be no new profile, before a user id leads to one."""
+        if self._allowance and not self._takes_new():
+            raise self._allowance.refusal()
+
     def _merged(self, home: Key, owner: Key) -> Key:
         until = self._now + GRACE if self._renames and self._issued(home) else None
         return identity.merge(self._store, home, owner, until)
 
     def _update(self, run: Run) -> dict[Key, Outcome]:
-        """As of `Application`; raise RateLimited where the address may have no new profile, of which nothing is stored.
-
-        Requests that run at the same time may each get the last one.
-        """
-        takes_new = self._allowance is None or self._allowance.has_room()
+        """As of `Application`; raise RateLimited, with nothing stored, where the address may have no new profile."""
         base = (run, self.catalog, self._conditions, self._location, self._owners)
-        fold = _GuardedFolding(*base, names=self._names, takes_new=takes_new)
+        fold = _GuardedFolding(*base, names=self._names, takes_new=self._takes_new())
         outcomes = update(self._store, run, fold, self._conditions)
         if self._allowance and (number := sum(outcome.is_new for outcome in outcomes.values())):
             if any(outcome.is_new and outcome.write is None for outcome in outcomes.values()):

@@ -13,7 +13,7 @@ from folds import TwiceFolded
 from support import Api, Clock, Server, data, error, identify, of, page
 
 from ninetailed_wsgi.core.names import Environment, Key
-from ninetailed_wsgi.errors import StoreUnavailable
+from ninetailed_wsgi.errors import RateLimited, StoreUnavailable
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.new_profiles import Allowance, NewProfiles
 from ninetailed_wsgi.service.service import ExperienceService
@@ -58,6 +58,35 @@ def test_a_profile_too_many_is_429_and_nothing_of_it_is_stored(make_guarded: Cal
     data(create(api, "192.0.2.2"))
     for _ in range(3):  # who has a profile goes on
         data(api.send(f"/profiles/{first['id']}", {"events": [page()]}, remote_addr=ADDRESS))
+
+
+@pytest.mark.parametrize("name", ["none", "never stored", "a user id", "of another user"])
+@pytest.mark.parametrize("claimed", ["by nobody", "by somebody unverified"])
+def test_nothing_remains_of_a_login_that_is_one_profile_too_many(
+    make_guarded: Callable[..., Server], name: str, claimed: str
+) -> None:
+    server = make_guarded()
+    service, limits = server.service, Allowance(NewProfiles(0), ADDRESS)
+    if claimed == "by somebody unverified":  # by the name alone, as before this mode
+        service.upsert(WHERE, None, {"events": [identify("anna")]})
+    bert = service.upsert(WHERE, None, {"events": [identify("bert")]}, terms=Terms(True))["profile"]["id"]
+    names = {"none": None, "never stored": service.new_id(WHERE), "a user id": "carla", "of another user": bert}
+    before = dict(server.store.documents())
+
+    for event in (identify("anna", {"plan": "pro"}), identify("dora")):
+        with pytest.raises(RateLimited):
+            service.upsert(WHERE, names[name], {"events": [event]}, terms=Terms(True, limits))
+
+    assert dict(server.store.documents()) == before
+
+
+def test_a_login_with_an_id_that_was_never_stored_is_a_new_profile(make_guarded: Callable[..., Server]) -> None:
+    service, counted = make_guarded().service, NewProfiles(2)
+    for user_id in ("anna", "bert"):
+        terms = Terms(True, Allowance(counted, ADDRESS))
+        service.upsert(WHERE, service.new_id(WHERE), {"events": [identify(user_id)]}, terms=terms)
+    with pytest.raises(RateLimited):
+        service.upsert(WHERE, None, {"events": [page()]}, terms=Terms(True, Allowance(counted, ADDRESS)))
 
 
 def test_a_preflight_and_an_update_use_up_nothing(make_guarded: Callable[..., Server]) -> None:
