@@ -221,7 +221,8 @@ class Insights(_Resource):
         resp.status = falcon.HTTP_204
         if KEY in req.env:  # what is seen in a preview counts for nobody
             return
-        if self._edge.access.guarded and not caller.may("events"):
+        guarded = self._edge.access.guarded and not caller.may("events")
+        if guarded:
             # Of others a visitor knows at most a user id, which is no secret.
             body = [batch for batch in body if self._service.certifies(where, batch["profile"]["id"])]
         if self._ingestion is None:
@@ -229,7 +230,7 @@ class Insights(_Resource):
             from ninetailed_wsgi.insights.ingestion import Ingestion
 
             self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
-        self._ingestion.ingest(where, body)
+        self._ingestion.ingest(where, body, guarded=guarded)
 
 
 class Results(_Resource):

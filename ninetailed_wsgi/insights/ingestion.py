@@ -16,6 +16,7 @@ from ninetailed_wsgi.core.events import EventTimeError, Served, event_time
 from ninetailed_wsgi.core.exposures import Report, joined, report_of, served_report
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
+from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Entry, Write
@@ -59,8 +60,13 @@ class Ingestion:
         self._service = service
         self._is_valid = is_valid
 
-    def ingest(self, environment: Environment, body: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+    def ingest(
+        self, environment: Environment, body: Sequence[Mapping[str, Any]], *, guarded: bool = False
+    ) -> Mapping[str, int]:
         """Note the events of a request, whose outer form is valid.
+
+        Args:
+            guarded: whether a former id of a profile leads to it no longer than its time (spec section 16).
 
         Returns:
             How many events were ``accepted``, and how many left out for which reason: ``invalid``, ``profile`` (there
@@ -83,7 +89,7 @@ class Ingestion:
                 reports.setdefault(environment.key(item["profile"]["id"]), []).extend(valid)
         catalog = self._service.content(environment.organization, environment.environment)
         try:
-            results += _store(self._service, catalog, reports, now)
+            results += _store(self._service, catalog, reports, now, guarded)
         except ProfileOverload as error:
             raise StoreUnavailable(str(error)) from error
         if self._service.metrics:
@@ -104,21 +110,29 @@ class Ingestion:
             return None
 
 
-def expose(service: ExperienceService, environment: Environment, name: str, served: Iterable[Served]) -> None:
+def expose(
+    service: ExperienceService,
+    environment: Environment,
+    name: str,
+    served: Iterable[Served],
+    *,
+    guarded: bool = False,
+) -> None:
     """Note what a visitor was served, outside of the write of their events (spec section 12).
 
-    A visitor without a profile is not made one, and what is known already is not written again.
+    A visitor without a profile is not made one, and what is known already is not written again. ``guarded`` as of
+    `Ingestion.ingest`.
 
     Raises:
         StoreUnavailable: nothing was stored, and the call may be repeated.
     """
     now = service.clock()
     catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
-    _store(service, catalog, {key: [served_report(each, now) for each in served]}, now)
+    _store(service, catalog, {key: [served_report(each, now) for each in served]}, now, guarded)
 
 
 def _store(
-    service: ExperienceService, catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int
+    service: ExperienceService, catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, guarded: bool
 ) -> Counter[str]:
     """Note reports by the names that they came for; return how many had which result."""
     results: Counter[str] = Counter()
@@ -129,7 +143,9 @@ def _store(
         for name, outcome in outcomes.items():
             if outcome.results is not None:
                 results.update(outcome.results)
-            elif (owner := identity.resolve(store, name)).record is None:
+            elif (owner := identity.resolve(store, name)).record is None or (
+                guarded and not leads(owner.record, name.name, now)
+            ):
                 results[NO_PROFILE] += len(reports[name])
             else:
                 elsewhere.setdefault(owner.key, []).extend(reports[name])

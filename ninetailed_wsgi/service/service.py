@@ -387,10 +387,11 @@ class ExperienceService:
         keys = catalog.flags.keys if key is None else (key,)
         return self._answers.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
 
-    def delete(self, environment: Environment, name: str) -> None:
-        """Remove the visitor with this id or alias: profile, aliases, history, and events of imports that wait."""
+    def delete(self, environment: Environment, name: str, *, guarded: bool = False) -> None:
+        """Remove a visitor: profile, names, history, waiting imports; ``guarded``: by a former id only in its time."""
         with self._turn((environment.key(name),)):
-            if not list(self.delete_many(environment, [name])):
+            record = self._applications.reading(environment).owner(environment.key(name)).record if guarded else None
+            if (record and not leads(record, name, self._clock())) or not list(self.delete_many(environment, [name])):
                 raise not_found(name)
         if self.live is not None:
             self.live.forget()

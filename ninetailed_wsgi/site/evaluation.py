@@ -127,7 +127,7 @@ class Evaluation:
         from ninetailed_wsgi.insights.ingestion import expose
 
         if question.name is not None and not _is_robot(question):
-            expose(self.service, environment, question.name, question.served)
+            expose(self.service, environment, question.name, question.served, guarded=self.access.guarded)
         return Decision(id=question.name)
 
     def _ask(

@@ -127,7 +127,7 @@ class Process:
         environment = engine.service.environment(options.organization, options.environment)
         if not self._access.guarded or engine.service.certifies(environment, id):
             with suppress(ProfileNotFound):
-                engine.service.delete(environment, id)
+                engine.service.delete(environment, id, guarded=self._access.guarded)
         return True
 
     def check_preview(self, overrides: Overrides) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
+from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.insights.ingestion import expose
 from ninetailed_wsgi.testing import Harness, Visitor, audience, experience, metric, trait
 
 HERO = experience("hero", ["hero-b"], distribution=[0.5, 0.5], id="hero-test", metric="purchase")
@@ -248,3 +250,16 @@ def test_a_strangers_profile_id_makes_nobody_and_changes_nobody() -> None:
             assert post(harness, id, view(visitor)) == 204
             assert numbers(harness) == [(0, 0, 0), (0, 0, 0)]
         assert len(list(harness.service.store.documents())) == 3  # the profile, its former id, its user id
+
+
+def test_a_former_id_of_somebody_who_logged_in_reports_nothing_once_its_time_is_over() -> None:
+    with Harness(CONTENT, access="guarded") as harness:
+        planted = harness.visitor().views("/")
+        former, reported = str(planted.id), view(planted)
+        proof = {"nt_identity": harness.identity_token("anna")}
+        login = {**reported, "messageId": "login", "type": "identify", "userId": "anna", "traits": proof}
+        assert harness.client.post(f"/profiles/{former}", {"events": [login]}).status == 200
+        harness.clock.advance(seconds=61)
+        assert post(harness, former, reported) == 204
+        expose(harness.service, harness.environment, former, [Served("hero", "hero-test", 0)], guarded=True)
+        assert numbers(harness) == [(0, 0, 0), (0, 0, 0)]

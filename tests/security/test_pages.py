@@ -87,6 +87,16 @@ def test_a_login_makes_a_planted_id_worth_nothing(harness: Harness) -> None:
     assert b"555" in visit(harness, lambda visitor: str(visitor.profile["traits"]), id_after(logged_in)).body
 
 
+def test_with_a_planted_id_nobody_deletes_the_visitor_who_logged_in_by_it(harness: Harness) -> None:
+    planted = id_after(visit(harness, seen))
+    logged_in = id_after(visit(harness, lambda visitor: str(visitor.identify("anna", phone="555")), planted))
+    harness.clock.advance(seconds=61)
+    visit(harness, lambda visitor: str(visitor.forget()), planted)  # the attacker asks the site to delete "his" data
+    assert harness.client.get(f"/profiles/{logged_in}").document["data"]["profile"]["traits"] == {"phone": "555"}
+    visit(harness, lambda visitor: str(visitor.forget()), logged_in)
+    assert harness.client.get(f"/profiles/{logged_in}").status == 404
+
+
 def test_reset_begins_somebody_else_and_what_was_recorded_before_stays_with_the_visitor_before(
     harness: Harness,
 ) -> None:
