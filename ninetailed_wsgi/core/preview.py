@@ -33,6 +33,7 @@ class Overrides:
         location: members that lie over those of the profile, names in English.
         at: the time that the decision takes for now, ms since the epoch; None: now.
         content: which content decides.
+        explains: whether the answer is why, as `ExperienceService.explain` has it; no JSON says so.
     """
 
     audiences: Mapping[str, bool] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Overrides:
     location: Mapping[str, Any] = field(default_factory=dict)
     at: int | None = None
     content: Content = "published"
+    explains: bool = False
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Overrides:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
@@ -14,8 +14,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
+from ninetailed_wsgi.site.conversation import PANEL
+from ninetailed_wsgi.site.insertion import Kind, Stream, inserted, kind_of
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.site.visitor import KEY, Visitor
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.site.panel import Panel
 
 
 class Middleware:
@@ -43,24 +48,24 @@ class Middleware:
         if (answer := _previewed(request)) is not None:
             return answer
         visitor = _visitor(request)
-        return _personal(visitor, self._get_response(request))
+        return _personal(request, visitor, self._get_response(request))
 
     async def _answer_later(self, request: HttpRequest) -> HttpResponseBase:
         if (answer := _previewed(request)) is not None:
             return answer
         visitor = _visitor(request)
         response = await self._get_response(request)
-        return await sync_to_async(_personal, thread_sensitive=False)(visitor, response)
+        return await sync_to_async(_personal, thread_sensitive=False)(request, visitor, response)
 
 
 class _BrowserSdk(BrowserSdk):
     """The SDK in a Django site, whose API is where ``urls.py`` mounts it."""
 
-    def place(self, root: str, version: int) -> dict[str, Any]:
-        place = super().place(root, version)
+    def path(self, root: str) -> str:
         with suppress(NoReverseMatch):  # a site whose WSGI application is wrapped needs no URL for it
-            place["url"] = reverse("ninetailed", kwargs={"path": ""}).rstrip("/")
-        return place
+            url: str = reverse("ninetailed", kwargs={"path": ""})
+            return url.rstrip("/")
+        return super().path(root)
 
 
 @cache
@@ -102,6 +107,8 @@ def _previewed(request: HttpRequest) -> HttpResponse | None:
 def _visitor(request: HttpRequest) -> Visitor:
     visitor = request.META.get(KEY)
     if not isinstance(visitor, Visitor) or _decides(visitor):
+        if (panel := site().panel) is not None and panel.is_due(environ_of(request)):
+            panel.prepare(request.META)
         visitor = request.META[KEY] = Visitor(environ_of(request), site())
     return visitor
 
@@ -115,8 +122,59 @@ def _decides(visitor: Visitor) -> bool:
     return not inner.is_like(outer) and (outer.service is None or inner.service is not None)
 
 
-def _personal(visitor: Visitor, response: Any) -> Any:
+def _personal(request: HttpRequest, visitor: Visitor, response: Any) -> Any:
     """Write what the page recorded, and give the response the headers of a page that used its visitor."""
+    panel = site().panel if visitor.backend is site() and PANEL in request.META else None
+    kind = kind_of(request.META, str(response.status_code), list(response.items())) if panel else Kind.UNTOUCHED
+    if kind is not Kind.UNTOUCHED:
+        visitor.attend()
+    response = _headed(visitor, response)
+    return response if panel is None or kind is Kind.UNTOUCHED else _with_panel(request, visitor, response, panel)
+
+
+def _with_panel(request: HttpRequest, visitor: Visitor, response: Any, panel: Panel) -> Any:
+    """Put the panel into a page."""
+
+    # Now, as a policy that follows names only a nonce that was used.
+    nonce, root = _nonce_of(request), request.META.get("SCRIPT_NAME", "")
+
+    def markup() -> bytes:
+        return panel.markup(visitor, root, list(response.items()), nonce)
+
+    if not response.streaming:
+        response.content = inserted(response.content, markup)
+        if "Content-Length" in response:
+            response["Content-Length"] = str(len(response.content))
+        return response
+    stream, pieces = Stream(markup), response.streaming_content
+
+    def following() -> Iterator[bytes]:
+        yield from map(stream.feed, pieces)
+        yield stream.end()
+
+    async def following_later() -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            yield stream.feed(piece)
+        yield await sync_to_async(stream.end, thread_sensitive=False)()
+
+    response.streaming_content = following_later() if response.is_async else following()
+    del response["Content-Length"]
+    return response
+
+
+def _nonce_of(request: HttpRequest) -> str:
+    """Return the nonce of the page's policy, as django-csp, and Django from version 6 on, make it; empty without."""
+    nonce = getattr(request, "csp_nonce", None)
+    if nonce is None:
+        nonce = getattr(request, "_csp_nonce", None)
+    try:
+        return "" if nonce is None else str(nonce)
+    except Exception:  # of a policy that is made already, whose header then says it
+        return ""
+
+
+def _headed(visitor: Visitor, response: Any) -> Any:
+    """Write what the page recorded; return the response with the headers of a page that used its visitor."""
     cookies = [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     before = [*response.items(), *cookies]
     backend = visitor.backend

@@ -69,6 +69,8 @@ class Answers:
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
         """
         if overrides is not None:
+            if overrides.explains:
+                return previews.explanation(catalog, snapshot, now, overrides)
             return previews.decision(catalog, snapshot, now, overrides, entities=entities)
         record, answer = snapshot.record, self.profile(catalog, snapshot, now)
         experiences, changes = catalog.experiences.select(

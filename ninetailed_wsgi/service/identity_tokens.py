@@ -85,6 +85,11 @@ class IdentityTokens:
         content = claims and claims[_CONTENT]
         return content if isinstance(content, dict) else None
 
+    def seconds_left(self, purpose: str, organization: str, environment: str, token: object) -> int:
+        """Return how many seconds a token of `sign` is still valid; 0 for any token that is not."""
+        claims = self._claims(token, f"{organization}/{environment}/{purpose}", _CONTENT)
+        return max(0, int(claims["exp"] - self._now())) if claims else 0
+
     def _signed(self, claims: Mapping[str, Any], audience: str, seconds: int) -> str:
         whole = {**claims, "aud": audience, "exp": int(self._now()) + seconds}
         return jwt.encode(whole, self._secrets[0], algorithm="HS256")

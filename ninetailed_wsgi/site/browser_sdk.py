@@ -38,6 +38,10 @@ class BrowserSdk:
         self._spaces = tuple(spaces)
         self._hint = hint
 
+    def path(self, root: str) -> str:
+        """Return the path of the API, percent-encoded; ``root`` as for `place`."""
+        return quote((root + self._options.path_prefix).encode("latin-1", "replace"), safe="/~!$&'()*+,;=:@")
+
     def place(self, root: str, version: int) -> dict[str, Any]:
         """Return where the SDK sends its events, as the page's block has it.
 
@@ -47,7 +51,6 @@ class BrowserSdk:
         """
         options = self._options
         self._check_cookie(version)
-        path = (root + options.path_prefix).encode("latin-1", "replace")
         cookie: dict[str, Any] = {"expires": options.cookie_max_age / _DAY}
         if options.cookie_domain:
             cookie["domain"] = options.cookie_domain
@@ -56,7 +59,7 @@ class BrowserSdk:
             target = f"={organization}/{environment}"
             space = next((each for each in self._spaces if each.endswith(target)), f"{organization}/{environment}")
             organization, _, environment = space.removesuffix(target).partition("/")
-        place = {"url": quote(path, safe="/~!$&'()*+,;=:@"), "environment": environment, "cookie": cookie}
+        place = {"url": self.path(root), "environment": environment, "cookie": cookie}
         return {"spaceId" if version == 3 else "clientId": organization, **place}
 
     def _check_cookie(self, version: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -13,10 +14,14 @@ import orjson
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.events import Served
 from ninetailed_wsgi.core.ids import Ids
+from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
 from ninetailed_wsgi.site.page_view import Visit, cookie_values
 from ninetailed_wsgi.site.previews import Previews
+
+PANEL = "ninetailed.panel"
+"""Present in the environ of a page that gets the panel; see site/panel.py."""
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
 _PRESENCE: dict[str, Any] = {"type": "identify", "userId": "", "traits": {}}  # which no audience rule counts
@@ -126,6 +131,39 @@ def no_answer(*_: Any, **__: Any) -> None:
     return None
 
 
+class Noted:
+    """What a page asked for to show it, for those who want to know.
+
+    Args:
+        serves: whether it is an exposure.
+        panel: whether the page has the panel.
+
+    Attributes:
+        served: the exposures, in the order in which the page asked.
+        asked: for the panel, by kind (``entry``, ``experience``, ``flag``) and id or key.
+    """
+
+    def __init__(self, serves: bool, panel: bool) -> None:
+        self._serves = serves
+        self._panel = panel
+        self.served: dict[Served, None] = {}
+        self.asked: dict[tuple[str, str], Served] = {}
+
+    def note(self, kind: str, name: object, served: Callable[[], Served]) -> None:
+        """Note what the page asked for; ``served`` says what it shows."""
+        if not (self._serves or self._panel) or not isinstance(name, str):
+            return
+        shown = served()
+        if self._serves:
+            self.served[shown] = None
+        if self._panel:
+            self.asked[kind, name] = shown
+
+    def clear(self) -> None:
+        """Forget it, as for another visitor, or where the page is not shown."""
+        self.served, self.asked = {}, {}
+
+
 class Conversation:
     """Begins when a page uses its visitor: records events and asks the service, as seldom as possible.
 
@@ -140,7 +178,7 @@ class Conversation:
         is_renewed: whether the cookie's visitor is no longer this one.
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
         published: the content that decided.
-        served: what the page asked for to show it, in that order.
+        noted: what the page asked for to show it.
         preview: the overrides of the preview that the page is seen in; None: it is no preview.
     """
 
@@ -149,7 +187,7 @@ class Conversation:
         self.is_renewed = False
         self.is_page_stored = False
         self.published = Published(None)
-        self.served: dict[Served, None] = {}
+        self.noted = Noted(backend.counts_served, PANEL in environ)
         self.visit = Visit(environ, backend.origin)
         self._environ = environ
         self._backend = backend
@@ -224,15 +262,16 @@ class Conversation:
         """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
         self.is_answered = True  # from now on nobody comes to write what waits
         if not is_shown:
-            self.served = {}
+            self.noted.served = {}
         self.write()
-        if self.served and self._is_stored:  # asked for after the page's write, which came early
-            self._backend.evaluate(self._question([], self._id, served=tuple(self.served)), self._seconds)
+        if self.noted.served and self._is_stored:  # asked for after the page's write, which came early
+            self._backend.evaluate(self._question([], self._id, served=tuple(self.noted.served)), self._seconds)
 
     def renew(self) -> None:
         """Begin a new visitor."""
         self._data, self._id, self._failed, self.is_renewed = None, None, False, True
-        self._only_evaluated, self.served, self._ids = [], {}, Ids()
+        self._only_evaluated, self._ids = [], Ids()
+        self.noted.clear()
 
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
@@ -275,7 +314,7 @@ class Conversation:
         if self._backend.counts_served:
             self._failed = False  # an answer that came too late loses no event
             if self.is_answered:
-                served, self.served = tuple(self.served), {}
+                served, self.noted.served = tuple(self.noted.served), {}
         self._ask(events, self._name, self._ids, preflight=False, served=served)
 
     def _ask(
@@ -344,6 +383,22 @@ def is_text(value: object) -> bool:
 def copied(value: Any) -> Any:
     """Return a copy of a JSON value."""
     return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
+
+
+def explained(conversation: Conversation, seconds: float) -> tuple[Decision, Decision]:
+    """Return why a page shows what it shows, and why it would show what it does outside of a preview.
+
+    Args:
+        seconds: to wait for each at most, besides the budget of the page.
+    """
+    events, known = conversation._only_evaluated, conversation._id or _first(conversation._cookie_ids())
+    question = conversation._question(events, known, preflight=True, served=())
+    overrides = replace(conversation.preview or Overrides(), explains=True)
+    why = conversation._backend.evaluate(question._replace(overrides=overrides), seconds)
+    if conversation.preview is None or why.data is None:
+        return why, why
+    natural = question._replace(overrides=Overrides(explains=True), name=why.id)  # also a new visitor is the same one
+    return why, conversation._backend.evaluate(natural, seconds)
 
 
 def _first(ids: list[str]) -> str | None:

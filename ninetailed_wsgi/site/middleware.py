@@ -30,6 +30,7 @@ from ninetailed_wsgi.site.visitor import KEY, Visitor
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.service.service import ExperienceService
+    from ninetailed_wsgi.site.panel import Panel
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -68,6 +69,8 @@ class Ninetailed:
             when its response begins.
         consent: decides from the environ whether a visitor may be remembered; default: everyone. Without consent
             nothing is stored, nothing stored is used, and the cookie expires. A page may also set ``visitor.consent``.
+        panel: shows, at the edge of a page in a preview, what is personalized there and why, with switches. A function
+            of the environ: also outside of previews, for those of whom it is true. Needs ``identity_secret_file``.
         time_budget_ms: how long a page waits for personalization at most, milliseconds, over all its questions.
         cookie_name: the cookie with the profile's id.
         cookie_domain: its domain; empty: the host of the page.
@@ -93,6 +96,7 @@ class Ninetailed:
         preflight: bool = False,
         exposures: str = "seen",
         consent: Callable[[Mapping[str, Any]], bool] | None = None,
+        panel: bool | Callable[[Mapping[str, Any]], bool] = False,
         time_budget_ms: float = 100,
         cookie_name: str = COOKIES[0],
         cookie_domain: str = "",
@@ -121,11 +125,10 @@ class Ninetailed:
         self.cookie = ProfileCookie(self.options)
         self.reports = Reports()
         self.browser_sdk = BrowserSdk(self.options, self.settings.spaces, self.reports.hint)
-        self._prefix = self.options.path_prefix
+        self.service, self._prefix = service, self.options.path_prefix
         self._address = ClientAddress(self.settings.trusted_proxies)
-        self.service = service
         self._here = PerProcess(partial(Process, self.settings, self.options, self.access, self.service, self.reports))
-        self.previews = _previews(self)
+        self.previews, self.panel = _previews(self), _panel(self)
         self._app: WSGIApp = _flask_site(app, self) if hasattr(app, "wsgi_app") else app
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -143,15 +146,10 @@ class Ninetailed:
             visitor = environ[KEY] = Visitor(environ, self)
         else:  # called twice for one request, as for an error page, or wrapped twice
             visitor.restart()
-
-        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
-            if visitor.begins_response():
-                headers = self.finish(visitor, status, headers)
-            if exc_info is None:
-                return start_response(status, headers)
-            return start_response(status, headers, exc_info)
-
-        return self._app(environ, start)
+        insertion = self.panel.insertion(environ, visitor, start_response) if self.panel is not None else None
+        if insertion is not None:
+            return insertion.around(self._app(environ, _starting(self, visitor, insertion.start, insertion.takes)))
+        return self._app(environ, _starting(self, visitor, start_response))
 
     def init_app(self, app: Any, **options: Any) -> Ninetailed:
         """Mount in a Flask app, which may be one of several that a factory makes; return the middleware of this app.
@@ -173,6 +171,9 @@ class Ninetailed:
             options = self.options
             script = beacon.script(options.organization, options.environment, options.cookie_name)
             return beacon.answer(environ, start_response, *script)
+        if self.panel is not None and (answer := self.panel.answer(environ)) is not None:
+            start_response(answer.status, answer.headers)
+            return [answer.body] if answer.body else []
         if self.previews is not None:  # the browser SDK's requests are the preview's too
             environ = {**environ, **self.previews.environ(environ)}
         engine = self._here().running()
@@ -271,12 +272,51 @@ class Ninetailed:
         return private
 
 
+def _starting(
+    site: Ninetailed,
+    visitor: Visitor,
+    start_response: StartResponse,
+    attends: Callable[[str, Headers], bool] | None = None,
+) -> StartResponse:
+    """Return what the site begins its answer with; ``attends``: whether the page is the visitor's, asked or not."""
+
+    def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
+        if attends is not None and attends(status, headers):
+            visitor.attend()
+        if visitor.begins_response():
+            headers = site.finish(visitor, status, headers)
+        if exc_info is None:
+            return start_response(status, headers)
+        return start_response(status, headers, exc_info)
+
+    return start
+
+
 def _previews(site: Ninetailed) -> Previews | None:
     """Return the previews of a site; None where it has no secret that signs their links."""
     if site.access.tokens is None:
         return None
     where = (site.options.organization, site.options.environment)
     return Previews(site.access.tokens, *where, site.origin, lambda overrides: site._here().check_preview(overrides))
+
+
+def _panel(site: Ninetailed) -> Panel | None:
+    """Return the panel of a site; None where nobody gets it."""
+    option, tokens, previews = site.options.panel, site.access.tokens, _previews(site)
+    if not option or previews is None or tokens is None:
+        return None
+    from ninetailed_wsgi.site.panel import Panel
+
+    where = (site.options.organization, site.options.environment)
+    return Panel(
+        previews,
+        tokens,
+        where,
+        lambda root: site.browser_sdk.path(root),
+        option if callable(option) else None,
+        lambda overrides: site._here().check_preview(overrides),
+        site.report,
+    )
 
 
 def _check_parts(app: Any, settings: object, service: object) -> None:
@@ -304,6 +344,8 @@ def _options(
     from ninetailed_wsgi.service.sources import Sources
 
     problems += Sources.problems(service)
+    if mount.panel and service.identity_secret_file is None:
+        problems.append("identity_secret_file: found nothing, expected the secret of previews, as the panel needs it")
     where = f"{mount.organization}/{mount.environment}"
     if service.environments and where not in service.environments:
         problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")

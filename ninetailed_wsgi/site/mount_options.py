@@ -31,6 +31,7 @@ class MountOptions:
     preflight: bool = False
     exposures: str = "seen"
     consent: Callable[[Mapping[str, Any]], bool] | None = None
+    panel: bool | Callable[[Mapping[str, Any]], bool] = False
     time_budget_ms: float = 100
     cookie_name: str = COOKIES[0]
     cookie_domain: str = ""
@@ -88,6 +89,17 @@ def _consent(value: object) -> Callable[[Mapping[str, Any]], bool] | None:
     return value
 
 
+def _panel(value: object) -> bool | Callable[[Mapping[str, Any]], bool]:
+    if isinstance(value, str) and ":" in value:
+        value = _consent(value)
+    if callable(value):
+        return value
+    try:
+        return yes_or_no(value)
+    except ValueError:
+        raise ValueError("yes, no, a function of the WSGI environ, or its name as package.module:function") from None
+
+
 def _milliseconds(value: object) -> float:
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
@@ -127,6 +139,7 @@ _READERS: Mapping[str, Callable[[object], Any]] = {
     "preflight": yes_or_no,
     "exposures": one_of("seen", "served"),
     "consent": _consent,
+    "panel": _panel,
     "time_budget_ms": _milliseconds,
     "cookie_name": _cookie_name,
     "cookie_domain": _cookie_domain,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.service.identity_tokens import LONGEST_TOKEN, IdentityTokens
-from ninetailed_wsgi.service.preview_links import NAME, signed_link, without_preview
+from ninetailed_wsgi.service.preview_links import LONGEST, NAME, signed_link, without_preview
 from ninetailed_wsgi.site.page_view import cookies_of
 
 ENVIRON = "ninetailed.preview"
@@ -26,6 +26,7 @@ LINK_LIFE = 24 * 60 * 60
 """Seconds that a link is valid."""
 
 _OFF = "off"
+_IN_QUERIES = "/;=,~!$&'()*+:@%?-._[]|"
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 _EXPIRED = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Preview</title>
@@ -34,6 +35,8 @@ _EXPIRED = b"""<!doctype html>
 </html>
 """
 
+SEEN_ONCE = (("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-referrer"))
+"""Headers of an answer whose address holds a token."""
 
 Origin = Callable[[Mapping[str, Any]], tuple[str, str]]
 
@@ -89,6 +92,10 @@ class Previews:
             return None
         return self._read("preview", cookies_of(environ).get(NAME))
 
+    def seconds_left(self, environ: Mapping[str, Any]) -> int:
+        """Return how long the preview of a request still lasts; 0 outside of any."""
+        return self._tokens.seconds_left("preview", *self._where, cookies_of(environ).get(NAME))
+
     def environ(self, environ: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the API has to know of a request: its preview, if it is made in one."""
         overrides = self.overrides(environ)
@@ -97,8 +104,7 @@ class Previews:
     def make_unconditional(self, environ: dict[str, Any]) -> None:
         """Let the site answer a page in a preview as a whole, and not with one that the browser kept."""
         if self.overrides(environ) is not None:
-            for name in _CONDITIONS:
-                environ.pop(name, None)
+            drop_conditions(environ)
 
     def answer(self, environ: Mapping[str, Any]) -> Answer | None:
         """Return what answers a request for a link; None for any other request."""
@@ -116,6 +122,23 @@ class Previews:
         token = self._tokens.sign("preview", *self._where, overrides.document(), LIFE)
         return _redirection(environ, self._cookie(token, LIFE, environ))
 
+    def moved(self, environ: Mapping[str, Any], place: str, overrides: Overrides, seconds: int) -> Answer:
+        """Return what leads to a page of the site in a preview with these overrides.
+
+        Args:
+            place: path and query of the page, percent-encoded; whatever else it says, it leads to this site.
+
+        Raises:
+            ValueError: the overrides are too long for a cookie.
+        """
+        # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
+        place = "/" + quote(place.lstrip("/\\"), safe=_IN_QUERIES)
+        token = self._tokens.sign("preview", *self._where, overrides.document(), seconds)
+        if len(token) > LONGEST:
+            raise ValueError(f"the overrides take {len(token)} characters, expected at most {LONGEST}")
+        headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE]
+        return Answer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
+
     def _read(self, purpose: str, token: str | None) -> Overrides | None:
         if not token or len(token) > LONGEST_TOKEN:
             return None
@@ -130,13 +153,19 @@ class Previews:
         return f"{NAME}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
 
 
+def drop_conditions(environ: dict[str, Any]) -> None:
+    """Let the site answer a page as a whole, and not with one that the browser kept, or with a part of it."""
+    for name in _CONDITIONS:
+        environ.pop(name, None)
+
+
 def _redirection(environ: Mapping[str, Any], cookie: str) -> Answer:
     path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1", "replace")
     # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
     place = "/" + quote(path, safe="/;=,~!$&'()*+:@").lstrip("/")
     if query := "&".join(without_preview(environ.get("QUERY_STRING", ""))):
-        place += "?" + quote(query.encode("latin-1", "replace"), safe="/;=,~!$&'()*+:@%?-._[]|")
-    headers = [("Location", place), ("Content-Length", "0"), *_SEEN_ONCE, ("Set-Cookie", cookie)]
+        place += "?" + quote(query.encode("latin-1", "replace"), safe=_IN_QUERIES)
+    headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE, ("Set-Cookie", cookie)]
     return Answer("303 See Other", headers, b"")
 
 
@@ -146,9 +175,6 @@ def _expired() -> Answer:
         ("Content-Length", str(len(_EXPIRED))),
         ("Content-Security-Policy", "default-src 'none'"),
         ("X-Content-Type-Options", "nosniff"),
-        *_SEEN_ONCE,
+        *SEEN_ONCE,
     ]
     return Answer("403 Forbidden", headers, _EXPIRED)
-
-
-_SEEN_ONCE = (("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-referrer"))

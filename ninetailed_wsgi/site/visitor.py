@@ -111,8 +111,7 @@ class Visitor:
     def forget(self) -> bool:
         """Delete everything that is stored of the visitor, and store nothing more of this page.
 
-        Returns whether nothing is stored any more; False where the store could not do it now, so that the page can say
-        so. Example: ``visitor.forget()``
+        Returns False where the store could not do it now, so that the page can say so. Example: ``visitor.forget()``
         """
         return self._use().forget()
 
@@ -167,8 +166,7 @@ class Visitor:
             self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
         conversation = self._use()
         changes = [change for change in conversation.answer()["changes"] if is_for_every_client(change)]
-        if self._backend.counts_served:
-            conversation.served[variants.served_flag(changes, key)] = None
+        conversation.noted.note("flag", key, lambda: variants.served_flag(changes, key))
         value = variants.flag(changes, key, default)
         return value if value is default else copied(value)
 
@@ -198,9 +196,9 @@ class Visitor:
             # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
             name = json.dumps(entry[:_SHOWN])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
-        if self._backend.counts_served:
-            conversation.served[variants.served_entry(entry, experiences, conversation.published.order)] = None
-        shown = variants.shown(entry, experiences, conversation.published.order)
+        order = conversation.published.order
+        conversation.noted.note("entry", id_of(entry), lambda: variants.served_entry(entry, experiences, order))
+        shown = variants.shown(entry, experiences, order)
         if shown is entry and not isinstance(entry, str):
             self._report_unresolved(entry)
         return shown
@@ -223,8 +221,7 @@ class Visitor:
             return None
         conversation = self._use()
         changes = conversation.answer()["changes"]
-        if self._backend.counts_served:
-            conversation.served[variants.served_entity(changes, entity)] = None
+        conversation.noted.note("experience", entity, lambda: variants.served_entity(changes, entity))
         return variants.entity_variant(changes, entity)
 
     @never_raises(lambda self, path, fallback=None: fallback or "")
@@ -363,12 +360,11 @@ class Visitor:
         if previews is None:
             self._backend.hint("preview", _NO_PREVIEW_SECRET)
             return ""
-        document: dict[str, Any] = {"audiences": audiences, "experiences": experiences, "traits": traits}
-        document |= {"location": location, "content": "draft" if draft else "published"}
-        document["at"] = at.isoformat() if isinstance(at, datetime) else at
+        document = {"audiences": audiences, "experiences": experiences, "traits": traits, "location": location}
+        more = {"at": at.isoformat() if isinstance(at, datetime) else at, "content": "draft" if draft else "published"}
         place = url or self._use().visit.page["url"]
         try:
-            return previews.link(place, Overrides.of(document), seconds)
+            return previews.link(place, Overrides.of({**document, **more}), seconds)
         except (InvalidData, ValueError) as error:  # its text is the site's own
             self._backend.hint("preview_link", f"visitor.preview_link: {error}")
             return ""
@@ -405,6 +401,10 @@ class Visitor:
     def backend(self) -> Backend:
         """The middleware that made the visitor."""
         return self._backend
+
+    def attend(self) -> Conversation:
+        """Return what the page and the service say to each other, begun now where the page has not asked."""
+        return self._use()
 
     def restart(self) -> None:
         """Note that the site makes another response to the same request."""

@@ -18,6 +18,7 @@ from tests.mount.sites import SITES, App, Browser, Reply, Respond, answering, ba
 ROOT = Path(__file__).parent.parent.parent
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
+SECRET = "0123456789abcdef0123456789abcdef"
 SITE_NAMES = [(name, prefix) for name in SITES for prefix in ("", "/outer")]
 
 
@@ -116,3 +117,11 @@ def mounted(request: pytest.FixtureRequest, tmp_path: Path, opened: list[Watched
 def bare(tmp_path: Path, opened: list[WatchedStore]) -> Mounted:
     """A plain WSGI site, for what no framework makes a difference to."""
     return Mounted(tmp_path, lambda: bare_site, SITES["wsgi"][1], "", opened)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """The file of the secret that signs links to previews."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    return file

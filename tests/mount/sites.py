@@ -34,6 +34,7 @@ class Reply(NamedTuple):
     body: bytes = b"the site's page"
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
+    kind: str = "text/plain"
 
 
 Respond = Callable[[Environ], Reply]
@@ -42,7 +43,7 @@ Respond = Callable[[Environ], Reply]
 
 def bare_site(environ: Environ, start_response: Any) -> Iterable[bytes]:
     reply = environ[RESPOND](environ)
-    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(reply.body))), *reply.headers]
+    headers = [("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), *reply.headers]
     start_response(f"{reply.status} Said", headers)
     return [reply.body]
 
@@ -54,7 +55,7 @@ def flask_site() -> App:
     @site.route("/<path:path>", methods=["GET", "POST"])
     def page(path: str) -> flask.Response:
         reply = flask.request.environ[RESPOND](flask.request.environ)
-        response = flask.Response(reply.body, status=reply.status, content_type="text/plain")
+        response = flask.Response(reply.body, status=reply.status, content_type=reply.kind)
         response.headers.extend(reply.headers)
         return response
 
@@ -63,7 +64,7 @@ def flask_site() -> App:
 
 def _django_page(request: HttpRequest) -> HttpResponse:
     reply = request.META[RESPOND](request.META)
-    response = HttpResponse(reply.body, status=reply.status, content_type="text/plain")
+    response = HttpResponse(reply.body, status=reply.status, content_type=reply.kind)
     for name, value in reply.headers:
         response[name] = value
     return response
@@ -93,7 +94,7 @@ def django_site() -> App:
 def pyramid_site() -> App:
     def page(request: Any) -> PyramidResponse:
         reply = request.environ[RESPOND](request.environ)
-        response = PyramidResponse(reply.body, status=reply.status, content_type="text/plain", charset="utf-8")
+        response = PyramidResponse(reply.body, status=reply.status, content_type=reply.kind, charset="utf-8")
         response.headerlist.extend(reply.headers)
         return response
 
@@ -109,7 +110,7 @@ def falcon_site() -> App:
         reply = request.env[RESPOND](request.env)
         response.status = reply.status
         response.data = reply.body
-        response.content_type = "text/plain"
+        response.content_type = reply.kind
         for name, value in reply.headers:
             response.append_header(name, value)
 
@@ -126,7 +127,7 @@ def fastapi_site() -> App:
     def page(request: Request) -> FastApiResponse:
         environ = request.scope["wsgi_environ"]
         reply = environ[RESPOND](environ)
-        response = FastApiResponse(reply.body, reply.status, media_type="text/plain")
+        response = FastApiResponse(reply.body, reply.status, media_type=reply.kind)
         for name, value in reply.headers:
             response.headers.append(name, value)
         return response

@@ -23,24 +23,16 @@ from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.service.preview_links import LONGEST
 from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.visitor import KEY, Visitor
-from tests.mount.conftest import Mounted
+from tests.mount.conftest import SECRET, Mounted
 from tests.mount.sites import Answer, Browser, Reply, set_django_up
 
 set_django_up()
-SECRET = "0123456789abcdef0123456789abcdef"
 API = "/ninetailed/v2/organizations/default/environments/main"
 EVENT = (
     b'{"events": [{"type": "page", "channel": "web", "messageId": "m", "context": {"library": {"name": "a", '
     b'"version": "4.0.0"}}, "properties": {"path": "/", "query": {}, "referrer": "", "search": "", "url": ""}}]}'
 )
 FORCED = {"experiences": {"pricing-offer": 1}}
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    return file
 
 
 def previews(organization: str = "default", secret: str = SECRET, now: float = 0) -> Previews:

@@ -1,0 +1,193 @@
+"""Puts markup before the last ``</body>`` of a page, and hands every other answer on as the site made it.
+
+A page that says its length is put together before it is sent, with its new length. Any other page stays a stream: only
+what follows a ``</body>`` waits, as another one may come.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from ninetailed_wsgi.site.answer_headers import Headers
+
+MARK = b'id="ninetailed-panel"'
+"""What markup has to contain: a page that has it gets no second one."""
+
+_END = re.compile(rb"</body(?=[\s/>])", re.IGNORECASE)
+_NAME = b"</body"
+_LONGEST_END = 65_536  # bytes after a </body> that wait; what is longer does not end a page
+_LONGEST_PAGE = 16 * 1024 * 1024  # bytes of a page that is put together in memory
+_DESTINATIONS = ("", "document", "empty")  # Sec-Fetch-Dest of a page, and of a script that loads one
+
+
+class Kind(Enum):
+    """What becomes of an answer."""
+
+    UNTOUCHED = "untouched"
+    HEAD = "head"
+    STREAM = "stream"
+    WHOLE = "whole"
+
+
+def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str, str]]) -> Kind:
+    """Return what becomes of an answer: only a whole page of HTML, not encoded and not for saving, is changed."""
+    named = {name.lower(): value.strip() for name, value in headers}
+    is_page = (
+        named.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+        and named.get("content-encoding", "identity").lower() in ("", "identity")
+        and not named.keys() & {"content-range", "transfer-encoding"}
+        and not named.get("content-disposition", "").lower().startswith("attachment")
+        and status[:3] not in ("204", "205", "206", "304")
+        and status[:1] != "1"
+        and environ.get("HTTP_SEC_FETCH_DEST", "") in _DESTINATIONS
+    )
+    if not is_page:
+        return Kind.UNTOUCHED
+    if environ.get("REQUEST_METHOD") == "HEAD":
+        return Kind.HEAD
+    length = named.get("content-length", "")
+    if not length:
+        return Kind.STREAM
+    return Kind.WHOLE if length.isascii() and length.isdigit() and int(length) <= _LONGEST_PAGE else Kind.UNTOUCHED
+
+
+def inserted(page: bytes, markup: Callable[[], bytes]) -> bytes:
+    """Return a page with markup before its last ``</body>``; as it is where it has none, or the markup already."""
+    end = _last(page, 0)
+    return page if end is None or MARK in page else page[:end] + markup() + page[end:]
+
+
+class Stream:
+    """A page that comes piece by piece.
+
+    Args:
+        markup: what comes before the last ``</body>``, asked for when the page ends.
+    """
+
+    def __init__(self, markup: Callable[[], bytes]) -> None:
+        self._markup = markup
+        self._waiting = bytearray()  # from a </body>, or from what may become one
+        self._has_end = False
+        self._has_mark = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what can be sent now that these bytes came."""
+        seen = max(0, len(self._waiting) - len(_NAME))
+        self._waiting += chunk
+        self._has_mark = self._has_mark or MARK in chunk
+        end = _last(self._waiting, seen)
+        before = b"" if end is None else self._take(end)
+        self._has_end = (self._has_end or end is not None) and len(self._waiting) <= _LONGEST_END
+        return before if self._has_end else before + self._take(_beginning(self._waiting))
+
+    def end(self) -> bytes:
+        """Return the rest of the page, with the markup."""
+        rest = self._take(len(self._waiting))
+        return self._markup() + rest if self._has_end and not self._has_mark else rest
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        return taken
+
+
+class Insertion:
+    """One answer of a site on its way to the server.
+
+    Args:
+        environ: of the request.
+        start_response: the server's.
+        markup: gets the headers of the answer, when the page is there.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, Any],
+        start_response: Callable[..., Any],
+        markup: Callable[[Headers], bytes],
+    ) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._markup = markup
+        self._kind: Kind | None = None
+        self._stream = Stream(lambda: b"")
+        self._whole: list[bytes] = []
+        self._waiting: tuple[Any, ...] = ()  # what a page that is put together begins with
+
+    def takes(self, status: str, headers: Sequence[tuple[str, str]]) -> bool:
+        """Return whether this answer is a page that gets markup."""
+        return kind_of(self._environ, status, headers) is not Kind.UNTOUCHED
+
+    def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        """Begin the answer as the server's ``start_response`` does."""
+        kind, more = kind_of(self._environ, status, headers), (() if exc_info is None else (exc_info,))
+        if kind is Kind.WHOLE and self._kind not in (None, Kind.WHOLE):
+            kind = Kind.STREAM  # the site begins again, and the server has to know at once
+        self._kind = kind
+        if kind is Kind.WHOLE:
+            self._waiting, self._whole = (status, headers, *more), []
+            return self._whole.append
+        if kind is not Kind.UNTOUCHED:
+            headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        write = self._start_response(status, headers, *more)
+        if kind is not Kind.STREAM:
+            return write  # type: ignore[no-any-return]  # of the server
+        self._stream = Stream(lambda: self._markup(headers))
+        return lambda data: write(self._stream.feed(data))
+
+    def around(self, body: Iterable[bytes]) -> Iterable[bytes]:
+        """Return the body of the answer, with markup if it is a page; the site's own where it is not."""
+        return body if self._kind in (Kind.UNTOUCHED, Kind.HEAD) else _Body(self, body)
+
+    def pieces(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield what the server sends, at least one piece for each of the site's, except for a page put together."""
+        for chunk in body:
+            if self._kind is Kind.STREAM:
+                yield self._stream.feed(chunk)
+            elif self._kind is Kind.WHOLE:
+                self._whole.append(chunk)
+            else:
+                yield chunk
+        if self._kind is Kind.STREAM and (rest := self._stream.end()):
+            yield rest
+        elif self._kind is Kind.WHOLE:
+            yield self._put_together()
+
+    def _put_together(self) -> bytes:
+        status, headers, *more = self._waiting
+        page = inserted(b"".join(self._whole), lambda: self._markup(headers))
+        lengths = {"content-length": str(len(page))}
+        self._start_response(status, [(name, lengths.get(name.lower(), value)) for name, value in headers], *more)
+        return page
+
+
+class _Body:
+    """What the server iterates over and closes, once, as it would the site's own."""
+
+    def __init__(self, insertion: Insertion, body: Iterable[bytes]) -> None:
+        self._pieces = insertion.pieces(body)
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        self._pieces.close()  # type: ignore[attr-defined]  # a generator
+        if close := getattr(self._body, "close", None):
+            close()
+
+
+def _last(page: bytes | bytearray, begin: int) -> int | None:
+    last = None
+    for match in _END.finditer(page, begin):
+        last = match.start()
+    return last
+
+
+def _beginning(page: bytes | bytearray) -> int:
+    """Return where the last bytes of a piece may begin a ``</body>``; its length where they do not."""
+    begin = page.rfind(b"<", max(0, len(page) - len(_NAME)))
+    return begin if begin >= 0 and _NAME.startswith(bytes(page[begin:]).lower()) else len(page)

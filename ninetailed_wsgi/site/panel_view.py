@@ -1,0 +1,158 @@
+"""What the panel in a page shows: what the page asked for, what it shows, what it would show otherwise, and why.
+
+Pure: explanations go in, a JSON document comes out (spec section 13).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.experiences import Experience, Outcome
+from ninetailed_wsgi.core.preview import Overrides
+
+_LONGEST = 120  # characters of a value or a rule
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+Asked = Mapping[tuple[str, str], Served]
+Reasons = Mapping[str, Any]
+"""One experience or audience as `ExperienceService.explain` has it."""
+
+
+def script_json(document: object) -> str:
+    """Return JSON that is safe inside a script element, and the same bytes in every encoding that pages have."""
+    return json.dumps(document, separators=(",", ":")).translate(_ESCAPES)
+
+
+def view(
+    asked: Asked,
+    shown: Mapping[str, Any],
+    natural: Mapping[str, Any],
+    overrides: Overrides | None,
+    published: Sequence[Experience],
+) -> dict[str, Any]:
+    """Return the ``experiences``, ``audiences`` and other ``overrides`` that the panel lists.
+
+    Args:
+        asked: what the page asked for, as `Conversation.asked` has it.
+        shown: the explanation of what the page shows.
+        natural: that of what it would show outside of a preview.
+        overrides: of the preview; None: it is no preview.
+        published: the experiences of the content that decided.
+    """
+    forced = overrides or Overrides()
+    content = {each.id: each for each in published}
+    before = {each["id"]: each for each in natural["experiences"]}
+    experiences = [
+        {
+            "id": each["id"],
+            "name": each["name"] or each["id"],
+            "audience": each["audience"],
+            "asked": _asked(content.get(each["id"]), asked),
+            "shown": each["variantIndex"],
+            "natural": before.get(each["id"], {}).get("variantIndex"),
+            "why": why(each),
+            "otherwise": why(before[each["id"]]) if each["id"] in before else "It is not published.",
+            "forced": forced.experiences.get(each["id"]),
+            "variants": _variants(content.get(each["id"])),
+        }
+        for each in shown["experiences"]
+    ]
+    # The rules of those that decide about this page; all rules of a large site would be more than the page itself.
+    told = {*(each["audience"] for each in experiences if each["asked"]), *forced.audiences}
+    return {
+        "experiences": experiences,
+        "audiences": _audiences(shown["audiences"], natural["audiences"], forced, told),
+        "rest": _rest(forced),
+    }
+
+
+def why(reasons: Reasons) -> str:
+    """Return in a sentence why a visitor gets a variant of an experience, or none."""
+    if reasons["decided_by"] == "preview":
+        return "This preview shows it, whatever the rules say."
+    if reasons["decided_by"] == "sticky":
+        return "Kept from an earlier view, as the experience is sticky."
+    if not reasons["audience_matched"]:
+        return "Not in its audience."
+    begins = "For everyone" if reasons["audience"] is None else "In its audience"
+    if reasons["variantIndex"] is None:
+        return f"{begins}, but not among the {reasons['traffic']:.0%} of visitors who take part."
+    number, index = reasons["distribution_hash"], reasons["distribution_index"]
+    if index < len(reasons["ranges"]):
+        start, end = reasons["ranges"][index]
+        return f"{begins}; the visitor's number {number:.2f} is in its range from {start:.2f} to {end:.2f}."
+    return f"{begins}; the visitor's number {number:.2f} is in no range, so it is the control."
+
+
+def _asked(experience: Experience | None, asked: Asked) -> list[list[Any]]:
+    """Return what the page asked for that an experience may change: kind, id or key, what is shown, whether by it."""
+    if experience is None:
+        return []
+    parts = {("experience" if part.kind else "entry", part.key) for part in experience.replacements}
+    parts |= {("flag", part.key) for part in experience.variables}
+    return [
+        [kind, name, served.component, served.experience == experience.id]
+        for (kind, name), served in asked.items()
+        if (kind, name) in parts
+    ]
+
+
+def _variants(experience: Experience | None) -> list[str]:
+    """Return what each variant index shows: ids of entries, values of variables."""
+    return [_shows(outcome) for outcome in experience.outcomes] if experience else []
+
+
+def _audiences(
+    shown: Sequence[Reasons], natural: Sequence[Reasons], forced: Overrides, told: Collection[str | None]
+) -> list[dict[str, Any]]:
+    before = {each["id"]: each["matched"] for each in natural}
+    return [
+        {
+            "id": each["id"],
+            "name": each["name"] or each["id"],
+            "on": each["matched"],
+            "natural": before.get(each["id"], False),
+            "forced": forced.audiences.get(each["id"]),
+            "groups": [[_rule(rule) for rule in group["rules"]] for group in each["groups"]]
+            if each["id"] in told
+            else [],
+        }
+        for each in shown
+    ]
+
+
+def _rule(rule: Mapping[str, Any]) -> list[Any]:
+    """Return whether a rule holds, the rule in words, and what was found; nothing of traits, which are personal."""
+    if "kind" in rule:
+        return [
+            rule["held"],
+            f"{rule['kind']} of: {'; '.join(_rule(each)[1] for each in rule['rules'])}"[:_LONGEST],
+            "",
+        ]
+    found = "" if rule["type"] == "identify" else _short(rule["found"])
+    return [rule["held"], str(rule["wanted"])[:_LONGEST], found]
+
+
+def _rest(overrides: Overrides) -> list[str]:
+    """Return the overrides that have no switch, in words."""
+    rest = [f"{name} is {_short(value)}" for name, value in (*overrides.traits.items(), *overrides.location.items())]
+    if overrides.at is not None:
+        rest.append(f"The time is {datetime.fromtimestamp(overrides.at / 1000, UTC):%Y-%m-%d %H:%M} UTC")
+    if overrides.content == "draft":
+        rest.append("Draft content decides")
+    return rest
+
+
+def _shows(outcome: Outcome) -> str:
+    entries = [id or "nothing" for id in outcome.item["variants"].values()]
+    values = [_short(change["value"]) for change in outcome.changes if change["type"] == "Variable"]
+    return ", ".join([*entries, *values])[:_LONGEST]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
