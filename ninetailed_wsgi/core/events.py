@@ -116,7 +116,7 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
             at = -1
         if at < 0:
             raise EventTimeError(member, value, _A_TIME)
-        return min(at, arrival)
+        return at if at < arrival else arrival
     return arrival
 
 

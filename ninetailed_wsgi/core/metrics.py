@@ -117,7 +117,8 @@ class MetricSet:
 
     def missing(self, record: Mapping[str, Any]) -> bool:
         """Return whether a profile's events were counted for other metrics, so that `recount` is needed."""
-        return bool(record.get("conversions", {}).get(_COUNTED_FOR, "") != self._counted_for)
+        conversions = record.get("conversions")
+        return bool((conversions.get(_COUNTED_FOR, "") if conversions else "") != self._counted_for)
 
     def recount(self, record: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
         """Count from the kept history the events that were not counted on arrival; counted ones stay.

@@ -73,9 +73,12 @@ def has_seen(record: Record, event: Event) -> bool:
     if event.imported and _was_imported(record, *event.imported):
         return True
     seen: str = record["seen"]
-    index = seen.find(event.key)
+    key = event.key
+    if key not in seen:
+        return False
+    index = seen.find(key)
     while index >= 0 and index % MESSAGE_KEY_LENGTH:
-        index = seen.find(event.key, index + 1)
+        index = seen.find(key, index + 1)
     return index >= 0
 
 

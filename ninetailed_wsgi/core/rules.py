@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
+from ninetailed_wsgi.core.expressions import Expression, joined
 from ninetailed_wsgi.core.operators import COUNTING, DENIALS, Number, compile_count_test, number_of, text_of
 from ninetailed_wsgi.core.problems import Problems, shown
 from ninetailed_wsgi.core.rule_parts import Comparison, Condition, Draft, read_rule
@@ -64,7 +65,7 @@ class Rule:
         wanted: the rule in words, for `AudienceSet.explain`.
         found: the compared value: a trait, a location's member, a device type, a session count, a number of events.
         holds: whether it satisfies the rule. Neither function raises, for any JSON.
-        decide: both in one, with fewer calls.
+        write: writes it as an expression of the facts; None: as calls of the two.
         counter: of page and track rules.
     """
 
@@ -72,14 +73,18 @@ class Rule:
     wanted: str
     found: Callable[[Facts], object]
     holds: Callable[[Any], bool]
-    decide: Decision
+    write: Callable[[Expression], str] | None = None
     counter: Counter | None = None
+
+    def expression(self, code: Expression) -> str:
+        """Return the text that says whether it holds."""
+        return self.write(code) if self.write else f"{code.name(self.holds)}({code.call(self.found)})"
 
 
 class EventCondition(NamedTuple):
-    """A condition of a page or track rule: compiled, in words, and as the texts that identify it."""
+    """A condition of a page or track rule: as an expression of the event, in words, and the texts that identify it."""
 
-    test: Callable[[SeenEvent], bool]
+    write: Callable[[Expression], str]
     words: str
     identity: tuple[str, ...]
 
@@ -132,12 +137,10 @@ def _identify(draft: Draft) -> Rule | None:
     comparison = draft.comparison()
     if comparison is None:
         return None
-    words, test = f"trait {shown(key)} {comparison.words}", comparison.test
+    words = f"trait {shown(key)} {comparison.words}"
     if "." in key:
-        return Rule(
-            "identify", words, lambda facts: find(facts.traits, key), test, lambda facts: test(find(facts.traits, key))
-        )
-    return Rule("identify", words, lambda facts: facts.traits.get(key), test, lambda facts: test(facts.traits.get(key)))
+        return Rule("identify", words, lambda facts: find(facts.traits, key), comparison.test)
+    return _of_member("identify", words, "traits", key, comparison)
 
 
 def _location(draft: Draft) -> Rule | None:
@@ -148,10 +151,17 @@ def _location(draft: Draft) -> Rule | None:
     comparison = draft.comparison(blank_is_missing=True)
     if comparison is None:
         return None
-    words, test = f"{key} {comparison.words}", comparison.test
-    return Rule(
-        "location", words, lambda facts: facts.location.get(key), test, lambda facts: test(facts.location.get(key))
-    )
+    return _of_member("location", f"{key} {comparison.words}", "location", key, comparison)
+
+
+def _of_member(type: str, words: str, mapping: str, key: str, comparison: Comparison) -> Rule:
+    """Return a rule that compares a member of a mapping of the facts."""
+    test = comparison.test
+
+    def write(code: Expression) -> str:
+        return code.test(code.member(mapping, key), test, *comparison.identity)
+
+    return Rule(type, words, lambda facts: getattr(facts, mapping).get(key), test, write)
 
 
 def _returning(draft: Draft) -> Rule:
@@ -171,8 +181,7 @@ def _returning(draft: Draft) -> Rule:
 
     words = [f"session_count {'greaterThan' if returning else 'lessThanInclusive'} 1"]
     words += [f"session_count {comparison.words}" for comparison in comparisons]
-    decide: Decision = lambda facts: holds(facts.session_count)  # noqa: E731
-    return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds, decide)
+    return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds)
 
 
 def _device(draft: Draft) -> Rule:
@@ -185,7 +194,7 @@ def _device(draft: Draft) -> Rule:
     tests = tuple(comparison.test for comparison in comparisons)
     words = " and ".join(f"device {comparison.words}" for comparison in comparisons)
     holds = tests[0] if len(tests) == 1 else lambda found: all(test(found) for test in tests)
-    return Rule("device", words, lambda facts: facts.device, holds, lambda facts: holds(facts.device))
+    return Rule("device", words, lambda facts: facts.device, holds)
 
 
 # Rules that count events
@@ -214,14 +223,19 @@ def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
     conditions = [condition for condition in compiled if condition is not None]
     holds, enough = compile_count_test(operator, count)
     key = counter_key(kind, name, [condition.identity for condition in conditions], enough)
-    counter = Counter(key, kind, name, tuple(condition.test for condition in conditions), enough)
+    code = Expression("event")
+    counts = code.function(joined([condition.write(code) for condition in conditions], "all") if conditions else "True")
+    counter = Counter(key, kind, name, counts, enough)
     window = min(windows, default=None)
     words = [f"{kind} events named {shown(name)}" if name else f"{kind} events"]
     words += [f"where {' and '.join(condition.words for condition in conditions)}"] if conditions else []
     words += [f"in the last {text_of(window)} days"] if window is not None else []
     found = _events_found(key, window)
-    text = f"{' '.join(words)}: {operator} {text_of(count)}"
-    return Rule(kind, text, found, holds, lambda facts: holds(found(facts)), counter)
+
+    def write(code: Expression) -> str:
+        return code.test(code.call(found), holds, operator, str(count))
+
+    return Rule(kind, f"{' '.join(words)}: {operator} {text_of(count)}", found, holds, write, counter)
 
 
 def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
@@ -262,10 +276,13 @@ def _event_condition(condition: Condition) -> EventCondition | None:
     test = _of_any(comparison) if condition.key == "context_page_query" else comparison.test
     name = f"{condition.key}[{condition.parameter}]" if condition.parameter else condition.key
     identity = (condition.key, condition.parameter, *comparison.identity)
+    words = f"{name} {comparison.words}"
     if condition.key in PAGE_KEYS:
         member = _member(condition.key)
-        return EventCondition(lambda event: test(event.page.get(member)), f"{name} {comparison.words}", identity)
-    return EventCondition(lambda event: test(read(event)), f"{name} {comparison.words}", identity)
+        return EventCondition(
+            lambda code: code.test(code.member("page", member), test, *comparison.identity), words, identity
+        )
+    return EventCondition(lambda code: f"{code.name(test)}({code.call(read)})", words, identity)
 
 
 def _of_any(comparison: Comparison) -> Callable[[object], bool]:

@@ -90,17 +90,17 @@ def answer(session: Session) -> dict[str, Any]:
 
     The average is the total of these lengths divided by the count: so for a single session both are equal.
     """
-    number = count(session)
-    spans = session["spans"]
-    total = session["older"][1] // 1000
+    older, spans = session["older"], session["spans"]
+    number, total, current = older[0] + len(spans), older[1] // 1000, 0
     for first, last in spans:
-        total += (last - first) // 1000
+        current = (last - first) // 1000
+        total += current
     return {
         "id": session["id"],
         "isReturningVisitor": number > 1,
         "landingPage": session["landing"] or landing_page({}),
         "count": number,
-        "activeSessionLength": (spans[-1][1] - spans[-1][0]) // 1000 if spans else 0,
+        "activeSessionLength": current,
         "averageSessionLength": total / number if number else 0,
     }
 

@@ -54,7 +54,9 @@ class Applications:
         new: NewIds | None = None,
     ) -> Application:
         """Return one that stores what its events make of profiles; ``catalog`` None: what is published now decides."""
-        conditions = _of_request(self._labeled.get(environment, self._conditions), new, told.company)
+        conditions = self._labeled.get(environment, self._conditions) if self._labeled else self._conditions
+        if new or told.company:
+            conditions = _of_request(conditions, new, told.company)
         return Application(self._store, catalog or self._content.catalog(*environment), conditions, told.location)
 
     def preflight(

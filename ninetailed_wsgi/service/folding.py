@@ -110,7 +110,7 @@ class Folding:
         write = None
         if events or recounted:
             raws = [(event.at, event.raw) for event in events]
-            write = Write(record, raws, first=retention.first_ordinal(record))
+            write = Write(record, raws, False, retention.first_ordinal(record))
         snapshot = Snapshot(record, entry.next_ordinal + len(events))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
         return Outcome(write, snapshot, events, new, excess, document is None)
@@ -135,7 +135,9 @@ class Folding:
         """Apply the events that are new to a record; return them, and those whose traits were left out."""
         catalog, conditions = self._catalog, self._conditions
         new_session_id = partial(self._session_id, self._session_ids.setdefault(key, []), count())
-        metrics = catalog.metrics if catalog.metrics.metrics else None
+        audiences, metrics, sticky = catalog.audiences, catalog.metrics, catalog.experiences.sticky
+        traits_bytes, history_bytes = conditions.traits_bytes, conditions.history_bytes
+        ordinal = next_ordinal
         events: list[Event] = []
         excess: list[tuple[Event, int]] = []
         for event in self._run[key]:
@@ -143,20 +145,18 @@ class Folding:
                 continue
             if not events:
                 self._enrich(record, event)
-            ordinal, at, body = next_ordinal + len(events), event.at, event.body
+            at, body = event.at, event.body
             if body["type"] in exposures.EVENT_TYPES:  # before the event itself makes an assignment
                 self._note_exposure(record, event, ordinal)
-            if size := profile.apply(
-                record, event, new_session_id, catalog.experiences.sticky, conditions.traits_bytes
-            ):
+            if size := profile.apply(record, event, new_session_id, sticky, traits_bytes):
                 excess.append((event, size))
-            retention.weigh(record, ordinal, len(event.raw), conditions.history_bytes)
-            catalog.audiences.count(record["counts"], ordinal, at, body)
-            if metrics:
-                metrics.count(record, at, body)
+            retention.weigh(record, ordinal, len(event.raw), history_bytes)
+            audiences.count(record["counts"], ordinal, at, body)
+            metrics.count(record, at, body)
             events.append(event)
+            ordinal += 1
             if event.served:
-                self._note_served(record, events, ordinal + 1)
+                self._note_served(record, events, ordinal)
         return events, excess
 
     def _enrich(self, record: Record, event: Event) -> None:

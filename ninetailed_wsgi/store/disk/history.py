@@ -138,8 +138,8 @@ class History:
             extent = Extent(emptied.first + surplus, emptied.next + surplus, 0, 0)
             events = events[surplus:]
         first, end, in_first, newest, recent = extent
-        added = b"\n".join([b"".join((b"[", str(at).encode(), b",", event, b"]")) for at, event in events])
-        recent = b"\n".join((recent, added)) if recent else added
+        for at, event in events:
+            recent = b"".join((recent, b"\n[" if recent else b"[", str(at).encode(), b",", event, b"]"))
         end += len(events)
         since = self._since()
         if len(recent) <= _EVENTS_IN_ROW and not (

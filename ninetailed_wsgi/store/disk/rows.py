@@ -68,7 +68,7 @@ class Turn:
         self._timeout = timeout
 
     def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=self._timeout):
+        if not self._lock.acquire(True, self._timeout):
             raise StoreUnavailable("the store cannot serve now: other requests have been waiting for it too long")
 
     def __exit__(self, *_: object) -> None:
