@@ -200,6 +200,12 @@ def test_a_mistake_is_named_with_file_and_line() -> None:
     assert refused(content).startswith(f"content: {where}: entry too-much: config.traffic: found 2")
 
 
+def test_a_component_of_an_unknown_type_is_refused_as_nothing_is_left_out_of_code() -> None:
+    config = {"traffic": 1, "distribution": [0.5, 0.5], "components": [{"type": "Redirect", "to": "/x"}]}
+    reason = refused([{"id": "odd", "name": "Odd", "type": "nt_experiment", "config": config}])
+    assert reason.endswith("FragmentReplacement, ExperienceFragmentReplacement")
+
+
 def test_a_mount_names_mistakes_of_a_list_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"test_authoring\.py:\d+: entry .*config\.traffic"):
         Ninetailed(None, content=[experience("hero", ["hero-b"], traffic=2)], data_dir=tmp_path)

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -78,7 +79,7 @@ class CodeContent(LiveContent):
             self._latest = {EVERY: self._compiled(content)}
             # Whoever runs the code is there to mend it: nothing is left out.
             if errors := [*self._latest[EVERY].errors, *self._latest[EVERY].left_out]:
-                raise SettingsError([f"content: {error}" for error in errors])
+                raise SettingsError([f"content: {replace(error, extent='')}" for error in errors])
             self.seen_at = self._wall_clock()
             self._serve(self._latest)
 

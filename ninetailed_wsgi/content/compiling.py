@@ -234,7 +234,10 @@ class _Compilation:
             self._report_each(entry, error)
             return
         for path, message in experience.ignored:
-            self._problems.append(Problem("left out", entry.file, entry.entry, f"{_place(entry, path)}: {message}"))
+            where = f"{_place(entry, path)}: {message}"
+            self._problems.append(
+                Problem("left out", entry.file, entry.entry, where, "only this component is not served")
+            )
         self._remark_each(entry, experience.remarks)
         if entry.audience is not None and audience is None:
             reason = self._absent.get(entry.audience.target, _UNKNOWN)

@@ -29,16 +29,19 @@ class Problem:
         file: the file's path.
         entry: the id of the entry, empty when the file as a whole is meant.
         message: what is wrong, where in the entry, and what was expected.
+        extent: what is left out where it is less than the entry; empty otherwise.
     """
 
     severity: Severity
     file: str
     entry: str
     message: str
+    extent: str = ""
 
     def __str__(self) -> str:
         """Give one line: ``shop.json: entry a1: nt_rules.any[0]: found ..., expected ...``."""
-        return f"{self.file}: entry {self.entry}: {self.message}" if self.entry else f"{self.file}: {self.message}"
+        place = f"{self.file}: entry {self.entry}" if self.entry else self.file
+        return f"{place}: {self.message}{f': {self.extent}' if self.extent else ''}"
 
 
 @dataclass(frozen=True, slots=True)

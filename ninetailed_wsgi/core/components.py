@@ -20,7 +20,6 @@ ENTITY_KINDS = {
 
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable", *ENTITY_KINDS)
 COMPONENT_MEMBERS = ("type", "key", "valueType", "baseline", "variants")
-_NOT_SERVED = "only this component is not served"
 
 
 class Replacement(NamedTuple):
@@ -72,14 +71,14 @@ def read_components(given: object, problems: Problems) -> Components:
     for index, component in enumerate(_listed(given, "components", problems)):
         path = f"components[{index}]"
         if not isinstance(component, dict):
-            ignored.append((path, f"found {shown(component)}, expected an object: {_NOT_SERVED}"))
+            ignored.append((path, f"found {shown(component)}, expected an object"))
             continue
         kind = component.get("type")
         if kind is None or (isinstance(kind, str) and kind in COMPONENT_TYPES):
             problems.remark_unknown(path, component, COMPONENT_MEMBERS)
         if kind is not None and (not isinstance(kind, str) or kind not in COMPONENT_TYPES):
-            expected = f"one of {', '.join(COMPONENT_TYPES)}: {_NOT_SERVED}"
-            ignored.append((f"{path}.type", f"found {shown(kind)}, expected {expected}"))
+            expected = ", ".join(COMPONENT_TYPES)
+            ignored.append((f"{path}.type", f"found {shown(kind)}, expected one of {expected}"))
         elif kind == "InlineVariable":
             variables.append(_variable(component, path, problems))
         elif (replacement := _replacement(component, path, ENTITY_KINDS.get(kind or "", ""), problems)) is not None:

@@ -33,6 +33,8 @@ CLIENTS = {
     "optimization 2.x, Android": "no",
     "optimization 1.x": "no",
     "experience.js 7.26": "client",
+    "experience.js-react 7.26": "client",
+    "experience.js-next 7.26": "client",
     "experience.js-plugin-ssr 7.26": "client",
     "experience.js-plugin-privacy 7.26": "client",
     "experience.js-plugin-preview 7.26": "client",
@@ -44,6 +46,22 @@ CLIENTS = {
 }
 """The clients in the order of the table; which of them can be installed and run by the tests."""
 
+_BROWSER = ("preflight", "entity variants")
+_BESIDE = (*_BROWSER, "insights")  # the plugin for Insights alone sends to it
+ABSENT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys([client for client in CLIENTS if client.startswith("experience.js")], _BESIDE),
+    "experience.js-plugin-insights 7.26": _BROWSER,
+    "experience.js-node 7.23": ("consent", "reset", "entity variants", "insights"),
+    "experience.js-shared 7.26": ("consent", "reset", "entity variants", "insights"),
+    "RudderStack": (
+        *("update", "preflight", "sticky", "flags", "locale", "consent", "reset", "hidden variants"),
+        *("entity variants", "insights"),
+    ),
+    "optimization 1.x": ("entity variants",),
+    "plain HTTP": ("entity variants",),
+}
+"""Operations that a client does not have; plain HTTP is tested on the routes that have none."""
+
 HEAD = """# Compatibility
 
 You want to know whether your client works with this API. The table says which client is tested with which operation,
@@ -53,14 +71,21 @@ and how. It is made of the markers of the tests, and a test keeps it current:
 | word | meaning |
 | --- | --- |
 """
+_ABSENT = "—"
 TAIL = """
-An empty cell: the client has no such operation, or no test of it. No `optimization` client has run against this API.
-Of its packages, the npm registry that the tests use had only `@contentful/optimization-react-web` 2.0.1 in November
-2026, which needs `@contentful/optimization-web` 2.0.1; `-web`, `-node`, `-core`, `-api-client`, `-api-schemas`,
-`-nextjs` and `-react-native` were missing. The SDKs for iOS and Android are no npm packages. Their rows rest on
-published descriptions of their requests and answers (`fixtures/cases/clients`), and the requests of the five 2.x
-clients differ in these tests by library, channel and first event only. `experience.js-react` and `experience.js-next`
-wrap `experience.js` and need a running React application; the tests do not run them.
+A dash: the client has no such operation. The SDKs for browsers send no preflight, and RudderStack sends batches alone.
+Variants of entities are only on the routes of spaces, which the newest clients use.
+
+No `optimization` client has run against this API. Of its packages, the npm registry that the tests use had only
+`@contentful/optimization-react-web` 2.0.1 in November 2026, which needs `@contentful/optimization-web` 2.0.1; `-web`,
+`-node`, `-core`, `-api-client`, `-api-schemas`, `-nextjs` and `-react-native` were missing. The SDKs for iOS and
+Android are no npm packages. Their rows rest on published descriptions of their requests and answers
+(`fixtures/cases/clients`), and the requests of the five 2.x clients differ in these tests by library, channel and
+first event only.
+
+`experience.js` alone, with each of its plugins, in `experience.js-react` and in `experience.js-next` plays the same
+visits in the window of jsdom. React 18 renders the components. For `-next`, the routes of Next.js 14 are announced by
+its own event emitter: its compiler and server are not part of the tests. `experience.js-node` runs in Node.
 
 **Next:** [point a client at this API](clients.md).
 """
@@ -79,6 +104,7 @@ class _Collector:
                 client, *operations = mark.args
                 how = mark.kwargs["how"]
                 known = client in CLIENTS and how in WAYS and set(operations) <= set(OPERATIONS)
+                known = known and not set(operations) & set(ABSENT.get(client, ()))
                 if not known or (how == "client") != (CLIENTS[client] == "client"):
                     self.unknown.append(f"{item.nodeid}: {mark.args} {how}")
                 for operation in operations:
@@ -98,9 +124,13 @@ def table() -> str:
     lines = [f"| {how} | {meaning} |" for how, meaning in WAYS.items()]
     lines += ["", f"| client | {' | '.join(OPERATIONS)} |", f"|{' --- |' * (1 + len(OPERATIONS))}"]
     for client in CLIENTS:
-        ways = [" ".join(how for how in WAYS if how in collector.cells[client, each]) for each in OPERATIONS]
-        lines.append(f"| {client} | {' | '.join(ways)} |")
+        cells = [_cell(client, each, collector.cells[client, each]) for each in OPERATIONS]
+        lines.append(f"| {client} | {' | '.join(cells)} |")
     return HEAD + "\n".join(lines) + "\n" + TAIL
+
+
+def _cell(client: str, operation: str, ways: set[str]) -> str:
+    return _ABSENT if operation in ABSENT.get(client, ()) else " ".join(how for how in WAYS if how in ways)
 
 
 if __name__ == "__main__":

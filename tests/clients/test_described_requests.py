@@ -197,7 +197,7 @@ def test_the_locale_chooses_the_language_of_places(harness: Harness, sender: Sen
     assert location["country"] == "日本"
 
 
-@of([*NEWEST, OLDER], "consent")
+@of(SENDERS, "consent")
 def test_an_event_that_the_client_sends_without_consent_is_applied(harness: Harness, sender: Sender) -> None:
     event = sender.view()
     event["context"]["gdpr"] = {"isConsentGiven": False}
@@ -226,3 +226,19 @@ def test_the_newest_clients_are_told_which_variant_of_an_entity_to_ask_for(harne
             "meta": {"optimizationId": "home", "variantIndex": 1},
         }
     ]
+
+
+@of(SENDERS, "insights")
+def test_a_view_of_a_variant_that_is_sent_to_insights_counts_once(harness: Harness, sender: Sender) -> None:
+    wire = Wire(harness, sender)
+    id = wire("/profiles", sender.view())["profile"]["id"]
+    seen = {"componentType": "Entry", "componentId": "hero-b", "experienceId": "hero", "variantIndex": 1}
+    view = sender.event("component", **seen, viewId=str(uuid.uuid4()), viewDurationMs=1500)
+    prefix = (
+        "/v2/spaces/default/environments/main" if sender.is_newest else "/v1/organizations/default/environments/main"
+    )
+    for _ in "12":  # SDKs send again what they do not know to have arrived
+        body = [{"profile": {"id": id}, "events": [view]}]
+        assert Client(harness.app, prefix).post("/events", body, headers={"Content-Type": "text/plain"}).status == 204
+    [phase] = harness.service.record(harness.environment, id)["exposures"]["hero"].values()
+    assert (phase["index"], phase["views"]) == (1, 1)

@@ -43,7 +43,7 @@ def served(tmp_path: Path, *entries: dict[str, Any]) -> tuple[Catalog, list[str]
     path.write_text(json.dumps({"items": [GOOD, *entries]}))
     source = ContentFolder(path)
     source.load()
-    told = [f"{one.severity}: {one.entry}: {one.message}" for one in source.problems()]
+    told = [f"{one.severity}: {one}".replace(f"{path}: entry ", "") for one in source.problems()]
     return source.catalog("acme", "main"), told
 
 
@@ -217,6 +217,7 @@ def test_a_component_of_an_unknown_type_is_left_out_of_its_experience(tmp_path: 
 
     assert answer(catalog) == {"a": "b"}
     assert problem.startswith('left out: odd: nt_config.components[0].type: found "Redirect"')
+    assert problem.endswith(": only this component is not served")
 
 
 def test_what_is_left_out_is_logged_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,152 +1,130 @@
-// Plays visits with the SDK for browsers and its plugins, unchanged, in the window of jsdom; then the SDK for Node.
+// Plays visits with the SDK for browsers, unchanged, in the window of jsdom: alone, with one of its plugins, or as the
+// packages for React and Next.js start it.
 //
-// in:  a line {"url", "experiences"}: the server and the experiences as the SDK's mappers want them
-// out: a line {step: what the SDK knows after it, ...}, "sent": [[method, path]], "cookie"
+// in:  {"url", "experiences", "parts"}: the server, the experiences as the SDK's mappers want them, and of `sdk`, `react`,
+//      `next`, `ssr`, `privacy`, `preview`, `insights` those to play the visits with
+// out: {part: {"told": {step: what the SDK knows after it, ...}, "sent": [[method, path, status, query]], "errors"}}
 
-const readline = require('readline');
-const { JSDOM } = require('jsdom');
+const { memory, openWindow } = require('./window.js');
 
-const PAGE = 'https://shop.example/';
+const pluginMakers = ({ url, experiences }) => ({
+  ssr: () => new (require('@ninetailed/experience.js-plugin-ssr').NinetailedSsrPlugin)(),
+  privacy: (options) =>
+    new (require('@ninetailed/experience.js-plugin-privacy').NinetailedPrivacyPlugin)(options),
+  insights: () => new (require('@ninetailed/experience.js-plugin-insights').NinetailedInsightsPlugin)({ url }),
+  preview: () => new (require('@ninetailed/experience.js-plugin-preview').NinetailedPreviewPlugin)({
+    experiences, audiences: [{ id: 'members', name: 'Members' }], ui: { opener: { hide: true } } }),
+});
 
-const openWindow = (url = PAGE) => {
-  const { window } = new JSDOM('<!doctype html><title>Tea</title>', { url, pretendToBeVisual: true });
-  // What the SDK looks for in a browser. Each device is a window of its own.
-  for (const name of ['window', 'document', 'navigator', 'localStorage', 'Element', 'Node', 'CustomEvent', 'Event']) {
-    const value = name === 'window' ? window : window[name];
-    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
-  }
-  globalThis.HTMLElement = window.HTMLElement;
-  globalThis.MutationObserver = window.MutationObserver;
-  globalThis.location = window.location;
-  globalThis.IntersectionObserver = class {
-    observe() {}
-    unobserve() {}
-    disconnect() {}
-  };
-  window.IntersectionObserver = globalThis.IntersectionObserver;
-  return window;
+const until = async (met) => {
+  for (let tries = 0; !met() && tries < 3000; tries += 1) await new Promise((resolve) => setTimeout(resolve, 5));
 };
 
-const memory = () => {
-  const items = new Map();
-  return {
-    getItem: (key) => items.get(key),
-    setItem: (key, value) => items.set(key, value),
-    removeItem: (key) => items.delete(key),
-  };
-};
+const state = ({ profileState }) => ({
+  status: profileState.status,
+  id: profileState.profile && profileState.profile.id,
+  traits: profileState.profile && profileState.profile.traits,
+  audiences: profileState.profile && profileState.profile.audiences,
+  experiences: profileState.experiences,
+  changes: profileState.changes,
+  cookie: document.cookie,
+});
 
-const runNode = async (url) => {
-  const { NinetailedAPIClient } = require('@ninetailed/experience.js-node');
-  const client = new NinetailedAPIClient({ url, clientId: 'acme', environment: 'main', fetchImpl: fetch });
-  const options = { anonymousId: 'from-node', timeout: 30000 };
-  return {
-    identified: await client.sendIdentifyEvent('', { plan: 'member' }, options),
-    tracked: await client.sendTrackEvent('', 'add_to_cart', { sku: 'tea-1' }, options),
-    merged: await client.sendIdentifyEvent('jo@shop.example', {}, options),
-    read: await client.getProfile('from-node', { timeout: 30000 }),
-  };
-};
-
-const run = async ({ url, experiences }) => {
-  const sent = [];
-  const errors = [];
-  const send = async (address, init) => {
-    const response = await fetch(address, init);
-    sent.push([init.method, new URL(address).pathname, response.status, new URL(address).search]);
-    return response;
-  };
-  openWindow();
+const play = async (order, part) => {
+  const [sent, errors, told] = [[], [], {}];
+  const { url, experiences } = order;
+  const makers = pluginMakers(order);
+  const mounted = ['react', 'next'].includes(part) && require('./mounted.js');
   const { Ninetailed } = require('@ninetailed/experience.js');
-  const { NinetailedApiClient } = require('@ninetailed/experience.js-shared');
-  const { NinetailedSsrPlugin } = require('@ninetailed/experience.js-plugin-ssr');
-  const { NinetailedInsightsPlugin } = require('@ninetailed/experience.js-plugin-insights');
-  const { NinetailedPreviewPlugin } = require('@ninetailed/experience.js-plugin-preview');
-  const { NinetailedPrivacyPlugin } = require('@ninetailed/experience.js-plugin-privacy');
 
+  /** Starts the SDK on a device of its own. */
   const start = (plugins, options = {}) => {
-    const client = new NinetailedApiClient({ url, clientId: 'acme', environment: 'main', fetchImpl: send });
-    return new Ninetailed(client, {
-      plugins,
-      storageImpl: memory(),
-      requestTimeout: 30000,
-      onError: (...messages) => errors.push(messages.map(String).join(' ')),
-      ...options,
-    });
+    openWindow(sent);
+    const onError = (...messages) => errors.push(messages.map(String).join(' '));
+    const all = { url, plugins, storageImpl: memory(), requestTimeout: 30000, onError, ...options };
+    const client = { clientId: 'acme', environment: 'main' };
+    return mounted ? mounted.mount(part, { ...client, ...all }, experiences) : new Ninetailed(client, all);
   };
-  const state = ({ profileState }) => ({
-    status: profileState.status,
-    id: profileState.profile && profileState.profile.id,
-    traits: profileState.profile && profileState.profile.traits,
-    audiences: profileState.profile && profileState.profile.audiences,
-    location: profileState.profile && profileState.profile.location,
-    experiences: profileState.experiences,
-    changes: profileState.changes,
-    cookie: document.cookie,
-  });
-  const told = {};
+  const consent = async (plugin) => {
+    await until(() => window.ninetailed && window.ninetailed.consent);
+    window.ninetailed.consent(true);
+    await until(() => plugin.isConsentGiven()); // the SDK stores it later
+  };
+  const plugins = () => (part in makers ? [makers[part]()] : []);
+  const device = async (options) => {
+    const loaded = plugins();
+    const sdk = start(loaded, options);
+    if (part === 'privacy') await consent(loaded[0]);
+    return sdk;
+  };
   const step = async (name, sdk, call) => {
     await call();
     told[name] = state(sdk);
+    if (mounted) told[name].page = await mounted.settled();
   };
-
-  const phone = start([new NinetailedSsrPlugin(), new NinetailedInsightsPlugin({ url })], { locale: 'de' });
-  await step('create', phone, () => phone.page());
-  await step('update', phone, () => phone.track('add_to_cart', { sku: 'tea-1' }));
-  await step('identify', phone, () => phone.identify('jo@shop.example', { plan: 'member' }));
-  const greeting = told.identify.experiences.find((each) => each.experienceId === 'member-greeting');
-  await step('sticky', phone, () =>
-    phone.trackStickyComponentView({
-      experienceId: 'member-greeting', componentId: 'greeting', variantIndex: 3 - greeting.variantIndex,
-    }));
-  await step('batch', phone, () =>
-    phone.batch([phone.eventBuilder.track('order_completed', { total: 120 }), phone.eventBuilder.page()]));
-  told.selected = await new Promise((resolve) => {
-    phone.onSelectVariant({ baseline: { id: 'greeting' }, experiences }, (chosen) => {
-      if (chosen.status === 'success') resolve({ index: chosen.variantIndex, variant: chosen.variant.id });
-    });
-  });
-
-  document.cookie = 'ntaid=; expires=Thu, 01 Jan 1970 00:00:00 GMT';
-  const laptop = start([new NinetailedSsrPlugin()]);
-  await step('second', laptop, () => laptop.page());
-  await step('merge', laptop, () => laptop.identify('jo@shop.example', {}));
-
-  const preview = new NinetailedPreviewPlugin({
-    experiences, audiences: [{ id: 'members', name: 'Members' }], ui: { opener: { hide: true } } });
-  const panel = start([preview]);
-  await step('previewed', panel, () => panel.page());
-  preview.activateAudience('members');
-  preview.setExperienceVariant({ experienceId: 'member-greeting', variantIndex: 2 });
-  told.preview = await new Promise((resolve) => {
-    panel.onSelectVariant({ baseline: { id: 'greeting' }, experiences }, (chosen) => {
+  // The package for Next.js sends a page event by itself: as it is mounted, and for each route.
+  const see = (sdk) => (part === 'next' ? until(() => sdk.profileState.status === 'success') : sdk.page());
+  const select = (sdk) => new Promise((resolve) => {
+    sdk.onSelectVariant({ baseline: { id: 'greeting' }, experiences }, (chosen) => {
       if (chosen.status === 'success') resolve({ index: chosen.variantIndex });
     });
   });
 
-  const before = sent.length;
-  const privacy = new NinetailedPrivacyPlugin({ allowedEvents: [], allowedPageEventProperties: [] });
-  const shy = start([privacy]);
-  await step('withoutConsent', shy, () => shy.page());
-  told.withoutConsent.requests = sent.length - before;
-  window.ninetailed.consent(true);
-  while (!privacy.isConsentGiven()) {
-    await new Promise((resolve) => setTimeout(resolve, 1)); // the SDK stores it later
+  const user = `jo-${part}@shop.example`;
+  const phone = await device({ locale: 'de' });
+  await step('create', phone, () => see(phone));
+  await step('update', phone, () => phone.track('add_to_cart', { sku: 'tea-1' }));
+  await step('identify', phone, () => phone.identify(user, { plan: 'member' }));
+  const greeting = told.identify.experiences.find((each) => each.experienceId === 'member-greeting');
+  const other = 3 - greeting.variantIndex;
+  await step('sticky', phone, () =>
+    phone.trackStickyComponentView({ experienceId: 'member-greeting', componentId: 'greeting', variantIndex: other }));
+  await step('batch', phone, () =>
+    phone.batch([phone.eventBuilder.track('order_completed', { total: 120 }), phone.eventBuilder.page()]));
+  told.selected = await select(phone);
+  if (part === 'next') {
+    for (const path of ['/pricing', '/pricing/teams']) {
+      const before = sent.length;
+      window.history.pushState({}, '', path);
+      mounted.navigate(path);
+      await until(() => sent.length > before);
+    }
+    await step('routes', phone, () => until(() => state(phone).audiences.includes('pricing-visitors')));
   }
-  await step('consent', shy, () => shy.identify('', { newsletter: true }));
 
+  const laptop = await device();
+  await step('second', laptop, () => see(laptop));
+  await step('merge', laptop, () => laptop.identify(user, {}));
   await step('reset', laptop, () => laptop.reset());
   await step('anew', laptop, () => laptop.page());
-  told.node = await runNode(url);
+
+  if (part === 'preview') {
+    const preview = makers.preview();
+    const panel = start([preview]);
+    await step('previewed', panel, () => panel.page());
+    preview.activateAudience('members');
+    preview.setExperienceVariant({ experienceId: 'member-greeting', variantIndex: 2 });
+    told.preview = await select(panel);
+  }
+
+  const before = sent.length;
+  const privacy = makers.privacy({ allowedEvents: [], allowedPageEventProperties: [] });
+  const shy = start(part === 'privacy' ? [privacy] : [privacy, ...plugins()]);
+  await step('withoutConsent', shy, () => shy.page());
+  told.withoutConsent.requests = sent.length - before;
+  await consent(privacy);
+  await step('consent', shy, () => shy.identify('', { newsletter: true }));
   return { told, sent, errors };
 };
 
 const main = async () => {
-  for await (const line of readline.createInterface({ input: process.stdin })) {
-    const answer = await run(JSON.parse(line)).catch((error) => ({ failed: error.stack }));
-    process.stdout.write(`${JSON.stringify(answer)}\n`);
-    process.exit(0); // the SDK's timers would keep the process
+  const order = JSON.parse(require('fs').readFileSync(0, 'utf8'));
+  const visits = {};
+  for (const part of order.parts) {
+    visits[part] = await play(order, part).catch((error) => ({ failed: error.stack }));
   }
+  require('fs').writeSync(1, JSON.stringify(visits));
+  process.exit(0); // the SDK's timers would keep the process
 };
 
 main();

@@ -1,9 +1,10 @@
-"""The SDK for browsers with its plugins and the SDK for Node, unchanged: visits played by one node process."""
+"""The SDK for browsers, unchanged: the same visits alone, with each plugin, in React and in Next.js."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,11 +12,21 @@ import pytest
 from tests.sdk.client import FOLDER
 from tests.serving import ROOT, serving
 
-SDK, SSR, PRIVACY, PREVIEW, INSIGHTS = (
-    f"experience.js{plugin} 7.26"
-    for plugin in ("", "-plugin-ssr", "-plugin-privacy", "-plugin-preview", "-plugin-insights")
-)
-NODE = "experience.js-node 7.23"
+PARTS = {
+    "sdk": "experience.js 7.26",
+    "react": "experience.js-react 7.26",
+    "next": "experience.js-next 7.26",
+    **{part: f"experience.js-plugin-{part} 7.26" for part in ("ssr", "privacy", "preview", "insights")},
+}
+"""What the same visits are played with: the SDK alone, in React, in Next.js, or with one of its plugins."""
+
+
+def with_each(*operations: str, parts: Iterable[str] = tuple(PARTS)) -> pytest.MarkDecorator:
+    """Run a test with the visits of these parts, each of which it shows to do the operations."""
+    marks = {part: [pytest.mark.client(PARTS[part], *operations, how="client")] * bool(operations) for part in parts}
+    return pytest.mark.parametrize(
+        "played", [pytest.param(part, marks=marks[part], id=part) for part in parts], indirect=True
+    )
 
 
 def mapped(entry_id: str) -> dict[str, Any]:
@@ -33,29 +44,30 @@ def mapped(entry_id: str) -> dict[str, Any]:
         "audience": found["audience"] and {"id": found["audience"]["id"]},
         "trafficAllocation": config["traffic"],
         "distribution": ranges,
-        "sticky": config["sticky"],
+        "sticky": config.get("sticky", False),
         "components": config["components"],
     }
 
 
-@pytest.fixture(scope="module")
-def played(node: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the SDK knows after each step, and what it sent."""
+@pytest.fixture(scope="session")
+def visits(node: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The visits as each part played them: what the SDK knows after each step, and what it sent."""
     content = ROOT / "fixtures" / "spaces" / "shop.json"
     with serving(tmp_path_factory.mktemp("browser"), "--content", str(content)) as server:
-        order = json.dumps({"url": server.url, "experiences": [mapped("member-greeting")]})
+        experiences = [mapped("member-greeting"), mapped("quiet-spenders")]
+        order = json.dumps({"url": server.url, "experiences": experiences, "parts": list(PARTS)})
         done = subprocess.run(
-            [node, "browser.js"],
-            cwd=FOLDER,
-            input=order + "\n",
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
+            [node, "browser.js"], cwd=FOLDER, input=order, capture_output=True, text=True, timeout=240, check=True
         )
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert "failed" not in told, told["failed"]
-    return told
+    played: dict[str, dict[str, Any]] = json.loads(done.stdout)
+    return played
+
+
+@pytest.fixture
+def played(request: pytest.FixtureRequest, visits: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    visit = visits[request.param]
+    assert "failed" not in visit, visit["failed"]
+    return visit
 
 
 @pytest.fixture
@@ -69,12 +81,13 @@ def greeting(state: dict[str, Any]) -> int:
     return int(index)
 
 
+@with_each()
 def test_every_request_succeeded_and_nothing_was_reported_as_an_error(played: dict[str, Any]) -> None:
     assert {status for _, _, status, _ in played["sent"]} == {200}
     assert played["errors"] == []
 
 
-@pytest.mark.client(SDK, "create", "update", "locale", how="client")
+@with_each("create", "update", "locale")
 def test_a_page_creates_a_visitor_and_an_event_updates_them(played: dict[str, Any], told: dict[str, Any]) -> None:
     assert told["create"]["status"] == "success"
     assert told["update"]["id"] == told["create"]["id"]
@@ -82,13 +95,13 @@ def test_a_page_creates_a_visitor_and_an_event_updates_them(played: dict[str, An
     assert played["sent"][0][3] == "?locale=de"
 
 
-@pytest.mark.client(SSR, "create", "merge", "reset", how="client")
+@with_each("create", "update", "identify", "sticky", "batch", "merge", "reset", parts=["ssr"])
 def test_the_cookie_follows_the_visitor(told: dict[str, Any]) -> None:
-    for step in ("create", "update", "second", "merge", "anew"):
+    for step in ("create", "update", "identify", "sticky", "batch", "second", "merge", "anew"):
         assert told[step]["cookie"] == f"ntaid={told[step]['id']}"
 
 
-@pytest.mark.client(SDK, "identify", "flags", how="client")
+@with_each("identify", "flags")
 def test_traits_decide_and_flags_arrive_with_their_types(told: dict[str, Any]) -> None:
     assert told["identify"]["traits"] == {"plan": "member"}
     assert "members" in told["identify"]["audiences"]
@@ -97,49 +110,60 @@ def test_traits_decide_and_flags_arrive_with_their_types(told: dict[str, Any]) -
     assert isinstance(values["guest-checkout"], bool)
 
 
-@pytest.mark.client(SDK, "sticky", "batch", how="client")
-def test_the_variant_that_was_seen_is_kept_and_selected(told: dict[str, Any]) -> None:
-    seen = 3 - greeting(told["identify"])
-    assert greeting(told["batch"]) == greeting(told["merge"]) == told["selected"]["index"] == seen
+@with_each("sticky", "batch")
+def test_the_variant_that_was_seen_is_kept(told: dict[str, Any]) -> None:
+    assert greeting(told["batch"]) == greeting(told["merge"]) == 3 - greeting(told["identify"])
     assert "big-spenders" in told["merge"]["audiences"]
 
 
-@pytest.mark.client(SDK, "hidden variants", how="client")
+# The plugin for previews replaces the selection by its own, which knows of no sticky variant.
+@with_each("sticky", parts=[part for part in PARTS if part != "preview"])
+def test_the_sdk_selects_the_variant_that_was_seen(told: dict[str, Any]) -> None:
+    assert told["selected"] == {"index": greeting(told["batch"])}
+
+
+@with_each("hidden variants")
 def test_a_hidden_variant_is_an_empty_text(told: dict[str, Any]) -> None:
     [quiet] = [each for each in told["batch"]["experiences"] if each["experienceId"] == "quiet-spenders"]
     assert quiet["variants"] == {"banner": ""}
 
 
-@pytest.mark.client(SDK, "merge", how="client")
-@pytest.mark.client(INSIGHTS, "create", "update", "identify", how="client")
+@with_each("merge")
 def test_a_second_device_becomes_the_same_visitor(told: dict[str, Any]) -> None:
     assert told["second"]["id"] != told["create"]["id"]
     assert told["merge"]["id"] == told["create"]["id"]
     assert told["merge"]["traits"] == {"plan": "member"}
 
 
-@pytest.mark.client(PREVIEW, "create", how="client")
+@with_each("create", parts=["preview"])
 def test_the_preview_plugin_forces_a_variant_of_an_answer(told: dict[str, Any]) -> None:
     assert told["previewed"]["status"] == "success"
     assert told["preview"] == {"index": 2}
 
 
-@pytest.mark.client(PRIVACY, "consent", how="client")
-@pytest.mark.client(SDK, "consent", how="client")
+@with_each("consent")
 def test_without_consent_nothing_is_sent_and_with_it_a_visitor_begins(told: dict[str, Any]) -> None:
     assert told["withoutConsent"]["requests"] == 0
     assert told["consent"]["traits"] == {"newsletter": True}
 
 
-@pytest.mark.client(SDK, "reset", how="client")
+@with_each("reset")
 def test_after_a_reset_the_next_page_begins_another_visitor(told: dict[str, Any]) -> None:
     assert told["anew"]["id"] not in (told["create"]["id"], told["second"]["id"])
     assert told["anew"]["traits"] == {}
 
 
-@pytest.mark.client(NODE, "create", "update", "identify", "merge", "batch", how="client")
-def test_the_sdk_for_node_creates_updates_and_merges_through_batches(told: dict[str, Any]) -> None:
-    node = told["node"]
-    assert (node["identified"]["id"], node["identified"]["traits"]) == ("from-node", {"plan": "member"})
-    assert "cart-abandoners" in node["tracked"]["audiences"]
-    assert node["merged"]["id"] == node["read"]["profile"]["id"] == told["create"]["id"]
+@with_each("create", "update", "identify", "flags", "sticky", "hidden variants", parts=["react", "next"])
+def test_components_show_what_the_answer_chose(told: dict[str, Any]) -> None:
+    assert told["create"]["page"]["greeting"] == "greeting"
+    assert told["create"]["page"]["plan"] == "nobody"
+    assert told["create"]["page"]["banner"] == "banner"
+    page = told["batch"]["page"]
+    assert page["greeting"] == ["greeting", "greeting-member", "greeting-club"][3 - greeting(told["identify"])]
+    assert (page["plan"], page["banner"]) == ("member", "")
+    assert json.loads(told["identify"]["page"]["flag"]) == {"value": 30, "status": "success", "error": None}
+
+
+@with_each("update", parts=["next"])
+def test_the_package_for_next_js_sends_a_page_event_for_each_route(told: dict[str, Any]) -> None:
+    assert "pricing-visitors" in told["routes"]["audiences"]
