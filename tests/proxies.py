@@ -27,19 +27,22 @@ def behind_nginx(folder: Path, example: str, port: int, *changes: tuple[str, str
     Args:
         changes: texts of the file, and what the test needs in their place.
     """
+    log = ("/var/log/nginx", str(folder))
+    with running_nginx(folder, (DEPLOY / example).read_text(), port, log, *changes) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def running_nginx(folder: Path, text: str, port: int, *changes: tuple[str, str]) -> Iterator[Server]:
+    """As `behind_nginx`, with the text of a configuration that says ``listen 80;`` and ``127.0.0.1:8000``."""
     if (nginx := installed("nginx")) is None:
         pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         own = free.getsockname()[1]
-    text = (DEPLOY / example).read_text()
-    places = (
-        ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-        ("/var/log/nginx", str(folder)),
-        ("listen 80;", f"listen 127.0.0.1:{own};"),
-    )
+    places = (("127.0.0.1:8000", f"127.0.0.1:{port}"), ("listen 80;", f"listen 127.0.0.1:{own};"))
     for old, new in (*places, *changes):
-        assert old in text, f"{example} does not say {old}"
+        assert old in text, f"the configuration does not say {old}"
         text = text.replace(old, new)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "\n".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
