@@ -17,7 +17,7 @@ import orjson
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ninetailed_wsgi import Settings
-from ninetailed_wsgi.server.serve import Server
+from ninetailed_wsgi.server.gunicorn_server import Server
 
 
 class Echo:

@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
+SERVERS = ("gunicorn", "granian")
+"""What `serve` can run the app under."""
+
 PREFIX = "/v2/organizations/acme/environments/main"
 PROFILES = PREFIX + "/profiles"
 
@@ -90,7 +93,7 @@ def call(
 
 @contextlib.contextmanager
 def serving(folder: Path, *options: str) -> Iterator[Server]:
-    """``ninetailed-wsgi serve`` under gunicorn, with its data in ``folder``."""
+    """``ninetailed-wsgi serve``, under gunicorn unless an option says otherwise, with its data in ``folder``."""
     command = [sys.executable, "-m", "ninetailed_wsgi", "serve", "--bind", "127.0.0.1:0"]
     with running([*command, "--data-dir", str(folder / "data"), *options], folder) as server:
         yield server

@@ -31,7 +31,7 @@ from ninetailed_wsgi.commands.main import COMMANDS, main
 from ninetailed_wsgi.server.announcement import announcement, curl_line
 from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import check_all, check_location
-from ninetailed_wsgi.server.serve import configuration
+from ninetailed_wsgi.server.gunicorn_server import configuration
 from ninetailed_wsgi.settings import OPTIONS, USES
 
 ROOT = Path(__file__).parent.parent
@@ -462,11 +462,13 @@ def test_every_line_of_check_starts_its_text_in_the_same_column() -> None:
     ("installed", "says"),
     [
         (None, "serve requires an extra: pip install 'ninetailed-wsgi[serve]'"),
+        (None, "serve requires an extra: pip install 'ninetailed-wsgi[granian]'"),
         ("21.2.0", "serve requires gunicorn 27, found 21.2.0: pip install 'ninetailed-wsgi[serve]'"),
         ("28.0.0", "serve requires gunicorn 27, found 28.0.0: pip install 'ninetailed-wsgi[serve]'"),
+        ("3.0.0", "serve requires granian 2, found 3.0.0: pip install 'ninetailed-wsgi[granian]'"),
     ],
 )
-def test_serve_without_its_gunicorn_is_refused_in_one_line(
+def test_serve_without_its_server_is_refused_in_one_line(
     installed: str | None,
     says: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -479,5 +481,5 @@ def test_serve_without_its_gunicorn_is_refused_in_one_line(
         return installed
 
     monkeypatch.setattr("ninetailed_wsgi.commands.serve.version", version)
-    assert main(["serve"]) != 0
+    assert main(["serve", "--server", "granian" if "granian" in says else "gunicorn"]) != 0
     assert says in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_a_library_whose_private_parts_are_used_has_an_upper_bound_that_the_inst
     assert installed < [int(part) for part in bound.split(".")]
 
 
-# gunicorn: server/worker.py and server/serve.py
+# gunicorn: server/worker.py and server/gunicorn_server.py
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,9 @@ def test_gunicorns_parser_takes_back_what_was_read_before() -> None:
 
 
 def test_gunicorns_ceiling_of_the_request_line_is_a_name_that_can_be_set() -> None:
-    assert gunicorn.http.message.MAX_REQUEST_LINE == 8190, "server/serve.py raises it, as ids may be 10 kB each"
+    assert gunicorn.http.message.MAX_REQUEST_LINE == 8190, (
+        "server/gunicorn_server.py raises it, as ids may be 10 kB each"
+    )
     assert "MAX_REQUEST_LINE" in inspect.getsource(gunicorn.http.message.Request), "and the request reads it"
 
 

@@ -1,4 +1,4 @@
-"""The command ``serve``: serves the API under gunicorn."""
+"""The command ``serve``: serves the API under gunicorn or Granian."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.server.checks import check_start, failures
 from ninetailed_wsgi.settings import USES
 
-_GUNICORN = "27"
-"""The major version that setup.cfg names."""
+_VERSIONS = {"gunicorn": ("27", "serve"), "granian": ("2", "granian")}
+"""The major version of each server that setup.cfg names, and the extra that installs it."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal says stop."""
-    if problem := _unusable_gunicorn():
-        raise SettingsError([problem])
     settings = read_settings(arguments, USES)
+    if problem := _unusable(settings.server):
+        raise SettingsError([problem])
     findings = check_start(settings)
     if failed := failures(findings):
         problems = [(f"{finding.subject}: {finding.text}", *finding.details) for finding in failed]
         raise SettingsError([line for problem in problems for line in problem])
-    from ninetailed_wsgi.server.serve import serve  # gunicorn, which a refused start does not need
+    from ninetailed_wsgi.server.serve import serve  # the server, which a refused start does not need
 
     try:
         serve(settings, findings)
@@ -35,17 +35,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _unusable_gunicorn() -> str | None:
-    """Say what is wrong with the installed gunicorn, of which `server` uses private parts; None: nothing."""
+def _unusable(server: str) -> str | None:
+    """Say what is wrong with the installed server, of which `server` uses private parts; None: nothing."""
+    major, extra = _VERSIONS[server]
+    install = f"pip install 'ninetailed-wsgi[{extra}]'"
     try:
-        installed = version("gunicorn")
+        installed = version(server)
     except PackageNotFoundError:
-        return "serve requires an extra: pip install 'ninetailed-wsgi[serve]'"
-    if installed.partition(".")[0] == _GUNICORN:
+        return f"serve requires an extra: {install}"
+    if installed.partition(".")[0] == major:
         return None
     return (
-        f"serve requires gunicorn {_GUNICORN}, found {installed}: pip install 'ninetailed-wsgi[serve]', or run "
-        "your gunicorn with 'ninetailed_wsgi:create_app()'"
+        f"serve requires {server} {major}, found {installed}: {install}, or run your {server} with "
+        "'ninetailed_wsgi:create_app()'"
     )
 
 

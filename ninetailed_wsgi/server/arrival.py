@@ -16,6 +16,9 @@ LONGEST_FIELD = 8190
 MOST_FIELDS = 100
 """Header fields, as gunicorn's own limit."""
 
+DRAINED_BYTES = 4 << 20
+"""Bytes of a body that is refused which are taken, so that its sender reads the answer instead of a broken pipe."""
+
 _END = b"\r\n\r\n"
 _FRAMES = 1 << 20  # bytes of chunks besides eight times their bodies
 

@@ -19,7 +19,7 @@ from typing import Any
 from gunicorn import glogging
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
-from ninetailed_wsgi.server.arrival import Arrival
+from ninetailed_wsgi.server.arrival import DRAINED_BYTES, Arrival
 from ninetailed_wsgi.server.shares import Shares, SharingWorker
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
@@ -31,7 +31,6 @@ HALF_WAY_BYTES = 64 << 20  # of all requests in the middle of arriving, in each 
 ANSWERS_UNSENT = 65_536  # bytes; a client that has so many to take gets no further answer yet
 ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at once, so no thread waits for its client
 
-DRAINED_BYTES = 4 << 20  # of a body that is refused, so that its sender reads the answer instead of a broken pipe
 DRAINED_WITHIN = 5  # seconds
 
 _AT_ONCE = 65_536

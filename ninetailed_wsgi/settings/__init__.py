@@ -54,15 +54,14 @@ class Settings:
     bind: str = _option(
         "server", "127.0.0.1:8000", readers.address, "HOST:PORT", "Where `serve` listens; port 0 takes any free port."
     )
+    server: str = _option(
+        "server", "gunicorn", readers.one_of("gunicorn", "granian"), "gunicorn|granian", "The server under `serve`."
+    )
     workers: int = _option(
         "server", 2, readers.whole_number(1, 256), "N", "Processes that `serve` starts; about one per core."
     )
     threads: int = _option(
-        "server",
-        4,
-        readers.whole_number(1, 256),
-        "N",
-        "Threads of each process: how many requests it works on at a time.",
+        "server", 4, readers.whole_number(1, 256), "N", "Threads of each process: the requests it works on at a time."
     )
     data_dir: Path = _option(
         "store",

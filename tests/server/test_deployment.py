@@ -14,7 +14,7 @@ from proxies import behind_nginx, installed
 from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.server.serve import configuration
+from ninetailed_wsgi.server.gunicorn_server import configuration
 from ninetailed_wsgi.settings import OPTIONS, Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
 

@@ -1,0 +1,280 @@
+"""Runs the app under Granian, whose HTTP is written in Rust: half of the processor time of gunicorn's.
+
+Granian reads heads without a thread of Python, and bodies in the thread that asks for them, for as long as that takes.
+So a body is read here before the app is called, by one of many threads of which each address may have some.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.operations.metrics import worker_ended
+from ninetailed_wsgi.server.announcement import announcement
+from ninetailed_wsgi.server.arrival import DRAINED_BYTES, LONGEST_REQUEST_LINE
+from ninetailed_wsgi.server.checks import Finding
+from ninetailed_wsgi.server.worker_app import expiry_lock, start_expiry, worker_app
+from ninetailed_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.service.sources import Sources
+
+Environ = dict[str, Any]
+
+READERS = 128
+"""Bodies that one process reads at a time, besides the requests that it answers."""
+
+READERS_PER_ADDRESS = 32
+"""Those of one address: a client that stops in the middle of its body keeps a thread until it closes the connection."""
+
+CONNECTIONS = 1000
+"""Connections of one process at a time, as gunicorn's default."""
+
+HEAD_BYTES = LONGEST_REQUEST_LINE + 65_536
+"""Bytes of a head in all; of a longer one, Granian reads no more."""
+
+_IDLE = 75_000  # milliseconds that a kept connection may say nothing, or a head may take: longer than a proxy keeps one
+_AT_ONCE = 65_536  # bytes of a body that nobody needs
+_RESPAWN_SECONDS = 1.0
+_BUSY = b'{"data":null,"error":{"code":"ERR_PROFILE_OVERLOAD"},"message":"too many requests are arriving; try again"}'
+
+
+def run(settings: Settings, findings: Sequence[Finding], sources: Sources) -> None:
+    """Serve until a signal says stop; SystemExit if the workers cannot start.
+
+    Raises:
+        SettingsError: a listening socket is handed down, which Granian cannot take.
+    """
+    if "LISTEN_PID" in os.environ or "GUNICORN_PID" in os.environ:
+        raise SettingsError(["server: granian cannot take over a listening socket; use --server gunicorn"])
+    with _reserved(settings.bind) as (host, port), _children_of_workers(settings.metrics) as workers:
+        server = Granian("ninetailed-wsgi", host, port, **configuration(settings))
+        server.on_startup(partial(_announce_when_listening, settings, findings, host, port))
+        load = partial(_load, settings, sources, expiry_lock(settings), workers, os.getpid())
+        server.serve(target_loader=load, wrap_loader=False)
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Granian's options for these settings, each with its reason."""
+    console = {"class": "logging.StreamHandler", "formatter": "ours", "filters": ["ours"]}
+    form = f"ninetailed_wsgi.operations.logs.{'JsonFormat' if settings.log_format == 'json' else 'TextFormat'}"
+    return {
+        "interface": Interfaces.WSGI,
+        "http": HTTPModes.http1,
+        "websockets": False,
+        "workers": settings.workers,
+        # Those that wait for bodies come on top of those that compute.
+        "blocking_threads": settings.threads + READERS,
+        "backlog": 2048,
+        "backpressure": CONNECTIONS,
+        "http1_settings": HTTP1Settings(header_read_timeout=_IDLE, max_buffer_size=HEAD_BYTES),
+        # The start is announced in our own words; warnings and errors still come, in the form of our log.
+        "log_level": LogLevels.warning,
+        "log_dictconfig": {
+            "formatters": {"ours": {"()": form}},
+            "filters": {"ours": {"()": _News}},
+            "handlers": {"console": console},
+            "loggers": {"_granian": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
+        },
+        "log_access": False,
+        "respawn_failed_workers": True,
+        "respawn_interval": _RESPAWN_SECONDS,
+        # A request waits at most for a lock, and container runtimes kill after 10 s.
+        "workers_kill_timeout": int(settings.store_timeout) + 3,
+    }
+
+
+class _Unreadable:
+    """The body of a request that is malformed or cut off."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def read(self, size: int = -1) -> bytes:
+        """Say so, by the error that reading it came to."""
+        raise OSError(str(self._error)) from self._error
+
+
+class BoundedApp:
+    """An app whose requests arrive whole, and of which so many are answered at a time.
+
+    Args:
+        app: a WSGI app.
+        threads: requests that are answered at a time; more wait.
+        longest_body: bytes; of a longer body no more is read, as the app refuses it.
+    """
+
+    def __init__(self, app: Any, threads: int, longest_body: int) -> None:
+        self._app = app
+        self._longest_body = longest_body
+        self._turns = threading.Semaphore(threads)
+        self._lock = threading.Lock()
+        self._readers: Counter[object] = Counter()
+        self._answering = 0
+
+    def is_busy(self) -> bool:
+        """Return whether a request is being answered."""
+        return self._answering > 0
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if length := self._length(environ):
+            address = environ.get("REMOTE_ADDR")
+            if not self._begins_to_read(address):
+                headers = [("Content-Type", "application/json"), ("Retry-After", "1"), ("Connection", "close")]
+                start_response("429 Too Many Requests", headers)
+                return [_BUSY]
+            try:
+                self._read_body(environ, length)
+            finally:
+                self._ends_to_read(address)
+        with self._turns:
+            self._answering += 1
+            try:
+                return list(self._app(environ, start_response))
+            finally:
+                self._answering -= 1
+
+    def _length(self, environ: Environ) -> int:
+        """Return how long a body says it is, bytes; one of chunks counts as of the longest length."""
+        length = environ.get("CONTENT_LENGTH") or ""
+        if length.isdigit():
+            return int(length[:19])
+        return self._longest_body if "HTTP_TRANSFER_ENCODING" in environ else 0
+
+    def _read_body(self, environ: Environ, length: int) -> None:
+        """Read a body, so that the app need not wait for it; one that is too long is sent for nothing."""
+        stream = environ["wsgi.input"]
+        try:
+            if length <= self._longest_body:
+                environ["wsgi.input"] = io.BytesIO(stream.read(self._longest_body + 1))
+            elif length <= DRAINED_BYTES and "HTTP_EXPECT" not in environ:
+                while stream.read(_AT_ONCE):
+                    pass
+        except Exception as error:
+            environ["wsgi.input"] = _Unreadable(error)
+
+    def _begins_to_read(self, address: object) -> bool:
+        with self._lock:
+            if self._readers[address] >= READERS_PER_ADDRESS or self._readers.total() >= READERS:
+                return False
+            self._readers[address] += 1
+            return True
+
+    def _ends_to_read(self, address: object) -> None:
+        with self._lock:
+            self._readers[address] -= 1
+            if not self._readers[address]:
+                del self._readers[address]
+
+
+class _News(logging.Filter):
+    """Lets no line through that tells what is meant so: that there are more threads than cores."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Configuration allows spawning up to" not in record.getMessage()
+
+
+def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server: int) -> BoundedApp:
+    """The WSGI app; called in each worker, so that no database file is open across a fork."""
+    stop = int(settings.store_timeout) + 3
+    threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
+    workers.send_bytes(b"%d" % os.getpid())
+    served = worker_app(settings, sources)
+    app = BoundedApp(served.app, settings.threads, settings.max_body_bytes)
+    start_expiry(settings, served.service, lock, app.is_busy)
+    return app
+
+
+def _end_with(server: int, seconds: float) -> None:
+    """End this worker when the process that started it is gone, within some seconds: the next one wants its address."""
+    while os.getppid() == server:
+        time.sleep(0.5)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+    time.sleep(seconds)
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _reserved(bind: str) -> Iterator[tuple[str, int]]:
+    """Yield the host and the port to listen on, which is a free one for port 0, and keep others away from it.
+
+    Each of Granian's workers has a socket of its own there (`SO_REUSEPORT`).
+    """
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        place.bind((host, int(port)))
+        address = place.getsockname()
+        yield address[0], address[1]
+
+
+@contextlib.contextmanager
+def _children_of_workers(metrics: bool) -> Iterator[Any]:
+    """Yield where workers write their process ids, and note the end of each for the metrics."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    if metrics:
+        threading.Thread(target=_note_ends, args=(reader,), daemon=True).start()
+    yield writer
+
+
+def _note_ends(reader: Any) -> None:
+    pids: set[int] = set()
+    while True:
+        while reader.poll(1):
+            pids.add(int(reader.recv_bytes()))
+        for pid in [pid for pid in pids if not _is_there(pid)]:
+            worker_ended(pid)
+            pids.remove(pid)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _announce_when_listening(settings: Settings, findings: Sequence[Finding], host: str, port: int) -> None:
+    threading.Thread(target=_announce, args=(settings, findings, host, port), daemon=True).start()
+
+
+def _announce(settings: Settings, findings: Sequence[Finding], host: str, port: int) -> None:
+    """Say that the server listens once it does: Granian's workers begin to when they have loaded the app."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    while True:
+        try:
+            socket.create_connection((here, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            break
+    print(announcement(settings, findings, host, port), flush=True)
+    _tell_systemd()
+
+
+def _tell_systemd() -> None:
+    """Say the same to systemd, where it waits for that (sd_notify(3))."""
+    if name := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.connect("\0" + name[1:] if name.startswith("@") else name)
+            channel.sendall(b"READY=1")
