@@ -20,6 +20,7 @@ from ninetailed_wsgi.testing.client import Answer
 
 TABLE = json.loads((Path(__file__).parents[2] / "fixtures/cases/access/operations.json").read_text())
 PREFIX = "/v2/organizations/default/environments/main"
+SPACES = "/v3/spaces/default/environments/main"
 _numbers = count()
 
 BEHIND_NGINX = ("create", "preflight", "update", "get", "identify", "environment")
@@ -37,6 +38,7 @@ class Place(NamedTuple):
         mode: ``open`` or ``guarded``.
         inside: makes a request that no proxy sees.
         passes: whether an operation reaches the API.
+        prefix: of the routes of the environment.
     """
 
     call: Callable[..., Any]
@@ -44,6 +46,7 @@ class Place(NamedTuple):
     mode: str
     inside: Callable[..., Any]
     passes: Callable[[str], bool] = lambda operation: True
+    prefix: str = PREFIX
 
 
 def bearer(keys: Mapping[str, str], caller: Mapping[str, Any]) -> Headers:
@@ -76,12 +79,12 @@ def in_mount(harness: Harness) -> Callable[..., Answer]:
 WAYS = {"app": in_app, "mount": in_mount}
 
 
-def in_process(way: str, mode: str) -> Iterator[Place]:
+def in_process(way: str, mode: str, prefix: str = PREFIX) -> Iterator[Place]:
     with Harness(access=mode, metrics=True, trusted_senders="10.9.8.7", inspector=True) as harness:
         # Before a mount reads the file: a process notices a new key within a second.
         keys = keys_made(harness.key) if mode == "guarded" else {}
         call = WAYS[way](harness)
-        yield Place(call, lambda caller: bearer(keys, caller) if keys else {}, mode, call)
+        yield Place(call, lambda caller: bearer(keys, caller) if keys else {}, mode, call, prefix=prefix)
 
 
 def on_server(folder: Path, nginx: bool) -> Iterator[Place]:
@@ -128,10 +131,16 @@ def _added(file: Path, scopes: Sequence[str], now: int, days: int | None) -> str
     return key
 
 
-@pytest.fixture(scope="module", params=["app open", "app guarded", "mount open", "mount guarded", "serve", "nginx"])
+@pytest.fixture(
+    scope="module",
+    params=["app open", "app guarded", "app guarded spaces", "mount open", "mount guarded", "serve", "nginx"],
+)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    way, _, mode = request.param.partition(" ")
-    yield from in_process(way, mode) if mode else on_server(tmp_path_factory.mktemp(way), way == "nginx")
+    way, *rest = request.param.split()
+    if len(rest) == 2:
+        yield from in_process(way, rest[0], SPACES)
+        return
+    yield from in_process(way, *rest) if rest else on_server(tmp_path_factory.mktemp(way), way == "nginx")
 
 
 def document(answer: Any) -> Any:
@@ -146,7 +155,7 @@ def profiles(place: Place) -> dict[str, str]:
     event = next(one["request"]["body"]["events"][0] for one in TABLE["operations"] if one["id"] == "identify-user")
     for name, user_id in (("own", names["user"]), ("other", ""), ("disposable", "")):
         body = {"events": [{**event, "messageId": f"{name}-{number}", "userId": user_id}]}
-        answer = place.inside("POST", f"{PREFIX}/profiles", body, headers=trusted)
+        answer = place.inside("POST", f"{place.prefix}/profiles", body, headers=trusted)
         assert answer.status == 200, answer.body
         names[name] = document(answer)["data"]["profile"]["id"]
     own = names["own"]
@@ -163,9 +172,9 @@ def test_an_operation_is_answered_as_the_table_says(place: Place, operation: dic
         request = request.replace("{" + name + "}", value)
     asked = json.loads(request)
     path = asked.get("root") or (
-        "/v2/organizations/default/environments/other" + asked["elsewhere"]
+        place.prefix.replace("/main", "/other") + asked["elsewhere"]
         if "elsewhere" in asked
-        else PREFIX + asked["path"]
+        else place.prefix + asked["path"]
     )
     who = TABLE["callers"][caller]
     address = who.get("address", "203.0.113.9")
@@ -198,6 +207,6 @@ def test_nothing_tells_a_stranger_whether_a_user_id_exists(place: Place) -> None
     if place.mode == "open":
         return
     user = profiles(place)["user"]
-    answers = [place.call("GET", f"{PREFIX}/profiles/{name}") for name in (user, "nobody@example.com")]
+    answers = [place.call("GET", f"{place.prefix}/profiles/{name}") for name in (user, "nobody@example.com")]
     assert answers[0].body == answers[1].body
     assert answers[0].headers.keys() == answers[1].headers.keys()
