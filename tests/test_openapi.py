@@ -29,6 +29,7 @@ FLAGS = "/ofrep/v1/evaluate/flags"
 FLAG_ANSWERS = ("ofrep-flag", "ofrep-flags")
 PLAIN = document(SCHEMAS)
 EXPLAINING = document(SCHEMAS, explain=True)
+INSPECTING = document(SCHEMAS, inspector=True)
 METHODS = {"get", "post", "delete", "options"}
 
 
@@ -46,7 +47,7 @@ def resolved(described: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("described", [PLAIN, EXPLAINING], ids=["plain", "explaining"])
+@pytest.mark.parametrize("described", [PLAIN, EXPLAINING, INSPECTING], ids=["plain", "explaining", "inspecting"])
 def test_the_document_is_valid_openapi_3_1(described: dict[str, Any]) -> None:
     OpenAPIV31SpecValidator(described).validate()  # type: ignore[arg-type]
     assert json.loads(json.dumps(described)) == described
@@ -84,8 +85,22 @@ def test_the_route_that_explains_is_described_only_where_it_is_served() -> None:
     assert extra == {f"{method} {side}{route}" for method in ("GET", "OPTIONS") for side in ("", SPACES)}
 
 
-def test_no_two_operations_have_the_same_id() -> None:
-    ids = [operation["operationId"] for _, operation in operations(EXPLAINING)]
+def test_the_pages_of_the_inspector_are_described_only_where_they_are_served() -> None:
+    extra = {name for name, _ in operations(INSPECTING)} - {name for name, _ in operations(PLAIN)}
+    shown = ("find", "live", "playground", "what-if", "state")
+    named = ("visitors/{idOrAlias}", "audiences/{audienceId}", "experiences/{experienceId}")
+    gets = {f"GET /inspector/{page}.json" for page in (*shown, *named)}
+    assert extra == gets | {f"POST /inspector/{page}.json" for page in ("find", "live", "playground", "what-if")}
+    for name, operation in operations(INSPECTING):
+        if name in extra:
+            assert {"401", "403"} <= operation["responses"].keys()
+            answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            assert resolved(INSPECTING, answer)["description"]
+
+
+@pytest.mark.parametrize("described", [EXPLAINING, INSPECTING], ids=["explaining", "inspecting"])
+def test_no_two_operations_have_the_same_id(described: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for _, operation in operations(described)]
     assert len(set(ids)) == len(ids)
 
 

@@ -35,7 +35,7 @@ from ninetailed_wsgi.api.resources import (
     Scrape,
 )
 from ninetailed_wsgi.api.spaces import SpaceNames
-from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.api.validation.schemas import Schemas, schemas
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
@@ -116,7 +116,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
-    app.add_route("/openapi.json", Document(edge, openapi.document(compiled, explain=settings.explain)))
+    app.add_route("/openapi.json", Document(edge, _described(compiled, settings)))
     return app
 
 
@@ -135,6 +135,10 @@ def _middleware(
 
         middleware.append(Refusals(service.live, SpaceNames.of(settings)))
     return middleware
+
+
+def _described(compiled: Schemas, settings: Settings) -> dict[str, Any]:
+    return openapi.document(compiled, explain=settings.explain, inspector=bool(settings.inspector))
 
 
 def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) -> None:

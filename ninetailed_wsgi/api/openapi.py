@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.api.openapi_components import HEADERS, PARAMETERS, TRACED, Json, failures, responses, schema
+from ninetailed_wsgi.api.openapi_components import (
+    HEADERS,
+    INSPECTOR_PARAMETERS,
+    PARAMETERS,
+    TRACED,
+    Json,
+    failures,
+    responses,
+    schema,
+)
 from ninetailed_wsgi.api.openapi_examples import ANSWERS, REQUESTS
 from ninetailed_wsgi.api.validation.schemas import Schemas
 
@@ -21,16 +30,19 @@ SPACE_INSIGHTS = "/v2/spaces/{spaceId}/environments/{environmentSlug}/events"
 _SUFFIX = ".schema.json"
 
 
-def document(schemas: Schemas, explain: bool = False) -> Json:
+def document(schemas: Schemas, explain: bool = False, inspector: bool = False) -> Json:
     """Return the OpenAPI 3.1 document of this service, as a new dict that can be dumped as JSON.
 
     Args:
         schemas: the schemas to embed.
         explain: whether the route that shows why a profile belongs to its audiences is served.
+        inspector: whether the pages of the inspector are.
     """
     paths = _api_paths(_ORGANIZATIONS, explain) | _api_paths(_SPACES, explain) | _insights_paths() | _own_paths()
     for side in (_ORGANIZATIONS, _SPACES):
         paths |= _flag_paths(side) | _results_paths(side)
+    if inspector:
+        paths |= _inspector_paths()
     answers = responses()
     named = _reachable(schemas.documents, _references({"paths": paths, "responses": answers}))
     return {
@@ -45,25 +57,29 @@ def document(schemas: Schemas, explain: bool = False) -> Json:
             "x-claims": ["deduplication", "choices", "flags"],
         },
         "servers": [{"url": "/", "description": "Where this document was read."}],
-        "tags": [
-            {"name": "profiles", "description": "One visitor's profile."},
-            {"name": "batches", "description": "Many profiles at once, from servers."},
-            {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
-            {"name": "results", "description": "Whether a variant of an experiment helped."},
-            {"name": "preview", "description": "The content as preview panels take it."},
-            {"name": "flags", "description": "Feature flags by the OpenFeature Remote Evaluation Protocol."},
-            {"name": "service", "description": "The service itself."},
-        ],
+        "tags": _TAGS[: None if inspector else -1],
         "paths": paths,
         "components": {
             "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(named)},
-            "parameters": PARAMETERS,
+            "parameters": PARAMETERS | (INSPECTOR_PARAMETERS if inspector else {}),
             "headers": HEADERS,
             "links": _LINKS,
             "responses": answers,
         },
     }
 
+
+_TAGS = [
+    {"name": "profiles", "description": "One visitor's profile."},
+    {"name": "batches", "description": "Many profiles at once, from servers."},
+    {"name": "insights", "description": "What visitors viewed, clicked and hovered over."},
+    {"name": "results", "description": "Whether a variant of an experiment helped."},
+    {"name": "preview", "description": "The content as preview panels take it."},
+    {"name": "flags", "description": "Feature flags by the OpenFeature Remote Evaluation Protocol."},
+    {"name": "service", "description": "The service itself."},
+    {"name": "inspector", "description": "The pages of the inspector, for programs."},
+]
+"""The last one only where the inspector is served."""
 
 _ALWAYS = ("Unauthorized", "Forbidden", "MethodNotAllowed", "ProfileOverload", "InternalServerError", "Unavailable")
 _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
@@ -271,6 +287,67 @@ def _results_paths(side: _Side) -> Json:
     get = _operation("getResults", "results", summary, schema("results-response"), refusals, side=side)
     get["responses"]["404"] = {"$ref": "#/components/responses/NoResults"}
     return {side.prefix + route: _item(side, route, {"get": get})}
+
+
+# Page, its parameter, the fields of its form, schemas of what GET and POST answer.
+_INSPECTOR = (
+    ("find", "", ("name",), "inspector-find", "inspector-search", "List the content", "Find visitors"),
+    ("visitors", "idOrAlias", (), "inspector-visitor", "", "Get a visitor, and why they get what they get", ""),
+    ("audiences", "audienceId", (), "inspector-audience", "", "Get an audience, and how many are in it", ""),
+    ("experiences", "experienceId", (), "inspector-experience", "", "Get an experience, and how it is spread", ""),
+    (
+        "live",
+        "",
+        ("type", "text", "visitor"),
+        "inspector-live",
+        "inspector-live",
+        "Get what came in since the last look",
+        "Get some of what came in",
+    ),
+    (
+        "playground",
+        "",
+        ("visitor", "event", "about", "properties", "events", "traits", "device", "countryCode", "city", "at"),
+        "inspector-find",
+        "inspector-playground",
+        "List what the playground can change",
+        "Say what somebody would get, and why",
+    ),
+    (
+        "what-if",
+        "",
+        ("draft", "discard"),
+        "inspector-what-if",
+        "inspector-what-if",
+        "Get what publishing the draft would change",
+        "Hand in a draft, to be counted in the background",
+    ),
+    ("state", "", (), "inspector-state", "", "Get what is served, from where, by which rules", ""),
+)
+
+
+def _inspector_paths() -> Json:
+    """Return the JSON twins of the inspector's pages; each needs a key with the scope admin (spec section 14)."""
+    paths: Json = {}
+    for page, parameter, fields, shown, answered, summary, action in _INSPECTOR:
+        title = page.title().replace("-", "")
+        get = _inspector_operation(f"inspect{title}", summary, shown, parameter)
+        item: Json = {"get": get, "parameters": [{"$ref": "#/components/parameters/inspected"}]}
+        if parameter:
+            item["parameters"].append({"$ref": f"#/components/parameters/{parameter}"})
+        if answered:
+            properties = {name: {"type": "string"} for name in fields}
+            form = {"application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": properties}}}
+            post = _inspector_operation(f"send{title}", action, answered, parameter)
+            item["post"] = {**post, "requestBody": {"content": form}}
+        paths[f"/inspector/{page}{f'/{{{parameter}}}' if parameter else ''}.json"] = item
+    return paths
+
+
+def _inspector_operation(id_: str, summary: str, answer: str, parameter: str) -> Json:
+    refusals = ["InvalidData", "PayloadTooLarge", "UnsupportedEncoding", *_ALWAYS]
+    refusals.append("ProfileNotFound" if parameter == "idOrAlias" else "RouteNotFound")
+    return _operation(id_, "inspector", summary, schema(answer), refusals)
 
 
 _NO_PUNCTUATION = str.maketrans("", "", "/{}")

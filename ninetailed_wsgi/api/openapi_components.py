@@ -106,6 +106,24 @@ PARAMETERS: Json = {
     },
 }
 
+INSPECTOR_PARAMETERS: Json = {
+    "audienceId": {
+        "name": "audienceId",
+        "in": "path",
+        "required": True,
+        "description": "The audience's id.",
+        "schema": {"type": "string", "minLength": 1},
+        "example": "members",
+    },
+    "inspected": {
+        "name": "in",
+        "in": "query",
+        "description": "Which environment; without it, the first one that is served.",
+        "schema": {"type": "string"},
+        "example": "acme/main",
+    },
+}
+
 HEADERS: Json = {
     "traceparent": {
         "description": "The W3C trace context of this request, to quote when asking about it.",

@@ -165,7 +165,7 @@ class Inspector:
             self._service.delete(where, id)
             told = {"profile": id[:12], "name": viewer.name}
             _log.info("%(name)s deleted the visitor %(profile)s... in the inspector", told)
-            _see(req, resp, "find")
+            _json(resp, {}) if as_json else _see(req, resp, "find")
         elif kind == "live" and not id:
             document = views.live(self._service, where, *map(form.text, ("type", "text", "visitor")))
             values = {"document": document, "form": form}
