@@ -147,7 +147,7 @@ class Live:
     def _watched_until(self, now: int) -> int:
         arrivals = self._arrivals()
         until = arrivals.watched_until()
-        if until and until + 4 * WATCH < now:
+        if until and until + 4 * WATCH <= now:
             arrivals.clear()  # nobody watches any more: what came in is not kept
         return until if until <= now + WATCH else 0
 
