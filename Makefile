@@ -55,11 +55,8 @@ serve: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n $(PROCESSES) -m 'not redis' $(PYTEST_OPTIONS)
 
-# Six servers and three of ours: nodes that wait for the processor take each other for dead, so it runs alone.
-CLUSTER_TEST := tests/server/test_several_servers.py::test_nothing_is_lost_or_doubled_though_servers_and_masters_of_a_cluster_are_killed
 redis: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance tests/server --deselect $(CLUSTER_TEST) $(PYTEST_OPTIONS)
-	$(BIN)/python -m pytest -m redis $(CLUSTER_TEST) $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance tests/server $(PYTEST_OPTIONS)
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .

@@ -31,7 +31,9 @@ from tests.serving import PREFIX, PROFILES, ROOT, Server, call, serving, track, 
 KILLS = int(os.environ.get("KILLS") or 4)
 SEED = int(os.environ.get("SEED") or 0) or random.SystemRandom().randrange(1, 1 << 30)
 VISITORS, MERGED_WITH_EACH_USER, PROFILES_COUNTED, TIMES = 40, 5, 8, [2**power for power in range(13)]
-OPTIONS = ["--workers", "2", "--history-events", "1000000"]
+# Some thousand events of the busiest profile take more bytes than a history keeps by default.
+WHOLE_HISTORY = ["--history-events", "1000000", "--history-bytes", "1000000000"]
+OPTIONS = ["--workers", "2", *WHOLE_HISTORY]
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds gunicorn's workers through /proc")
 
@@ -213,7 +215,7 @@ def exported(*where: str) -> list[dict[str, Any]]:
     """Every profile with its events, as the command gives them out."""
     command = [sys.executable, "-m", "ninetailed_wsgi", "export", "acme/main", "--events"]
     run = subprocess.run(
-        [*command, *where, "--history-events", "1000000"],
+        [*command, *where, *WHOLE_HISTORY[:2]],
         cwd=ROOT,
         capture_output=True,
         text=True,

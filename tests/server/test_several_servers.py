@@ -20,7 +20,18 @@ from redis_servers import Cluster, Redis, running
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
-from tests.server.test_crash import SEED, Body, Load, batches, each_is_there_once, exported, imports, merges, posting
+from tests.server.test_crash import (
+    SEED,
+    WHOLE_HISTORY,
+    Body,
+    Load,
+    batches,
+    each_is_there_once,
+    exported,
+    imports,
+    merges,
+    posting,
+)
 from tests.serving import PROFILES, Server, serving, track, wait_until
 
 pytestmark = pytest.mark.redis
@@ -52,7 +63,7 @@ class Servers:
     def __init__(self, stack: ExitStack, folder: Path, url: RedisUrl, *options: str) -> None:
         self._stack = stack
         self._folder = folder
-        self._options = ("--store", str(url), "--workers", "1", "--history-events", "1000000", *options)
+        self._options = ("--store", str(url), "--workers", "1", *WHOLE_HISTORY, *options)
         self._started = itertools.count()
         self.running = [self._start() for _ in range(SERVERS)]
 
