@@ -136,6 +136,7 @@ shop-flask shop-django: .venv/installed examples/built/static/shop.js
 	@$(PIP) install $(@:shop-%=%) jinja2
 	@$(BIN)/python examples/made_up_visitors.py examples/built/$(@:shop-%=%)/data
 	@echo 'Open http://$(BIND)/ and click Pricing twice: the second time, the page shows an offer.'
+	@echo 'The panel at the left edge shows what is personalized and lets you switch it.'
 	@echo 'See why at http://$(BIND)/ninetailed/inspector/, with 60 made-up visitors beside you. Ctrl-C ends the shop.'
 	@$(BIN)/python -m gunicorn --bind $(BIND) --workers 2 --threads 4 --no-control-socket --chdir examples/$(subst -,_,$@) app:app
 

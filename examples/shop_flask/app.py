@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, abort, render_template, request
 
@@ -30,6 +31,11 @@ PAGES = {
 }
 
 
+def is_at_this_machine(environ: dict[str, Any]) -> bool:
+    """Tell who gets the inspector and the panel: everybody who looks at the shop where it runs."""
+    return environ["REMOTE_ADDR"] in ("127.0.0.1", "::1")
+
+
 def titles() -> dict[str, str]:
     """The title of each entry of the space; a site would ask its content source."""
     entries = json.loads(CONTENT.read_text(encoding="utf-8"))["entries"]
@@ -46,8 +52,9 @@ app.wsgi_app = Ninetailed(  # type: ignore[method-assign]
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
     identity_secret_file=SECRET if SECRET.exists() else None,
     draft_content=DRAFT if DRAFT.exists() else None,
-    # Everybody at this machine; a site that is served elsewhere says inspector=True, which asks for a key.
-    inspector=lambda environ: environ["REMOTE_ADDR"] in ("127.0.0.1", "::1"),
+    # A site that is served elsewhere says inspector=True, which asks for a key, and panel=True: in previews alone.
+    inspector=is_at_this_machine,
+    panel=is_at_this_machine if SECRET.exists() else False,
     preflight=True,
     consent=lambda environ: environ.get("HTTP_SEC_GPC") != "1",  # Global Privacy Control: the browser says no
     time_budget_ms=2000,  # not the default of 100: a machine that a demo is shown on may be busy

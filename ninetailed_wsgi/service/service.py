@@ -243,7 +243,7 @@ class ExperienceService:
             return self._answers.applied(environment, application, key, preflight, events, now, overrides, entities)
 
     def upsert_many(
-        self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False
+        self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False, preflight: bool = False
     ) -> list[dict[str, Any]]:
         """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
         now = self._resume_imports()
@@ -251,12 +251,12 @@ class ExperienceService:
         check_profiles(events)
         steps = named_by(events, environment.key)
         names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
-        application = self._applications.on(Terms(guarded), environment, now, renames=False)
+        application = self._applications.on(Terms(guarded), environment, now, preflight, renames=False)
         turns = names.keys() | {environment.key(event.user_id) for event in events if event.user_id}
         with self._merging(steps, guarded), self._turn(turns):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))
-        if self.live is not None:
+        if self.live is not None and not preflight:
             self.live.batch(environment, application, homes, steps, now)
         return [self._answers.profile(application.catalog, latest(application, home), now) for home in homes]
 

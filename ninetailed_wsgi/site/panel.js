@@ -69,7 +69,7 @@
   const row = (term, ...told) => [make("dt", {}, term), make("dd", {}, ...told)];
   const audiences = new Map(data.audiences.map((each) => [each.id, each]));
   const experience = (each) => {
-    const asked = each.asked.flatMap(([kind, id, , decides], index) => [
+    const asked = each.asked.flatMap(([kind, id, decides], index) => [
       index ? ", " : "", `${kind} `, name(id), decides || each.shown === null ? "" : " (decided by another experience)",
     ]);
     const changed = each.shown !== each.natural;
@@ -95,12 +95,12 @@
       make("span", { role: "img", "aria-label": held ? "holds" : "does not hold" }, held ? "✓" : "✗"), " ",
       name(wanted), ...(found === "" ? [] : [make("span", { class: "dim" }, " found ", name(found))])))),
   ]);
-  const audience = (each) => make("section", { class: each.on !== each.natural ? "card changed" : "card" },
+  const audience = (each) => make("section", { class: each.changed ? "card changed" : "card" },
     name(each.name, "h3"),
-    make("p", {}, `${each.on ? "In it" : "Not in it"}${each.on === each.natural ? "" : `, naturally ${each.natural ? "in it" : "not"}`}`),
-    ...rules(each.groups),
+    make("p", {}, (each.on ? "In it" : "Not in it") + (each.changed ? `, naturally ${each.on ? "not" : "in it"}` : "")),
+    ...rules(each.groups ?? []),
     choices("audience", each, [
-      ["auto", "As decided", each.forced === null], ["on", "In", each.forced === true], ["off", "Out", each.forced === false],
+      ["auto", "As decided", each.forced === undefined], ["on", "In", each.forced === true], ["off", "Out", each.forced === false],
     ]));
   const fold = (title, children, open) => {
     const details = make("details", open ? { open: "" } : {}, make("summary", {}, `${title} (${children.length})`), ...children);
@@ -177,7 +177,7 @@
     make("h2", {}, "On this page"),
     ...(here.length ? here.map(experience) : [make("p", { class: "dim" }, "Nothing on this page is personalized.")]),
     ...(data.rest.length ? [make("h2", {}, "Also in this preview"), make("ul", {}, ...data.rest.map((each) => name(each, "li")))] : []),
-    ...fold("Audiences", data.audiences.map(audience), data.audiences.some((each) => each.forced !== null)),
+    ...fold("Audiences", data.audiences.map(audience), data.audiences.some((each) => each.forced !== undefined)),
     ...fold("Experiences elsewhere", others.map(experience), others.some((each) => each.forced !== null)));
   const aside = make("aside", { id: "panel", "aria-label": "Preview panel", hidden: "" },
     make("header", {},

@@ -175,8 +175,10 @@ class Panel:
 
 @cache
 def script() -> bytes:
-    """Return the script of the panel, the same for every site."""
-    return (resources.files("ninetailed_wsgi.site") / "panel.js").read_bytes()
+    """Return the script of the panel, the same for every site, without indentation and comments of whole lines."""
+    source = (resources.files("ninetailed_wsgi.site") / "panel.js").read_bytes()
+    lines = (line.strip() for line in source.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith(b"//"))
 
 
 def _script(environ: Mapping[str, Any]) -> Answer:

@@ -47,18 +47,7 @@ def view(
     content = {each.id: each for each in published}
     before = {each["id"]: each for each in natural["experiences"]}
     experiences = [
-        {
-            "id": each["id"],
-            "name": each["name"] or each["id"],
-            "audience": each["audience"],
-            "asked": _asked(content.get(each["id"]), asked),
-            "shown": each["variantIndex"],
-            "natural": before.get(each["id"], {}).get("variantIndex"),
-            "why": why(each),
-            "otherwise": why(before[each["id"]]) if each["id"] in before else "It is not published.",
-            "forced": forced.experiences.get(each["id"]),
-            "variants": _variants(content.get(each["id"])),
-        }
+        _experience(each, before.get(each["id"]), content.get(each["id"]), asked, forced.experiences)
         for each in shown["experiences"]
     ]
     # The rules of those that decide about this page; all rules of a large site would be more than the page itself.
@@ -68,6 +57,27 @@ def view(
         "audiences": _audiences(shown["audiences"], natural["audiences"], forced, told),
         "rest": _rest(forced),
     }
+
+
+def _experience(
+    shown: Reasons, natural: Reasons | None, content: Experience | None, asked: Asked, forced: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return one experience; what a page can tell from the rest is left out, as the panel is small."""
+    index, before = shown["variantIndex"], None if natural is None else natural["variantIndex"]
+    told = {
+        "id": shown["id"],
+        "name": shown["name"] or shown["id"],
+        "audience": shown["audience"],
+        "asked": _asked(content, asked),
+        "shown": index,
+        "natural": before,
+        "why": why(shown),
+        "forced": forced.get(shown["id"]),
+        "variants": _variants(content),
+    }
+    if index != before:
+        told["otherwise"] = "It is not published." if natural is None else why(natural)
+    return told
 
 
 def why(reasons: Reasons) -> str:
@@ -89,13 +99,13 @@ def why(reasons: Reasons) -> str:
 
 
 def _asked(experience: Experience | None, asked: Asked) -> list[list[Any]]:
-    """Return what the page asked for that an experience may change: kind, id or key, what is shown, whether by it."""
+    """Return what the page asked for that an experience may change: kind, id or key, whether it decides there."""
     if experience is None:
         return []
     parts = {("experience" if part.kind else "entry", part.key) for part in experience.replacements}
     parts |= {("flag", part.key) for part in experience.variables}
     return [
-        [kind, name, served.component, served.experience == experience.id]
+        [kind, name, served.experience == experience.id]
         for (kind, name), served in asked.items()
         if (kind, name) in parts
     ]
@@ -110,19 +120,16 @@ def _audiences(
     shown: Sequence[Reasons], natural: Sequence[Reasons], forced: Overrides, told: Collection[str | None]
 ) -> list[dict[str, Any]]:
     before = {each["id"]: each["matched"] for each in natural}
-    return [
-        {
-            "id": each["id"],
-            "name": each["name"] or each["id"],
-            "on": each["matched"],
-            "natural": before.get(each["id"], False),
-            "forced": forced.audiences.get(each["id"]),
-            "groups": [[_rule(rule) for rule in group["rules"]] for group in each["groups"]]
-            if each["id"] in told
-            else [],
-        }
-        for each in shown
-    ]
+    audiences: list[dict[str, Any]] = []
+    for each in shown:
+        audiences.append({"id": each["id"], "name": each["name"] or each["id"], "on": each["matched"]})
+        if each["matched"] != before.get(each["id"], False):
+            audiences[-1]["changed"] = True
+        if each["id"] in forced.audiences:
+            audiences[-1]["forced"] = forced.audiences[each["id"]]
+        if each["id"] in told:
+            audiences[-1]["groups"] = [[_rule(rule) for rule in group["rules"]] for group in each["groups"]]
+    return audiences
 
 
 def _rule(rule: Mapping[str, Any]) -> list[Any]:

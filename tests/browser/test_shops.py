@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ SHOPS = ("shop_flask", "shop_django")
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Server]]:
     """A shop as its make command serves it, with data of its own."""
     folder = tmp_path_factory.mktemp(request.param)
+    (folder / "secret").write_text(secrets.token_hex(32))  # as examples/made_up_visitors.py does
     gunicorn = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", "--threads", "4"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP_DATA", str(folder / "data"))
@@ -103,6 +105,18 @@ def test_the_beacon_reports_what_was_seen_and_clicked_under_a_strict_policy(
 
 def test_without_consent_the_browser_reports_nothing(visit: dict[str, Any]) -> None:
     assert visit["withoutConsent"] == {"sent": [], "tracked": 0, "cookies": []}
+
+
+def test_the_panel_shows_what_is_personalized_and_switches_it(visit: dict[str, Any]) -> None:
+    panel = visit["panel"]
+    assert panel["before"]["hero"] == "Ten percent off your first order"
+    assert "Askedentry hero" in panel["before"]["text"]
+    assert "You see this page as a visitor" in panel["before"]["text"]
+    assert panel["before"]["marks"] >= 1
+    assert panel["after"]["hero"] != "Ten percent off your first order"
+    assert "This preview shows it" in panel["after"]["text"]
+    assert panel["ended"] == {"hero": "Ten percent off your first order", "status": "Panel"}
+    assert panel["bytes"] <= 18_000, "the script, of which every site has 13 kB, and what it says of this page"
 
 
 @pytest.mark.parametrize("name", SHOPS)

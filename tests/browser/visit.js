@@ -58,6 +58,26 @@ async function main() {
       request.url().includes("/v1/") && (request.postData() ?? "").includes(`"type":"${type}"`));
     await Promise.all([told("component"), page.goto(url + "/")]);
     await Promise.all([told("component_click"), page.click("#hero")]);
+    // The panel: what it says of the page, the control instead of the offer, and the end of the preview.
+    const reads = (open) => page.evaluate((open) => {
+      const shadow = document.querySelector("nt-panel").shadowRoot;
+      const hero = document.getElementById("hero").textContent;
+      if (!open) return { hero, status: shadow.querySelector(".tab").firstChild.textContent };
+      const [aside, boxes] = [shadow.querySelector("aside"), shadow.querySelectorAll(".box")];
+      return { hero, text: aside.textContent, marks: boxes.length };
+    }, open);
+    const panel = {};
+    await page.click("nt-panel .tab");
+    await page.setViewportSize({ width: 1280, height: 800 });
+    panel.before = await reads(true);
+    await page.screenshot({ path: `${screenshots}/panel.png` });
+    const script = await (await page.request.get(`${url}/ninetailed/panel.js`)).body();
+    panel.bytes = script.length + await page.evaluate(() => document.getElementById("ninetailed-panel").textContent.length);
+    await Promise.all([page.waitForNavigation(), page.click('nt-panel [data-key="experience pricing-offer 0"]')]);
+    panel.after = await reads(true);
+    await page.screenshot({ path: `${screenshots}/panel-preview.png` });
+    await Promise.all([page.waitForNavigation(), page.click("nt-panel .bar button")]);
+    panel.ended = await reads(false);
     const refused = await browser.newContext({ extraHTTPHeaders: { "Sec-GPC": "1" } });
     const other = await refused.newPage();
     const sent = [];
@@ -69,7 +89,7 @@ async function main() {
     const withoutConsent = { sent, tracked, cookies: await refused.cookies() };
     await page.setViewportSize({ width: 390, height: 800 });
     await page.screenshot({ path: `${screenshots}/phone.png`, fullPage: true });
-    console.log(JSON.stringify({ seen, errors, withoutConsent }));
+    console.log(JSON.stringify({ seen, errors, withoutConsent, panel }));
   } finally {
     await browser.close();
   }

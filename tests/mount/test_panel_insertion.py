@@ -68,7 +68,7 @@ def test_a_page_in_a_preview_ends_with_the_panel_in_every_framework(mounted: Mou
     assert mounted.store.writes == 0
     (offer,) = [each for each in document(answer)["experiences"] if each["id"] == "pricing-offer"]
     assert (offer["shown"], offer["natural"], offer["forced"]) == (1, None, 1)
-    assert offer["asked"] == [["entry", "hero", "hero-offer", True]]
+    assert offer["asked"] == [["entry", "hero", True]]
 
 
 def test_a_page_outside_of_a_preview_is_the_sites_own_object(bare: Mounted, secret: Path) -> None:
