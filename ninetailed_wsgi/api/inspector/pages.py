@@ -24,6 +24,23 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\
 SCRIPTED = ("live", "what_if")
 """Pages that look again by themselves; without their script a person does."""
 
+_WORD = re.compile(r"[A-Za-z_]+")
+_WORDS = {
+    "equal": "is",
+    "notEqual": "is not",
+    "greaterThan": "more than",
+    "greaterThanInclusive": "at least",
+    "lessThan": "less than",
+    "lessThanInclusive": "at most",
+    "startsWith": "starts with",
+    "endsWith": "ends with",
+    "notContains": "does not contain",
+    "context_page_path": "path",
+    "context_page_url": "address",
+    "context_page_query": "query",
+    "context_campaign_source": "campaign source",
+}
+
 _LONGEST = 300  # characters of one value in a page
 
 
@@ -32,6 +49,15 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup):
         return "" if value is None else value
     return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", value)
+
+
+def worded(wanted: str) -> str:
+    """Return what a rule wants in plain words; what stands in quotes is an author's and stays."""
+    parts = re.split(r'("(?:[^"\\]|\\.)*")', wanted)
+    parts[::2] = [
+        _WORD.sub(lambda match: _WORDS.get(match[0], match[0].replace("_", " ")), part) for part in parts[::2]
+    ]
+    return "".join(parts)
 
 
 def short(value: object) -> str:
@@ -59,7 +85,7 @@ def age(at: object, now: int) -> str:
         if seconds >= length:
             number = seconds // length
             return f"{number} {name}{'' if number == 1 else 's'} ago"
-    return f"{seconds} second{'' if seconds == 1 else 's'} ago"
+    return "just now" if seconds < 2 else f"{seconds} seconds ago"
 
 
 def percent(share: object) -> str:
@@ -82,6 +108,7 @@ class Pages:
             "short": short,
             "moment": moment,
             "age": age,
+            "worded": worded,
             "percent": percent,
             "part": lambda text: quote(str(text), safe=""),
             "json": lambda value: orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),

@@ -1,5 +1,7 @@
-// Opens pages of the inspector at two widths: node inspect.js CHROMIUM URL FOLDER [KEY] < [[name, path], ...]
-// Prints for each what axe finds, whether it scrolls sideways, its size, and requests that left.
+// Opens pages of the inspector: node inspect.js CHROMIUM URL FOLDER [KEY] < [[name, path, steps], ...]
+// A step is ["fill" | "select" | "click", selector, value]. Prints for each page what axe finds, whether it scrolls
+// sideways, its size without pictures, and requests that left. The first context keeps the policy of the pages; in the
+// others axe runs, which needs a script that the policy forbids.
 
 const fs = require("fs");
 const { chromium } = require("playwright-core");
@@ -10,52 +12,111 @@ const args = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
 ];
+const contexts = [
+  { colorScheme: "light", bypassCSP: false, widths: [1280, 390], shoots: true },
+  { colorScheme: "light", bypassCSP: true, widths: [1280], shoots: false },
+  { colorScheme: "dark", bypassCSP: true, widths: [390], shoots: true },
+];
+
+async function signIn(page) {
+  await page.goto(`${url}/inspector/find`);
+  await page.fill("#key", key);
+  await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+}
+
+// By keyboard alone: past the navigation, search, open the first visitor, open what decided.
+async function byKeyboard(page) {
+  await page.goto(`${url}/inspector/find`);
+  await page.keyboard.press("Tab");
+  const first = await page.evaluate(() => document.activeElement.className);
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  const field = await page.evaluate(() => document.activeElement.id);
+  await page.keyboard.type("plan=member");
+  await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  for (let step = 0; step < 40; step++) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement.closest("main ul.plain a") !== null)) break;
+  }
+  await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+  for (let step = 0; step < 40; step++) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement.tagName === "SUMMARY")) break;
+  }
+  await page.keyboard.press("Enter");
+  const opened = await page.evaluate(() => document.querySelectorAll("details[open]").length);
+  const ring = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  return { first, field, path: new URL(page.url()).pathname, opened, ring };
+}
+
+// The live page looks by itself, under its policy.
+async function live(page) {
+  await page.goto(`${url}/inspector/live`);
+  const library = { name: "browser", version: "7.0.0" };
+  const properties = { path: "/seen-live", query: {}, referrer: "", search: "", url: "/seen-live" };
+  const event = { type: "page", channel: "web", messageId: "live", context: { library }, properties };
+  const profiles = `${url}/v2/organizations/default/environments/main/profiles`;
+  await fetch(profiles, { method: "POST", body: JSON.stringify({ events: [event] }) });
+  await page.waitForSelector("#arrivals >> text=/seen-live", { timeout: 15000 });
+  await page.keyboard.press("Tab");
+  await page.click("#pause");
+  return await page.evaluate(() => document.getElementById("pause").getAttribute("aria-pressed"));
+}
 
 async function main() {
   const browser = await chromium.launch({ executablePath, args });
   try {
-    const told = [];
-    for (const scheme of ["light", "dark"]) {
-      const context = await browser.newContext({ colorScheme: scheme, bypassCSP: scheme === "dark" });
+    const lists = await Promise.all(contexts.map(async ({ widths, shoots, ...options }) => {
+      const told = [];
+      const context = await browser.newContext(options);
       const page = await context.newPage();
       const outside = [];
       const errors = [];
       page.on("request", (request) => request.url().startsWith(url) || request.url().startsWith("data:") || outside.push(request.url()));
       page.on("pageerror", (error) => errors.push(String(error)));
-      page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+      page.on("console", (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource") && errors.push(message.text()));
       page.on("dialog", (dialog) => { errors.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
-      if (key) {
-        await page.goto(`${url}/inspector/find`);
-        await page.fill("#key", key);
-        await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
-        errors.length = 0; // the page that asked for the key was a 401
+      let keyboard = null, watched = null;
+      if (key) await signIn(page);
+      if (!options.bypassCSP) {
+        keyboard = await byKeyboard(page);
+        watched = await live(page);
       }
-      for (const [name, path] of pages) {
-        for (const width of [1280, 390]) {
+      for (const [name, path, steps] of pages) {
+        for (const width of widths) {
           await page.setViewportSize({ width, height: 900 });
           await page.goto(url + path);
-          const sideways = await page.evaluate(() => document.documentElement.scrollWidth > window.innerWidth);
-          const bytes = (await page.content()).length;
-          const text = await page.evaluate(() => document.body.innerText);
-          const marks = await page.evaluate(() => window.hostile ?? null);
-          await page.screenshot({ path: `${folder}/${name}-${scheme}-${width}.png`, fullPage: true });
-          let serious = [];
-          if (scheme === "dark" || width === 1280) {
-            // axe needs to run a script, which the policy of the page forbids.
-            if (scheme === "dark") {
-              await page.addScriptTag({ path: require.resolve("axe-core") });
-              const found = await page.evaluate(() => window.axe.run());
-              serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical")
-                .map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 200)}`);
-            }
+          for (const [verb, selector, value] of steps || []) {
+            if (verb === "fill") await page.fill(selector, value);
+            else if (verb === "select") await page.selectOption(selector, value);
+            else await Promise.all([page.waitForNavigation(), page.click(selector)]);
           }
-          told.push({ name, scheme, width, sideways, bytes, text, marks, serious });
+          const look = await page.evaluate(() => ({
+            sideways: document.documentElement.scrollWidth > window.innerWidth,
+            text: document.body.innerText,
+            marks: window.hostile ?? null,
+            bytes: document.documentElement.outerHTML.replace(/<svg[\s\S]*?<\/svg>/g, "").length,
+            headings: [...document.querySelectorAll("h1, h2, h3")].map((each) => each.tagName).join(" "),
+          }));
+          const scheme = options.colorScheme;
+          if (shoots) await page.screenshot({ path: `${folder}/${name}-${scheme}-${width}.png`, fullPage: true });
+          let serious = null;
+          if (options.bypassCSP) {
+            await page.addScriptTag({ path: require.resolve("axe-core") });
+            const found = await page.evaluate(() => window.axe.run());
+            serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical")
+              .map(({ id, nodes }) => `${id}: ${nodes[0].html.slice(0, 200)}`);
+          }
+          told.push({ name, scheme, width, serious, ...look });
         }
       }
-      told.push({ name: "", scheme, outside, errors });
+      told.push({ name: "", outside, errors, keyboard, watched });
       await context.close();
-    }
-    console.log(JSON.stringify(told));
+      return told;
+    }));
+    console.log(JSON.stringify(lists.flat()));
   } finally {
     await browser.close();
   }
