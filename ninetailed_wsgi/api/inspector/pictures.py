@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_WIDTH = 640
+_WIDTH = 400
 _SHAPES = {"page": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "track": "M-4-4h8v8h-8z", "identify": "M0-5L5 4H-5z"}
 _OTHER = "M0-5L5 0L0 5L-5 0z"
 
@@ -40,10 +40,10 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
     parts = []
     for number, (name, share, text) in enumerate(rows):
         top = number * 26
-        width = max(0.0, min(1.0, share)) * 360
+        width = max(0.0, min(1.0, share)) * 180
         parts.append(f'<text x="0" y="{top + 16}">{html.escape(name[:20])}</text>')
-        parts.append(f'<rect class="range" x="150" y="{top + 3}" width="{width:.1f}" height="18"/>')
-        parts.append(f'<text x="{158 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
+        parts.append(f'<rect class="range" x="130" y="{top + 3}" width="{width:.1f}" height="18"/>')
+        parts.append(f'<text x="{138 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
     told = "; ".join(f"{name}: {text}" for name, _, text in rows)
     return _picture(max(26, 26 * len(rows)), told, parts)
 
@@ -57,10 +57,10 @@ def allocation(rows: Sequence[tuple[str, float, float | None]]) -> str:
         for place, kind, share in ((top + 2, "hollow", wanted), (top + 21, "range", seen)):
             if share is None:
                 continue
-            width = max(1.0, min(1.0, share) * 360)
-            parts.append(f'<rect class="{kind}" x="110" y="{place}" width="{width:.1f}" height="15"/>')
+            width = max(1.0, min(1.0, share) * 200)
+            parts.append(f'<rect class="{kind}" x="70" y="{place}" width="{width:.1f}" height="15"/>')
             word = "wanted" if kind == "hollow" else "counted"
-            parts.append(f'<text x="{118 + width:.1f}" y="{place + 12}">{word} {share:.1%}</text>')
+            parts.append(f'<text x="{78 + width:.1f}" y="{place + 12}">{word} {share:.1%}</text>')
             told.append(f"{name}: {word} {share:.1%}")
     return _picture(max(44, 44 * len(rows)), "; ".join(told), parts)
 
@@ -75,18 +75,18 @@ def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, st
     if not bounds:
         return ""
     low, high = min(bounds), max(bounds)
-    scale = 300 / ((high - low) or 1)
+    scale = 220 / ((high - low) or 1)
     parts, told = [], []
     for number, (name, mean, span, text) in enumerate(rows):
         middle = number * 28 + 14
         parts.append(f'<text x="0" y="{middle + 4}">{html.escape(name[:20])}</text>')
         if mean is None or not span:
             continue
-        start, end, place = (110 + (value - low) * scale for value in (*span, mean))
+        start, end, place = (74 + (value - low) * scale for value in (*span, mean))
         ends = f"M{start:.1f} {middle - 6}v12M{end:.1f} {middle - 6}v12"
         parts.append(f'<path class="whisker" d="M{start:.1f} {middle}H{end:.1f}{ends}"/>')
         parts.append(f'<path class="event" transform="translate({place:.1f} {middle})" d="{_OTHER}"/>')
-        parts.append(f'<text x="430" y="{middle + 4}">{html.escape(text)}</text>')
+        parts.append(f'<text x="310" y="{middle + 4}">{html.escape(text)}</text>')
         told.append(f"{name}: {text}")
     return _picture(28 * len(rows), "; ".join(told), parts)
 
@@ -97,8 +97,8 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> str:
     if not times:
         return ""
     first, last = min(times), max(times)
-    parts = ['<path class="axis" d="M6 20H634"/>']
-    for place, anchor, at in ((6, "start", first), (634, "end", last)):
+    parts = ['<path class="axis" d="M6 20H394"/>']
+    for place, anchor, at in ((6, "start", first), (394, "end", last)):
         day = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         parts.append(f'<text x="{place}" y="46" text-anchor="{anchor}">{day}</text>')
     for event in events:
