@@ -18,12 +18,12 @@ from django.shortcuts import render
 from django.urls import path, re_path
 from django.views.static import serve
 
+from examples.shop_content import content
 from ninetailed_wsgi import Ninetailed, visitor_of
 
 # Nothing inline: the block of nt_browser is no code, and beacon.js comes from this origin.
 POLICY = "default-src 'self'; img-src data:"
 ROOT = Path(__file__).resolve().parents[2]
-CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
 DATA = Path(os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "django" / "data")
 # examples/made_up_visitors.py writes both, for previews and the inspector.
 DRAFT, SECRET = DATA.parent / "draft.json", DATA.parent / "secret"
@@ -43,8 +43,9 @@ def is_at_this_machine(environ: dict[str, Any]) -> bool:
 
 
 def titles() -> dict[str, str]:
-    """The title of each entry of the space; a site would ask its content source."""
-    entries = json.loads(CONTENT.read_text(encoding="utf-8"))["entries"]
+    """The title of each entry of the shop's space; a site would ask its content source."""
+    space = ROOT / "fixtures" / "spaces" / "shop.json"
+    entries = json.loads(space.read_text(encoding="utf-8"))["entries"]
     return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
 
 
@@ -85,7 +86,7 @@ settings.configure(
 # The server evaluates each page, and the SDK in it sends the real page event: so the server's is a preflight.
 app = Ninetailed(
     get_wsgi_application(),
-    content=CONTENT,
+    content=content,
     data_dir=DATA,
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
     identity_secret_file=SECRET if SECRET.exists() else None,

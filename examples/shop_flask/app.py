@@ -12,12 +12,12 @@ from typing import Any
 
 from flask import Flask, abort, render_template, request
 
+from examples.shop_content import content
 from ninetailed_wsgi import Ninetailed, visitor_of
 
 # Nothing inline: the block of nt_browser is no code, and beacon.js comes from this origin.
 POLICY = "default-src 'self'; img-src data:"
 ROOT = Path(__file__).resolve().parents[2]
-CONTENT = ROOT / "fixtures" / "spaces" / "shop.json"
 DATA = Path(os.environ.get("SHOP_DATA") or ROOT / "examples" / "built" / "flask" / "data")
 # examples/made_up_visitors.py writes both, for previews and the inspector.
 DRAFT, SECRET = DATA.parent / "draft.json", DATA.parent / "secret"
@@ -37,8 +37,9 @@ def is_at_this_machine(environ: dict[str, Any]) -> bool:
 
 
 def titles() -> dict[str, str]:
-    """The title of each entry of the space; a site would ask its content source."""
-    entries = json.loads(CONTENT.read_text(encoding="utf-8"))["entries"]
+    """The title of each entry of the shop's space; a site would ask its content source."""
+    space = ROOT / "fixtures" / "spaces" / "shop.json"
+    entries = json.loads(space.read_text(encoding="utf-8"))["entries"]
     return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
 
 
@@ -47,7 +48,7 @@ app.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
 # The server evaluates each page, and the SDK in it sends the real page event: so the server's is a preflight.
 app.wsgi_app = Ninetailed(  # type: ignore[method-assign]
     app.wsgi_app,
-    content=CONTENT,
+    content=content,
     data_dir=DATA,
     geoip_database=ROOT / "fixtures" / "geo" / "demo.mmdb",
     identity_secret_file=SECRET if SECRET.exists() else None,

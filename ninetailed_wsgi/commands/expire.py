@@ -12,6 +12,7 @@ from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.commands.work import add_environment, documents, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.service.addresses import Addresses
 from ninetailed_wsgi.service.expiry import delete_inactive, profiles_by_activity
 from ninetailed_wsgi.store.protocol import DAY, KeptStore
 
@@ -32,16 +33,28 @@ def run(arguments: argparse.Namespace) -> None:
     if not re.fullmatch("[0-9]{1,5}", days) or not int(days):
         raise SettingsError([f"--inactive-days: found {days!r}, expected a whole number from 1 to 99999"])
     now, where = time.time_ns() // 1_000_000, work.environment(arguments.where)
-    expire(work.store, where, int(days), now, work.console, dry_run=arguments.dry_run)
+    addresses = work.service.addresses
+    expire(work.store, where, int(days), now, work.console, dry_run=arguments.dry_run, addresses=addresses)
 
 
-def expire(store: KeptStore, where: Environment, days: int, now: int, console: Console, *, dry_run: bool) -> None:
-    """Delete the profiles whose newest event is more than ``days`` days before ``now`` (ms); a dry run counts them."""
+def expire(
+    store: KeptStore,
+    where: Environment,
+    days: int,
+    now: int,
+    console: Console,
+    *,
+    dry_run: bool,
+    addresses: Addresses | None = None,
+) -> None:
+    """Delete the profiles whose newest event is more than ``days`` days before ``now`` (ms); a dry run counts them.
 
+    What ``addresses`` keep of the visitors' companies is deleted with them.
+    """
     before, deleted, kept = now - days * DAY, 0, 0
     with console.progress("documents") as progress:
         for key, inactive in profiles_by_activity(store, documents(store, where, progress), before):
-            went = inactive and (dry_run or console.patiently(partial(delete_inactive, store, key, before)))
+            went = inactive and (dry_run or console.patiently(partial(delete_inactive, store, key, before, addresses)))
             deleted += went
             kept += not went
     console.out.write(f"{deleted:,} {'would be ' if dry_run else ''}deleted, {kept:,} kept\n")

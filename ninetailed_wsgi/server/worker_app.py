@@ -83,6 +83,7 @@ def start_expiry(
         is_busy,
         environments=[Environment.parse(each) for each in settings.environments],
         metrics=process_metrics() if settings.metrics else None,
+        addresses=service.addresses,
     )
     expiry.start()
     return expiry

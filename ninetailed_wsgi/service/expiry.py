@@ -13,6 +13,7 @@ from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.operations.watching import Watcher
+from ninetailed_wsgi.service.addresses import Addresses
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import DAY, Document, Store
 
@@ -40,12 +41,16 @@ def profiles_by_activity(
         yield key, record is not None and "to" not in record and "into" not in record and _is_older(record, before)
 
 
-def delete_inactive(store: Store, key: Key, before: int) -> bool:
+def delete_inactive(store: Store, key: Key, before: int, addresses: Addresses | None = None) -> bool:
     """Delete a profile with its history and aliases unless it has had an event since ``before`` (ms); whether it went.
 
-    May be repeated after any error.
+    May be repeated after any error. What ``addresses`` keep of the visitor's company is deleted with it.
     """
-    return identity.delete(store, key, lambda record: _is_older(record, before))
+    digests = addresses.digests(store, key) if addresses else []
+    went = identity.delete(store, key, lambda record: _is_older(record, before))
+    if addresses and went:
+        addresses.forget(digests)
+    return went
 
 
 def _is_older(record: Document, before: int) -> bool:
@@ -62,6 +67,7 @@ class Expiry:
         is_busy: whether this worker answers requests; then a step ends after one profile.
         environments: whose visitors are looked at; empty: all.
         metrics: counts the removed visitors; None: nobody asks.
+        addresses: keep data of visitors' companies; None: nothing does.
         clock: now, in milliseconds since the epoch.
         seconds: from any beginning, never set back.
     """
@@ -75,6 +81,7 @@ class Expiry:
         *,
         environments: Collection[Environment] = (),
         metrics: Metrics | None = None,
+        addresses: Addresses | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,6 +91,7 @@ class Expiry:
         self._is_busy = is_busy
         self._environments = frozenset(environments)
         self._metrics = metrics
+        self._addresses = addresses
         self._clock = clock
         self._seconds = seconds
         self._began = clock(), seconds()
@@ -115,7 +123,7 @@ class Expiry:
         end = self._seconds() + LONGEST_STEP
         for key, inactive in profiles:
             with suppress(ProfileOverload):  # it is anything but inactive
-                if inactive and delete_inactive(self._store, key, self._before):
+                if inactive and delete_inactive(self._store, key, self._before, self._addresses):
                     self._removals += 1
                     if self._metrics:
                         self._metrics.expired()

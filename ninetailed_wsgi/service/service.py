@@ -73,6 +73,7 @@ class ExperienceService:
 
     Attributes:
         previews: the content of previews.
+        addresses: what the address of a request tells.
         live: as above.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
@@ -105,7 +106,7 @@ class ExperienceService:
         self.live = live
         self._store = store
         self._content = content
-        self._addresses = Addresses(location, companies)
+        self.addresses = Addresses(location, companies)
         self._queue = queue
         self._environments = frozenset(environments)
         self._most_traits = max_traits_bytes
@@ -227,7 +228,7 @@ class ExperienceService:
             preflight, now, catalog = True, overrides.now(now), self.previews.catalog(environment, overrides)
         events = prepared(body["events"], now, self._mask, served)
         new = self.new_ids(environment, ids) if ids else None
-        told = self._addresses.look_up(address, locale, body, asks=not preflight)
+        told = self.addresses.look_up(address, locale, body, asks=not preflight)
         application = self._applications.on(terms, environment, now, preflight, told, catalog, new=new)
         named = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
@@ -294,7 +295,7 @@ class ExperienceService:
             versions,
             errors,
             left_out,
-            self._addresses.state(),
+            self.addresses.state(),
         )
 
     def get(
@@ -399,7 +400,7 @@ class ExperienceService:
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
         """Remove the visitors with these ids or aliases one by one, as `delete` does; yield names that led there."""
         keys = [environment.key(name) for name in names]
-        return erasure.erase(self._store, self._queue, keys, self._addresses)
+        return erasure.erase(self._store, self._queue, keys, self.addresses)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """Return what is stored of the visitor with this id or alias: ``profile`` as the API answers it, and the rest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -9,17 +10,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from ninetailed_wsgi import Settings, create_app
+from ninetailed_wsgi.commands import expire
+from ninetailed_wsgi.commands.console import Console
+from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment import albacross
 from ninetailed_wsgi.enrichment.albacross import Albacross
 from ninetailed_wsgi.enrichment.company_cache import FILE, CompanyCache
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.service.expiry import Expiry
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.service.sources import albacross_key
+from ninetailed_wsgi.store.protocol import KeptStore
 from ninetailed_wsgi.testing import Client
 from tests.companies.fake_albacross import ACME, FakeAlbacross
 
@@ -422,10 +429,36 @@ def test_erasure_reaches_what_is_kept_of_the_company(site: Site, fake: FakeAlbac
     settled(fake, site)
     site.post(f"/profiles/{profile['id']}", body("ip-enrichment"))
     assert site.client.delete(f"/profiles/{profile['id']}").status == 200
-    cache = CompanyCache(site.data, time.time)
-    with cache._writer() as database:
+    assert_nothing_is_kept(site)
+
+
+def assert_nothing_is_kept(site: Site) -> None:
+    with CompanyCache(site.data, time.time)._writer() as database:
         assert database.execute("SELECT count(*) FROM company").fetchone() == (0,)
     assert b"Acme" not in (site.data / FILE).read_bytes()
+
+
+@pytest.mark.parametrize("how", ["the command expire", "--expire-after"])
+def test_what_is_kept_of_the_company_goes_with_a_visitor_who_was_not_seen_for_long(
+    site: Site, fake: FakeAlbacross, how: str, tmp_path: Path
+) -> None:
+    site.post("/profiles/anna", body("ip-enrichment"))
+    settled(fake, site)
+    site.post("/profiles/anna", body("ip-enrichment"))
+    service = ExperienceService.from_settings(Settings(data_dir=site.data, store_shards=2))
+    store = cast("KeptStore", service.store)
+    later = time.time_ns() // 1_000_000 + 3 * DAY * 1000
+    if how == "--expire-after":
+        with (tmp_path / "lock").open("wb") as lock:
+            Expiry(
+                store, 2, lock, lambda: False, addresses=service.addresses, clock=lambda: later, seconds=lambda: 0.0
+            ).step()
+    else:
+        console = Console(io.StringIO(), io.StringIO())
+        where = Environment("acme", "main")
+        expire.expire(store, where, 2, later, console, dry_run=False, addresses=service.addresses)
+    assert site.client.get("/profiles/anna").status == 404
+    assert_nothing_is_kept(site)
 
 
 # Options
