@@ -61,8 +61,28 @@ POLICY = (
 )
 
 
+WORKED = b"""<!doctype html><html lang="en"><title>Worked</title><body><h1 id="hero">%s</h1>
+<script>navigator.serviceWorker.register("/worker.js")</script></body></html>"""
+WORKER = b"""addEventListener("activate", (event) => event.waitUntil(clients.claim()));
+addEventListener("fetch", (event) => event.respondWith(fetch(event.request)));"""
+
+
+def worked(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """A page with a service worker, and its script."""
+    is_script = environ["PATH_INFO"] == "/worker.js"
+    kind, text = ("text/javascript", WORKER) if is_script else ("text/html", WORKED)
+    if not is_script:
+        visitor = visitor_of(environ)
+        visitor.page()
+        text = text % visitor.variant("hero").encode()
+    start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(text)))])
+    return [text]
+
+
 def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """A page that lets no script run but those with its nonce."""
+    if environ["PATH_INFO"].startswith("/work"):
+        return worked(environ, start_response)
     visitor, nonce = visitor_of(environ), secrets.token_urlsafe(16)
     visitor.page()
     text = BODY.format(
@@ -182,6 +202,11 @@ def test_the_end_leaves_no_panel_and_no_trace(told: dict[str, Any]) -> None:
 
 def test_other_shadow_roots_are_as_they_were(told: dict[str, Any]) -> None:
     assert told["looks"][0]["opened"]["other"] == "a widget"
+
+
+def test_a_page_with_a_service_worker_has_the_panel_and_its_switches(told: dict[str, Any]) -> None:
+    assert told["worker"]["controlled"] is True
+    assert (told["worker"]["hero"], told["worker"]["open"]) == ("hero-member", True)
 
 
 def test_the_script_is_small() -> None:

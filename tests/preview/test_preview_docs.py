@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi import visitor_of
+from ninetailed_wsgi import Ninetailed, visitor_of
+from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.testing import Client, Harness
 
 ROOT = Path(__file__).parents[2]
@@ -48,3 +49,21 @@ def test_the_body_of_the_page_is_answered_with_the_variant(harness: Harness) -> 
         {name: each[name] for name in ("experienceId", "variantIndex")} for each in data["experiences"]
     ]
     assert data["profile"]["traits"] == {"plan": "pro"}
+
+
+def test_the_mount_of_the_page_has_the_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "content.json").write_bytes((ROOT / "fixtures" / "spaces" / "shop.json").read_bytes())
+    (tmp_path / "secret").write_text("0123456789abcdef" * 2)
+
+    def site(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [b"<body>a page</body>"]
+
+    names: dict[str, Any] = {"app": site, "Ninetailed": Ninetailed}
+    exec(example("panel"), names)
+    client = Client(names["app"])
+    cookie = client.call("GET", names["app"].previews.link("/", Overrides())).headers["set-cookie"].partition(";")[0]
+    assert b"panel.js" in client.call("GET", "/", headers={"Cookie": cookie}).body
+    assert client.call("GET", "/").body == b"<body>a page</body>"
+    names["app"].close()

@@ -132,6 +132,17 @@ async function main() {
     told.foreign = { text: await stranger.textContent("body"), url: stranger.url() };
     await page.reload();
     told.after = await state(page);
+    // A page whose service worker answers its requests, switches among them.
+    const worked = await page.context().newPage();
+    await worked.goto(`${url}/worked`);
+    await worked.evaluate(() => navigator.serviceWorker.ready);
+    await worked.reload();
+    await worked.waitForSelector(`${root} .tab`);
+    const controlled = await worked.evaluate(() => Boolean(navigator.serviceWorker.controller));
+    if (!(await state(worked)).open) await worked.click(`${root} .tab`);
+    await Promise.all([worked.waitForNavigation(), worked.click(`${root} [data-key="experience member-hero 1"]`)]);
+    told.worker = { controlled, ...(await state(worked)) };
+    await worked.close();
     // The end.
     await page.click(`${root} .tab`);
     await Promise.all([page.waitForNavigation(), page.click(`${root} .bar button`)]);
