@@ -1,5 +1,8 @@
 """Measures the start: until the first answer, a worker's memory, and what importing the package costs.
 
+Only the packages of ``pip install 'ninetailed-wsgi[serve]'`` can be imported: those of the developers would change what
+others load.
+
 ``python benchmarks/startup.py`` (part of ``make bench``). ``--contributors`` lists the modules that take longest to
 import, with what they import in turn.
 """
@@ -12,14 +15,19 @@ import re
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
 from over_http import AUDIENCES, WORKERS, call
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from report import table
 from scenario import ENVIRONMENT, page_event, write_content
 from servers import Server, memory, service, serving
@@ -31,6 +39,7 @@ IMPORTS = {
     "`import ninetailed_wsgi.commands.main`": "import ninetailed_wsgi.commands.main",
 }
 START, MANY = 1, 1000  # requests of each worker
+PYTHON = (sys.executable, "-S")  # without the packages that are installed beside it
 
 
 class Imported(NamedTuple):
@@ -46,6 +55,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="[5]")
     parser.add_argument("--contributors", type=int, default=0, metavar="N", help="list so many modules instead")
     given = parser.parse_args()
+    # As for who installs packages: their bytecode is kept.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as folder:
+        link_packages(Path(folder))
+        os.environ["PYTHONPATH"] = folder
+        measure(given)
+
+
+def measure(given: argparse.Namespace) -> None:
     if given.contributors:
         print(contributors(IMPORTS["`from ninetailed_wsgi import create_app`"], given.contributors))
         return
@@ -56,7 +74,33 @@ def main() -> None:
         rows.append((f"what {label} adds to that", f"{(took - bare) * 1000:.0f} ms CPU"))
     rows.append(("`serve` to the first answer", f"{median(first_answer, given.rounds) * 1000:.0f} ms"))
     rows += worker_memory()
-    print(table((f"start and memory, medians of {given.rounds}; the development environment", ""), rows))
+    print(table((f"start and memory, medians of {given.rounds}", ""), rows))
+
+
+def link_packages(folder: Path) -> None:
+    """Link into a folder what ``pip install 'ninetailed-wsgi[serve]'`` installs."""
+    site, pending, names = Path(sysconfig.get_path("purelib")), [Requirement("ninetailed-wsgi[serve]")], set()
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        if name in names:
+            continue
+        names.add(name)
+        package = distribution(name)
+        for each in map(Requirement, package.requires or ()):
+            extras = requirement.extras or {""}
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+                pending.append(each)
+        for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            if not top.startswith("__editable__") and not (folder / top).exists():
+                (folder / top).symlink_to(site / top)
+    if not (folder / "ninetailed_wsgi").exists():
+        (folder / "ninetailed_wsgi").symlink_to(Path(__file__).resolve().parent.parent / "ninetailed_wsgi")
+
+
+def plain(command: Sequence[str]) -> AbstractContextManager[Server]:
+    """Run a command of Python as `serving` does; it can import only what was linked."""
+    return serving([*PYTHON, *command[1:]], {"PYTHONPATH": os.environ["PYTHONPATH"]})
 
 
 def median(measure: Callable[[], float], rounds: int) -> float:
@@ -66,7 +110,7 @@ def median(measure: Callable[[], float], rounds: int) -> float:
 def seconds(statement: str) -> float:
     """Processor time of a new Python that runs this: less noisy than the time that passes."""
     before = os.times()
-    subprocess.run([sys.executable, "-c", statement], check=True)
+    subprocess.run([*PYTHON, "-c", statement], check=True)
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -76,7 +120,7 @@ def first_answer() -> float:
     with tempfile.TemporaryDirectory() as name:
         content = write_content(Path(name, "content.json"), AUDIENCES)
         began = time.perf_counter()
-        with serving(service(Path(name, "data"), content, workers=1)) as server:
+        with plain(service(Path(name, "data"), content, workers=1)) as server:
             post(server, "first")
             return time.perf_counter() - began
 
@@ -93,7 +137,7 @@ def worker_memory() -> list[tuple[str, str]]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         content = write_content(Path(name, "content.json"), AUDIENCES)
-        with serving(service(Path(name, "data"), content, workers=WORKERS)) as server:
+        with plain(service(Path(name, "data"), content, workers=WORKERS)) as server:
             for requests in (START, MANY):
                 for number in range(WORKERS * requests):
                     post(server, f"visitor-{number}")
@@ -106,7 +150,7 @@ def worker_memory() -> list[tuple[str, str]]:
 
 def contributors(statement: str, number: int) -> str:
     """The modules that take longest, with what they import in turn: one counts in all that import it."""
-    command = [sys.executable, "-X", "importtime", "-c", statement]
+    command = [*PYTHON, "-X", "importtime", "-c", statement]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = re.findall(r"^import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)$", done.stderr, re.MULTILINE)
     found = sorted((Imported(name, int(own), int(total)) for own, total, name in lines), key=lambda each: -each.total)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ua_parser
 
 from ninetailed_wsgi.enrichment import device
-from ninetailed_wsgi.enrichment.device import device_type
+from ninetailed_wsgi.enrichment.device import device_type, is_robot
 
 TABLE = Path(__file__).parent.parent / "fixtures" / "devices.json"
 CASES: list[dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["cases"]
@@ -70,6 +71,16 @@ def test_what_stands_behind_512_characters_decides_nothing() -> None:
     assert device_type("Mozilla/5.0 (X11; Linux x86_64) " + "x" * 470 + " iPhone") == "mobile"
 
 
+def test_a_robot_is_whom_the_whole_of_ua_parser_takes_for_one() -> None:
+    real = [text for case in CASES if isinstance(text := case["user_agent"], str) and text.isascii()]
+    # Words of robots, that come before or after those of a device, or decide nothing behind them.
+    words = ("", "Yahoo", "Silk", "WhatsApp/2", "Nokia Googlebot-Mobile", "iPhone bot.html", " PTST/1", "PetalBot")
+    for agent in (f"{start}{word} {text}"[:512] for text in real for word in words for start in ("", "Mozilla/5.0 ")):
+        whole = ua_parser.parse_device(agent)
+        assert is_robot(agent) >= (whole is not None and whole.brand == "Spider"), agent
+        assert device_type(agent) == "unknown" or whole is None or whole.brand != "Spider", agent
+
+
 def test_a_user_agent_seen_before_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) seen-before"
     first = device_type(phone)
@@ -77,6 +88,6 @@ def test_a_user_agent_seen_before_is_not_parsed_again(monkeypatch: pytest.Monkey
     def refuse(_: str) -> None:
         raise AssertionError("parsed again")
 
-    monkeypatch.setattr(device, "parse_device", refuse)
+    monkeypatch.setattr(device, "_type_of", refuse)
 
     assert device_type(phone) == first == "mobile"

@@ -37,16 +37,17 @@ def prepare(settings: Settings) -> Sources:
         SettingsError: content or location database became unusable after the start was checked.
     """
     import ninetailed_wsgi.api.app  # noqa: F401
-    from ninetailed_wsgi.api.validation.schemas import schemas
-    from ninetailed_wsgi.enrichment.device import device_type
+    from ninetailed_wsgi.api.validation.schemas import REQUESTS, schemas
+    from ninetailed_wsgi.enrichment.device import compile_patterns
     from ninetailed_wsgi.service.sources import Sources
 
     with _quietly():
         sources = Sources.read(settings)
+    schemas().compile(REQUESTS)
     with contextlib.suppress(InvalidData):
         # What words a rejection takes a second to load: in a worker, a stranger could let others wait for it.
         schemas().check("profile-request", {})
-    device_type("warm")
+    compile_patterns()
     gc.collect()
     gc.freeze()  # else the first collection would write to, and so copy, every page
     return sources

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.enrichment.device import device_type
+from ninetailed_wsgi.enrichment.device import compile_patterns
 from ninetailed_wsgi.operations.metrics import process_metrics
 from ninetailed_wsgi.service.addresses import companies_of
 from ninetailed_wsgi.service.merges import Merges
@@ -32,8 +32,7 @@ def opened(settings: Settings, sources: Sources | None = None) -> dict[str, Any]
     sources = sources or Sources.read(settings)
     sources.follow()
     store, queue = open_store(settings)
-    # The first one compiles every pattern: a tenth of a second that no visitor should wait.
-    device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
+    compile_patterns()
     return {
         "store": store,
         "content": sources.content,

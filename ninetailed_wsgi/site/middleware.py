@@ -382,11 +382,8 @@ def _import_service() -> None:
     """Do what takes time and can be done before a fork: imports, schemas, and the patterns of user agents."""
     # Here, so that importing the middleware is cheap for processes that never serve.
     import_module("ninetailed_wsgi.api.app")
-    import_module(
-        "ninetailed_wsgi.api.validation.schemas"
-    ).schemas()  # 50 ms, which would cost the first page its visit
-    device = import_module("ninetailed_wsgi.enrichment.device")
-    device.device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
+    import_module("ninetailed_wsgi.api.validation.schemas").schemas().compile(("profile-request",))
+    import_module("ninetailed_wsgi.enrichment.device").compile_patterns()
 
 
 def _unavailable(start_response: StartResponse) -> list[bytes]:

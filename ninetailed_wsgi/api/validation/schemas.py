@@ -7,7 +7,7 @@ Tests hold the verdicts of the two equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib import resources
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".schema.json"
 
+REQUESTS = ("profile-request", "batch-request", "insights-request", "insights-event")
+"""What requests are checked against: to be compiled before the first one comes."""
+
 
 class Schemas:
-    """Every JSON Schema of the package, compiled once and safe to share between threads.
+    """Every JSON Schema of the package, each compiled at its first use and safe to share between threads.
 
     Attributes:
         documents: schema name (``"profile-request"``) to the schema document, read-only.
@@ -49,14 +52,25 @@ class Schemas:
         folder = resources.files("ninetailed_wsgi") / "schemas"
         files = sorted((file for file in folder.iterdir() if file.name.endswith(_SUFFIX)), key=lambda file: file.name)
         documents = {file.name.removesuffix(_SUFFIX): orjson.loads(file.read_bytes()) for file in files}
-        fast = jsonschema_rs.Registry([(document["$id"], document) for document in documents.values()])
-        slow = _Slow(tuple(documents.values()))
         self.documents = MappingProxyType(documents)
-        self._checks = {name: _check_for(document, fast, slow) for name, document in documents.items()}
+        self._fast = jsonschema_rs.Registry([(document["$id"], document) for document in documents.values()])
+        self._slow = _Slow(tuple(documents.values()))
+        self._checks: dict[str, _Compiled | _EventsSchema] = {}
+
+    def compile(self, names: Iterable[str]) -> None:
+        """Compile schemas before they are used; all of them would take 20 MB and most are never asked for."""
+        for name in names:
+            self._check_of(name)
+
+    def _check_of(self, name: str) -> _Compiled | _EventsSchema:
+        # Two threads that need it first at the same time make equal ones.
+        return self._checks.get(name) or self._checks.setdefault(
+            name, _check_for(self.documents[name], self._fast, self._slow)
+        )
 
     def is_valid(self, name: str, document: object) -> bool:
         """Return whether ``document``, parsed JSON, is valid against the schema ``name``; without the reasons."""
-        return self._checks[name].is_valid(document)
+        return self._check_of(name).is_valid(document)
 
     def check(self, name: str, document: object) -> None:
         """Check that ``document``, parsed JSON, is valid against the schema ``name``.
@@ -67,7 +81,7 @@ class Schemas:
                 ``... and more`` when there are others (spec section 1).
             KeyError: there is no schema of that name.
         """
-        check = self._checks[name]
+        check = self._check_of(name)
         if check.is_valid(document):
             return
         try:
