@@ -34,6 +34,7 @@ class Overrides:
         at: the time that the decision takes for now, ms since the epoch; None: now.
         content: which content decides.
         explains: whether the answer is why, as `ExperienceService.explain` has it; no JSON says so.
+        visitor: a UUID for somebody without an id, who then is the same new visitor on each page; no JSON says so.
     """
 
     audiences: Mapping[str, bool] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Overrides:
     at: int | None = None
     content: Content = "published"
     explains: bool = False
+    visitor: str = ""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Overrides:

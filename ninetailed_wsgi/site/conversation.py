@@ -352,12 +352,16 @@ class Conversation:
         if not self.consent:
             # A user id would lead to what is stored of them.
             events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
-        known = self._cookie_ids()
+        presence, known = _PRESENCE, self._cookie_ids()
+        if name is None and self.preview is not None and self.preview.visitor:
+            # The id of a new visitor comes from the first message (spec section 6): the same on each page of a preview.
+            first = {"messageId": self.preview.visitor}
+            presence, events = {**presence, **first}, [{**event, **first} for event in events[:1]] + events[1:]
         return Question(
             self._environ,
             name,
             events,
-            partial(_event, self.visit, _PRESENCE),
+            partial(_event, self.visit, presence),
             self.visit.locale,
             preflight,
             awaits_sdk=preflight and self._awaits_sdk and self._id is None,

@@ -12,6 +12,7 @@ import hmac
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from importlib import resources
 from typing import Any
@@ -211,15 +212,7 @@ def _changed(overrides: Overrides, fields: Mapping[str, str]) -> tuple[Overrides
             one = Overrides(experiences={id: int(to)}, content=overrides.content)
     else:
         raise InvalidData("expected an audience with on, off or auto, or an experience with the index of a variant")
-    whole = Overrides(
-        audiences=audiences,
-        experiences=experiences,
-        traits=overrides.traits,
-        location=overrides.location,
-        at=overrides.at,
-        content=overrides.content,
-    )
-    return one, whole
+    return one, replace(overrides, audiences=audiences, experiences=experiences)
 
 
 def _nonce_of(headers: Sequence[tuple[str, str]]) -> str:

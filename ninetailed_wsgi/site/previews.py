@@ -6,7 +6,9 @@ address without the token. While the cookie is valid, pages are evaluated with t
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -26,6 +28,7 @@ LINK_LIFE = 24 * 60 * 60
 """Seconds that a link is valid."""
 
 _OFF = "off"
+_VISITOR = "visitor"  # the member of a cookie beside the overrides
 _IN_QUERIES = "/;=,~!$&'()*+:@%?-._[]|"
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE", "HTTP_RANGE")
 _EXPIRED = b"""<!doctype html>
@@ -119,8 +122,7 @@ class Previews:
         overrides = self._read("preview-link", given[-1])
         if overrides is None:
             return _expired()
-        token = self._tokens.sign("preview", *self._where, overrides.document(), LIFE)
-        return _redirection(environ, self._cookie(token, LIFE, environ))
+        return _redirection(environ, self._cookie(self._begun(overrides, LIFE), LIFE, environ))
 
     def moved(self, environ: Mapping[str, Any], place: str, overrides: Overrides, seconds: int) -> Answer:
         """Return what leads to a page of the site in a preview with these overrides.
@@ -133,18 +135,26 @@ class Previews:
         """
         # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
         place = "/" + quote(place.lstrip("/\\"), safe=_IN_QUERIES)
-        token = self._tokens.sign("preview", *self._where, overrides.document(), seconds)
+        token = self._begun(overrides, seconds)
         if len(token) > LONGEST:
             raise ValueError(f"the overrides take {len(token)} characters, expected at most {LONGEST}")
         headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE]
         return Answer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
 
+    def _begun(self, overrides: Overrides, seconds: int) -> str:
+        """Return what the cookie of a preview has: its overrides, and who somebody without an id is while it lasts."""
+        document = {**overrides.document(), _VISITOR: overrides.visitor or str(uuid.uuid4())}
+        return self._tokens.sign("preview", *self._where, document, seconds)
+
     def _read(self, purpose: str, token: str | None) -> Overrides | None:
         if not token or len(token) > LONGEST_TOKEN:
             return None
         document = self._tokens.signed(purpose, *self._where, token)
+        if document is None:
+            return None
+        visitor = str(document.pop(_VISITOR, ""))
         try:
-            return None if document is None else Overrides.of(document)
+            return replace(Overrides.of(document), visitor=visitor)
         except InvalidData:  # signed by a later version that has other members
             return None
 

@@ -253,3 +253,30 @@ def test_batches_and_imports_of_a_preview_are_answered_and_not_stored(bare: Moun
     browser.cookies.clear()
     assert browser.send("POST", f"{API}/events", event).status == 200
     assert browser.send("GET", f"{API}/profiles/anna").status == 200
+
+
+@pytest.mark.parametrize("access", ["open", "guarded"])
+def test_somebody_without_an_id_is_the_same_new_visitor_while_a_preview_lasts(
+    bare: Mounted, secret: Path, access: str
+) -> None:
+    def seen(environ: Environ) -> Reply:
+        visitor: Visitor = environ["ninetailed.visitor"]
+        if environ["QUERY_STRING"] != "silent":
+            visitor.page()
+        ids.append(visitor.id)
+        return Reply(PAGE, kind=HTML)
+
+    ids: list[str] = []
+    app = bare.app(seen, identity_secret_file=secret, panel=True, access=access)
+    browser = bare.visit(app)
+    opened(browser, link())
+    browser.get("/pricing")
+    browser.get("/?silent")
+    switch(browser, experience="pricing-offer", to="0")
+    assert document(browser.get("/"))["experiences"][0]["shown"] is not None
+    assert len(set(ids)) == 1, ids
+    assert bare.store.writes == 0
+    assert "ntaid" not in browser.cookies
+    other = bare.visit(app)
+    opened(other, link())
+    assert len(set(ids)) == 2, "another person is another visitor"
