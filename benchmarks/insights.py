@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import load
-from over_http import AUDIENCES, VISITORS, WORKERS, page_events, prepare
+from over_http import VISITORS, WORKERS, page_events, prepare
 from report import Target, table, targets
-from scenario import ENVIRONMENT, page_event, write_content
+from scenario import ENVIRONMENT, EXPERIENCES, page_event, write_content
 from servers import Server, service, serving
 
 EVENTS = 25
@@ -36,7 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        content = write_content(folder / "content.json", AUDIENCES)
+        content = write_content(folder / "content.json", EXPERIENCES)
         with serving(service(folder / "data", content, workers=WORKERS)) as server:
             prepare(server.port)
             pages = page_events(folder)

@@ -1,4 +1,4 @@
-"""Measures a stored page event with location over HTTP, beside a bare Falcon app and beside Unleash.
+"""Measures a stored page event with location over HTTP, beside a bare Falcon app under the same server, and Unleash.
 
 ``python benchmarks/over_http.py`` (part of ``make bench``) lets all contenders take turns in every round, so that a
 busy machine slows all of them; ratios are medians of the rounds' ratios. With ``--worker-classes`` it compares
@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 
 import load
 import unleash
-from report import Target, table, targets
-from scenario import ENVIRONMENT, page_event, past, write_content
+from report import Part, Target, table
+from scenario import AUDIENCES, ENVIRONMENT, EXPERIENCES, page_event, past, write_content
 from servers import FIXTURES, HERE, Server, service, serving
 
 VISITORS = [f"visitor-{number:04d}" for number in range(1000)]
-AUDIENCES = 10
 WORKERS = 2
+CONNECTIONS, ROUNDS, SECONDS = (1, 8, 32), 5, 2
 BATCH = 50  # visitors whose past is posted at once
 
 
@@ -87,42 +87,58 @@ class Contender:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement [2]")
-    parser.add_argument("--rounds", type=int, default=7, help="in which every contender is measured once [7]")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help=f"of each measurement [{SECONDS}]")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"in which each is measured once [{ROUNDS}]")
     parser.add_argument("--worker-classes", action="store_true", help="compare gunicorn's worker classes and threads")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there too")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        contenders = worker_classes(folder) if given.worker_classes else side_by_side(folder)
-        connections = (1, 8, 32) if given.worker_classes else (1, 8)
-        measure(contenders, connections, given.rounds, given.seconds)
-    print(report(contenders, connections, given))
+    if given.worker_classes:
+        contenders = run(worker_classes, (1, 8, 32), given.rounds, given.seconds)
+        print(shown(contenders, (1, 8, 32), given.rounds, given.seconds))
+    else:
+        contenders = run(side_by_side, CONNECTIONS, given.rounds, given.seconds)
+        print(report(contenders, given.rounds, given.seconds))
     if given.json:
         measured = [{"label": each.label, "measured": each.measured} for each in contenders]
         given.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
+def part() -> Part:
+    """Measure as without options."""
+    return report(run(side_by_side, CONNECTIONS, ROUNDS, SECONDS), ROUNDS, SECONDS)
+
+
+def run(
+    make: Callable[[Path], list[Contender]], connections: Sequence[int], rounds: int, seconds: int
+) -> list[Contender]:
+    with tempfile.TemporaryDirectory() as name:
+        contenders = make(Path(name))
+        measure(contenders, connections, rounds, seconds)
+    return contenders
+
+
 def side_by_side(folder: Path) -> list[Contender]:
     """The bare app, the service, and Unleash where it is installed."""
-    events, content = page_events(folder), write_content(folder / "content.json", AUDIENCES)
-    echo = [sys.executable, str(HERE / "contender.py"), "echo", "--workers", str(WORKERS)]
-    ours = service(folder / "data", content, workers=WORKERS)
-    contenders = [
-        Contender("bare Falcon echo", partial(serving, echo), events),
-        Contender("ninetailed-wsgi", partial(serving, ours), events, prepare),
-    ]
+    events, content = page_events(folder), write_content(folder / "content.json", audiences=AUDIENCES)
+    contenders = []
+    for server in ("gunicorn", "granian"):
+        echo = [sys.executable, str(HERE / "contender.py"), "echo", "--workers", str(WORKERS), "--server", server]
+        ours = service(folder / f"data-{server}", content, workers=WORKERS, server=server)
+        contenders += [
+            Contender(f"bare Falcon echo, {server}", partial(serving, echo), events),
+            Contender(f"ninetailed-wsgi, {server}", partial(serving, ours), events, prepare),
+        ]
     if reason := unleash.missing():
         print(f"Unleash is left out: {reason}", file=sys.stderr)
         return contenders
-    asked = load.write(folder / "contexts", (unleash.request(visitor, AUDIENCES) for visitor in VISITORS))
-    start = partial(unleash.running, AUDIENCES)
+    asked = load.write(folder / "contexts", (unleash.request(visitor, EXPERIENCES) for visitor in VISITORS))
+    start = partial(unleash.running, EXPERIENCES)
     return [*contenders, Contender(f"Unleash {unleash.version()}", start, asked, partial(check_unleash, asked))]
 
 
 def worker_classes(folder: Path) -> list[Contender]:
     """The service as it is, and with gunicorn's own classes."""
-    events, content = page_events(folder), write_content(folder / "content.json", AUDIENCES)
+    events, content = page_events(folder), write_content(folder / "content.json", audiences=AUDIENCES)
     options = ["--workers", str(WORKERS), "--geoip-database", str(FIXTURES / "geo" / "demo.mmdb")]
     kinds = [("", 1), ("", 2), ("", 4), ("", 8), ("gthread", 4), ("sync", 1)]
     contenders = []
@@ -154,8 +170,8 @@ def prepare(port: int) -> None:
     event = page_event("first", datetime.now(UTC))
     body = {"events": [event], "options": {"features": ["location"]}}
     answer = call(port, f"{ENVIRONMENT}/profiles/{VISITORS[0]}", body)
-    if (found := len(answer["data"]["experiences"])) != AUDIENCES:
-        raise SystemExit(f"the visitor should be in {AUDIENCES} experiences, not {found}: {answer}")
+    if (found := len(answer["data"]["experiences"])) != EXPERIENCES:
+        raise SystemExit(f"the visitor should be in {EXPERIENCES} experiences, not {found}: {answer}")
 
 
 def check_unleash(asked: Path, port: int) -> None:
@@ -163,8 +179,8 @@ def check_unleash(asked: Path, port: int) -> None:
     head, body = asked.read_bytes().split(b"\0")[0].split(b"\r\n\r\n")
     answer = call(port, head.split()[1].decode(), json.loads(body), {"Authorization": unleash.TOKEN})
     variants = {toggle["variant"]["name"] for toggle in answer["toggles"]}
-    if len(variants) != AUDIENCES or "disabled" in variants:
-        raise SystemExit(f"Unleash should answer {AUDIENCES} variants: {answer}")
+    if len(variants) != EXPERIENCES or "disabled" in variants:
+        raise SystemExit(f"Unleash should answer {EXPERIENCES} variants: {answer}")
 
 
 def call(port: int, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
@@ -188,45 +204,57 @@ def measure(contenders: Sequence[Contender], connections: Sequence[int], rounds:
                     contender.measure(server, open_connections, seconds)
 
 
-def report(contenders: Sequence[Contender], connections: Sequence[int], given: argparse.Namespace) -> str:
-    first = contenders[0]
-    against = "of the echo's rate" if first.label.startswith("bare") else "of the first's rate"
-    rows = [
-        (
-            open_connections,
-            contender.label,
-            f"{each.rate:,.0f}",
-            f"{contender.against(first, open_connections, 'rate'):.2f}",
-            f"{each.p50:.2f}",
-            f"{each.p99:.2f}",
-            f"{each.cpu:.0f}",
-            f"{each.client:.0f}",
-        )
-        for open_connections in connections
-        for contender in contenders
-        for each in [contender.median(open_connections)]
-    ]
-    head = ("connections", "", "requests/s", against, "p50 ms", "p99 ms", "server CPU µs/request", "client's")
-    lines = [
-        f"A stored page event with location over HTTP: {len(VISITORS):,} visitors in rotation, all of them in "
-        f"{AUDIENCES} audiences and {AUDIENCES} experiences. {WORKERS} workers, kept-alive connections, wrk on the "
-        f"same cores; {given.rounds} rounds, in each every server for {given.seconds} s in turn; medians.",
-        "",
-        table(head, rows),
-    ]
-    if not given.worker_classes:
-        lines += ["", targets(wanted(*contenders))]
-    return "\n".join(lines)
+def shown(contenders: Sequence[Contender], connections: Sequence[int], rounds: int, seconds: int) -> str:
+    """A table of all figures; ratios are against the echo under the same server, or the first contender."""
+    rows = []
+    for open_connections in connections:
+        for each in contenders:
+            figures = each.median(open_connections)
+            base = beside(contenders, each)
+            rows.append(
+                (
+                    open_connections,
+                    each.label,
+                    f"{figures.rate:,.0f}",
+                    f"{figures.p50:.2f}",
+                    f"{figures.p99:.2f}",
+                    f"{figures.cpu:.0f}",
+                    f"{each.against(base, open_connections, 'cpu'):.2f}",
+                    f"{figures.client:.0f}",
+                )
+            )
+    head = ("connections", "", "requests/s", "p50 ms", "p99 ms", "server CPU µs/request", "of the echo's", "client's")
+    return "\n".join(
+        [
+            f"A stored page event with location over HTTP: {len(VISITORS):,} visitors in rotation, all of them in "
+            f"{AUDIENCES} audiences and {EXPERIENCES} experiences. {WORKERS} workers, kept-alive connections, wrk on "
+            f"the same cores; {rounds} rounds, in each every server for {seconds} s in turn; medians.",
+            "",
+            table(head, rows),
+        ]
+    )
 
 
-def wanted(echo: Contender, ours: Contender, other: Contender | None = None) -> list[Target]:
-    return [
-        Target("1 connection: of the echo's rate", True, 0.7, ours.against(echo, 1, "rate")),
-        Target("8 connections: of the echo's rate", True, 0.5, ours.against(echo, 8, "rate")),
-        Target("8 connections: times the echo's p99", False, 5, ours.against(echo, 8, "p99")),
-        Target("1 connection: of Unleash's rate", True, 1, ours.against(other, 1, "rate") if other else None),
-        Target("8 connections: of Unleash's rate", True, 1, ours.against(other, 8, "rate") if other else None),
-    ]
+def beside(contenders: Sequence[Contender], contender: Contender) -> Contender:
+    """The echo under the same server."""
+    server = contender.label.rpartition(", ")[2]
+    return next((each for each in contenders if each.label == f"bare Falcon echo, {server}"), contenders[0])
+
+
+def report(contenders: Sequence[Contender], rounds: int, seconds: int) -> Part:
+    named = {each.label: each for each in contenders}
+    echo, ours = named["bare Falcon echo, gunicorn"], named["ninetailed-wsgi, gunicorn"]
+    other = next((each for each in contenders if each.label.startswith("Unleash")), None)
+    wanted = [
+        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the echo's", False, 1.5, ours.against(echo, n, "cpu"))
+          for n in (1, 8)),
+        *(Target(f"{n} connections: p99 of the echo's", False, 2, ours.against(echo, n, "p99")) for n in (8, 32)),
+        *(Target(f"{n} connection{'s' * (n > 1)}: of Unleash's rate", True, 1,
+                 ours.against(other, n, "rate") if other else None) for n in (1, 8)),
+    ]  # fmt: skip
+    figures = {f"{each.label} {figure}": getattr(each.median(8), figure)
+               for each in contenders for figure in ("cpu", "rate")}  # fmt: skip
+    return Part(shown(contenders, CONNECTIONS, rounds, seconds), wanted, figures)
 
 
 if __name__ == "__main__":

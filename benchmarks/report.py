@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,23 @@ class Target(NamedTuple):
         if self.measured is None:
             return None
         return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
+
+
+class Part(NamedTuple):
+    """What one part of ``make bench`` came to.
+
+    Attributes:
+        text: its tables.
+        targets: what is wanted of it.
+        figures: numbers by name, for the summary and the picture.
+    """
+
+    text: str
+    targets: Sequence[Target]
+    figures: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return f"{self.text}\n\n{targets(self.targets)}" if self.targets else self.text
 
 
 def machine() -> str:

@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 
 import load
 import orjson
-from over_http import AUDIENCES, VISITORS, Contender, measure, page_events, prepare
+from over_http import VISITORS, Contender, measure, page_events, prepare
 from redis_update import traffic
 from report import machine, put, table
-from scenario import page_event, past, write_content
+from scenario import EXPERIENCES, page_event, past, write_content
 from servers import FIXTURES, HERE, Server, service, serving
 
 from ninetailed_wsgi import Settings
@@ -175,7 +175,7 @@ def main() -> None:
 
 
 def side_by_side(folder: Path, redis: Redis) -> Iterator[OnDisk]:
-    events, content = page_events(folder), write_content(folder / "content.json", AUDIENCES)
+    events, content = page_events(folder), write_content(folder / "content.json", EXPERIENCES)
     for database, processes in enumerate(PROCESSES):
         data = folder / str(processes)
 
@@ -316,7 +316,7 @@ def report(found: dict[str, Any]) -> str:
     memory = found["memory"]
     return "\n".join(
         [
-            f"{found['machine']}. {len(VISITORS):,} visitors in rotation, {AUDIENCES} audiences and experiences; "
+            f"{found['machine']}. {len(VISITORS):,} visitors in rotation, {EXPERIENCES} audiences and experiences; "
             f"{found['rounds']} rounds, in each everything for {found['seconds']} s in turn; medians.",
             "",
             table(head, map(_row, found["runs"])),

@@ -11,6 +11,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = "/v2/organizations/bench/environments/main"
+AUDIENCES, EXPERIENCES = 30, 10
+"""Of the content of every part that names no other numbers."""
+
 TRAITS = {"plan": "pro", "age": 42, "email": "ann@shop.example", "newsletter": True}
 PHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
@@ -80,10 +83,11 @@ def attributes(number: int, visitor: str) -> dict[str, Any]:
     return {**TRAITS, **known, **counted, "id": visitor}
 
 
-def write_content(file: Path, number: int = 10) -> Path:
-    """Published content with so many audiences and as many experiences."""
-    audiences = [
-        {"id": f"audience-{each}", "name": f"Audience {each}", "rules": audience_rules(each)} for each in range(number)
+def write_content(file: Path, number: int = EXPERIENCES, audiences: int = 0) -> Path:
+    """Published content with so many experiences, each with an audience of its own, and at least so many audiences."""
+    groups = [
+        {"id": f"audience-{each}", "name": f"Audience {each}", "rules": audience_rules(each)}
+        for each in range(max(number, audiences))
     ]
     experiences = [
         {
@@ -95,7 +99,7 @@ def write_content(file: Path, number: int = 10) -> Path:
         }
         for each in range(number)
     ]
-    file.write_text(json.dumps({"audiences": audiences, "experiences": experiences}))
+    file.write_text(json.dumps({"audiences": groups, "experiences": experiences}))
     return file
 
 

@@ -40,18 +40,24 @@ class Server(NamedTuple):
         return list(_children(self.pids[0]))
 
 
-def service(data: Path, content: Path, *, workers: int, store: str = "") -> list[str]:
+def service(data: Path, content: Path, *, workers: int, store: str = "", server: str = "gunicorn") -> list[str]:
     """The command that serves the API, as an operator would start it; ``store``: address of a Redis."""
     options = ["--data-dir", data, "--content", content, "--geoip-database", FIXTURES / "geo" / "demo.mmdb"]
     command = [sys.executable, "-m", "ninetailed_wsgi", "serve", "--bind", "127.0.0.1:0", "--workers", workers]
+    command += ["--server", server] if server != "gunicorn" else []  # which older versions know as the only one
     return [*map(str, [*command, *options, *(["--store", store] if store else [])])]
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[Server]:
-    """Run a command that says ``http://127.0.0.1:PORT`` when it listens; SIGTERM ends it."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), **variables}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+def serving(
+    command: Sequence[str], variables: Mapping[str, str] = MappingProxyType({}), code: Path = HERE.parent
+) -> Iterator[Server]:
+    """Run a command that says ``http://127.0.0.1:PORT`` when it listens; SIGTERM ends it.
+
+    ``code``: the folder that the package is taken from.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(code), **variables}
+    with subprocess.Popen(command, env=environment, cwd=code, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             for line in process.stdout:

@@ -18,17 +18,17 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
-from over_http import AUDIENCES, WORKERS, call
+from over_http import WORKERS, call
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from report import table
+from report import Part, Target, table
 from scenario import ENVIRONMENT, page_event, write_content
 from servers import Server, memory, service, serving
 
@@ -55,26 +55,45 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="[5]")
     parser.add_argument("--contributors", type=int, default=0, metavar="N", help="list so many modules instead")
     given = parser.parse_args()
+    with plain_packages():
+        if given.contributors:
+            print(contributors(IMPORTS["`from ninetailed_wsgi import create_app`"], given.contributors))
+        else:
+            print(measure(given.rounds))
+
+
+def part() -> Part:
+    """Measure as without options."""
+    with plain_packages():
+        return measure()
+
+
+@contextmanager
+def plain_packages() -> Iterator[None]:
     # As for who installs packages: their bytecode is kept.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         link_packages(Path(folder))
         os.environ["PYTHONPATH"] = folder
-        measure(given)
+        yield
 
 
-def measure(given: argparse.Namespace) -> None:
-    if given.contributors:
-        print(contributors(IMPORTS["`from ninetailed_wsgi import create_app`"], given.contributors))
-        return
-    bare = median(lambda: seconds("pass"), given.rounds)
+def measure(rounds: int = 5) -> Part:
+    bare = median(lambda: seconds("pass"), rounds)
     rows = [("Python alone", f"{bare * 1000:.0f} ms CPU")]
     for label, statement in IMPORTS.items():
-        took = median(lambda statement=statement: seconds(statement), given.rounds)  # type: ignore[misc]
+        took = median(lambda statement=statement: seconds(statement), rounds)  # type: ignore[misc]
         rows.append((f"what {label} adds to that", f"{(took - bare) * 1000:.0f} ms CPU"))
-    rows.append(("`serve` to the first answer", f"{median(first_answer, given.rounds) * 1000:.0f} ms"))
-    rows += worker_memory()
-    print(table((f"start and memory, medians of {given.rounds}", ""), rows))
+    start = median(first_answer, rounds)
+    rows.append(("`serve` to the first answer", f"{start * 1000:.0f} ms"))
+    sizes = worker_memory()
+    rows += sizes.values()
+    wanted = [
+        Target("start: `serve` to the first answer, s", False, 0.4, start),
+        Target("memory of a second worker, MiB (PSS)", False, 30, min(sizes)),
+    ]
+    text = table((f"start and memory, medians of {rounds}", ""), rows)
+    return Part(text, wanted, {"start": start, "memory": min(sizes)})
 
 
 def link_packages(folder: Path) -> None:
@@ -118,7 +137,7 @@ def seconds(statement: str) -> float:
 def first_answer() -> float:
     """Seconds from the command to the answer to a stored event, with a new data folder."""
     with tempfile.TemporaryDirectory() as name:
-        content = write_content(Path(name, "content.json"), AUDIENCES)
+        content = write_content(Path(name, "content.json"))
         began = time.perf_counter()
         with plain(service(Path(name, "data"), content, workers=1)) as server:
             post(server, "first")
@@ -132,11 +151,11 @@ def post(server: Server, visitor: str) -> None:
     call(server.port, f"{ENVIRONMENT}/profiles/{visitor}", body)
 
 
-def worker_memory() -> list[tuple[str, str]]:
-    """Of the larger of two workers: when it has started, and after many requests."""
-    rows = []
+def worker_memory() -> dict[float, tuple[str, str]]:
+    """Of the larger of two workers: when it has started, and after many requests; each by its MiB."""
+    rows = {}
     with tempfile.TemporaryDirectory() as name:
-        content = write_content(Path(name, "content.json"), AUDIENCES)
+        content = write_content(Path(name, "content.json"))
         with plain(service(Path(name, "data"), content, workers=WORKERS)) as server:
             for requests in (START, MANY):
                 for number in range(WORKERS * requests):
@@ -144,7 +163,7 @@ def worker_memory() -> list[tuple[str, str]]:
                 rss, pss = max(map(memory, server.workers()))
                 figures = f"RSS {rss / 2**20:.0f} MiB, PSS {pss / 2**20:.0f} MiB"
                 when = "its start" if requests == START else f"about {requests:,} requests"
-                rows.append((f"a worker of {WORKERS} after {when}", figures))
+                rows[pss / 2**20] = (f"a worker of {WORKERS} after {when}", figures)
     return rows
 
 

