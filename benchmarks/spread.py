@@ -63,7 +63,7 @@ def part(loads: int = LOADS) -> Part:
     return Part(text, wanted, {})
 
 
-def threads(folder: Path, content: Path, events: Path, rounds: int = 5) -> tuple[Sequence[float], Sequence[float]]:
+def threads(folder: Path, content: Path, events: Path, rounds: int = 9) -> tuple[Sequence[float], Sequence[float]]:
     """Microseconds of a server's processor time for a request with one thread and with four, in turns."""
     found: dict[int, list[float]] = {1: [], 4: []}
     commands = {
@@ -74,8 +74,8 @@ def threads(folder: Path, content: Path, events: Path, rounds: int = 5) -> tuple
         for server in (single, many):
             prepare(server.port)
             load.run(server.port, 8, 1, events)
-        for _ in range(rounds):
-            for number, server in ((1, single), (4, many)):
+        for turn in range(rounds):
+            for number, server in ((1, single), (4, many))[:: 1 if turn % 2 else -1]:
                 before = server.cpu()
                 requests = load.run(server.port, 8, SECONDS, events).requests
                 found[number].append((server.cpu() - before) * 1e6 / requests)
