@@ -143,7 +143,8 @@ class History:
         end += len(events)
         since = self._since()
         if len(recent) <= _EVENTS_IN_ROW and not (
-            self._is_over(end - first - in_first, newest, first + in_first, since, oldest) or _time_of(recent) < since
+            self._is_over(end - first - in_first, newest, first + in_first, since, oldest)
+            or (recent and _time_of(recent) < since)
         ):
             return Extent(first, end, in_first, newest, recent)
         begin = extent.first_recent
