@@ -162,7 +162,7 @@ def _port(process: subprocess.Popen[bytes], printed: Path) -> int:
         return bool(found)
 
     try:
-        wait_until(listens, "the server listens", 60)
+        wait_until(listens, "the server listens", 120)  # a start took 50 s on two cores that had 14 to run
     except AssertionError as error:
         process.send_signal(signal.SIGABRT)  # with faulthandler, each thread says where it is
         process.wait(15)
