@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -13,7 +16,9 @@ import pytest
 
 from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.service.keys import changing
+from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.testing import Answer, Client, Harness, audience, experience, trait
 from tests.inspector.places import busy, profile_id
 
@@ -354,3 +359,33 @@ def test_an_environment_is_chosen_and_stays_chosen(shop: Harness) -> None:
     assert get(shop, "find?in=other/main").status == 404
     assert get(shop, "find?in=x").status == 400
     assert json.loads(get(shop, "find.json?in=default/main").body)["data"]["audiences"]
+
+
+# Off by default
+
+
+def test_a_plain_api_and_a_plain_mount_load_nothing_of_it(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from ninetailed_wsgi import Ninetailed, create_app, visitor_of\n"
+        "from ninetailed_wsgi.testing import Client\n"
+        f"create_app(data_dir={str(tmp_path / 'api')!r}, access='open')\n"
+        "def site(environ, start_response):\n"
+        "    visitor_of(environ).variant('hero')\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'']\n"
+        f"client = Client(Ninetailed(site, data_dir={str(tmp_path / 'site')!r}, time_budget_ms=30000))\n"
+        "assert client.call('GET', '/').status == 200\n"
+        "assert client.call('GET', '/ninetailed/inspector/find').status == 404\n"
+        "own = ('jinja2', 'ninetailed_wsgi.service.live')\n"
+        "print([name for name in sys.modules if 'inspector' in name or name in own])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ninetailed_wsgi.settings.readers.find_spec", lambda name: None)
+    for given in (True, "yes", lambda environ: True):
+        with pytest.raises(SettingsError, match="install the extra 'inspector' of ninetailed-wsgi"):
+            Settings.from_env({}, inspector=given)

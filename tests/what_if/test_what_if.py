@@ -155,8 +155,15 @@ def test_the_interval_is_wilson_s(part: int, whole: int, bounds: tuple[float, fl
 
 def test_nothing_is_written(harness: Harness) -> None:
     before = [(key, harness.service.store.read(key)._replace(history=list)) for key in keys(harness)]
+    files = contents(harness.settings.data_dir)
     harness.what_if(draft(viewed("/journal", at_least=2)))
+    assert contents(harness.settings.data_dir) == files != {}
     assert [(key, harness.service.store.read(key)._replace(history=list)) for key, _ in before] == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return what each file holds, but for the index of SQLite that readers note their place in."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and not file.name.endswith("-shm")}
 
 
 def keys(harness: Harness) -> list[Any]:
