@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -29,6 +30,7 @@ BASELINE = Path(__file__).with_suffix(".json")
 TOLERANCE = 1.1
 RATIOS = {
     ("a flag", "a get"): 1.3,
+    ("an update over WSGI, guarded", "an update over WSGI, stored"): 1.1,
 }
 """What an operation may take at most, as a multiple of another one."""
 MARK = "getppid"  # a function of the C library that nothing else calls; callgrind writes its counts down there
@@ -140,6 +142,10 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     service = ExperienceService(store=DiskStore(folder / "data"), content=source, location=LocationDatabase(database))
     environment, numbers = Environment("bench", "main"), count()
     app, catalog = api(service, settings), service.content("bench", "main")
+    guarding = ExperienceService(
+        store=service.store, content=source, location=LocationDatabase(database), id_key=service.store.id_key
+    )
+    guarded, issued = api(guarding, replace(settings, access="guarded")), guarding.new_id(environment)
     now = datetime.now(UTC)
 
     def plain(event: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +158,8 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     def update() -> dict[str, Any]:
         return {"events": events(1), "options": {"features": ["location"]}}
 
-    def request() -> dict[str, Any]:
-        return posted(f"{ENVIRONMENT}/profiles/anna", orjson.dumps(update()))
+    def request(name: str = "anna") -> dict[str, Any]:
+        return posted(f"{ENVIRONMENT}/profiles/{name}", orjson.dumps(update()))
 
     def posted(path: str, body: bytes) -> dict[str, Any]:
         return {
@@ -173,13 +179,18 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
         for _ in app(environ, start_response):
             pass
 
+    def answer_guarded(environ: dict[str, Any]) -> None:
+        for _ in guarded(environ, start_response):
+            pass
+
     def upsert(body: dict[str, Any]) -> None:
         service.upsert(environment, "anna", body, address="127.0.0.1")
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
         assert status in ("200 OK", "204 No Content"), status
 
-    service.upsert(environment, "anna", {"events": [plain(event) for event in past("anna")]}, address="127.0.0.1")
+    for name in ("anna", issued):
+        service.upsert(environment, name, {"events": [plain(event) for event in past("anna")]}, address="127.0.0.1")
     stored = service.store.read(environment.key("anna"))
     seen = service.get(environment, "anna")["experiences"]
 
@@ -219,6 +230,7 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     batches = [[event for n in range(50) for event in events(4, anonymousId=f"visitor-{n}")] for _ in range(2)]
     return {
         "an update over WSGI, stored": (answer, [request() for _ in range(31)]),
+        "an update over WSGI, guarded": (answer_guarded, [request(issued) for _ in range(31)]),
         "an update, stored": (upsert, [update() for _ in range(31)]),
         "a get": (lambda name: service.get(environment, name), ["anna"] * 31),
         "a flag": (lambda name: deciding.flags(environment, name, {}, "limit"), ["anna"] * 31),

