@@ -15,7 +15,7 @@ import orjson
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.content.compiling import compile_content
-from ninetailed_wsgi.content.entries import Faulty
+from ninetailed_wsgi.content.entries import Content, Faulty
 from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
@@ -39,12 +39,20 @@ class Draft(NamedTuple):
     at: int
     by: str
 
-    def catalog(self, locale: str | None, history_events: int, history_days: int) -> Catalog:
-        """Return the draft compiled, entries that are not published included; InvalidData lists its errors."""
+    def read(self, locale: str | None) -> Content:
+        """Return what the draft holds, nothing compiled; InvalidData where it is no content at all."""
         try:
             content = read_document(parse(self.raw), self.name, locale, drafts=True)
         except Faulty as fault:
             raise InvalidData(f"{self.name}: {fault}") from None
+        whole = [str(each) for each in content.problems if each.severity == "error" and not each.entry]
+        if whole:
+            raise InvalidData(whole[:_SHOWN])
+        return content
+
+    def catalog(self, locale: str | None, history_events: int, history_days: int) -> Catalog:
+        """Return the draft compiled, entries that are not published included; InvalidData lists its errors."""
+        content = self.read(locale)
         catalog = compile_content(content, history_events=history_events, history_days=history_days)
         if errors := [str(problem) for problem in (*catalog.errors, *catalog.left_out)]:
             more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []

@@ -118,7 +118,6 @@ def _zip() -> bytes:
         (b"{", 400, "body: "),
         (b"\xff\xfe\x00", 400, "body: "),
         (b"5", 400, "is not recognised"),
-        (b'{"audiences": [{"id": "x", "rules": {"any": [{"all": [{"type": "dance"}]}]}}]}', 400, "dance"),
         (b"[" * 90_000 + b"]" * 90_000, 400, "body: "),
         (b'{"audiences": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "nested too deeply"),
         (b" " * 1_048_577, 413, "expected at most"),
@@ -130,7 +129,6 @@ def _zip() -> bytes:
         "half",
         "no text",
         "a number",
-        "an unknown rule",
         "a tower",
         "a deep one",
         "too long",
@@ -184,6 +182,16 @@ def test_the_name_of_a_file_is_text_and_leads_nowhere(harness: Harness) -> None:
     shown = get(harness, "what-if").body.decode()
     assert "<b>" not in shown
     assert "[U+202E]" in shown
+
+
+def test_what_is_wrong_with_a_rule_is_told_when_it_is_counted_not_in_a_request(harness: Harness) -> None:
+    wrong = '{"audiences": [{"id": "x", "rules": {"any": [{"all": [{"type": "dance"}]}]}}]}'
+    assert hand_in(harness, wrong, "autumn.json").status == 200
+    count(harness)
+    data = get(harness, "what-if.json").document["data"]
+    assert "dance" in data["problem"]
+    assert data["visitorsChanged"]["any"] == 0
+    assert "The draft could not be used" in get(harness, "what-if").body.decode()
 
 
 def test_a_draft_that_broke_since_is_named_and_nothing_moves(harness: Harness) -> None:

@@ -220,7 +220,7 @@ class Inspector:
     def _hand_in(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        """Keep a draft for the process that counts; a request compiles it, so that its errors are told, and no more."""
+        """Keep a draft for the process that counts, which compiles it too: a large one may take seconds."""
         data_dir, settings = self._edge.data_dir, self._settings
         if form.text("discard") == "yes":
             drafts.discard(data_dir, where)
@@ -230,7 +230,7 @@ class Inspector:
         draft = drafts.Draft(raw, name[:_LONGEST_NAME], self._service.clock(), viewer.name)
         try:
             read_json(raw)
-            draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
+            draft.read(settings.content_locale)
         except InvalidData as error:
             if as_json:
                 raise
