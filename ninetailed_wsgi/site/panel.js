@@ -42,16 +42,17 @@
     } catch { return null; }
   };
 
-  // Switches: an address below the site's prefix changes the preview and leads back here.
+  // Switches: an address below the site's prefix changes the preview and leads back here. With the origin, as a base
+  // element of the page, or a path that begins with two slashes, would lead to another site.
   const switchTo = (key, query) => {
     memory.keep("at", [location.pathname, key, scrollY, body.scrollTop]);
     const back = location.pathname + location.search;
-    location.assign(`${data.switch}?${new URLSearchParams({ ...query, proof: data.proof, back })}${location.hash}`);
+    location.assign(`${location.origin}${data.switch}?${new URLSearchParams({ ...query, proof: data.proof, back })}${location.hash}`);
   };
   const end = () => {
     const query = new URLSearchParams(location.search);
     query.set("nt_preview", "off");
-    location.assign(`${location.pathname}?${query}${location.hash}`);
+    location.assign(`${location.origin}${location.pathname}?${query}${location.hash}`);
   };
   const choices = (kind, each, options) => {
     const group = make("div", { role: "group", class: "choices", "aria-label": visible(`Show ${each.name}`) });

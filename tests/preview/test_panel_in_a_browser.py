@@ -128,7 +128,8 @@ def told(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
                 timeout=180,
             )
         assert run.returncode == 0, run.stderr
-        assert len(harness.events) == 1, "only the page after the end of the preview is a visit"
+        assert len(harness.events) == 2, "only the pages after the end of a preview are visits"
+    assert json.loads(run.stdout)["odd"].startswith(url), "it led to another host"
     seen: dict[str, Any] = json.loads(run.stdout)
     return seen
 

@@ -148,6 +148,12 @@ async function main() {
     await Promise.all([page.waitForNavigation(), page.click(`${root} .bar button`)]);
     told.ended = await state(page);
     told.address = page.url();
+    // A path that looks like the name of another host.
+    await page.goto(link);
+    await page.goto(`${url}//localhost:1/x`);
+    if (!(await state(page)).open) await page.click(`${root} .tab`);
+    await Promise.all([page.waitForNavigation(), page.click(`${root} .bar button`)]);
+    told.odd = page.url();
     console.log(JSON.stringify(told));
   } finally {
     await browser.close();
