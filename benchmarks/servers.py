@@ -35,6 +35,13 @@ class Server(NamedTuple):
         for pid in self.pids:
             yield from _family(pid)
 
+    def connections(self) -> list[int]:
+        """The number of open connections of each worker."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        mine = f":{self.port:04X}"
+        opened = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(mine) and line[3] == "01"}  # established
+        return [len(opened.intersection(_files(worker))) for worker in self.workers()]
+
     def workers(self) -> list[int]:
         """The processes that its first process has started, as gunicorn does its workers."""
         return list(_children(self.pids[0]))
@@ -81,6 +88,12 @@ def memory(pid: int) -> tuple[int, int]:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = dict(re.findall(r"^(Rss|Pss):\s+(\d+) kB", text, re.MULTILINE))
     return int(found["Rss"]) * 1024, int(found["Pss"]) * 1024
+
+
+def _files(pid: int) -> Iterator[str]:
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it was closed just now
+            yield os.readlink(file)
 
 
 def _family(pid: int) -> Iterator[int]:

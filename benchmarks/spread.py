@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import load
 from over_http import WORKERS, page_events, prepare
 from report import Part, Target, table
 from scenario import AUDIENCES, write_content
-from servers import service, serving
+from servers import Server, service, serving
 
 CONNECTIONS, LOADS, STARTS = (8, 16, 32), 20, 5
 SECONDS = 1
@@ -35,18 +36,36 @@ def part(loads: int = LOADS) -> Part:
         folder = Path(name)
         events, content = page_events(folder), write_content(folder / "content.json", audiences=AUDIENCES)
         rates: dict[int, list[float]] = {connections: [] for connections in CONNECTIONS}
+        spread: dict[int, list[list[int]]] = {connections: [] for connections in CONNECTIONS}
         for _ in range(STARTS):
             with serving(service(folder / "data", content, workers=WORKERS)) as server:
                 prepare(server.port)  # it also opens every shard
                 for _ in range(-(-loads // STARTS)):
                     for connections in CONNECTIONS:
+                        look = threading.Timer(SECONDS * 0.8, note, (server, spread[connections]))
+                        look.start()
                         rates[connections].append(load.run(server.port, connections, SECONDS, events).rate)
-        one, four = threads(folder, content, events)
+                        look.join()
+        one, four = costs_of_threads(folder, content, events)
     rows = [
-        (connections, f"{statistics.median(values):,.0f}", f"{min(values):,.0f}", f"{min(values) / max(values):.2f}")
+        (
+            connections,
+            f"{statistics.median(map(max, spread[connections])):.0f}",
+            max(map(max, spread[connections])),
+            f"{statistics.median(values):,.0f}",
+            f"{min(values):,.0f}",
+            f"{min(values) / max(values):.2f}",
+        )
         for connections, values in rates.items()
     ]
-    head = ("connections", "requests/s, median", "slowest", "of the fastest")
+    head = (
+        "connections",
+        "of the worker with more, median",
+        "at most",
+        "requests/s, median",
+        "slowest",
+        "of the fastest",
+    )
     wanted = [
         Target(f"{connections} connections: slowest of {len(values)} loads of the fastest", True, 0.8,
                min(values) / max(values))
@@ -63,7 +82,14 @@ def part(loads: int = LOADS) -> Part:
     return Part(text, wanted, {})
 
 
-def threads(folder: Path, content: Path, events: Path, rounds: int = 9) -> tuple[Sequence[float], Sequence[float]]:
+def note(server: Server, looks: list[list[int]]) -> None:
+    """Note the connections of each worker, while they are under load."""
+    looks.append(server.connections())
+
+
+def costs_of_threads(
+    folder: Path, content: Path, events: Path, rounds: int = 9
+) -> tuple[Sequence[float], Sequence[float]]:
     """Microseconds of a server's processor time for a request with one thread and with four, in turns."""
     found: dict[int, list[float]] = {1: [], 4: []}
     commands = {

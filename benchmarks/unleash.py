@@ -1,7 +1,7 @@
 """Unleash on PostgreSQL with features equivalent to our audiences and experiences, which answers a visitor's variants.
 
 It keeps nothing of a visitor: whatever our audiences count, it is told as ready numbers in the context. Debian:
-``apt install postgresql nodejs npm``; ``make .venv/installed-unleash`` installs it.
+``apt install postgresql nodejs npm``; ``make bench`` installs it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OPERATORS = {"equal": "IN", "greater": "NUM_GT", "less": "NUM_LT", "contains": "
 def missing() -> str:
     """What has to be installed before it can run; empty when everything is there."""
     if not (PACKAGE / "node_modules" / "unleash-server").is_dir():
-        return "unleash-server is not installed (make .venv/installed-unleash)"
+        return "unleash-server is not installed (make bench)"
     return "" if _postgres_programs() else "PostgreSQL is not installed (Debian: apt install postgresql)"
 
 
