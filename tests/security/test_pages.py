@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support import identify
 
 from ninetailed_wsgi import visitor_of
-from ninetailed_wsgi.testing import Client, Harness
+from ninetailed_wsgi.testing import Client, Harness, audience, experience, trait
 from ninetailed_wsgi.testing.client import Answer
 
 
@@ -164,3 +165,26 @@ def test_only_the_environment_of_the_mount_is_served(harness: Harness) -> None:
     client = Client(harness.mount(lambda environ, start_response: []))
     other = "/ninetailed/v2/organizations/default/environments/other/profiles"
     assert client.call("POST", other, {"events": []}).document["error"]["code"] == "ERR_CONFIG_NOT_FOUND"
+
+
+def test_the_panel_of_a_preview_shows_whoever_has_its_link_no_private_trait() -> None:
+    rich = audience(trait("company.name", "Acme"), name="rich")
+    with Harness([rich, experience("hero", ["hero-b"], audience=rich, id="e1")], access="guarded") as harness:
+
+        def site(environ: Any, start_response: Any) -> list[bytes]:
+            visitor = visitor_of(environ)
+            visitor.page()
+            links.append(visitor.preview_link("http://localhost/", experiences={"e1": 1}))
+            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+            return [f"<html><body>{visitor.variant('hero')}</body></html>".encode()]
+
+        links: list[str] = []
+        client, key = Client(harness.mount(site, panel=True)), {"Authorization": f"Bearer {harness.key()}"}
+        event = identify("", {"company": {"name": "Acme", "revenue": "77777"}})
+        answer = harness.client.post("/profiles", {"events": [event]}, headers=key)
+        client.call("GET", "/")
+        opened = client.call("GET", "/?" + links[0].partition("?")[2]).headers["set-cookie"].partition(";")[0]
+        own = f"ntaid={answer.document['data']['profile']['id']}; {opened}"
+        shown = client.call("GET", "/", headers={"Cookie": own}).body
+        assert b'id="ninetailed-panel"' in shown
+        assert b"77777" not in shown
