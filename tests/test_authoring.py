@@ -166,6 +166,14 @@ def test_python_is_mixed_with_files_and_may_name_what_is_in_them(folder: Path) -
         assert catalog.problems == ()
 
 
+def test_what_is_left_out_of_one_of_several_origins_is_logged_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("audiences.json").write_text(json.dumps({"audiences": [{"id": "odd", "name": "Odd", "rules": {"any": 5}}]}))
+    served([experience("banner", ["banner-b"]), Path("audiences.json")])
+    assert sum("entry odd" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_a_changed_file_beside_python_is_served(folder: Path) -> None:
     file = folder / "more.json"
     file.write_text(json.dumps({"audiences": [audience(trait("plan"), id="planned")]}))

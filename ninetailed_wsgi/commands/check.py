@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+from collections.abc import Iterator
 
 from ninetailed_wsgi.commands.command import FAILURE, Command, read_settings
 from ninetailed_wsgi.errors import SettingsError
@@ -28,10 +31,22 @@ def run(arguments: argparse.Namespace) -> int:
         for problem in error.problems:
             print(in_line(f"fail  {'settings':<12}  {problem}"))
         return FAILURE
-    findings = check_all(settings, strict=arguments.strict)
+    with _silence():
+        findings = check_all(settings, strict=arguments.strict)
     for finding in findings:
         print(finding)
     return FAILURE if failures(findings) else 0
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep content from logging what the report lists."""
+    log = logging.getLogger("ninetailed_wsgi.content")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 COMMAND = Command(run, USES, add_arguments, resume="run the same command again")

@@ -45,6 +45,8 @@ class CombinedContent(LiveContent):
         # The parts look for themselves, each as often as its origin can bear.
         self._watcher = Watcher(self.combine, check_every, "ninetailed-content")
         self._parts = tuple(parts)
+        for part in parts:
+            part.is_part = True
         self._seen: list[dict[str, Catalog]] = []
 
     def load(self) -> None:

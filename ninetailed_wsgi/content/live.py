@@ -43,6 +43,7 @@ class LiveContent:
     Attributes:
         name: as given.
         seen_at: when the content's origin was last readable, in seconds since the epoch; None: not yet.
+        is_part: whether it is a part of other content, which logs what is served of all parts together.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class LiveContent:
         self._served_since: dict[Environment, float] = {}
         self._latest: dict[Environment, Catalog] = {}
         self._left_out: frozenset[Problem] = frozenset()
+        self.is_part = False
         self._troubles: tuple[Problem, ...] = ()
 
     def load(self) -> None:
@@ -151,7 +153,8 @@ class LiveContent:
         default = every.pop(EVERY, self._served.default)
         self._served = _Served(every, default)
         self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
-        self._left_out = _announce(catalogs, every | {EVERY: default}, self._left_out)
+        if not self.is_part:
+            self._left_out = _announce(catalogs, every | {EVERY: default}, self._left_out)
 
     def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
         """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
@@ -161,7 +164,8 @@ class LiveContent:
         default = every.pop(EVERY, self._empty)
         self._served = _Served(every, default)
         self._served_since = self._served_since | dict.fromkeys(changed, self._wall_clock())
-        self._left_out = _announce(changed, catalogs, self._left_out)
+        if not self.is_part:
+            self._left_out = _announce(changed, catalogs, self._left_out)
 
 
 def _announce(

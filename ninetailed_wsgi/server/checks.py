@@ -17,6 +17,7 @@ from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.content.live import LiveContent
     from ninetailed_wsgi.service.access import Place
     from ninetailed_wsgi.store.protocol import QueueState
 
@@ -62,7 +63,7 @@ def check_all(settings: Settings, *, now: datetime | None = None, strict: bool =
         check_location(settings, now=now),
         *check_companies(settings),
         check_schemas(),
-        _with_unsent_metrics(check_content(settings, read_only=True, strict=strict), settings),
+        _with_unsent_metrics(*_content(settings, read_only=True, strict=strict), settings),
         check_imports(settings),
     ]
 
@@ -265,19 +266,31 @@ def check_content(settings: Settings, *, read_only: bool = False, strict: bool =
         read_only: keep no copy of what is read.
         strict: fail also on what is left out or stored oddly, although everything else can be served.
     """
+    return _content(settings, read_only=read_only, strict=strict)[0]
+
+
+def _content(settings: Settings, *, read_only: bool, strict: bool) -> tuple[Finding, LiveContent | None]:
+    """Return what there is to say of the content, and the content where it can be served."""
     if not settings.content:
-        return Finding("ok", "content", "none: visitors get no audiences and no experiences (set it with --content)")
-    from ninetailed_wsgi.content import STRICT, content_source, report
+        text = "none: visitors get no audiences and no experiences (set it with --content)"
+        return Finding("ok", "content", text), None
+    from ninetailed_wsgi.content import content_source, report
 
     try:
         source = content_source(settings, read_only=read_only)
     except SettingsError as error:
-        return _failed("content", error, "content")
+        return _failed("content", error, "content"), None
     try:
         source.load()
     except SettingsError:
         text = f"{source.name} cannot be served, it has errors (--content):"
-        return Finding("fail", "content", text, tuple(report(source)))
+        return Finding("fail", "content", text, tuple(report(source))), None
+    return _of_content(source, settings, strict=strict), source
+
+
+def _of_content(source: LiveContent, settings: Settings, *, strict: bool) -> Finding:
+    from ninetailed_wsgi.content import STRICT, report
+
     text = f"{source.name} ({source.origin()})" if source.origin() else source.name
     severities = [problem.severity for problem in source.problems()]
     if strict and STRICT.intersection(severities):
@@ -287,26 +300,23 @@ def check_content(settings: Settings, *, read_only: bool = False, strict: bool =
         text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
         return Finding("warn", "content", text, tuple(report(source)))
     if "left out" in severities:
-        text = f"{text}: what is left out below cannot be understood, everything else is served"
+        text = f"{text}: what is left out cannot be understood, everything else is served"
         return Finding("warn", "content", text, tuple(report(source)))
     return Finding("ok", "content", text, tuple(report(source)))
 
 
-def _with_unsent_metrics(finding: Finding, settings: Settings) -> Finding:
+def _with_unsent_metrics(finding: Finding, source: LiveContent | None, settings: Settings) -> Finding:
     """Add to what was found of the content the metrics whose event nobody has sent, where profiles can be read."""
-    from ninetailed_wsgi.content import content_source
     from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.server.unsent import unsent_metrics
     from ninetailed_wsgi.store.disk.folder import examine
     from ninetailed_wsgi.store.opening import open_store
 
-    if not settings.content or finding.status == "fail":
+    if source is None or finding.status == "fail":
         return finding
     try:
         if settings.store is None and examine(settings.data_dir) is None:
             return finding
-        source = content_source(settings, read_only=True)
-        source.load()
         catalogs = {name: each for name, each in source.catalogs().items() if each.metrics.metrics}
         if not catalogs:
             return finding

@@ -378,6 +378,51 @@ def test_a_limit_is_waited_for_as_long_as_contentful_says(space: ContentfulSpace
     assert served(later(read, clock, 12.0)) == ["hero-test", "second"]
 
 
+def test_an_outage_that_is_over_is_noticed_by_a_refresh_or_a_restart_at_once(
+    space: ContentfulSpace, clock: Time, tmp_path: Path
+) -> None:
+    read = started(space, clock, tmp_path)
+    space.fail(6)
+    for _ in range(100):
+        later(read, clock, 5.0)
+    assert space._failing[0] == 0, "and the next attempt is minutes away"
+    space.fail(2)
+    space.publish(hero("b", id="second"))
+
+    for _ in range(50):
+        read.refresh()
+        later(read, clock, 0.01)
+    assert space._failing[0] == 1, "however often somebody asks for one"
+    read.refresh()
+    later(read, clock, 1.0)
+    read.refresh()
+    assert served(later(read, clock, 1.0)) == ["hero-test", "second"]
+
+    space.fail(6)
+    for _ in range(100):
+        later(read, clock, 5.0)
+    space.publish(hero("b", id="third"))
+    assert served(started(space, clock, tmp_path)) == ["hero-test", "second", "third"]
+
+
+@pytest.mark.parametrize("following", ["the same token", "a new token each time"])
+def test_pages_that_do_not_end_are_refused(
+    following: str, space: ContentfulSpace, clock: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ninetailed_wsgi.content.contentful.follower.MOST_PAGES", 20)
+    honest = space.answer
+
+    def lying(target: str, authorization: str) -> tuple[int, dict[str, str], Any]:
+        if "/sync" not in target:
+            return honest(target, authorization)
+        space.requests.append(target)
+        token = "same" if following == "the same token" else len(space.requests)
+        return 200, {}, {"items": [], "nextPageUrl": f"{space.url}/sync?sync_token={token}"}
+
+    monkeypatch.setattr(space, "answer", lying)
+    assert refusal(space, clock, tmp_path).endswith("answered pages of a synchronization that do not come to an end")
+
+
 def test_limits_in_the_middle_of_many_pages_do_not_begin_again(clock: Time, tmp_path: Path) -> None:
     with ContentfulSpace([hero("b", id=f"e{n}") for n in range(30)], page_size=5) as space:
         space.limit(2, reset=1)

@@ -249,7 +249,9 @@ def test_metrics_count_what_is_left_out(tmp_path: Path) -> None:
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     status = main(["check", *arguments])
-    return status, capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == "", "the report says it already"
+    return status, out
 
 
 @pytest.mark.parametrize("name", ["shop.json", "shop-delivery.json", "shop-generic.json"])

@@ -20,6 +20,9 @@ from ninetailed_wsgi.settings.contentful import SpaceAddress
 PAGES = (500, 100, 20, 5)
 """Entries of a page: a page is in memory as a whole. Contentful refuses answers over 7 MB, so smaller ones follow."""
 
+MOST_PAGES = 20_000
+"""Pages of one reading: ten million entries. More come from a server that begins again and again."""
+
 _WHERE = "with --contentful-token-file or NINETAILED_CONTENTFUL_TOKEN"
 _LONGEST_REASON = 64 * 1024
 
@@ -107,7 +110,7 @@ class DeliveryApi:
 
     def _entries(self, query: Mapping[str, Any]) -> Iterator[object]:
         skip = 0
-        while True:
+        for _ in range(MOST_PAGES):
             page = self._get("/entries", **query, locale="*", include=0, order="sys.id", limit=PAGES[0], skip=skip)
             items = _items(page)
             yield from items
@@ -115,6 +118,7 @@ class DeliveryApi:
             total = page.get("total")
             if not items or not isinstance(total, int) or skip >= total:
                 return
+        raise Unfetched("answered pages of entries that do not come to an end")
 
     def _content_types(self) -> list[tuple[str, frozenset[str]]]:
         found = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ninetailed_wsgi.content.contentful import schedule as schedules
-from ninetailed_wsgi.content.contentful.delivery import PAGES, Busy, DeliveryApi, TokenRefused, TooLarge
+from ninetailed_wsgi.content.contentful.delivery import MOST_PAGES, PAGES, Busy, DeliveryApi, TokenRefused, TooLarge
 from ninetailed_wsgi.content.contentful.schedule import Outcome, OwnSchedule, Schedule, SharedSchedule
 from ninetailed_wsgi.content.contentful.space_state import SpaceState, header, packed, unpacked
 from ninetailed_wsgi.content.web import Unfetched
@@ -117,6 +117,8 @@ class Follower:
     def first(self) -> str | None:
         """Read the space for the first time; return why it could not be read, while `state` is what the copy says."""
         self.share()
+        if self._schedule.outcome().trouble:
+            self._schedule.hurry()  # of an earlier run, and whoever starts this one may have mended it
         end = self._wall_clock() + _OTHERS_WITHIN
         while True:
             self.read_copy()
@@ -168,7 +170,9 @@ class Follower:
             failures = before.failures + 1
             wanted = error.seconds if isinstance(error, Busy) else None
             wait = schedules.pause(failures, self._poll, wanted, random.random())
-            self._schedule.end(Outcome(failures, self._wall_clock() + wait, str(error)))
+            end = self._wall_clock()
+            alone = min(max(wanted or 0.0, schedules.SHORTEST_PAUSE), wait)
+            self._schedule.end(Outcome(failures, end + wait, str(error), end + alone))
             if str(error) != before.trouble and self.state is not None:
                 _log.error("%s %s; the previous version stays live", self.address.name, error)
             return False
@@ -202,12 +206,16 @@ class Follower:
     def _followed(self, state: SpaceState, size: int = PAGES[0]) -> SpaceState:
         fresh, before = state.token is None, state.entries
         tries = _TRIES if fresh else 1  # while there is something to serve, the next poll is soon
+        tokens: set[str] = set()
         while True:
             page = self._patiently(partial(self._api.changes, state.token, size), tries)
             tries = _TRIES
             state = state.with_items(page.items, page.token)
             if page.last:
                 return state if fresh or state.entries == before else self._with_locales(state)
+            if page.token in tokens or len(tokens) >= MOST_PAGES:
+                raise Unfetched("answered pages of a synchronization that do not come to an end")
+            tokens.add(page.token)
 
     def _with_locales(self, state: SpaceState) -> SpaceState:
         """Ask for the locales again where an entry has one that is not known."""

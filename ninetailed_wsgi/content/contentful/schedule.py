@@ -17,6 +17,12 @@ from ninetailed_wsgi.operations.private_files import open_private
 LONGEST_PAUSE = 300.0
 """Seconds between two attempts at most, however many failed and whatever Contentful asks for."""
 
+LONGEST_LIMIT = 60.0
+"""Seconds between two attempts at most where Contentful says when it may be asked again, unless that is later."""
+
+SHORTEST_PAUSE = 1.0
+"""Seconds between two attempts at least while they fail, however often somebody asks for one."""
+
 # A time that a poll is due later than this: the clock was set back.
 _FARTHEST = 2 * 3600.0
 
@@ -26,13 +32,15 @@ class Outcome(NamedTuple):
 
     Attributes:
         failures: how many failed in a row.
-        not_before: when the next may be, whoever asks for it, in seconds since the epoch.
+        not_before: when the next may be, in seconds since the epoch.
         trouble: why it failed; None: it did not.
+        not_even: until when Contentful itself is to be left alone, whoever hurries, in seconds since the epoch.
     """
 
     failures: int = 0
     not_before: float = 0.0
     trouble: str | None = None
+    not_even: float = 0.0
 
 
 def pause(failures: int, poll: float, wanted: float | None, chance: float) -> float:
@@ -44,7 +52,9 @@ def pause(failures: int, poll: float, wanted: float | None, chance: float) -> fl
         wanted: how long Contentful asks to wait at least, if it does.
         chance: from 0 to 1, so that servers which failed together do not come back together.
     """
-    grown = min(LONGEST_PAUSE, max(poll, 1.0) * 2.0 ** min(failures, 20))
+    # A limit lasts for as long as Contentful says, unlike an outage: so it is not left alone for minutes.
+    longest = LONGEST_PAUSE if wanted is None else LONGEST_LIMIT
+    grown = min(longest, max(poll, 1.0) * 2.0 ** min(failures, 20))
     return min(LONGEST_PAUSE, max(grown * (0.5 + chance / 2), (wanted or 0.0) + chance))
 
 
@@ -83,7 +93,8 @@ class OwnSchedule:
 
     def due(self, now: float) -> bool:
         """Tell whether a poll is due."""
-        return now >= max(self._due, self._outcome.not_before)
+        outcome = self._outcome
+        return now >= max(self._due, outcome.not_before if self._due else outcome.not_even)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
@@ -142,7 +153,8 @@ class SharedSchedule:
             return self._own.due(now)
         if now < at <= now + _FARTHEST:
             return False
-        return not now < self.outcome().not_before <= now + LONGEST_PAUSE
+        outcome = self.outcome()
+        return not now < (outcome.not_before if at else outcome.not_even) <= now + LONGEST_PAUSE
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
