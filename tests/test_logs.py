@@ -189,7 +189,7 @@ def test_an_import_that_fails_tells_nothing_of_its_visitors(tmp_path: Path, line
 
 def test_a_damaged_location_database_is_reported_without_the_address(make_server: MakeServer, lines: Lines) -> None:
     api = make_server().environment()
-    location = api.server.service._addresses._location
+    location = api.server.service.addresses._location
     assert location is not None
     location._current.reader.close()  # as if the file were damaged: every look-up fails
     data(api.send("/profiles", {"events": [page()], "options": {"features": ["location"]}}, remote_addr=BERLIN))

@@ -121,7 +121,7 @@ def test_a_location_database_that_goes_leaves_everything_else(site: Site, bare: 
     assert bare.latest is not None
     engine = bare.latest._here().engine
     assert engine is not None
-    engine.service._addresses._location._next_check = 0.0
+    engine.service.addresses._location._next_check = 0.0
     answer = site.load()
     assert answer.status == 200
     assert answer.text != BASELINES
