@@ -25,7 +25,7 @@ from ninetailed_wsgi.insights.results import Period
 from ninetailed_wsgi.insights.scan import experiments_of, results
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
-from ninetailed_wsgi.store.protocol import Stored
+from ninetailed_wsgi.store.protocol import StoredRecord
 
 WHERE = Environment("bench", "main")
 START = 1_780_000_000_000
@@ -41,7 +41,7 @@ def catalog() -> Any:
     return compile_content(read_generic({"experiences": experiences, "metrics": metrics}, "bench"))
 
 
-def profiles(number: int, content: Any) -> Iterator[Stored]:
+def profiles(number: int, content: Any) -> Iterator[StoredRecord]:
     draw = random.Random(1)
     phase = content.exposures.phases["e0"]
     for _ in range(number):
@@ -56,7 +56,7 @@ def profiles(number: int, content: Any) -> Iterator[Stored]:
         if draw.random() < 0.1:
             event = {"type": "track", "event": "purchase", "properties": {"total": draw.uniform(1, 50)}}
             content.metrics.count(record, START + 1000, event)
-        yield Stored(WHERE.key(id), record, 1, [(START, b'{"type":"page","properties":{"path":"/"}}')])
+        yield StoredRecord(WHERE.key(id), record, 1, [(START, b'{"type":"page","properties":{"path":"/"}}')])
 
 
 def main() -> None:
@@ -80,8 +80,8 @@ def main() -> None:
         )
 
 
-def batched_profiles(number: int, content: Any) -> Iterator[list[Stored]]:
-    batch: list[Stored] = []
+def batched_profiles(number: int, content: Any) -> Iterator[list[StoredRecord]]:
+    batch: list[StoredRecord] = []
     for stored in profiles(number, content):
         batch.append(stored)
         if len(batch) == 1000:

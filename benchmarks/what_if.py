@@ -27,7 +27,7 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.opening import open_store
-from ninetailed_wsgi.store.protocol import Stored
+from ninetailed_wsgi.store.protocol import StoredRecord
 
 WHERE = Environment("bench", "main")
 START = 1_780_000_000_000
@@ -52,7 +52,7 @@ def catalog(least: int, more: int = 0) -> Any:
     return compile_content(read_generic({"audiences": audiences, "experiences": experiences}, "bench"))
 
 
-def visitors(number: int, events: int, content: Any) -> Iterator[Stored]:
+def visitors(number: int, events: int, content: Any) -> Iterator[StoredRecord]:
     draw = random.Random(1)
     library = {"name": "Ninetailed React Analytics SDK", "version": "7.26.0"}
     for _ in range(number):
@@ -75,7 +75,9 @@ def visitors(number: int, events: int, content: Any) -> Iterator[Stored]:
             }
             history.append((START + ordinal * 60_000, event))
         content.audiences.recount(record["counts"], [(n, at, event) for n, (at, event) in enumerate(history)])
-        yield Stored(WHERE.key(record["id"]), record, events, [(at, orjson.dumps(event)) for at, event in history])
+        yield StoredRecord(
+            WHERE.key(record["id"]), record, events, [(at, orjson.dumps(event)) for at, event in history]
+        )
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def main() -> None:
     before, after = catalog(2), catalog(4, more=2)
     with tempfile.TemporaryDirectory() as folder:
         store, _ = open_store(Settings(data_dir=Path(folder) / "data"))
-        batch: list[Stored] = []
+        batch: list[StoredRecord] = []
         for stored in visitors(arguments.visitors, arguments.events, before):
             batch.append(stored)
             if len(batch) == 1000:

@@ -39,8 +39,8 @@ class Ninetailed(Extension):
 @pass_context
 def nt_visitor(context: Context) -> Visitor:
     """Return the visitor; outside the middleware, one who gets baselines."""
-    given = context.get("visitor")
-    return given if isinstance(given, Visitor) else visitor_of(context.get("request") or {})
+    visitor = context.get("visitor")
+    return visitor if isinstance(visitor, Visitor) else visitor_of(context.get("request") or {})
 
 
 @pass_context

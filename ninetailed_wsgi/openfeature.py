@@ -25,7 +25,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, SettingsError
@@ -227,9 +227,9 @@ class NinetailedProvider(AbstractProvider):
 
         decided = flag.metadata
         experience = str(decided["experienceId"]) if decided else None
-        served = Served(flag.key, experience, int(decided.get("variantIndex", 0)))
+        exposure = ServedComponent(flag.key, experience, int(decided.get("variantIndex", 0)))
         try:
-            expose(self._service, self._environment, target, [served])
+            expose(self._service, self._environment, target, [exposure])
         except NinetailedError as error:
             _log.warning("an exposure was not stored: %s", failure(error))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.core.variants import chosen as decided
-from ninetailed_wsgi.core.variants import id_of, members_of, shown, unresolved
+from ninetailed_wsgi.core.variants import decision as decided
+from ninetailed_wsgi.core.variants import entry_to_show, id_of, members_of, unresolved
 
 
 def link(id: str) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def chosen(id: str, **variants: str) -> dict[str, Any]:
 
 
 def show(entry: Any, *chosen: Mapping[str, Any], published: tuple[str, ...] = ()) -> Any:
-    return shown(entry, chosen, lambda baseline: published if baseline == "hero" else ())
+    return entry_to_show(entry, chosen, lambda baseline: published if baseline == "hero" else ())
 
 
 HERO_B = entry("hero-b", title="B")

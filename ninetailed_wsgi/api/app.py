@@ -190,12 +190,12 @@ class _Headers:
             except UnicodeError:
                 raise InvalidData("path: found bytes that are not UTF-8, expected percent-encoded UTF-8") from None
 
-    def _traceparent(self, given: str | None) -> str:
-        match = _TRACEPARENT.fullmatch(given) if given else None
+    def _traceparent(self, header: str | None) -> str:
+        match = _TRACEPARENT.fullmatch(header) if header else None
         if match:
             return f"00-{match[1]}-{self._new_id(8)}-{match[2]}"
-        made = self._new_id(24)
-        return f"00-{made[:32]}-{made[32:]}-01"
+        span = self._new_id(24)
+        return f"00-{span[:32]}-{span[32:]}-01"
 
 
 def _answer_error(req: falcon.Request, resp: falcon.Response, error: NinetailedError, params: dict[str, Any]) -> None:

@@ -42,8 +42,8 @@ def read_body(environ: Mapping[str, Any], length: int | None, limit: int) -> byt
 def _check_encoding(encoding: str) -> None:
     """Raise UnsupportedEncoding unless a Content-Encoding is none: unpacking would let few bytes become many."""
     if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
-        shown = shorten(encoding)
-        raise UnsupportedEncoding(f"body: found Content-Encoding {shown}, expected a body that is not compressed")
+        text = shorten(encoding)
+        raise UnsupportedEncoding(f"body: found Content-Encoding {text}, expected a body that is not compressed")
 
 
 def _of_length(stream: Any, length: int, limit: int) -> bytes:

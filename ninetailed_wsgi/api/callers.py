@@ -39,7 +39,7 @@ class Callers:
             scopes = self._access.keys.scopes(key)
         if self._senders and (sender := self._address.sender(environ)) is not None:
             address = ip_address(sender)
-            if any(address in known for known in self._senders):
+            if any(address in networks for networks in self._senders):
                 scopes |= SENDER_SCOPES
         return Caller(scopes) if scopes else STRANGER
 

@@ -49,7 +49,7 @@ class _Question(NamedTuple):
     environment: Environment
     target: str
     traits: dict[str, Any]
-    known: bool
+    may_know: bool
 
 
 class _FlagResource:
@@ -64,7 +64,7 @@ class _FlagResource:
             question.target,
             question.traits,
             key,
-            known=question.known,
+            may_know=question.may_know,
             guarded=guarded,
             overrides=overrides_of(req.env),
         )
@@ -75,10 +75,10 @@ class _FlagResource:
         caller = self._edge.callers.of(req.env)
         own = access.guarded and self._edge.service.certifies(where, target)
         # A user id is no secret: to a stranger it is a new visitor's name, whether there is such a profile or not.
-        known = access.check("flags", caller, own=own) is Decision.ALLOWED
+        may_know = access.check("flags", caller, own=own) is Decision.ALLOWED
         hidden = {"targetingKey"} if caller.may("events") else {"targetingKey", *access.protected}
         traits = {name: value for name, value in context.items() if name not in hidden}
-        return _Question(where, target, traits, known)
+        return _Question(where, target, traits, may_know)
 
 
 class OneFlag(_FlagResource):
@@ -150,11 +150,11 @@ def _answer(resp: Response, body: dict[str, Any]) -> None:
     resp.data = orjson.dumps(body)
 
 
-def _refuse(resp: Response, error: NinetailedError, named: Mapping[str, str]) -> None:
+def _refuse(resp: Response, error: NinetailedError, members: Mapping[str, str]) -> None:
     resp.status = falcon.code_to_http_status(error.status)
     if error.retry_after is not None:
         resp.set_header("Retry-After", str(error.retry_after))
-    _answer(resp, {**named, "errorCode": _code(error), "errorDetails": str(error)})
+    _answer(resp, {**members, "errorCode": _code(error), "errorDetails": str(error)})
 
 
 def _code(error: NinetailedError) -> str:

@@ -44,7 +44,7 @@ def document(schemas: Schemas, explain: bool = False, inspector: bool = False) -
     if inspector:
         paths |= _inspector_paths()
     answers = responses()
-    named = _reachable(schemas.documents, _references({"paths": paths, "responses": answers}))
+    names = _reachable(schemas.documents, _references({"paths": paths, "responses": answers}))
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -60,7 +60,7 @@ def document(schemas: Schemas, explain: bool = False, inspector: bool = False) -
         "tags": _TAGS[: None if inspector else -1],
         "paths": paths,
         "components": {
-            "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(named)},
+            "schemas": {name: _embedded(name, schemas.documents[name]) for name in sorted(names)},
             "parameters": PARAMETERS | (INSPECTOR_PARAMETERS if inspector else {}),
             "headers": HEADERS,
             "links": _LINKS,
@@ -107,7 +107,7 @@ def _to_profile(side: _Side, operation: str, name: str, description: str) -> Jso
 
 
 _NEXT = {"getProfile": "Get", "updateProfile": "Update", "deleteProfile": "Delete"}
-_NAMED = {
+_ID_MEMBERS = {
     # Which profile: the suffix of the link's name, where its id or alias stands, in words.
     "profile-response": (("Answered", "$response.body#/data/profile/id", "the profile that was answered"),),
     "batch-response": (("First", "$response.body#/data/profiles/0/id", "the first of the profiles"),),
@@ -115,15 +115,15 @@ _NAMED = {
 _LINKS: Json = {
     operation + suffix + side.suffix: _to_profile(side, operation, name, f"{verb} {words}.")
     for side in (_ORGANIZATIONS, _SPACES)
-    for choices in _NAMED.values()
+    for choices in _ID_MEMBERS.values()
     for suffix, name, words in choices
     for operation, verb in _NEXT.items()
 }
 
 
 def _links(side: _Side, schema: str) -> Json:
-    named = _NAMED.get(schema.removeprefix("space-"), ())
-    names = [operation + suffix + side.suffix for suffix, _, _ in named for operation in _NEXT]
+    links_of_schema = _ID_MEMBERS.get(schema.removeprefix("space-"), ())
+    names = [operation + suffix + side.suffix for suffix, _, _ in links_of_schema for operation in _NEXT]
     return {name: {"$ref": f"#/components/links/{name}"} for name in names}
 
 
@@ -140,19 +140,19 @@ def _operation(
     """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
     name = answer.get("$ref", "").rpartition("/")[2]
     example = {"example": ANSWERS[name]} if name in ANSWERS else {}
-    done: Json = {
+    document: Json = {
         "description": "Done.",
         "headers": TRACED,
         "content": {"application/json": {"schema": answer, **example}},
     }
     if links := _links(side, name):
-        done["links"] = links
+        document["links"] = links
     operation: Json = {
         "operationId": id_ + side.suffix,
         "tags": [tag],
         "summary": summary,
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in parameters],
-        "responses": {"200": done, **failures(refusals)},
+        "responses": {"200": document, **failures(refusals)},
     }
     if body:
         # A browser sends text/plain without asking first, so the official clients do; the text is the same JSON.
@@ -395,13 +395,13 @@ def _references(node: object) -> Iterator[str]:
 
 def _reachable(documents: Mapping[str, Json], names: Iterable[str]) -> set[str]:
     """Return the names and, by their references, every schema that they need."""
-    found: set[str] = set()
+    reach: set[str] = set()
     waiting = set(names)
     while waiting:
         name = waiting.pop()
-        found.add(name)
-        waiting |= set(_references(_embedded(name, documents[name]))) - found
-    return found
+        reach.add(name)
+        waiting |= set(_references(_embedded(name, documents[name]))) - reach
+    return reach
 
 
 def _embedded(name: str, node: Any) -> Any:

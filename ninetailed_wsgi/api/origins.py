@@ -30,7 +30,7 @@ class Origins:
     def __init__(self, access: Access, address: ClientAddress | None = None) -> None:
         self._address = address or ClientAddress()
         self._any = "*" in access.origins
-        self._named = frozenset(access.origins)
+        self._names = frozenset(access.origins)
         self._local = access.local
         self._strict = access.guarded or access.local
         self.vary = not self._any
@@ -47,7 +47,7 @@ class Origins:
         if self._any:
             return "*"
         origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
-        if origin and (origin in self._named or (self._local and _is_loopback_origin(origin))):
+        if origin and (origin in self._names or (self._local and _is_loopback_origin(origin))):
             return str(origin)
         if not self._strict:
             return None
@@ -62,8 +62,8 @@ class Origins:
                 and not (origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN))
             )
         if foreign:
-            shown = f"found {origin[:100]!r}" if origin else "found a request of another site"
-            raise Forbidden(f"origin: {shown}; name the origins whose pages may call with --cors-origins")
+            text = f"found {origin[:100]!r}" if origin else "found a request of another site"
+            raise Forbidden(f"origin: {text}; name the origins whose pages may call with --cors-origins")
         return None
 
 

@@ -28,9 +28,9 @@ def overrides_of(environ: Mapping[str, Any], body: Mapping[str, Any] | None = No
     Raises:
         InvalidData: the time of a preview is no time.
     """
-    given = body.get("preview") if body else None
-    if given is not None:
-        return Overrides.of(given)
+    value = body.get("preview") if body else None
+    if value is not None:
+        return Overrides.of(value)
     visitors: Overrides | None = environ.get(KEY)
     return visitors
 

@@ -81,8 +81,8 @@ class _Resource:
         self._edge = edge
         self._service = edge.service
 
-    def _body(self, req: Request, schema: str, caller: Caller | None = None, *, walked: bool = True) -> Any:
-        body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes), walked=walked)
+    def _body(self, req: Request, schema: str, caller: Caller | None = None, *, walks: bool = True) -> Any:
+        body = read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes), walks=walks)
         if caller is not None:
             body = without_foreign(body, caller)
         self._edge.schemas.check(schema, body)
@@ -91,11 +91,11 @@ class _Resource:
     def _events(self, body: dict[str, Any], caller: Caller, where: Environment, resp: Response) -> dict[str, Any]:
         """The body of a request with its events as the caller may have them applied."""
         check_names(body["events"])
-        judged = self._edge.access.judge(body["events"], caller, where, self._service.certifies)
-        if judged.unverified:
+        verdict = self._edge.access.judge(body["events"], caller, where, self._service.certifies)
+        if verdict.unverified:
             resp.set_header("X-Ninetailed-Identity", "unverified")
-            self._service.count_unverified(judged.unverified)
-        return body if judged.events is body["events"] else {**body, "events": judged.events}
+            self._service.count_unverified(verdict.unverified)
+        return body if verdict.events is body["events"] else {**body, "events": verdict.events}
 
     def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None, caller: Caller) -> None:
         kind = req.get_param("type")
@@ -121,7 +121,7 @@ class _Resource:
             entities=self._edge.entities,
             overrides=overrides,
         )
-        _answer(resp, self._edge.access.shown(data, caller))
+        _answer(resp, self._edge.access.visible(data, caller))
 
     def _fresh(self, where: Environment, name: str, caller: Caller, *, previews: bool) -> bool:
         """Whether an update is a create, because this caller may not name this profile."""
@@ -156,7 +156,7 @@ class Profile(_Resource):
             _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
             return
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
-        if self._check("get", caller, where, _given(name)) is Decision.ABSENT:
+        if self._check("get", caller, where, _parameter(name)) is Decision.ABSENT:
             raise ProfileNotFound("no profile has this id")
         data = self._service.get(
             where,
@@ -165,7 +165,7 @@ class Profile(_Resource):
             entities=self._edge.entities,
             overrides=overrides_of(req.env),
         )
-        _answer(resp, self._edge.access.shown(data, caller))
+        _answer(resp, self._edge.access.visible(data, caller))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         self._edge.allow("delete", req)
@@ -176,7 +176,7 @@ class Profile(_Resource):
     def _changeable(self, name: str) -> str:
         if self._edge.explain and name.endswith(_EXPLAIN):
             raise falcon.HTTPMethodNotAllowed(["GET", "OPTIONS"])
-        return _given(name)
+        return _parameter(name)
 
 
 class Batch(_Resource):
@@ -219,7 +219,7 @@ class Insights(_Resource):
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         caller = self._edge.allow("insights", req)
         where = self._edge.environment(organization, environment)
-        body = self._body(req, "insights-request", walked=False)  # of an event, its own members alone are read
+        body = self._body(req, "insights-request", walks=False)  # of an event, its own members alone are read
         resp.status = falcon.HTTP_204
         if KEY in req.env:  # what is seen in a preview counts for nobody
             return
@@ -293,11 +293,11 @@ class Refresh:
         self._secret = None if file is None else _webhook_secret(file)
 
     def on_post(self, req: Request, resp: Response) -> None:
-        given = req.get_header("X-Ninetailed-Webhook-Secret")
+        secret = req.get_header("X-Ninetailed-Webhook-Secret")
         if (
             self._secret is None
-            or given is None
-            or not hmac.compare_digest(given.encode("latin-1", "replace"), self._secret)
+            or secret is None
+            or not hmac.compare_digest(secret.encode("latin-1", "replace"), self._secret)
         ):
             self._edge.allow("refresh", req)
         self._edge.service.refresh_content()
@@ -350,7 +350,7 @@ class Document:
         resp.data = self._text
 
 
-def _given(name: str) -> str:
+def _parameter(name: str) -> str:
     """Return the name of a profile; callers who have none yet and leave it out must not all share one profile."""
     if not name:
         raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")

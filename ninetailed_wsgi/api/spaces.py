@@ -33,5 +33,5 @@ class SpaceNames:
 
     def environment(self, space: str, environment: str) -> Environment:
         """Return the environment of a space; without a join, the space is an organization of that name."""
-        asked = Environment(space, environment)
-        return self.joined.get(asked, asked)
+        space_environment = Environment(space, environment)
+        return self.joined.get(space_environment, space_environment)

@@ -85,7 +85,7 @@ def viewed(
     if path is not None and not isinstance(path, str):
         raise TypeError("found a condition for the path, expected a text; for any page: viewed(None, with_query(...))")
     paths = [] if path is None else [_condition("context_page_path", path, operator)]
-    return _counted("page", "", [*paths, *conditions], (at_least, at_most, exactly), within_days)
+    return _count_rule("page", "", [*paths, *conditions], (at_least, at_most, exactly), within_days)
 
 
 def performed(
@@ -99,7 +99,7 @@ def performed(
     """Match visitors who performed an event (exact name, or ``*`` for any); conditions and counts as for `viewed`."""
     if not isinstance(event, str):
         raise TypeError("found a condition for the event, expected a text; for any event: performed('*', having(...))")
-    return _counted("track", event, list(conditions), (at_least, at_most, exactly), within_days)
+    return _count_rule("track", event, list(conditions), (at_least, at_most, exactly), within_days)
 
 
 def trait(name: str, value: Value = "*", *, operator: str = "equal") -> Rule:
@@ -159,7 +159,7 @@ def from_campaign(member: str, value: Value = "*", *, operator: str = "equal") -
     return _condition(f"context_campaign_{member}", value, operator)
 
 
-def _counted(
+def _count_rule(
     type: str,
     event: str,
     conditions: list[Condition],
@@ -167,10 +167,10 @@ def _counted(
     within_days: float | None,
 ) -> Rule:
     operators = ("greaterThanInclusive", "lessThanInclusive", "equal")
-    wanted = {operator: count for operator, count in zip(operators, counts, strict=True) if count is not None}
-    if len(wanted) > 1:
+    by_operator = {operator: count for operator, count in zip(operators, counts, strict=True) if count is not None}
+    if len(by_operator) > 1:
         raise TypeError("found several counts, expected one of at_least, at_most, exactly")
-    operator, count = next(iter(wanted.items()), (operators[0], 1))
+    operator, count = next(iter(by_operator.items()), (operators[0], 1))
     if count == 0 and operator != operators[0]:
         operator, count = "lessThan", 1  # how the authoring tool says "never"
     windows = [] if within_days is None else [_condition("days", within_days, "equal")]
@@ -223,11 +223,11 @@ def _stored_condition(condition: Any) -> Condition:
     key = condition["key"] if isinstance(condition["key"], dict) else {"key": condition["key"]}
     name = str(key.get("key") or key.get("id"))
     value = _stored_text(condition.get("value"), "")
-    made = _condition(name, value, condition.get("operator") or "equal", str(key.get("value") or ""))
+    base = _condition(name, value, condition.get("operator") or "equal", str(key.get("value") or ""))
     return {
         **condition,
-        **made,
-        "key": {**made["key"], **{member: each for member, each in key.items() if each is not None}},
+        **base,
+        "key": {**base["key"], **{member: each for member, each in key.items() if each is not None}},
     }
 
 

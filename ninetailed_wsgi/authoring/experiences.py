@@ -151,7 +151,7 @@ def entry(id: str, experiences: Sequence[Mapping[str, Any] | str]) -> Entry:
         id: of the entry, the baseline.
         experiences: them, or their ids, the most important first; they are published on their own.
     """
-    return Entry({"id": id, "nt_experiences": [_id(one) for one in _listed(experiences, "experiences")]}, place())
+    return Entry({"id": id, "nt_experiences": [_id(one) for one in _list(experiences, "experiences")]}, place())
 
 
 def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
@@ -159,7 +159,7 @@ def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
     return {
         "type": "EntryReplacement",
         "baseline": {"id": baseline},
-        "variants": [{"id": one or "", "hidden": one is None} for one in _listed(variants)],
+        "variants": [{"id": one or "", "hidden": one is None} for one in _list(variants)],
     }
 
 
@@ -185,7 +185,7 @@ def _entity(type: str, entity: str, control: str, variants: Sequence[str | None]
     return {
         "type": type,
         "baseline": {"id": control, "entityId": entity},
-        "variants": [{"id": one or "", "entityId": entity, "hidden": one is None} for one in _listed(variants)],
+        "variants": [{"id": one or "", "entityId": entity, "hidden": one is None} for one in _list(variants)],
     }
 
 
@@ -197,11 +197,11 @@ def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
         "key": key,
         "valueType": kinds.get(type(control), "Object"),
         "baseline": {"value": control},
-        "variants": [{"value": value} for value in _listed(variants)],
+        "variants": [{"value": value} for value in _list(variants)],
     }
 
 
-def _listed(items: Sequence[Any], of: str = "variants") -> Sequence[Any]:
+def _list(items: Sequence[Any], of: str = "variants") -> Sequence[Any]:
     if isinstance(items, str):  # otherwise each letter would be one
         raise TypeError(f"found the text {items!r}, expected a list of {of}: [{items!r}]")
     return items

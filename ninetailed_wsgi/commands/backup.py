@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     target = Path(arguments.target)
     with console.progress("databases copied") as progress:
         files, size = back_up(
-            settings.data_dir, target, settings.store_timeout, lambda done, all: progress.at(done, done / all)
+            settings.data_dir, target, settings.store_timeout, lambda count, all: progress.at(count, count / all)
         )
     console.out.write(f"{files:,} files, {size:,} bytes copied to {target.absolute()} and checked\n")
 

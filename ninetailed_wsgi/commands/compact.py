@@ -33,8 +33,8 @@ def compact(store: KeptStore, console: Console) -> None:
         return
     files = max(store.contents.number_of_files(), 1)
     with console.progress("files") as progress:
-        for done, (was, now) in enumerate(store.contents.compact(), start=1):
-            progress.at(done, done / files)
+        for count, (was, now) in enumerate(store.contents.compact(), start=1):
+            progress.at(count, count / files)
             before, after = before + was, after + now
     console.out.write(f"{before:,} bytes before, {after:,} bytes after\n")
 

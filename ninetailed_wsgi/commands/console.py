@@ -33,11 +33,11 @@ class Progress:
         self._unit = in_line(unit)
         self._clock = clock
         self._terminal = out.isatty()
-        self._began = self._told = clock()
+        self._began = self._last_at = clock()
         self._first: tuple[int, float] | None = None
         self._width = 0
 
-    def at(self, done: int, fraction: float | None = None) -> None:
+    def at(self, count: int, fraction: float | None = None) -> None:
         """Say where the work is, unless that was said a moment ago.
 
         Args:
@@ -46,11 +46,11 @@ class Progress:
         """
         now = self._clock()
         if self._first is None:
-            self._first = (done, fraction or 0.0)  # work resumed did not begin at nothing
-        if now - self._told < _EVERY[self._terminal]:
+            self._first = (count, fraction or 0.0)  # work resumed did not begin at nothing
+        if now - self._last_at < _EVERY[self._terminal]:
             return
-        self._told = now
-        line = self._line(done, fraction, now - self._began)
+        self._last_at = now
+        line = self._line(count, fraction, now - self._began)
         if self._terminal:
             self._out.write("\r" + line.ljust(self._width))
             self._width = len(line)
@@ -65,14 +65,14 @@ class Progress:
             self._out.flush()
             self._width = 0
 
-    def _line(self, done: int, fraction: float | None, seconds: float) -> str:
+    def _line(self, count: int, fraction: float | None, seconds: float) -> str:
         first, first_fraction = self._first or (0, 0.0)
-        parts = [f"{done:,} {self._unit}", f"{(done - first) / seconds:,.0f}/s"]
+        parts = [f"{count:,} {self._unit}", f"{(count - first) / seconds:,.0f}/s"]
         if fraction is not None:
             parts.insert(0, f"{min(fraction, 1.0):.0%}")
             if fraction > first_fraction:
-                left = seconds * (1 - min(fraction, 1.0)) / (fraction - first_fraction)
-                parts.append(f"{duration(left)} left")
+                rest = seconds * (1 - min(fraction, 1.0)) / (fraction - first_fraction)
+                parts.append(f"{duration(rest)} left")
         return ", ".join(parts)
 
 

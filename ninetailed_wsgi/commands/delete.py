@@ -42,25 +42,25 @@ def run(arguments: argparse.Namespace) -> None:
 
 def delete(service: ExperienceService, where: Environment, names: BinaryIO, size: int, console: Console) -> None:
     """Delete the profiles with these ids or aliases, one a line of UTF-8 text; ``size`` in bytes, 0 if unknown."""
-    deleted = given = read = 0
+    deleted = names_in_file = read = 0
     lines = enumerate(names, start=1)
     with console.progress("lines") as progress:
         while group := list(islice(lines, _DELETED_AT_ONCE)):
-            wanted: list[str] = []
+            batch: list[str] = []
             unreadable = 0
             for number, line in group:
                 read += len(line)
                 try:
-                    wanted.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n \t"))
+                    batch.append(line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n \t"))
                 except UnicodeDecodeError:
                     unreadable = number
                     break
-            deleted += _delete(service, where, dict.fromkeys(filter(None, wanted)), console)
-            given += sum(map(bool, wanted))
+            deleted += _delete(service, where, dict.fromkeys(filter(None, batch)), console)
+            names_in_file += sum(map(bool, batch))
             if unreadable:
                 raise CommandError(f"line {unreadable:,} is not UTF-8; the {deleted:,} before are deleted")
             progress.at(group[-1][0], read / size if size else None)
-    console.out.write(f"{deleted:,} deleted, {given - deleted:,} not found\n")
+    console.out.write(f"{deleted:,} deleted, {names_in_file - deleted:,} not found\n")
 
 
 def _delete(service: ExperienceService, where: Environment, names: Iterable[str], console: Console) -> int:

@@ -51,13 +51,13 @@ def expire(
 
     What ``addresses`` keep of the visitors' companies is deleted with them.
     """
-    before, deleted, kept = now - days * DAY, 0, 0
+    before, deleted, survivors = now - days * DAY, 0, 0
     with console.progress("documents") as progress:
         for key, inactive in profiles_by_activity(store, documents(store, where, progress), before):
             went = inactive and (dry_run or console.patiently(partial(delete_inactive, store, key, before, addresses)))
             deleted += went
-            kept += not went
-    console.out.write(f"{deleted:,} {'would be ' if dry_run else ''}deleted, {kept:,} kept\n")
+            survivors += not went
+    console.out.write(f"{deleted:,} {'would be ' if dry_run else ''}deleted, {survivors:,} kept\n")
 
 
 COMMAND = Command(run, _USES, add_arguments)

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the explanation."""
     work = open_work(arguments, _USES)
-    explained = work.service.explain(work.environment(arguments.where), arguments.profile)
-    print(explanation.text(explained))
+    document = work.service.explain(work.environment(arguments.where), arguments.profile)
+    print(explanation.text(document))
 
 
 COMMAND = Command(run, _USES, add_arguments, resume="run the same command again")

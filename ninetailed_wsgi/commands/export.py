@@ -58,10 +58,10 @@ def export(
     what = {"environment": f"{where.organization}/{where.environment}", "events": events}
     with console.progress("documents looked at") as progress:  # else a profile could be met before what it absorbs
         identity.settle(store, documents(store, where, progress))
-    with _resumed(output, what, console) as (write, done), console.progress("documents") as progress:
-        written = len(done)
+    with _resumed(output, what, console) as (write, names), console.progress("documents") as progress:
+        written = len(names)
         for key in identity.profiles(store, documents(store, where, progress)):
-            if key.name in done:
+            if key.name in names:
                 continue
             with contextlib.suppress(ProfileNotFound):  # deleted since it was listed
                 record = service.record(where, key.name, events=events)

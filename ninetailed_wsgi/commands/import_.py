@@ -132,20 +132,20 @@ class _Import:
         self._batch = _Batch()
 
     def run(self, raw: BinaryIO, longest: int) -> None:
-        done, number = self.state.lines, 0
+        lines, number = self.state.lines, 0
         with self._rejecting() as self._rejects:
             try:
                 for number, text, too_long in _lines(_plain(raw, self._file), longest):
-                    if number > done:
+                    if number > lines:
                         self._take(number, text, f"the line is over {longest} bytes" if too_long else "")
                     self._progress.at(number, raw.tell() / self.state.size if self.state.size else None)
             except (OSError, EOFError, zlib.error) as error:
                 self._apply(number)
                 raise CommandError(f"{self._file} cannot be read after line {number:,}: {error}") from error
             self._apply(number)
-            if number < done:
+            if number < lines:
                 raise CommandError(
-                    f"{self._file} has {number:,} lines, but {done:,} were imported: is it another file?"
+                    f"{self._file} has {number:,} lines, but {lines:,} were imported: is it another file?"
                 )
 
     def finish(self) -> bool:

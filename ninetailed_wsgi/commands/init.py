@@ -134,11 +134,11 @@ def run(arguments: argparse.Namespace) -> None:
         print(in_line(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
     content = "content:content" if arguments.python else "content.json"
     for mount in mounts_of(folder):
-        named = f'"{content}"'
+        literal = f'"{content}"'
         if mount.module == "django" and not arguments.python:
-            named = f"BASE_DIR / {named}"
+            literal = f"BASE_DIR / {literal}"
         print(f"\nMount it in {mount.name}, {mount.place}:\n")
-        print(_indented(mount.lines.format(content=named)))
+        print(_indented(mount.lines.format(content=literal)))
         print("\nIn a view:\n")
         print(_indented(_view(mount.request)))
     checked = content if arguments.python else str(file)
@@ -149,9 +149,9 @@ def run(arguments: argparse.Namespace) -> None:
 def mounts_of(folder: Path) -> Iterable[Mount]:
     """Return the frameworks that the files of a folder name; else those that are installed; else plain WSGI."""
     texts = list(_texts(folder))
-    named = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
+    mounts = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
     # Falcon is there in any case, as the API is made with it.
-    return named or [mount for mount in MOUNTS if mount.module != "falcon" and find_spec(mount.module)] or [WSGI]
+    return mounts or [mount for mount in MOUNTS if mount.module != "falcon" and find_spec(mount.module)] or [WSGI]
 
 
 def _texts(folder: Path) -> Iterable[tuple[str, str]]:

@@ -37,18 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run one action."""
     variable = os.environ.get(f"{PREFIX}KEYS_FILE")
-    file = given.keys_file or (Path(variable) if variable else None)
+    file = arguments.keys_file or (Path(variable) if variable else None)
     if file is None:
         raise SettingsError([f"keys_file: name the file of the keys with --keys-file FILE or {PREFIX}KEYS_FILE"])
-    return {"new": _new, "list": _list, "revoke": _revoke}[given.action](file, given)
+    return {"new": _new, "list": _list, "revoke": _revoke}[arguments.action](file, arguments)
 
 
-def _new(file: Path, given: argparse.Namespace) -> int:
+def _new(file: Path, arguments: argparse.Namespace) -> int:
     now = int(time.time())
-    key, entry = new_key(given.name, given.scope, now, given.expires and now + given.expires * _DAY)
+    key, entry = new_key(arguments.name, arguments.scope, now, arguments.expires and now + arguments.expires * _DAY)
     with changing(file) as keys:
         keys.append(entry)
     print(key)  # alone on the standard output, so that `KEY=$(ninetailed-wsgi key new ...)` has it
@@ -56,7 +56,7 @@ def _new(file: Path, given: argparse.Namespace) -> int:
     return 0
 
 
-def _list(file: Path, given: argparse.Namespace) -> int:
+def _list(file: Path, arguments: argparse.Namespace) -> int:
     now = time.time()
     for key in read_keys(file):
         scopes = ",".join(scope for scope in SCOPES if scope in key.scopes)
@@ -64,15 +64,19 @@ def _list(file: Path, given: argparse.Namespace) -> int:
     return 0
 
 
-def _revoke(file: Path, given: argparse.Namespace) -> int:
+def _revoke(file: Path, arguments: argparse.Namespace) -> int:
     with changing(file) as keys:
-        named = [key for key in keys if given.name in (key.id, key.name)]
-        if len(named) != 1:
-            ids = ", ".join(key.id for key in named)
-            problem = f"several keys are named {given.name}; name one id of {ids}" if named else f"no key {given.name}"
+        matches = [key for key in keys if arguments.name in (key.id, key.name)]
+        if len(matches) != 1:
+            ids = ", ".join(key.id for key in matches)
+            problem = (
+                f"several keys are named {arguments.name}; name one id of {ids}"
+                if matches
+                else f"no key {arguments.name}"
+            )
             raise SettingsError([f"{problem} in {file}"])
-        keys.remove(named[0])
-    print(in_line(f"key {named[0].id} of {named[0].name} is revoked"), file=sys.stderr)
+        keys.remove(matches[0])
+    print(in_line(f"key {matches[0].id} of {matches[0].name} is revoked"), file=sys.stderr)
     return 0
 
 
@@ -93,10 +97,10 @@ def _name(text: str) -> str:
 
 
 def _scopes(text: str) -> list[str]:
-    named = [scope.strip() for scope in text.split(",")]
-    if wrong := [scope for scope in named if scope not in SCOPES]:
+    scopes = [scope.strip() for scope in text.split(",")]
+    if wrong := [scope for scope in scopes if scope not in SCOPES]:
         raise argparse.ArgumentTypeError(f"found {', '.join(map(repr, wrong))}, expected of {', '.join(SCOPES)}")
-    return named
+    return scopes
 
 
 def _days(text: str) -> int:

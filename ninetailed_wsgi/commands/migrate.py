@@ -27,14 +27,14 @@ from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.keys import digest_of, name_of
 from ninetailed_wsgi.store.opening import open_store
-from ninetailed_wsgi.store.protocol import KeptStore, Queue, Stored, Write
+from ninetailed_wsgi.store.protocol import KeptStore, Queue, StoredRecord, Write
 
 _AT_ONCE = 100
 """Documents with their histories in memory at a time: some hundred kilobytes as a rule, 50 MB when all are full."""
 
 _BATCHES_AT_ONCE = 10
 _NEARLY_NOTHING = 100
-_SHOWN = 10
+_MOST_LINES = 10
 
 
 _USES = ("store",)
@@ -138,21 +138,21 @@ def _empty(place: Place) -> bool:
 
 def _pass(source: Place, target: Place, console: Console) -> int:
     """Copy what differs and remove what the source does not have; the number of changes."""
-    compared, copied, present = _copy_documents(source.store, target.store, console)
+    comparisons, copies, present = _copy_documents(source.store, target.store, console)
     # What was compared and is there: more means documents that are gone from the source.
     removed = _remove_gone(source.store, target.store, console) if target.store.contents.count() > present else 0
     batches = _copy_queue(source.queue, target.queue, console)
     console.out.write(
-        f"{compared:,} documents compared: {copied:,} copied, {removed:,} removed; "
+        f"{comparisons:,} documents compared: {copies:,} copied, {removed:,} removed; "
         f"{batches:,} batches of imports copied\n"
     )
     console.out.flush()
-    return copied + removed
+    return copies + removed
 
 
 def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> tuple[int, int, int]:
     """How many documents were compared, how many copied, and how many of all are at the target then."""
-    compared = copied = present = 0
+    comparisons = copies = present = 0
     total = max(source.contents.count(), 1)
     with console.progress("documents compared") as progress:
         for page in source.contents.states():
@@ -160,34 +160,34 @@ def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> t
             differing = [digest for digest, state in page.items() if there.get(digest) != state]
             present += len(page) - len(differing)
             for some in _batched(differing, _AT_ONCE):
-                found = source.contents.fetch(some)  # fewer when some were deleted meanwhile
-                console.patiently(partial(target.contents.load, found))
-                copied += len(found)
-                present += len(found)
-            compared += len(page)
-            progress.at(compared, compared / total)
-    return compared, copied, present
+                records = source.contents.fetch(some)  # fewer when some were deleted meanwhile
+                console.patiently(partial(target.contents.load, records))
+                copies += len(records)
+                present += len(records)
+            comparisons += len(page)
+            progress.at(comparisons, comparisons / total)
+    return comparisons, copies, present
 
 
 def _remove_gone(source: KeptStore, target: KeptStore, console: Console) -> int:
-    removed = compared = 0
+    removed = comparisons = 0
     total = max(target.contents.count(), 1)
     with console.progress("documents looked for") as progress:
         for page in target.contents.states():
-            gone = page.keys() - source.contents.states_of(list(page)).keys()
-            for some in _batched(gone, _AT_ONCE):
-                keys = [stored.key for stored in target.contents.fetch(some)]
+            orphans = page.keys() - source.contents.states_of(list(page)).keys()
+            for some in _batched(orphans, _AT_ONCE):
+                keys = [record.key for record in target.contents.fetch(some)]
                 if keys:
                     console.patiently(partial(target.update, keys, lambda *_: Write(None)))
                 removed += len(keys)
-            compared += len(page)
-            progress.at(compared, compared / total)
+            comparisons += len(page)
+            progress.at(comparisons, comparisons / total)
     return removed
 
 
 def _copy_queue(source: Queue, target: Queue, console: Console) -> int:
     """Let the same batches wait at the target, under the same numbers: profiles remember these."""
-    copied = 0
+    copies = 0
     for aside in (False, True):
         here, there = (list(_batch_digests(queue, aside)) for queue in (source, target))
         if here == there:
@@ -195,13 +195,13 @@ def _copy_queue(source: Queue, target: Queue, console: Console) -> int:
         if here[: len(there)] != there:
             console.patiently(partial(target.contents.clear, aside=aside))
             there = []
-        known = {number for number, _ in there}
-        new = (queued for queued in source.contents.dump() if queued.aside == aside and queued.number not in known)
+        numbers = {number for number, _ in there}
+        new = (queued for queued in source.contents.dump() if queued.aside == aside and queued.number not in numbers)
         for some in _batched(new, _BATCHES_AT_ONCE):
             console.patiently(partial(target.contents.load, some, 0))
-            copied += len(some)
+            copies += len(some)
     console.patiently(partial(target.contents.load, [], source.contents.last()))
-    return copied
+    return copies
 
 
 def _batch_digests(queue: Queue, aside: bool) -> Iterator[tuple[int, bytes]]:
@@ -266,13 +266,13 @@ def _totals(place: Place, console: Console) -> _Totals:
     sums = _Totals(last=place.queue.contents.last())
     total = max(place.store.contents.count(), 1)
     with console.progress(f"documents read again of {place.name}") as progress:
-        for stored in place.store.contents.dump():
+        for record in place.store.contents.dump():
             sums.documents += 1
-            sums.events += len(stored.history)
-            if not stored.document.keys() & {"to", "into"}:
+            sums.events += len(record.history)
+            if not record.document.keys() & {"to", "into"}:
                 sums.profiles += 1
-                sums.aliases += len(stored.document["aliases"])
-            sums.add(_parts(stored))
+                sums.aliases += len(record.document["aliases"])
+            sums.add(_parts(record))
             progress.at(sums.documents, sums.documents / total)
     for number, value, aside in place.queue.contents.dump():
         sums.waiting += not aside
@@ -281,47 +281,47 @@ def _totals(place: Place, console: Console) -> _Totals:
     return sums
 
 
-def _parts(stored: Stored) -> Iterator[bytes]:
-    yield name_of(stored.key)
-    yield b"%d" % stored.next_ordinal
-    yield orjson.dumps(stored.document)
-    for event in stored.history:
+def _parts(record: StoredRecord) -> Iterator[bytes]:
+    yield name_of(record.key)
+    yield b"%d" % record.next_ordinal
+    yield orjson.dumps(record.document)
+    for event in record.history:
         yield b"%d %b" % event
 
 
 def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[str]:
     """Compare everything, histories too, and copy what differs; says of some documents, and of how many more, how."""
-    found = 0
+    count = 0
     with console.progress("documents compared as a whole") as progress:
-        compared, total = 0, max(source.contents.count(), 1)
+        comparisons, total = 0, max(source.contents.count(), 1)
         for page in source.contents.states():
             for some in _batched(page, _AT_ONCE):
                 differences = _differences(source.contents.fetch(some), target.contents.fetch(some))
-                console.patiently(partial(target.contents.load, [stored for stored, _ in differences]))
-                for stored, how in differences:
-                    found += 1
-                    if found <= _SHOWN:
-                        yield f"{stored.key.organization}/{stored.key.environment} {stored.key.name!r}: {how}"
-            compared += len(page)
-            progress.at(compared, compared / total)
-    if found > _SHOWN:
-        yield f"and {found - _SHOWN:,} documents more"
+                console.patiently(partial(target.contents.load, [record for record, _ in differences]))
+                for record, how in differences:
+                    count += 1
+                    if count <= _MOST_LINES:
+                        yield f"{record.key.organization}/{record.key.environment} {record.key.name!r}: {how}"
+            comparisons += len(page)
+            progress.at(comparisons, comparisons / total)
+    if count > _MOST_LINES:
+        yield f"and {count - _MOST_LINES:,} documents more"
     if removed := _remove_gone(source, target, console):
         yield f"{removed:,} documents that the source does not have"
 
 
-def _differences(here: Sequence[Stored], there: Sequence[Stored]) -> list[tuple[Stored, str]]:
-    known = {digest_of(stored.key): stored for stored in there}
-    found = []
-    for stored in here:
-        other = known.get(digest_of(stored.key))
+def _differences(here: Sequence[StoredRecord], there: Sequence[StoredRecord]) -> list[tuple[StoredRecord, str]]:
+    by_digest = {digest_of(record.key): record for record in there}
+    pairs = []
+    for record in here:
+        other = by_digest.get(digest_of(record.key))
         if other is None:
-            found.append((stored, "was missing"))
-        elif (stored.document, stored.next_ordinal) != (other.document, other.next_ordinal):
-            found.append((stored, "the document differed"))
-        elif list(_parts(stored)) != list(_parts(other)):
-            found.append((stored, "the events differed"))
-    return found
+            pairs.append((record, "was missing"))
+        elif (record.document, record.next_ordinal) != (other.document, other.next_ordinal):
+            pairs.append((record, "the document differed"))
+        elif list(_parts(record)) != list(_parts(other)):
+            pairs.append((record, "the events differed"))
+    return pairs
 
 
 COMMAND = Command(run, _USES, add_arguments, resume="run the same command again to resume")

@@ -45,7 +45,7 @@ def show(
     experiments = experiments_of(catalog, experience, metric)
     total = max(1, store.contents.count())
     with console.progress("profiles") as progress:
-        found = results(
+        outcome = results(
             store,
             where,
             catalog,
@@ -55,12 +55,12 @@ def show(
         )
     if as_json:
         computed = time.time_ns() // 1_000_000
-        document = [result.document(computed) for result in found]
+        document = [result.document(computed) for result in outcome]
         console.out.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
-    if not found:
+    if not outcome:
         console.out.write(f"no experience is published in {where}\n")
-    for result in found:
+    for result in outcome:
         lines = text(result, color=_has_colors(console.out))
         unescaped(console.out).write("\n".join(lines) + "\n\n")
 
@@ -73,15 +73,15 @@ def period_of(since: str | None, until: str | None, window_days: str | None, now
     """
     problems: list[str] = []
 
-    def time_of(flag: str, given: str | None, default: int) -> int:
-        if given is None:
+    def time_of(flag: str, value: str | None, default: int) -> int:
+        if value is None:
             return default
         try:
-            moment = datetime.fromisoformat(given)
+            moment = datetime.fromisoformat(value)
             at = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
             return max(0, at)  # no event is older than 1970, and year 1 in the east is year 0 in UTC
         except (ValueError, OverflowError):
-            problems.append(f"{flag}: found {given!r}, expected a date or time such as 2026-01-31 or 2026-01-31T12:00Z")
+            problems.append(f"{flag}: found {value!r}, expected a date or time such as 2026-01-31 or 2026-01-31T12:00Z")
             return default
 
     start, end = time_of("--from", since, 0), time_of("--to", until, now + 1)
@@ -103,9 +103,9 @@ def text(result: Result, *, color: bool = False) -> list[str]:
     metric = result.metric
     lines = [_line(f"{result.experiment.name} ({result.experiment.id}), split {result.split.words}")]
     if metric:
-        wanted = "more is better" if metric.direction == "increase" else "less is better"
+        direction = "more is better" if metric.direction == "increase" else "less is better"
         what = {"binary": "who did it", "count": "how often", "value": f"sum of {metric.property}"}[metric.type]
-        lines.append(_line(f"metric {metric.name}: {metric.event}, {what}, {wanted}"))
+        lines.append(_line(f"metric {metric.name}: {metric.event}, {what}, {direction}"))
     else:
         lines.append("no metric: the experience names none, and the content has none")
     rests = {"seen": "what browsers saw", "served": "what pages served", "mixed": "what browsers saw or pages served"}
@@ -173,15 +173,15 @@ def _percent(part: float, digits: int) -> str:
 
 def _plot(variants: Sequence[Variant], binary: bool) -> Iterator[str]:
     """The intervals on one scale: a bracket at each end, a bar at the mean."""
-    shown = [(variant, variant.mean, variant.interval) for variant in variants]
-    bounds = [bound for _, _, interval in shown if interval for bound in interval]
+    rows = [(variant, variant.mean, variant.interval) for variant in variants]
+    bounds = [bound for _, _, interval in rows if interval for bound in interval]
     if not bounds or (high := max(bounds)) <= (low := min(bounds)):
         return
 
     def column(value: float) -> int:
         return round((min(max(value, low), high) - low) / (high - low) * (_PLOT - 1))
 
-    for variant, mean, interval in shown:
+    for variant, mean, interval in rows:
         if interval is None or mean is None:
             continue
         first, last = column(interval[0]), column(interval[1])
@@ -220,8 +220,8 @@ def _judgement(result: Result) -> Iterator[str]:
     losses = [variant for variant in result.variants if variant.expected_loss is not None]
     if losses and most and result.metric:
         losses_of = [(_name(each), _amount(each.expected_loss or 0.0, _is_binary(result))) for each in losses]
-        listed = ", ".join(f"{name} {amount}" for name, amount in losses_of)
-        yield from _wrapped(f"expected loss if chosen: {listed}")
+        amounts = ", ".join(f"{name} {amount}" for name, amount in losses_of)
+        yield from _wrapped(f"expected loss if chosen: {amounts}")
 
 
 def _name(variant: Variant) -> str:

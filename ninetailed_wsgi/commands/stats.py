@@ -39,14 +39,16 @@ class _Sums:
 
 def stats(store: KeptStore, where: Environment | None, console: Console) -> None:
     """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
-    found: dict[str, _Sums] = {f"{where.organization}/{where.environment}": _Sums()} if where else {}
+    by_environment: dict[str, _Sums] = {f"{where.organization}/{where.environment}": _Sums()} if where else {}
     with console.progress("documents") as progress:
         total = max(store.contents.count(), 1)
-        for done, (key, document, events, size) in enumerate(store.contents.sizes(), start=1):
-            progress.at(done, done / total)
+        for count, (key, document, events, size) in enumerate(store.contents.sizes(), start=1):
+            progress.at(count, count / total)
             if where is None or key[:2] == (where.organization, where.environment):
-                _add(found.setdefault(f"{key.organization}/{key.environment}", _Sums()), document, events, size)
-    for name, sums in sorted(found.items()):
+                _add(
+                    by_environment.setdefault(f"{key.organization}/{key.environment}", _Sums()), document, events, size
+                )
+    for name, sums in sorted(by_environment.items()):
         console.out.write(
             f"{in_line(name)}: {sums.profiles:,} profiles, {sums.aliases:,} aliases, {sums.events:,} events, "
             f"{sums.bytes:,} bytes, last active from {_day(sums.oldest)} to {_day(sums.newest)}\n"

@@ -84,8 +84,8 @@ def _handed_in(work: Work, draft: drafts.Draft) -> Catalog:
         raise SettingsError([*problems, "hand in another one, or name one with --draft"]) from None
 
 
-def _draft(work: Work, where: Environment, given: str | None) -> Catalog:
-    settings = work.settings if given is None else replace(work.settings, draft_content=given)  # type: ignore[arg-type]
+def _draft(work: Work, where: Environment, content: str | None) -> Catalog:
+    settings = work.settings if content is None else replace(work.settings, draft_content=content)  # type: ignore[arg-type]
     source = draft_source(settings)
     if source is None:
         raise SettingsError(["--draft: name the content that would be published, or set draft_content"])

@@ -14,8 +14,8 @@ _MARK = {"added": "+", "removed": "-", "changed": "~", "same": " "}
 def lines(document: Mapping[str, Any], comparison: Comparison) -> Iterator[str]:
     """Yield the lines of a document of `replay.what_if`."""
     visitors, changed = document["visitors"], document["visitorsChanged"]
-    seen = f"{visitors['evaluated']:,} of {visitors['total']:,} visitors"
-    yield f"content {document['content']['from']} -> {document['content']['to']}, {seen}"
+    share = f"{visitors['evaluated']:,} of {visitors['total']:,} visitors"
+    yield f"content {document['content']['from']} -> {document['content']['to']}, {share}"
     yield f"{changed['any']:,} get something else: {changed['share']:.2%}{_interval(changed['interval'])}"
     if visitors["incomplete"]:
         yield f"of {visitors['incomplete']:,}, older events that the draft asks for are not kept any more"
@@ -74,5 +74,5 @@ def _short(text: str, most: int) -> str:
 
 
 def _cell(text: str, width: int) -> str:
-    shown = _short(text, width)
-    return shown + " " * (width - columns(shown))
+    cell = _short(text, width)
+    return cell + " " * (width - columns(cell))

@@ -72,8 +72,8 @@ def add_environment(parser: argparse.ArgumentParser, **options: str) -> None:
 def documents(store: KeptStore, where: Environment | None, progress: Progress) -> Iterator[tuple[Key, Document]]:
     """Yield the stored documents, of one environment where it is named; the progress counts those of all."""
     total = max(store.contents.count(), 1)
-    for done, (key, document) in enumerate(store.documents(), start=1):
-        progress.at(done, done / total)
+    for count, (key, document) in enumerate(store.documents(), start=1):
+        progress.at(count, count / total)
         if where is None or key[:2] == where:
             yield key, document
 

@@ -71,7 +71,7 @@ class CodeContent(LiveContent):
         Raises:
             SettingsError: the module cannot be imported, has no such list, or an item has an error; one line for each.
         """
-        with self._looking():
+        with self._lock():
             if isinstance(self._items, str):
                 content = read_name(self._items, self._locale)
             else:
@@ -187,8 +187,8 @@ def _import_problem(name: str, module_name: str, error: BaseException) -> tuple[
     reason = f"{type(error).__name__}: {shorten(str(error), 300)}"
     if own:
         return f"{own[-1].filename}:{own[-1].lineno}", reason
-    looked = f"looked for in {os.getcwd()} and where packages are installed"
-    return name, f"{reason}; {looked}" if isinstance(error, ModuleNotFoundError) else reason
+    places = f"looked for in {os.getcwd()} and where packages are installed"
+    return name, f"{reason}; {places}" if isinstance(error, ModuleNotFoundError) else reason
 
 
 _IMPORTLIB = str(Path(sys.modules["importlib"].__file__ or "").parent) + os.sep

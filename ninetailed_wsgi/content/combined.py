@@ -47,7 +47,7 @@ class CombinedContent(LiveContent):
         self._parts = tuple(parts)
         for part in parts:
             part.is_part = True
-        self._seen: list[dict[str, Catalog]] = []
+        self._catalogs_of_parts: list[dict[str, Catalog]] = []
 
     def load(self) -> None:
         """Load every part, then compile what they have together.
@@ -61,7 +61,7 @@ class CombinedContent(LiveContent):
                 part.load()
             except SettingsError as error:
                 problems += error.problems
-        with self._looking():
+        with self._lock():
             errors = self._combine()
         problems = problems or [f"content: {error}" for error in errors]
         if problems:
@@ -98,11 +98,11 @@ class CombinedContent(LiveContent):
 
     def _combine(self) -> tuple[Problem, ...]:
         """Compile and serve what the parts serve, where that changed; return the errors for which it is not served."""
-        seen = [dict(part.catalogs()) for part in self._parts]
-        if seen != self._seen:
-            names = sorted({name for catalogs in seen for name in catalogs})
-            self._latest = {Environment.parse(name): self._compiled(_joined(seen, name)) for name in names}
-            self._seen = seen
+        versions = [dict(part.catalogs()) for part in self._parts]
+        if versions != self._catalogs_of_parts:
+            names = sorted({name for catalogs in versions for name in catalogs})
+            self._latest = {Environment.parse(name): self._compiled(_joined(versions, name)) for name in names}
+            self._catalogs_of_parts = versions
             self.seen_at = self._wall_clock()
             if not self._errors():
                 self._serve_only(self._latest)

@@ -164,7 +164,7 @@ class _Compilation:
         }
         entry_experiences = self._priorities(self._content.baselines)
         self._digests += [_digest("merge tag", tag.id, tag.name, tag.fallback) for tag in merge_tags.values()]
-        self._digests += [_digest("entry", id, listed) for id, listed in entry_experiences.items()]
+        self._digests += [_digest("entry", id, experiences_of) for id, experiences_of in entry_experiences.items()]
         return Catalog(
             content=self._content,
             audiences=AudienceSet(
@@ -179,8 +179,8 @@ class _Compilation:
             merge_tag_entries=MappingProxyType({tag.entry: tag for tag in merge_tags.values()}),
             entry_experiences=MappingProxyType(entry_experiences),
             entry_ids=_entry_ids(entry_experiences, experience_set),
-            audience_list=tuple(listed for _, listed in audiences),
-            experience_list=tuple(listed for _, listed in experiences),
+            audience_list=tuple(audience for _, audience in audiences),
+            experience_list=tuple(experience for _, experience in experiences),
             problems=tuple(dict.fromkeys(self._problems)),
             version=hashlib.sha256("".join(sorted(self._digests)).encode()).hexdigest()[:16],
         )
@@ -282,13 +282,13 @@ class _Compilation:
 
         Nothing else of the config depends on it.
         """
-        wanted = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
-        if isinstance(wanted, str) and wanted:
-            metric = metrics.named(wanted)
+        name = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
+        if isinstance(name, str) and name:
+            metric = metrics.find(name)
             # Content that defines no metric names one of the hosted service, which is measured there.
             if metric is None and metrics.metrics:
                 place = f"{entry.member}.primaryMetric"
-                self._report("note", entry, f'{place}: found "{wanted[:80]}", expected the id or name of a metric')
+                self._report("note", entry, f'{place}: found "{name[:80]}", expected the id or name of a metric')
             yield metric
 
     def _report_each(self, entry: AudienceEntry | ExperienceEntry, error: ContentError) -> None:
@@ -304,8 +304,8 @@ class _Compilation:
         for entry in entries:
             if (same := by_entry.setdefault(entry.entry, entry)) != entry:
                 self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
-        listed = {id: tuple(dict.fromkeys(self._followed(entry))) for id, entry in by_entry.items()}
-        return {id: experiences for id, experiences in listed.items() if experiences}
+        experiences_by_entry = {id: tuple(dict.fromkeys(self._followed(entry))) for id, entry in by_entry.items()}
+        return {id: experiences for id, experiences in experiences_by_entry.items() if experiences}
 
     def _followed(self, entry: BaselineEntry) -> Iterable[str]:
         for index, reference in enumerate(entry.experiences):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.core.problems import excerpt
 
 Severity = Literal["error", "left out", "odd", "ignored", "note"]
 
@@ -149,4 +149,4 @@ def text_of(fields: Mapping[str, object], name: str) -> str | None:
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value or None
-    raise Faulty(f"{name}: found {shown(value)}, expected a text")
+    raise Faulty(f"{name}: found {excerpt(value)}, expected a text")

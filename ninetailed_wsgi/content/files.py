@@ -21,7 +21,7 @@ _COARSEST_TICK_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ContentFile:
     """A content file as it was found.
 
     Attributes:
@@ -35,7 +35,7 @@ class Found:
     settled: bool
 
 
-def find_files(path: Path, now: float) -> dict[Environment, tuple[Found, ...]]:
+def find_files(path: Path, now: float) -> dict[Environment, tuple[ContentFile, ...]]:
     """Find the files of each environment.
 
     A file is for every environment. In a folder, ``{organizationId}/{environmentSlug}.json`` and the files
@@ -54,9 +54,9 @@ def find_files(path: Path, now: float) -> dict[Environment, tuple[Found, ...]]:
         OSError: the path cannot be read.
     """
     if not path.is_dir():
-        return {EVERY: (_found(path, now),)}
+        return {EVERY: (_content_file(path, now),)}
     shared = _json_files(path, now)
-    own: dict[Environment, list[Found]] = {}
+    own: dict[Environment, list[ContentFile]] = {}
     for organization in _folders(path):
         for file in _json_files(organization, now):
             own.setdefault(Environment(organization.name, file.path.name.removesuffix(".json")), []).append(file)
@@ -67,23 +67,23 @@ def find_files(path: Path, now: float) -> dict[Environment, tuple[Found, ...]]:
     return every | {environment: (*shared, *files) for environment, files in own.items()}
 
 
-def _found(path: Path, now: float) -> Found:
+def _content_file(path: Path, now: float) -> ContentFile:
     status = path.stat()
     settled = now * 1e9 - status.st_mtime_ns > _COARSEST_TICK_NS
-    return Found(path, (status.st_mtime_ns, status.st_size, status.st_ino), settled)
+    return ContentFile(path, (status.st_mtime_ns, status.st_size, status.st_ino), settled)
 
 
 def _entries(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
 
 
-def _json_files(folder: Path, now: float) -> list[Found]:
+def _json_files(folder: Path, now: float) -> list[ContentFile]:
     files = []
     for path in _entries(folder):
         # A file may be renamed away while we look.
         with suppress(FileNotFoundError):
             if path.name.endswith(".json") and path.is_file():
-                files.append(_found(path, now))
+                files.append(_content_file(path, now))
     return files
 
 

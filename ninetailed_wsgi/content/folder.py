@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ninetailed_wsgi.content.compiling import Catalog
 from ninetailed_wsgi.content.entries import Content, Problem
-from ninetailed_wsgi.content.files import Found, find_files, read_file
+from ninetailed_wsgi.content.files import ContentFile, find_files, read_file
 from ninetailed_wsgi.content.live import LiveContent, is_same
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 
 _log = logging.getLogger("ninetailed_wsgi.content")
-_Files = Mapping[Environment, tuple[Found, ...]]
+_Files = Mapping[Environment, tuple[ContentFile, ...]]
 
 
 class ContentFolder(LiveContent):
@@ -53,8 +53,8 @@ class ContentFolder(LiveContent):
             check_every=check_every,
             wall_clock=wall_clock,
         )
-        self._files: dict[Environment, tuple[Found, ...]] = {}
-        self._unsettled: dict[Environment, tuple[Found, ...]] = {}
+        self._files: dict[Environment, tuple[ContentFile, ...]] = {}
+        self._unsettled: dict[Environment, tuple[ContentFile, ...]] = {}
 
     def load(self) -> None:
         """Read everything for the first time.
@@ -65,7 +65,7 @@ class ContentFolder(LiveContent):
         """
         if self._path is None:
             return
-        with self._looking():
+        with self._lock():
             self._load(self._path)
         if errors := [str(problem) for problem in self.problems() if problem.severity == "error"]:
             raise SettingsError([f"content: {error}" for error in errors])
@@ -112,25 +112,25 @@ class ContentFolder(LiveContent):
             self._report([_unreadable(path, error)])
             return
         self.seen_at = self._wall_clock()
-        gone = self._gone(files)
+        losses = self._losses(files)
         # A file that is gone may be a copy in progress: it counts when a second look finds the same other files.
-        settled = {one for one in gone if one in files and self._unsettled.get(one) == files[one]}
-        self._unsettled = {one: files[one] for one in gone if one in files}
-        waiting = gone.keys() - settled
+        settled = {one for one in losses if one in files and self._unsettled.get(one) == files[one]}
+        self._unsettled = {one: files[one] for one in losses if one in files}
+        waiting = losses.keys() - settled
         changed = {one: now for one, now in files.items() if one not in waiting and now != self._files.get(one)}
-        self._report(problem for one in sorted(waiting) for problem in gone[one])
+        self._report(problem for one in sorted(waiting) for problem in losses[one])
         if changed:
             self._replace(self._read(changed))
             self._files = self._files | changed  # last, so that a process forked in the middle looks again
 
-    def _gone(self, files: _Files) -> dict[Environment, list[Problem]]:
+    def _losses(self, files: _Files) -> dict[Environment, list[Problem]]:
         """Return, for each environment that misses a file it had before, an error for each such file."""
-        gone: dict[Environment, list[Problem]] = {}
+        losses: dict[Environment, list[Problem]] = {}
         for environment, before in self._files.items():
             there = {file.path for file in files.get(environment, ())}
             if missing := [str(file.path) for file in before if file.path not in there]:
-                gone[environment] = [Problem("error", file, "", "is gone") for file in missing]
-        return gone
+                losses[environment] = [Problem("error", file, "", "is gone") for file in missing]
+        return losses
 
     def _replace(self, read: Mapping[Environment, Catalog]) -> None:
         catalogs = {one: catalog for one, catalog in read.items() if not is_same(catalog, self._latest.get(one))}

@@ -22,7 +22,7 @@ _log = logging.getLogger("ninetailed_wsgi.content")
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
+class _Versions:
     """What is served at one moment; replaced as a whole."""
 
     catalogs: Mapping[Environment, Catalog]
@@ -61,11 +61,11 @@ class LiveContent:
         self._locale = locale
         self._history = (history_events, history_days)
         self._wall_clock = wall_clock
-        self._looking = PerProcess(threading.Lock)
+        self._lock = PerProcess(threading.Lock)
         self._watcher = Watcher(self.look, check_every, "ninetailed-content")
         self._followed = False
         self._empty = self._compiled(Content())
-        self._served = _Served({}, self._empty)
+        self._versions = _Versions({}, self._empty)
         self._served_since: dict[Environment, float] = {}
         self._latest: dict[Environment, Catalog] = {}
         self._left_out: frozenset[Problem] = frozenset()
@@ -94,7 +94,7 @@ class LiveContent:
 
     def look(self) -> None:
         """Look for changes now and serve them; the thread that `follow` starts does so again and again."""
-        with self._looking():
+        with self._lock():
             self._look()
 
     def follow(self) -> None:
@@ -106,14 +106,14 @@ class LiveContent:
         """Return an environment's catalog: a look-up that never reads, compiles or waits."""
         if self._followed:
             self._watcher.ensure()  # the first request after a fork starts the thread
-        served = self._served
-        return served.catalogs.get(Environment(organization, environment), served.default)
+        versions = self._versions
+        return versions.catalogs.get(Environment(organization, environment), versions.default)
 
     def catalogs(self) -> Mapping[str, Catalog]:
         """Return what is served, by ``organization/environment``; ``*/*`` is for every other environment."""
-        served = self._served
-        every = {str(environment): catalog for environment, catalog in sorted(served.catalogs.items())}
-        return MappingProxyType({str(EVERY): served.default} | every)
+        versions = self._versions
+        every = {str(environment): catalog for environment, catalog in sorted(versions.catalogs.items())}
+        return MappingProxyType({str(EVERY): versions.default} | every)
 
     def loaded_at(self) -> dict[str, float]:
         """Return when what is served was compiled, in seconds since the epoch, by environment as in `catalogs`."""
@@ -125,8 +125,8 @@ class LiveContent:
             self._watcher.ensure()
         since = self.loaded_at()
         versions = [ServedVersion(name, catalog.version, since.get(name)) for name, catalog in self.catalogs().items()]
-        found = Counter(problem.severity for problem in self.problems())
-        return ContentState(versions, found["error"], found["left out"])
+        counts = Counter(problem.severity for problem in self.problems())
+        return ContentState(versions, counts["error"], counts["left out"])
 
     def problems(self) -> tuple[Problem, ...]:
         """Return the problems of the newest content, whether it is served or not."""
@@ -149,32 +149,32 @@ class LiveContent:
 
     def _serve(self, catalogs: Mapping[Environment, Catalog]) -> None:
         """Serve these, and what was served of other environments."""
-        every = dict(self._served.catalogs) | dict(catalogs)
-        default = every.pop(EVERY, self._served.default)
-        self._served = _Served(every, default)
+        every = dict(self._versions.catalogs) | dict(catalogs)
+        default = every.pop(EVERY, self._versions.default)
+        self._versions = _Versions(every, default)
         self._served_since = self._served_since | dict.fromkeys(catalogs, self._wall_clock())
         if not self.is_part:
             self._left_out = _announce(catalogs, every | {EVERY: default}, self._left_out)
 
     def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
         """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
-        before = {**self._served.catalogs, EVERY: self._served.default}
+        before = {**self._versions.catalogs, EVERY: self._versions.default}
         changed = {one: catalog for one, catalog in catalogs.items() if not is_same(catalog, before.get(one))}
         every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
         default = every.pop(EVERY, self._empty)
-        self._served = _Served(every, default)
+        self._versions = _Versions(every, default)
         self._served_since = self._served_since | dict.fromkeys(changed, self._wall_clock())
         if not self.is_part:
             self._left_out = _announce(changed, catalogs, self._left_out)
 
 
 def _announce(
-    catalogs: Mapping[Environment, Catalog], served: Mapping[Environment, Catalog], known: frozenset[Problem]
+    catalogs: Mapping[Environment, Catalog], every: Mapping[Environment, Catalog], earlier: frozenset[Problem]
 ) -> frozenset[Problem]:
     """Log what is served from now on, and once what of it is left out; return all of the latter."""
-    left_out = dict.fromkeys(problem for catalog in served.values() for problem in catalog.left_out)
+    left_out = dict.fromkeys(problem for catalog in every.values() for problem in catalog.left_out)
     for problem in left_out:
-        if problem not in known:
+        if problem not in earlier:
             _log.error("%s; this is left out, everything else is served", problem)
     for environment, catalog in catalogs.items():
         _log.info(

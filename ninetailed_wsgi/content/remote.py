@@ -39,7 +39,7 @@ class Fetched(NamedTuple):
 class Remote(Protocol):
     """Where shared content is kept."""
 
-    def fetch(self, known: str | None) -> Fetched | None:
+    def fetch(self, validator: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
 
 
@@ -60,28 +60,28 @@ class WebDocument:
         self._whole_within = whole_within
         self._opener = opener(tls=parts.scheme == "https")
 
-    def fetch(self, known: str | None) -> Fetched | None:
+    def fetch(self, validator: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
         try:
-            with self._opener.open(self._request(known), timeout=self._timeout) as answer:
+            with self._opener.open(self._request(validator), timeout=self._timeout) as answer:
                 document = read_body(answer, time.monotonic() + self._whole_within)
                 return Fetched(document, *_validator(answer.headers))
         except HTTPError as error:
             error.close()
-            if error.code == HTTPStatus.NOT_MODIFIED and known:
+            if error.code == HTTPStatus.NOT_MODIFIED and validator:
                 return None
             redirects = f" after {REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
             raise Unfetched(f"is answered {error.code}{redirects}, expected 200") from None
         except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no name of a host
             raise Unfetched(reason(error)) from None
 
-    def _request(self, known: str | None) -> Request:
+    def _request(self, validator: str | None) -> Request:
         request = Request(self._url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
         request.add_header("User-Agent", "ninetailed-wsgi")
         if self._login:
             request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this host, no other
-        if known:
-            kind, _, value = known.partition(" ")
+        if validator:
+            kind, _, value = validator.partition(" ")
             request.add_header({"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[kind], value)
         return request
 
@@ -129,14 +129,14 @@ class RedisHash:
         except (ValueError, TypeError):
             raise SettingsError(["content: the address of the Redis server has an invalid option"]) from None
 
-    def fetch(self, known: str | None) -> Fetched | None:
+    def fetch(self, validator: str | None) -> Fetched | None:
         """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
         try:
             pipeline = self._client.pipeline(transaction=True)
             version, size = pipeline.hget(self._key, "version").hstrlen(self._key, "content").execute()
             if size > LARGEST:
                 raise Unfetched(f"is larger than {LARGEST // _MEBIBYTE} MiB")
-            if known is not None and known == _redis_validator(version, size):
+            if validator is not None and validator == _redis_validator(version, size):
                 return None
             version, document = self._client.hmget(self._key, "version", "content")
         except (self._errors, OSError, TypeError, ValueError) as error:  # the last two: an option, a host's name

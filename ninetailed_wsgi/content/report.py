@@ -15,25 +15,25 @@ def report(source: LiveContent) -> list[str]:
     catalogs = source.catalogs()
     for environment, catalog in catalogs.items():
         every = environment == "*/*"
-        if every and len(catalogs) > 1 and not _listed(catalog):
+        if every and len(catalogs) > 1 and not _catalog_lines(catalog):
             continue
         lines += [f"content of {'every environment' if every else environment} (version {catalog.version})"]
-        lines += _listed(catalog) or ["  no audience, experience or merge tag"]
+        lines += _catalog_lines(catalog) or ["  no audience, experience or merge tag"]
     lines += [f"{problem.severity}: {problem}" for problem in source.problems()]
     return lines
 
 
-def _listed(catalog: Catalog) -> list[str]:
+def _catalog_lines(catalog: Catalog) -> list[str]:
     names = {audience.id: audience.name for audience in catalog.audience_list}
     lines = [f"  audience {audience.id}: {audience.name}" for audience in catalog.audience_list]
     lines += [f"  experience {_experience(experience, names)}" for experience in catalog.experience_list]
     for metric in catalog.metrics.metrics:
-        counted = f"property {metric.property} of {metric.event}" if metric.property else metric.event
-        wanted = "" if metric.direction == "increase" else ", less is better"
-        lines.append(f"  metric {metric.id}: {metric.name}, {metric.type} of {counted}{wanted}")
+        measure = f"property {metric.property} of {metric.event}" if metric.property else metric.event
+        direction = "" if metric.direction == "increase" else ", less is better"
+        lines.append(f"  metric {metric.id}: {metric.name}, {metric.type} of {measure}{direction}")
     for tag in catalog.merge_tags.values():
         lines.append(f"  merge tag {tag.id}: {tag.name}" + (f', otherwise "{tag.fallback}"' if tag.fallback else ""))
-    lines += [f"  entry {id}: {', '.join(listed)}" for id, listed in catalog.entry_experiences.items()]
+    lines += [f"  entry {id}: {', '.join(experiences)}" for id, experiences in catalog.entry_experiences.items()]
     return lines
 
 

@@ -24,7 +24,7 @@ from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.remote import Remote, opened
 from ninetailed_wsgi.content.web import Unfetched
 from ninetailed_wsgi.core.names import Environment
-from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.core.problems import excerpt
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.operations.forks import PerProcess
@@ -39,7 +39,7 @@ Its name begins with a dot, so that a folder with nothing else can still become 
 _log = logging.getLogger("ninetailed_wsgi.content")
 
 
-class _Seen(NamedTuple):
+class _OriginVersion(NamedTuple):
     """What the origin gave out last, whether it is served or not."""
 
     digest: str
@@ -52,7 +52,7 @@ class _Connection:
     """How one process reaches the origin, and what it saw there."""
 
     remote: Remote
-    seen: _Seen | None = None
+    version: _OriginVersion | None = None
 
 
 class SharedContent(LiveContent):
@@ -95,7 +95,7 @@ class SharedContent(LiveContent):
         self._drafts = drafts
         self._copy = None if folder is None else folder / (COPY if alone else f"{COPY}-{self._of()[:8]}")
         self._unkept: bytes | None = None
-        self._complained = False
+        self._is_unwritable = False
         self._broken: tuple[Problem, ...] = ()
         self._connection = PerProcess(lambda: _Connection(opened(address)))
         self._connection()
@@ -106,14 +106,14 @@ class SharedContent(LiveContent):
         Raises:
             SettingsError: there is no copy, and the document cannot be fetched, has no known format or has errors.
         """
-        with self._looking():
+        with self._lock():
             if not (problems := self._fetch()):
                 return
             self._troubles = problems
-            if (copy := self._kept()) and not self._take(copy.document):
-                kept = datetime.fromtimestamp(copy.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            if (copy := self._copy_of_origin()) and not self._take(copy.document):
+                day = datetime.fromtimestamp(copy.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
                 for problem in problems:
-                    _log.warning("%s; the copy of %s is served", problem, kept)
+                    _log.warning("%s; the copy of %s is served", problem, day)
                 return
         raise SettingsError([f"content: {problem}" for problem in problems])
 
@@ -126,28 +126,28 @@ class SharedContent(LiveContent):
 
     def origin(self) -> str:
         """Describe the version that the origin gives out, for ``ninetailed-wsgi check``."""
-        if (seen := self._connection().seen) is None:
+        if (version := self._connection().version) is None:
             return "not seen"
-        parts = [f"document {seen.digest[:16]}"]
-        parts += [seen.validator] if seen.validator else []
-        parts += [f"{_age(self._wall_clock() - seen.changed)} old"] if seen.changed is not None else []
+        parts = [f"document {version.digest[:16]}"]
+        parts += [version.validator] if version.validator else []
+        parts += [f"{_age(self._wall_clock() - version.changed)} old"] if version.changed is not None else []
         return ", ".join(parts)
 
     def _fetch(self) -> tuple[Problem, ...]:
         """Fetch and serve what is new; return what is wrong, again while it stays so."""
         connection = self._connection()
-        seen = connection.seen
+        version = connection.version
         try:
-            fetched = connection.remote.fetch(seen.validator if seen else None)
+            fetched = connection.remote.fetch(version.validator if version else None)
         except Unfetched as error:
             return (Problem("error", self.name, "", str(error)),)
         self.seen_at = self._wall_clock()
         if fetched is not None:
             digest = hashlib.sha256(fetched.document).hexdigest()
-            if seen is None or digest != seen.digest:
+            if version is None or digest != version.digest:
                 self._broken = self._take(fetched.document)
                 self._unkept = None if self._broken or self._copy is None else fetched.document
-            connection.seen = _Seen(digest, fetched.validator, fetched.changed)
+            connection.version = _OriginVersion(digest, fetched.validator, fetched.changed)
         return self._broken
 
     def _take(self, document: bytes) -> tuple[Problem, ...]:
@@ -169,7 +169,7 @@ class SharedContent(LiveContent):
         environments = document["environments"]
         if not isinstance(environments, dict) or not environments:
             expected = "expected an object with the content of each organization/environment"
-            return {EVERY: refusal(self.name, f"environments: found {shown(environments)}, {expected}")}
+            return {EVERY: refusal(self.name, f"environments: found {excerpt(environments)}, {expected}")}
         return self._by_environment(environments)
 
     def _by_environment(self, environments: Mapping[str, object]) -> dict[Environment, Content]:
@@ -178,7 +178,7 @@ class SharedContent(LiveContent):
             try:
                 environment = Environment.parse(name)
             except ValueError:
-                message = f"environments: found {shown(name)}, expected organization/environment, or */* for all"
+                message = f"environments: found {excerpt(name)}, expected organization/environment, or */* for all"
                 return {EVERY: refusal(self.name, message)}
             read[environment] = read_document(document, f"{self.name}: {name}", self._locale, drafts=self._drafts)
         every = read.get(EVERY, Content())
@@ -196,13 +196,13 @@ class SharedContent(LiveContent):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(file, _Copy(self._of(), self._wall_clock(), document))
         except OSError as error:
-            if not self._complained:
+            if not self._is_unwritable:
                 _log.warning("%s: no copy of the shared content can be kept: %s", file, error.strerror)
-            self._complained = True
+            self._is_unwritable = True
         else:
-            self._unkept, self._complained = None, False
+            self._unkept, self._is_unwritable = None, False
 
-    def _kept(self) -> _Copy | None:
+    def _copy_of_origin(self) -> _Copy | None:
         copy = None if self._copy is None else _read(self._copy)
         return copy if copy and copy.of == self._of() else None
 
@@ -222,18 +222,18 @@ class _Copy(NamedTuple):
 
 
 def _write(file: Path, copy: _Copy) -> None:
-    described = {"of": copy.of, "at": copy.at, "sha256": hashlib.sha256(copy.document).hexdigest()}
+    header = {"of": copy.of, "at": copy.at, "sha256": hashlib.sha256(copy.document).hexdigest()}
     with replacement(file, durable=True) as output:
-        output.write(orjson.dumps(described) + b"\n" + copy.document)
+        output.write(orjson.dumps(header) + b"\n" + copy.document)
 
 
 def _read(file: Path) -> _Copy | None:
     """Return the copy; None where there is none or it is damaged."""
     try:
         first, _, document = file.read_bytes().partition(b"\n")
-        described = orjson.loads(first)
-        if described["sha256"] == hashlib.sha256(document).hexdigest():
-            return _Copy(str(described["of"]), float(described["at"]), document)
+        header = orjson.loads(first)
+        if header["sha256"] == hashlib.sha256(document).hexdigest():
+            return _Copy(str(header["of"]), float(header["at"]), document)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None

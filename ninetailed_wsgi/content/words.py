@@ -17,7 +17,7 @@ from ninetailed_wsgi.core.metrics import Metric
 from ninetailed_wsgi.core.operators import NUMERIC, OPERATORS
 from ninetailed_wsgi.core.problems import shorten
 
-_COMPARED = {
+_COMPARISON_WORDS = {
     "equal": "is",
     "notEqual": "is not",
     "contains": "contains",
@@ -30,7 +30,7 @@ _COMPARED = {
     "lessThan": "is less than",
     "lessThanInclusive": "is at most",
 }
-_COUNTED = {
+_COUNT_WORDS = {
     "equal": "exactly",
     "notEqual": "not exactly",
     "greaterThan": "more than",
@@ -48,16 +48,16 @@ def catalog_lines(catalog: Catalog) -> list[str]:
     names = {audience.id: audience.name for audience in catalog.audience_list}
     lines = []
     for audience in catalog.audience_list:
-        lines += [f"audience {_named(audience.id, audience.name)}", *audience_lines(rules[audience.id])]
+        lines += [f"audience {_label(audience.id, audience.name)}", *audience_lines(rules[audience.id])]
     metrics = {metric.id: metric for metric in catalog.metrics.metrics}
     compiled = {experience.id: experience for experience in catalog.experiences.experiences}
-    for listed in catalog.experience_list:
-        measure = metrics.get(catalog.primary_metrics.get(listed.id, ""))
-        lines += _experience(compiled[listed.id], names, measure)
-    lines += [f"metric {_named(metric.id, metric.name)}: {_metric(metric)}" for metric in metrics.values()]
+    for one in catalog.experience_list:
+        measure = metrics.get(catalog.primary_metrics.get(one.id, ""))
+        lines += _experience(compiled[one.id], names, measure)
+    lines += [f"metric {_label(metric.id, metric.name)}: {_metric(metric)}" for metric in metrics.values()]
     for tag in catalog.merge_tags.values():
         otherwise = f", otherwise {_text(tag.fallback)}" if tag.fallback else ""
-        lines.append(f"merge tag {_named(tag.id, tag.name)}: prints what the profile has there{otherwise}")
+        lines.append(f"merge tag {_label(tag.id, tag.name)}: prints what the profile has there{otherwise}")
     for id, experiences in catalog.entry_experiences.items():
         lines.append(f"entry {id}: the first that a visitor gets of {', '.join(experiences)}")
     return lines
@@ -104,7 +104,7 @@ def rule_words(rule: Mapping[str, Any]) -> str:
         case "location":
             return f"{_spaced(rule['key'])} {_comparison(operator, value)}"
         case "device":
-            return " and ".join(f"device {_comparison(compared, wanted)}" for _, compared, wanted in conditions)
+            return " and ".join(f"device {_comparison(comparison, operand)}" for _, comparison, operand in conditions)
         case _:
             returns = "returns" if (value != "false") == (operator == "equal") else "is new"
             return " and ".join([returns, *(f"{name} {_comparison(*rest)}" for name, *rest in conditions)])
@@ -119,7 +119,7 @@ def _counted_words(kind: str, event: str, operator: str, count: str, conditions:
         return "never " + ", ".join(words)
     once = (operator, count) in (("greaterThanInclusive", "1"), ("greaterThan", "0"))
     times = "time" if count == "1" else "times"
-    return ", ".join([*words, *([] if once else [f"{_COUNTED[operator]} {count} {times}"])])
+    return ", ".join([*words, *([] if once else [f"{_COUNT_WORDS[operator]} {count} {times}"])])
 
 
 def _condition_name(key: Mapping[str, Any]) -> str:
@@ -138,24 +138,24 @@ def _comparison(operator: str, value: str) -> str:
         return "is there"
     if operator == "notExists" or (value == "*" and operator in ("notEqual", "notContains")):
         return "is not there"
-    return f"{_COMPARED[operator]} {shorten(value) if operator in NUMERIC else _text(value)}"
+    return f"{_COMPARISON_WORDS[operator]} {shorten(value) if operator in NUMERIC else _text(value)}"
 
 
 def _experience(experience: Experience, names: Mapping[str, str], metric: Metric | None) -> Iterator[str]:
-    yield f"experience {_named(experience.id, experience.name)}, {_article(experience.type.removeprefix('nt_'))}"
+    yield f"experience {_label(experience.id, experience.name)}, {_article(experience.type.removeprefix('nt_'))}"
     who = "everyone" if experience.audience is None else f"audience {experience.audience}"
     name = names.get(experience.audience or "", "")
     who += f" ({_text(name)})" if name not in ("", experience.audience) else ""
     part = "" if experience.traffic == 1 else f"; {_share(experience.traffic)} of them take part"
     yield f"{_INDENT}for {who}{part}"
     shares = [(index, end - start) for index, (start, end) in enumerate(pairwise((0, *experience.ends)))]
-    given = [f"{_share(share)} {_variant(index)}" for index, share in shares if share > 0]
+    parts = [f"{_share(share)} {_variant(index)}" for index, share in shares if share > 0]
     sticky = "; a variant that was seen stays" if experience.sticky else ""
-    yield f"{_INDENT}{', '.join(given)}{sticky}"
+    yield f"{_INDENT}{', '.join(parts)}{sticky}"
     for one in experience.replacements:
-        shown = [one.baseline, *one.variants]
+        ids = [one.baseline, *one.variants]
         kind = one.kind.lower() or "entry"
-        yield f"{_INDENT}{kind} {one.key}: {_by_index([id or 'nothing' for id in shown])}"
+        yield f"{_INDENT}{kind} {one.key}: {_by_index([id or 'nothing' for id in ids])}"
     for variable in experience.variables:
         values = [shorten(json.dumps(value, ensure_ascii=False)) for value in (variable.baseline, *variable.variants)]
         yield f"{_INDENT}flag {variable.key}: {_by_index(values)}"
@@ -172,15 +172,15 @@ def _variant(index: int) -> str:
 
 
 def _metric(metric: Metric) -> str:
-    counted = {
+    by_type = {
         "binary": f"who did {_text(metric.event)}",
         "count": f"how often {_text(metric.event)} was done",
         "value": f"the sum of {metric.property} of {_text(metric.event)}",
     }
-    return counted[metric.type] + ("" if metric.direction == "increase" else "; less is better")
+    return by_type[metric.type] + ("" if metric.direction == "increase" else "; less is better")
 
 
-def _named(id: str, name: str) -> str:
+def _label(id: str, name: str) -> str:
     return id if name in ("", id) else f"{id} ({_text(name)})"
 
 

@@ -54,12 +54,12 @@ def _request(request: Mapping[str, Any], caller: str) -> dict[str, Any]:
     text = json.dumps(request)
     for name, pointer in _POINTERS.items():
         text = text.replace(name, pointer)
-    asked: dict[str, Any] = json.loads(text.replace("{message}", "message"))
+    call: dict[str, Any] = json.loads(text.replace("{message}", "message"))
     for place in ("root", "elsewhere"):
-        if place in asked:
-            asked |= {"path": asked.pop(place), "place": place}
-    asked["path"], _, query = asked["path"].partition("?")
-    return {**asked, "query": dict(parse_qsl(query)), "caller": caller}
+        if place in call:
+            call |= {"path": call.pop(place), "place": place}
+    call["path"], _, query = call["path"].partition("?")
+    return {**call, "query": dict(parse_qsl(query)), "caller": caller}
 
 
 def _expectation(operation: Mapping[str, Any], caller: str) -> dict[str, Any]:

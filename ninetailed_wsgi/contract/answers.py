@@ -13,7 +13,7 @@ from ninetailed_wsgi.errors import InvalidData
 
 ABSENT = object()
 _FLAGS = "/ofrep/v1/evaluate/flags"
-_SHOWN = 300  # characters of a value that a difference repeats
+_LONGEST_EXCERPT = 300  # characters of a value that a difference repeats
 
 
 class Answer(NamedTuple):
@@ -39,14 +39,14 @@ def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> li
         earlier: the bodies of the answers up to this one, which it ends with.
     """
     expected = step["expect"]
-    found: list[str] = []
+    problems: list[str] = []
     if "or" in expected and answer.status == expected["or"]:
         return []
     if answer.status != expected["status"]:
-        found.append(f"status: found {answer.status}, expected {expected['status']}")
+        problems.append(f"status: found {answer.status}, expected {expected['status']}")
     if "body" in expected:
-        found += differences(expected["body"], earlier[-1], earlier, "body")
-    return found
+        problems += differences(expected["body"], earlier[-1], earlier, "body")
+    return problems
 
 
 def unfit(step: Mapping[str, Any], answer: Answer, spaces: bool = False) -> list[str]:
@@ -62,7 +62,7 @@ def unfit(step: Mapping[str, Any], answer: Answer, spaces: bool = False) -> list
     ]
 
 
-def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
+def differences(expected: Any, actual: Any, answers: Sequence[Any], path: str, whole: bool = False) -> Iterator[str]:
     """Yield where a value is not as a case expects it.
 
     Args:
@@ -73,20 +73,20 @@ def differences(expected: Any, found: Any, answers: Sequence[Any], path: str, wh
     if isinstance(expected, dict) and len(expected) == 1 and next(iter(expected)) in COMPARISONS:
         ((name, argument),) = expected.items()
         if name == "$exactly":
-            yield from differences(argument, found, answers, path, whole=True)
-        elif not COMPARISONS[name](argument, found, answers):
-            yield f"{path}: found {_shown(found)}, expected {_shown(expected)}"
-    elif isinstance(expected, dict) and isinstance(found, dict):
+            yield from differences(argument, actual, answers, path, whole=True)
+        elif not COMPARISONS[name](argument, actual, answers):
+            yield f"{path}: found {_text(actual)}, expected {_text(expected)}"
+    elif isinstance(expected, dict) and isinstance(actual, dict):
         for key, value in expected.items():
-            yield from differences(value, found.get(key, ABSENT), answers, f"{path}.{key}", whole)
-        if whole and (more := found.keys() - expected.keys()):
+            yield from differences(value, actual.get(key, ABSENT), answers, f"{path}.{key}", whole)
+        if whole and (more := actual.keys() - expected.keys()):
             yield f"{path}: also has {', '.join(sorted(more))}"
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for index, (value, item) in enumerate(zip(expected, found, strict=True)):
+    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        for index, (value, item) in enumerate(zip(expected, actual, strict=True)):
             yield from differences(value, item, answers, f"{path}[{index}]", whole)
     # In Python true equals 1, in JSON it does not.
-    elif expected != found or isinstance(expected, bool) is not isinstance(found, bool):
-        yield f"{path}: found {_shown(found)}, expected {_shown(expected)}"
+    elif expected != actual or isinstance(expected, bool) is not isinstance(actual, bool):
+        yield f"{path}: found {_text(actual)}, expected {_text(expected)}"
 
 
 def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
@@ -100,23 +100,23 @@ def pointed_at(answers: Sequence[Any], pointer: str) -> Any:
     return value
 
 
-def _same(pointer: str, found: Any, answers: Sequence[Any]) -> bool:
-    return found is not ABSENT and bool(found == pointed_at(answers, pointer))
+def _same(pointer: str, value: Any, answers: Sequence[Any]) -> bool:
+    return value is not ABSENT and bool(value == pointed_at(answers, pointer))
 
 
 COMPARISONS: Mapping[str, Callable[[Any, Any, Sequence[Any]], bool]] = {
-    "$any": lambda argument, found, answers: (found is not ABSENT) is argument,
-    "$absent": lambda argument, found, answers: (found is ABSENT) is argument,
-    "$exactly": lambda argument, found, answers: False,  # differences() continues inside instead
+    "$any": lambda argument, actual, answers: (actual is not ABSENT) is argument,
+    "$absent": lambda argument, actual, answers: (actual is ABSENT) is argument,
+    "$exactly": lambda argument, actual, answers: False,  # differences() continues inside instead
     "$same": _same,
-    "$other": lambda pointer, found, answers: found is not ABSENT and found != pointed_at(answers, pointer),
-    "$matches": lambda pattern, found, answers: isinstance(found, str) and re.search(pattern, found) is not None,
-    "$near": lambda number, found, answers: isinstance(found, int | float) and abs(found - number) < 1e-6,
+    "$other": lambda pointer, actual, answers: actual is not ABSENT and actual != pointed_at(answers, pointer),
+    "$matches": lambda pattern, actual, answers: isinstance(actual, str) and re.search(pattern, actual) is not None,
+    "$near": lambda number, actual, answers: isinstance(actual, int | float) and abs(actual - number) < 1e-6,
 }
 
 
-def _shown(value: Any) -> str:
-    return "nothing" if value is ABSENT else shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
+def _text(value: Any) -> str:
+    return "nothing" if value is ABSENT else shorten(json.dumps(value, ensure_ascii=False), _LONGEST_EXCERPT)
 
 
 def _is_foreign(request: Mapping[str, Any]) -> bool:
@@ -173,25 +173,25 @@ def _hidden_from_pages(request: Mapping[str, Any], answer: Answer) -> Iterator[s
 
     Source: the CORS protocol of the Fetch standard, for requests without credentials.
     """
-    sent = {name.lower(): value for name, value in request.get("headers", {}).items()}
-    if not (origin := sent.get("origin")):
+    headers = {name.lower(): value for name, value in request.get("headers", {}).items()}
+    if not (origin := headers.get("origin")):
         return
     allowed = answer.headers.get("access-control-allow-origin", "nothing")
     if allowed not in ("*", origin):
         yield f"headers.access-control-allow-origin: found {allowed}, expected * or {origin}"
-    method = sent.get("access-control-request-method")
+    method = headers.get("access-control-request-method")
     if request["method"] != "OPTIONS" or not method:
         return
-    wanted = {
+    names = {
         "access-control-allow-methods": {method.lower()} - _SAFE_METHODS,
-        "access-control-allow-headers": _listed(sent.get("access-control-request-headers", "")),
+        "access-control-allow-headers": _names(headers.get("access-control-request-headers", "")),
     }
-    for header, values in wanted.items():
-        given = _listed(answer.headers.get(header, ""))
-        if "*" not in given and (missing := values - given):
+    for header, values in names.items():
+        offer = _names(answer.headers.get(header, ""))
+        if "*" not in offer and (missing := values - offer):
             lacking = ", ".join(sorted(missing))
             yield f"headers.{header}: found {answer.headers.get(header, 'nothing')}, expected {lacking}"
 
 
-def _listed(header: str) -> set[str]:
+def _names(header: str) -> set[str]:
     return {each.strip().lower() for each in header.split(",") if each.strip()}

@@ -130,10 +130,10 @@ def _repeated(value: Any, number: int | None = None) -> Any:
         return value if number is None else value.replace("#", str(number))
     if not isinstance(value, list):
         return value
-    copied: list[Any] = []
+    children: list[Any] = []
     for child in value:
         if isinstance(child, dict) and "$repeat" in child:
-            copied += [_repeated(child["item"], index) for index in range(1, child["$repeat"] + 1)]
+            children += [_repeated(child["item"], index) for index in range(1, child["$repeat"] + 1)]
         else:
-            copied.append(_repeated(child, number))
-    return copied
+            children.append(_repeated(child, number))
+    return children

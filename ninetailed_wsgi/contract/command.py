@@ -20,37 +20,38 @@ from ninetailed_wsgi.operations.terminal import in_line, unescaped
 BREACH, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
-def run(given: Namespace, out: TextIO, err: TextIO) -> int:
+def run(options: Namespace, out: TextIO, err: TextIO) -> int:
     """Run every case that applies to the server; 0 when all passed, 1 after a breach, 2 when none could be run."""
     refusal = "ninetailed-wsgi contract:"
     try:
-        send = Target(given.base_url, given.timeout)
+        send = Target(options.base_url, options.timeout)
     except ValueError as error:
         err.write(f"{refusal} --base-url: {error}\n")
         return WRONG_USAGE
-    cases = access_cases() if given.key else load_cases()
+    cases = access_cases() if options.key else load_cases()
     with _stoppable():
         try:
-            claims = claims_of(send, given.key or "") if given.claims is None else given.claims
-            path, mark = prefix(given.organization, given.environment, given.routes), f"contract-{secrets.token_hex(6)}"
-            at = Run(send, path, claims, mark, given.key or "")
+            claims = claims_of(send, options.key or "") if options.claims is None else options.claims
+            path = prefix(options.organization, options.environment, options.routes)
+            mark = f"contract-{secrets.token_hex(6)}"
+            at = Run(send, path, claims, mark, options.key or "")
             at.reach()
         except NoAnswer as error:
-            err.write(in_line(f"{refusal} cannot test {given.base_url}: {error}") + "\n")
+            err.write(in_line(f"{refusal} cannot test {options.base_url}: {error}") + "\n")
             return WRONG_USAGE
         except KeyboardInterrupt:
             return INTERRUPTED
-        out.write(f"{len(cases)} cases against {given.base_url}, {given.organization}/{given.environment}")
+        out.write(f"{len(cases)} cases against {options.base_url}, {options.organization}/{options.environment}")
         out.write(in_line(f", which claims {', '.join(claims) or 'nothing besides'}") + "\n")
         results: list[Result] = []
         try:
             interrupted = _run_all(at, cases, results, out)
         finally:  # also if nobody reads the output any more
-            left = _cleaned_up(at)
+            leftovers = _cleaned_up(at)
     summary = report.Summary(
-        given.base_url, given.organization, given.environment, claims, results, at.deleted, left, interrupted
+        options.base_url, options.organization, options.environment, claims, results, at.deleted, leftovers, interrupted
     )
-    return _told(summary, given.report, out, err)
+    return _tell(summary, options.report, out, err)
 
 
 def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO) -> bool:
@@ -72,17 +73,17 @@ def _cleaned_up(at: Run) -> list[str]:
     try:
         return at.clean_up()
     except KeyboardInterrupt:  # a second time: stop at once
-        return at.made()
+        return at.names()
 
 
-def _told(summary: report.Summary, files: Sequence[Path], out: TextIO, err: TextIO) -> int:
+def _tell(summary: report.Summary, files: Sequence[Path], out: TextIO, err: TextIO) -> int:
     """Print the end of a run, write its reports, and give its exit status."""
     results = summary.results
     out.write("\n" + "".join(f"{line}\n" for line in report.table(results)))
     out.write(f"\n{summary.deleted} profiles were made and deleted")
-    if summary.left:
-        names = ", ".join(summary.left[:5]) + (", ..." if len(summary.left) > 5 else "")
-        out.write(f"; {len(summary.left)} could not be deleted: {in_line(names)}")
+    if summary.leftovers:
+        names = ", ".join(summary.leftovers[:5]) + (", ..." if len(summary.leftovers) > 5 else "")
+        out.write(f"; {len(summary.leftovers)} could not be deleted: {in_line(names)}")
     out.write("\n")
     failed = bool(breaches := [f"{one.case.area}/{one.case.id}" for one in results if one.outcome == "failed"])
     if failed:

@@ -72,10 +72,10 @@ def _report_file(text: str) -> Path:
 def _claims(text: str) -> tuple[str, ...]:
     if text in ("all", "none"):
         return CLAIMS if text == "all" else ()
-    named = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in named if name not in CLAIMS]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in CLAIMS]:
         raise ArgumentTypeError(f"found {', '.join(map(repr, unknown))}, expected all, none or of {', '.join(CLAIMS)}")
-    return tuple(claim for claim in CLAIMS if claim in named)
+    return tuple(claim for claim in CLAIMS if claim in names)
 
 
 def _key(text: str) -> str:

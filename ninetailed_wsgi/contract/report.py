@@ -11,13 +11,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ninetailed_wsgi.contract.answers import Answer
-from ninetailed_wsgi.contract.run import Breach, Result, Sent
+from ninetailed_wsgi.contract.run import Breach, Result, SentRequest
 from ninetailed_wsgi.core.problems import shorten
 
 _WORDS = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}
 _COLOURS = {"passed": "32", "failed": "31;1", "skipped": "33"}
-_SHOWN = 600  # bytes of a body that a line for a person repeats
-_KEPT = 20_000  # bytes of a body that a report repeats
+_LONGEST_EXCERPT = 600  # bytes of a body that a line for a person repeats
+_LONGEST_BODY = 20_000  # bytes of a body that a report repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Summary:
     claims: Sequence[str]
     results: Sequence[Result]
     deleted: int
-    left: Sequence[str]
+    leftovers: Sequence[str]
     interrupted: bool
 
 
@@ -55,14 +55,14 @@ def line(result: Result, number: int, total: int, colours: bool) -> str:
 def details(breach: Breach) -> Iterator[str]:
     """Yield the request, the expectation and the answer as lines."""
     yield f"step {breach.step[0]} of {breach.step[1]}"
-    yield f"  sent      {_sent_line(breach.sent)}"
-    if breach.sent.body is not None:
-        yield f"            {_text(breach.sent.body, _SHOWN)}"
-    yield f"  expected  {shorten(json.dumps(breach.expected, ensure_ascii=False), _SHOWN)}"
+    yield f"  sent      {_request_line(breach.request)}"
+    if breach.request.body is not None:
+        yield f"            {_text(breach.request.body, _LONGEST_EXCERPT)}"
+    yield f"  expected  {shorten(json.dumps(breach.expected, ensure_ascii=False), _LONGEST_EXCERPT)}"
     if breach.came is None:
         yield "  came      nothing"
     else:
-        yield f"  came      {breach.came.status} {_text(breach.came.body, _SHOWN)}".rstrip()
+        yield f"  came      {breach.came.status} {_text(breach.came.body, _LONGEST_EXCERPT)}".rstrip()
     for number, problem in enumerate(breach.problems):
         yield f"  {'' if number else 'breach':<8}  {problem}"
 
@@ -93,7 +93,7 @@ def _json(summary: Summary) -> str:
         },
         "interrupted": summary.interrupted,
         "totals": {outcome: outcomes.count(outcome) for outcome in _WORDS},
-        "profiles": {"deleted": summary.deleted, "left": list(summary.left)},
+        "profiles": {"deleted": summary.deleted, "left": list(summary.leftovers)},
         "cases": [_result(result) for result in summary.results],
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
@@ -101,32 +101,32 @@ def _json(summary: Summary) -> str:
 
 def _result(result: Result) -> dict[str, Any]:
     case, breach = result.case, result.breach
-    told: dict[str, Any] = {"id": case.id, "area": case.area, "name": case.name, "outcome": result.outcome}
-    told["seconds"] = round(result.seconds, 4)
+    row: dict[str, Any] = {"id": case.id, "area": case.area, "name": case.name, "outcome": result.outcome}
+    row["seconds"] = round(result.seconds, 4)
     if result.reason:
-        told["reason"] = result.reason
+        row["reason"] = result.reason
     if breach:
-        told["breach"] = {
+        row["breach"] = {
             "step": breach.step[0],
             "steps": breach.step[1],
             "sent": {
-                "method": breach.sent.method,
-                "path": breach.sent.path,
-                "caller": breach.sent.caller,
-                "headers": dict(breach.sent.headers),
-                "body": None if breach.sent.body is None else _text(breach.sent.body, _KEPT),
+                "method": breach.request.method,
+                "path": breach.request.path,
+                "caller": breach.request.caller,
+                "headers": dict(breach.request.headers),
+                "body": None if breach.request.body is None else _text(breach.request.body, _LONGEST_BODY),
             },
             "expected": breach.expected,
             "came": _answer(breach.came),
             "problems": list(breach.problems),
         }
-    return told
+    return row
 
 
 def _answer(answer: Answer | None) -> Mapping[str, Any] | None:
     if answer is None:
         return None
-    return {"status": answer.status, "headers": dict(answer.headers), "body": _text(answer.body, _KEPT)}
+    return {"status": answer.status, "headers": dict(answer.headers), "body": _text(answer.body, _LONGEST_BODY)}
 
 
 def _junit(summary: Summary) -> str:
@@ -157,9 +157,9 @@ def _xml(text: str) -> str:
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
-def _sent_line(sent: Sent) -> str:
-    headers = "".join(f"  {name}: {value}" for name, value in sent.headers.items())
-    return f"{sent.method} {sent.path}{headers}{f'  as {sent.caller}' if sent.caller else ''}"
+def _request_line(request: SentRequest) -> str:
+    headers = "".join(f"  {name}: {value}" for name, value in request.headers.items())
+    return f"{request.method} {request.path}{headers}{f'  as {request.caller}' if request.caller else ''}"
 
 
 def _text(body: bytes, most: int) -> str:

@@ -26,7 +26,7 @@ _PAUSE = 0.1  # seconds between two checks of work that continues after its answ
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentRequest:
     """A request as it was sent, without the key of its caller, so that no report shows one."""
 
     method: str
@@ -48,7 +48,7 @@ class Breach:
     """
 
     step: tuple[int, int]
-    sent: Sent
+    request: SentRequest
     expected: Mapping[str, Any]
     came: Answer | None
     problems: Sequence[str]
@@ -81,7 +81,7 @@ class Run:
 
     def __init__(self, send: Send, prefix: str, claims: Collection[str], mark: str, key: str = "") -> None:
         self._send, self._prefix, self._claims, self._mark, self._key = send, prefix, claims, mark, key
-        self._made: dict[str, None] = {}
+        self._names: dict[str, None] = {}
         self.deleted = 0
 
     def reach(self) -> None:
@@ -108,18 +108,18 @@ class Run:
             elif silent == _GIVE_UP_AFTER:
                 yield Result(case, "skipped", reason="the server stopped answering")
             else:
-                before = set(self._made)
+                before = set(self._names)
                 result = self._result(case, f"{self._mark}-{number}-")
                 silent = silent + 1 if result.breach and result.breach.came is None else 0
                 if not silent:
                     # Profiles that could not be deleted after their case wait for the end of the run.
-                    self._delete([name for name in self._made if name not in before])
+                    self._delete([name for name in self._names if name not in before])
                 yield result
 
     def clean_up(self) -> list[str]:
         """Delete the created profiles; return the names of those that could not be deleted."""
-        self._delete(self.made())
-        return self.made()
+        self._delete(self.names())
+        return self.names()
 
     def _delete(self, names: Iterable[str]) -> None:
         for name in names:
@@ -129,12 +129,12 @@ class Run:
             except NoAnswer:
                 break
             if answer.status in (200, 404):
-                del self._made[name]
+                del self._names[name]
                 self.deleted += answer.status == 200
 
-    def made(self) -> list[str]:
+    def names(self) -> list[str]:
         """Return the names of profiles that may exist because of this run."""
-        return list(self._made)
+        return list(self._names)
 
     def _result(self, case: Case, mark: str) -> Result:
         start = time.monotonic()
@@ -144,30 +144,32 @@ class Run:
     def _first_breach(self, steps: Sequence[Mapping[str, Any]]) -> Breach | None:
         answers: list[Any] = []
         for number, step in enumerate(steps, start=1):
-            sent = self._request(step["request"], answers)
+            request = self._request(step["request"], answers)
             answer: Answer | None = None
             try:
-                answer, found = self._answer(step, sent, answers)
+                answer, problems = self._answer(step, request, answers)
             except NoAnswer as error:
-                found = [str(error)]
-            if found or answer is None:
-                return Breach((number, len(steps)), sent, step["expect"], answer, found)
+                problems = [str(error)]
+            if problems or answer is None:
+                return Breach((number, len(steps)), request, step["expect"], answer, problems)
             answers.append(answer.document())
         return None
 
-    def _answer(self, step: Mapping[str, Any], sent: Sent, answers: Sequence[Any]) -> tuple[Answer, list[str]]:
+    def _answer(
+        self, step: Mapping[str, Any], request: SentRequest, answers: Sequence[Any]
+    ) -> tuple[Answer, list[str]]:
         """Return the answer to a step, asked for again as long as the step allows, and what is wrong with it."""
         end = time.monotonic() + step.get("within", 0)
         while True:
-            answer = self._exchange(sent)
-            found = unmet(step, answer, [*answers, answer.document()])
+            answer = self._exchange(request)
+            problems = unmet(step, answer, [*answers, answer.document()])
             # Not there yet, or incomplete; any other answer is final.
-            if not found or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
-                return answer, found + unfit(step, answer, self._prefix.startswith(ROUTES["spaces"]))
+            if not problems or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
+                return answer, problems + unfit(step, answer, self._prefix.startswith(ROUTES["spaces"]))
             time.sleep(_PAUSE)
 
-    def _request(self, request: Mapping[str, Any], answers: Sequence[Any]) -> Sent:
-        path = re.sub(r"\{(.+?)\}", lambda found: _in_path(pointed_at(answers, found[1])), request["path"])
+    def _request(self, request: Mapping[str, Any], answers: Sequence[Any]) -> SentRequest:
+        path = re.sub(r"\{(.+?)\}", lambda match: _in_path(pointed_at(answers, match[1])), request["path"])
         query = f"?{urlencode(request['query'])}" if request.get("query") else ""
         body: bytes | None = None
         headers: dict[str, str] = {}
@@ -175,13 +177,13 @@ class Run:
             body = request["text"].encode() if "text" in request else json.dumps(request["body"]).encode()
             headers["Content-Type"] = "application/json"
         for name, value in request.get("headers", {}).items():
-            headers[next((known for known in headers if known.lower() == name.lower()), name)] = value
+            headers[next((header for header in headers if header.lower() == name.lower()), name)] = value
         if request["method"] == "POST":
             # Also for refused requests and preflights: a faulty server may have stored them.
             name = profile_name(path)
-            self._made |= dict.fromkeys([name] if name else batch_names(request.get("body")))
+            self._names |= dict.fromkeys([name] if name else batch_names(request.get("body")))
         whole = self._place(request.get("place", "")) + path + query
-        return Sent(request["method"], whole, headers, body, request.get("caller", ""))
+        return SentRequest(request["method"], whole, headers, body, request.get("caller", ""))
 
     def _place(self, place: str) -> str:
         """Return what is before a path: of the environment, of one that nobody named (elsewhere), or of the server."""
@@ -189,11 +191,11 @@ class Run:
             return f"{self._prefix.rpartition('/')[0]}/{self._mark}-elsewhere"
         return "" if place == "root" else self._prefix
 
-    def _exchange(self, sent: Sent) -> Answer:
-        headers = {**sent.headers, **authorization(sent.caller, self._key)}
-        answer = self._send(sent.method, sent.path, sent.body, headers)
-        if sent.method == "POST":
-            self._made |= dict.fromkeys(_answered_ids(answer))
+    def _exchange(self, request: SentRequest) -> Answer:
+        headers = {**request.headers, **authorization(request.caller, self._key)}
+        answer = self._send(request.method, request.path, request.body, headers)
+        if request.method == "POST":
+            self._names |= dict.fromkeys(_answered_ids(answer))
         return answer
 
 

@@ -98,7 +98,7 @@ class AudienceSet:
             raise ValueError("two audiences have the same id")
         self._history_events = history_events
         self._history_ms = history_days * DAY
-        self._compared: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
+        self._comparison: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
         self._ids = tuple(audience.id for audience in self.audiences)
         # Authors repeat themselves: of audiences with the same rules, one is decided.
         decisions = {audience.text: audience.decide for audience in self.audiences}
@@ -149,7 +149,7 @@ class AudienceSet:
         if self._counted_for:
             counts[COUNTED_FOR] = self._counted_for
 
-    def counted(
+    def counts_for(
         self,
         counts: Mapping[str, Any],
         other: AudienceSet,
@@ -171,12 +171,12 @@ class AudienceSet:
             self.recount(whole, history())
             return whole
         shared, more = self._beyond(other)
-        known = {key: counts[key] for key in shared if key in counts}
+        shared_counts = {key: counts[key] for key in shared if key in counts}
         if more is None:
-            return known
+            return shared_counts
         added: dict[str, Any] = {}
         more.recount(added, history())
-        return {**known, **added}
+        return {**shared_counts, **added}
 
     def reads_history(self, other: AudienceSet) -> bool:
         """Return whether this set counts something that another one does not."""
@@ -184,15 +184,15 @@ class AudienceSet:
 
     def _beyond(self, other: AudienceSet) -> tuple[frozenset[str], AudienceSet | None]:
         """Return the counters that both sets have, and a set of those that only this one has."""
-        if self._compared is None or self._compared[0] is not other:
+        if self._comparison is None or self._comparison[0] is not other:
             theirs = {counter.key for audience in other.audiences for counter in audience.counters}
             mine = {counter.key: counter for audience in self.audiences for counter in audience.counters}
             more = tuple(counter for key, counter in mine.items() if key not in theirs)
             nobody = Audience("", "", Group("any", ()), lambda facts: False, more, "")
             days = self._history_ms // DAY
             beyond = AudienceSet([nobody], history_events=self._history_events, history_days=days) if more else None
-            self._compared = (other, frozenset(mine.keys() & theirs), beyond)
-        return self._compared[1:]
+            self._comparison = (other, frozenset(mine.keys() & theirs), beyond)
+        return self._comparison[1:]
 
     def matched(self, facts: Facts) -> list[str]:
         """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""
@@ -241,16 +241,16 @@ def _compile_node(node: object, path: str, depth: int, problems: Problems) -> No
     if not kinds:
         return compile_rule(node, path or "rules", problems)
     if len(kinds) > 1 or depth > DEEPEST_NESTING:
-        wanted = "either any or all" if len(kinds) > 1 else f"at most {DEEPEST_NESTING} groups inside each other"
-        problems.add(path or "rules", node, wanted)
+        expected = "either any or all" if len(kinds) > 1 else f"at most {DEEPEST_NESTING} groups inside each other"
+        problems.add(path or "rules", node, expected)
         return None
     kind = kinds[0]
     place = f"{path}.{kind}" if path else kind
-    listed = node[kind]
-    if not isinstance(listed, list):
-        problems.add(place, listed, "a list")
+    items = node[kind]
+    if not isinstance(items, list):
+        problems.add(place, items, "a list")
         return None
-    nodes = [_compile_node(item, f"{place}[{index}]", depth + 1, problems) for index, item in enumerate(listed)]
+    nodes = [_compile_node(item, f"{place}[{index}]", depth + 1, problems) for index, item in enumerate(items)]
     return Group(kind, tuple(item for item in nodes if item is not None))
 
 
@@ -262,7 +262,7 @@ def _expression(node: Node, code: Expression) -> str:
 
 def _holds(node: Node, facts: Facts) -> bool:
     if isinstance(node, Rule):
-        return node.holds(node.found(facts))
+        return node.holds(node.fact(facts))
     holds = any if node.kind == "any" else all
     return bool(node.nodes) and holds(_holds(item, facts) for item in node.nodes)
 
@@ -292,8 +292,8 @@ def _explain_node(node: Node, facts: Facts) -> dict[str, Any]:
     if isinstance(node, Group):
         rules = [_explain_node(item, facts) for item in node.nodes]
         return {"kind": node.kind, "held": _holds(node, facts), "rules": rules}
-    found = node.found(facts)
-    explained = {"type": node.type, "held": node.holds(found), "found": found, "wanted": node.wanted}
-    if node.counter is not None and isinstance(found, int) and found >= node.counter.enough:
-        explained["at_least"] = True
-    return explained
+    fact = node.fact(facts)
+    result = {"type": node.type, "held": node.holds(fact), "found": fact, "wanted": node.words}
+    if node.counter is not None and isinstance(fact, int) and fact >= node.counter.enough:
+        result["at_least"] = True
+    return result

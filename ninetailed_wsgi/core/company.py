@@ -37,8 +37,8 @@ def employ(record: dict[str, Any], company: Company) -> dict[str, Any]:
     which traits came from which source, as ``enriched``, and as ``networks`` under what they are kept.
     """
     if company.digest:
-        noted = [digest for digest in record.get("networks", ()) if digest != company.digest]
-        record["networks"] = [*noted, company.digest][-MOST_DIGESTS:]
+        digests = [digest for digest in record.get("networks", ()) if digest != company.digest]
+        record["networks"] = [*digests, company.digest][-MOST_DIGESTS:]
     traits, enriched = record["traits"], record.get("enriched", {})
     return {name: value for name, value in company.traits.items() if name in enriched or name not in traits}
 
@@ -48,15 +48,15 @@ def origins(record: Mapping[str, Any]) -> dict[str, str]:
     return {name: origin for name, origin in record.get("enriched", {}).items() if name in record["traits"]}
 
 
-def note_origins(record: dict[str, Any], names: Iterable[str], made: Mapping[str, str]) -> None:
+def note_origins(record: dict[str, Any], names: Iterable[str], sources: Mapping[str, str]) -> None:
     """Note for traits that were just set which source made each; none: the visitor or the site."""
     before = record.get("enriched")
-    if not made and not before:
+    if not sources and not before:
         return
     enriched = {**(before or {})}
     for name in names:
         enriched.pop(name, None)
-    enriched.update(made)
+    enriched.update(sources)
     record.pop("enriched", None)
     if enriched:
         record["enriched"] = enriched

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ninetailed_wsgi.core.problems import Problems, shown
+from ninetailed_wsgi.core.problems import Problems, excerpt
 
 VALUE_TYPES = ("String", "Boolean", "Number", "Object")
 ENTITY_KINDS = {
@@ -58,27 +58,27 @@ class Components(NamedTuple):
     ignored: tuple[tuple[str, str], ...]
 
 
-def chosen(part: Replacement | Variable, index: int) -> Any:
+def component_value(part: Replacement | Variable, index: int) -> Any:
     """Return what a component shows at a variant index; beyond its variants the baseline."""
     return part.variants[index - 1] if 0 < index <= len(part.variants) else part.baseline
 
 
-def read_components(given: object, problems: Problems) -> Components:
+def read_components(components: object, problems: Problems) -> Components:
     """Read ``components``; what is wrong is added to ``problems``, with paths relative to the config."""
     replacements: list[Replacement] = []
     variables: list[Variable] = []
     ignored: list[tuple[str, str]] = []
-    for index, component in enumerate(_listed(given, "components", problems)):
+    for index, component in enumerate(_list(components, "components", problems)):
         path = f"components[{index}]"
         if not isinstance(component, dict):
-            ignored.append((path, f"found {shown(component)}, expected an object"))
+            ignored.append((path, f"found {excerpt(component)}, expected an object"))
             continue
         kind = component.get("type")
         if kind is None or (isinstance(kind, str) and kind in COMPONENT_TYPES):
             problems.remark_unknown(path, component, COMPONENT_MEMBERS)
         if kind is not None and (not isinstance(kind, str) or kind not in COMPONENT_TYPES):
             expected = ", ".join(COMPONENT_TYPES)
-            ignored.append((f"{path}.type", f"found {shown(kind)}, expected one of {expected}"))
+            ignored.append((f"{path}.type", f"found {excerpt(kind)}, expected one of {expected}"))
         elif kind == "InlineVariable":
             variables.append(_variable(component, path, problems))
         elif (replacement := _replacement(component, path, ENTITY_KINDS.get(kind or "", ""), problems)) is not None:
@@ -87,14 +87,14 @@ def read_components(given: object, problems: Problems) -> Components:
     return Components(tuple(replacements), tuple(variables), tuple(ignored))
 
 
-def _listed(given: object, path: str, problems: Problems) -> list[Any]:
+def _list(items: object, path: str, problems: Problems) -> list[Any]:
     """Return a list; a bare object is a list of one, as some tools store it."""
-    if isinstance(given, dict):
+    if isinstance(items, dict):
         problems.remark("odd", path, "is an object, which is read as a list of one")
-        return [given] if given else []
-    if given is not None and not isinstance(given, list):
-        problems.add(path, given, "a list")
-    return given if isinstance(given, list) else []
+        return [items] if items else []
+    if items is not None and not isinstance(items, list):
+        problems.add(path, items, "a list")
+    return items if isinstance(items, list) else []
 
 
 def _objects(
@@ -106,7 +106,7 @@ def _objects(
         problems.add(f"{path}.baseline", baseline, "an object")
         baseline = {}
     variants = []
-    for index, variant in enumerate(_listed(component.get("variants"), f"{path}.variants", problems)):
+    for index, variant in enumerate(_list(component.get("variants"), f"{path}.variants", problems)):
         place = f"{path}.variants[{index}]"
         if isinstance(variant, dict):
             variants.append((place, variant))

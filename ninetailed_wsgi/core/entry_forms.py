@@ -23,8 +23,8 @@ def id_of(entry: Any) -> str | None:
     if isinstance(entry, str):
         return entry
     sys = sys_of(entry)
-    found = sys.get("id") if sys is not None else entry.get("id") if isinstance(entry, Mapping) else None
-    return found if isinstance(found, str) else None
+    id = sys.get("id") if sys is not None else entry.get("id") if isinstance(entry, Mapping) else None
+    return id if isinstance(id, str) else None
 
 
 def members_of(entry: Any) -> Mapping[str, Any]:
@@ -52,5 +52,5 @@ def _fields_of_object(entry: Any) -> Mapping[str, Any] | None:
     if sys_of(entry) is None:
         return None
     fields = getattr(entry, "fields", None)
-    found = fields() if callable(fields) else fields
-    return found if isinstance(found, Mapping) else None
+    members = fields() if callable(fields) else fields
+    return members if isinstance(members, Mapping) else None

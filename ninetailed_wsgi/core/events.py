@@ -32,14 +32,14 @@ class EventTimeError(ValueError):
         expected: what it should be, in words.
     """
 
-    def __init__(self, member: str, found: object, expected: str) -> None:
+    def __init__(self, member: str, value: object, expected: str) -> None:
         self.member = member
-        self.found = found
+        self.value = value
         self.expected = expected
         super().__init__(member)
 
 
-class Served(NamedTuple):
+class ServedComponent(NamedTuple):
     """What a page showed in place of a baseline (spec section 12).
 
     Attributes:
@@ -78,7 +78,7 @@ class Event(NamedTuple):
     place: int = 0
     imported: tuple[int, int] | None = None
     arrived: int = 0
-    served: tuple[Served, ...] = ()
+    exposures: tuple[ServedComponent, ...] = ()
 
     @property
     def type(self) -> str:

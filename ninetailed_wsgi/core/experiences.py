@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import mmh3
 
-from ninetailed_wsgi.core.components import Components, Replacement, Variable, chosen, read_components
+from ninetailed_wsgi.core.components import Components, Replacement, Variable, component_value, read_components
 from ninetailed_wsgi.core.problems import ContentError, Problems, Remark
 
 __all__ = ["ContentError", "Experience", "ExperienceSet", "compile_experience", "hash_fraction"]
@@ -138,8 +138,8 @@ class Experience:
 
     def indices(self) -> dict[str, int]:
         """Return the first index that shows each variant or baseline, by its id."""
-        shown = [(id, index) for index, each in enumerate(self.outcomes) for id in each.item["variants"].values()]
-        return {id: index for id, index in reversed(shown) if id}
+        pairs = [(id, index) for index, each in enumerate(self.outcomes) for id in each.item["variants"].values()]
+        return {id: index for id, index in reversed(pairs) if id}
 
     def outcome(self, index: int) -> Outcome:
         """Return the answer for a variant index; one beyond the variants shows the baselines."""
@@ -288,14 +288,14 @@ def _outcome(id: str, index: int, sticky: bool, components: Components) -> Outco
     variants: dict[str, str] = {}
     for part in components.replacements:
         # If two components replace one baseline, the first counts, as in the SDK.
-        variants.setdefault(part.key, chosen(part, index))
+        variants.setdefault(part.key, component_value(part, index))
     item: dict[str, Any] = {"experienceId": id, "variantIndex": index, "variants": variants}
     if sticky:
         item["sticky"] = True
     variables = [
         {
             "key": part.key,
-            "value": chosen(part, index),
+            "value": component_value(part, index),
             "type": "Variable",
             "meta": {"experienceId": id, "variantIndex": index},
         }
@@ -321,22 +321,22 @@ def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST_SHARE
 
 
-def _traffic(given: Any, problems: Problems) -> float:
-    if given is None:
+def _traffic(value: Any, problems: Problems) -> float:
+    if value is None:
         return 0
-    if not _is_share(given) or given > 1:
-        problems.add("traffic", given, "a number from 0 to 1")
+    if not _is_share(value) or value > 1:
+        problems.add("traffic", value, "a number from 0 to 1")
         return 0
-    return float(given)
+    return float(value)
 
 
-def _distribution(given: Any, problems: Problems) -> tuple[float, ...]:
-    if given is None:
+def _distribution(value: Any, problems: Problems) -> tuple[float, ...]:
+    if value is None:
         return DEFAULT_DISTRIBUTION
-    if not isinstance(given, list):
-        problems.add("distribution", given, "a list of shares")
+    if not isinstance(value, list):
+        problems.add("distribution", value, "a list of shares")
         return DEFAULT_DISTRIBUTION
-    for index, share in enumerate(given):
+    for index, share in enumerate(value):
         if not _is_share(share):
             problems.add(f"distribution[{index}]", share, "a share, 0 or more")
-    return tuple(given)
+    return tuple(value)

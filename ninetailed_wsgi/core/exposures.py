@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ninetailed_wsgi.core.events import Served, message_key
+from ninetailed_wsgi.core.events import ServedComponent, message_key
 from ninetailed_wsgi.core.experiences import Experience
 
 EXPERIENCES_KEPT = 50
@@ -39,7 +39,7 @@ OUTSIDE = -1
 
 _KEY_LENGTH = 8  # of 12 hex characters: one of 200 is mistaken for another once in twenty million
 _VARIABLE = "Variable-"
-_COUNTED = {"view": "views", "click": "clicks", "hover": "hovers"}
+_COUNTERS = {"view": "views", "click": "clicks", "hover": "hovers"}
 
 
 class Report(NamedTuple):
@@ -96,22 +96,22 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
     if members is None:
         return None
     kind, component, experience, stay, duration = members
-    shown, chosen_by, variant = body.get(component), body.get(experience), _variant(body)
-    lasted = body.get(duration, 0)
-    if not isinstance(shown, str) or not shown or variant is None:
+    target, chosen_by, variant = body.get(component), body.get(experience), _variant(body)
+    seconds = body.get(duration, 0)
+    if not isinstance(target, str) or not target or variant is None:
         return None
-    if isinstance(lasted, bool) or not isinstance(lasted, int | float) or not 0 <= lasted <= LONGEST_DURATION:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_DURATION:
         return None
     own = body.get(stay)
     return Report(
         kind,
         at,
-        shown.removeprefix(_VARIABLE) if body.get("componentType") == "Variable" else shown,
+        target.removeprefix(_VARIABLE) if body.get("componentType") == "Variable" else target,
         chosen_by if isinstance(chosen_by, str) and chosen_by else None,
         variant,
         own if isinstance(own, str) and own else None,
         body["messageId"],
-        lasted,
+        seconds,
         direct,
         component == "entityId",
     )
@@ -128,9 +128,9 @@ def _variant(body: Mapping[str, Any]) -> int | str | None:
     return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
 
 
-def served_report(served: Served, at: int) -> Report:
+def served_report(exposure: ServedComponent, at: int) -> Report:
     """Return what a page showed at a time (ms) as a report."""
-    return Report("served", at, served.component, served.experience, served.variant, None, "", 0, direct=True)
+    return Report("served", at, exposure.component, exposure.experience, exposure.variant, None, "", 0, direct=True)
 
 
 def joined(reports: Iterable[Report]) -> Iterable[tuple[Report, int]]:
@@ -152,8 +152,8 @@ def phase_of(experience: Experience) -> str:
     """Name the split of an experience, such as ``1:0.5/0.5``: nothing else decides who sees what."""
     traffic = f"{experience.traffic:.12g}"
     shares = "/".join(f"{share:.12g}" for share in shares_of(experience))
-    variants, named = len(experience.outcomes), len(experience.ends)
-    return f"{traffic}:{shares}" + (f":{variants}" if variants != named else "")
+    variants, ranges = len(experience.outcomes), len(experience.ends)
+    return f"{traffic}:{shares}" + (f":{variants}" if variants != ranges else "")
 
 
 def shares_of(experience: Experience) -> list[float]:
@@ -168,7 +168,7 @@ class ExposureSet:
         """Index the experiences by id and by the components whose baselines they replace."""
         self._experiences = {experience.id: experience for experience in experiences}
         self.phases: Mapping[str, str] = {id: phase_of(each) for id, each in self._experiences.items()}
-        self._shown: dict[tuple[str, int], frozenset[str]] = {}
+        self._component_cache: dict[tuple[str, int], frozenset[str]] = {}
         self._by_baseline: dict[str, list[Experience]] = {}
         for experience in self._experiences.values():
             for component in {*self._components(experience, 0), *experience.outcome(0).item["variants"]}:
@@ -196,27 +196,27 @@ class ExposureSet:
         """
         if report.experience is not None:
             experience = self._experiences.get(report.experience)
-            judged = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
+            verdicts = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
         else:
             # Without a variant it is a baseline: of an experience that gives index 0, or outside every experience.
             is_baseline = report.variant == 0 or isinstance(report.variant, str)
             candidates = self._by_baseline.get(report.component, ()) if is_baseline else ()
-            judged = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
-            judged = [(each, verdict) for each, verdict in judged if verdict != "inconsistent"]
-        if not judged:
+            verdicts = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
+            verdicts = [(each, verdict) for each, verdict in verdicts if verdict != "inconsistent"]
+        if not verdicts:
             return "experience"
-        counted = [(each, verdict) for each, verdict in judged if isinstance(verdict, int)]
-        if not counted:
-            reason = str(judged[0][1])
+        hits = [(each, verdict) for each, verdict in verdicts if isinstance(verdict, int)]
+        if not hits:
+            reason = str(verdicts[0][1])
             if reason == "inconsistent":
-                self._entry(record, judged[0][0])["inconsistent"] = True
+                self._entry(record, verdicts[0][0])["inconsistent"] = True
             return reason
         if report.kind == "served":
-            counted = [(each, index) for each, index in counted if self._is_served_first(record, each, report, index)]
-        first_time, longer = _recognise(record, report) if counted else (False, False)
+            hits = [(each, index) for each, index in hits if self._is_served_first(record, each, report, index)]
+        first_time, longer = _recognise(record, report) if hits else (False, False)
         if not first_time and not longer:
             return "repeated"
-        for each, index in counted:
+        for each, index in hits:
             _count(self._entry(record, each), report, index, first_time)
         return "accepted"
 
@@ -241,10 +241,10 @@ class ExposureSet:
         if report.kind != "served" and not self._shows(experience, report, index):
             return "component" if not self._shows_anywhere(experience, report.component) else "inconsistent"
         allocated = experience.allocated(record["stable_id"])
-        kept = sticky.get(experience.id) if experience.sticky else None
-        if index == kept or (kept is None and index == allocated):
+        assignment = sticky.get(experience.id) if experience.sticky else None
+        if index == assignment or (assignment is None and index == allocated):
             return index
-        if allocated is None and kept is None and index == 0:
+        if allocated is None and assignment is None and index == 0:
             in_audience = experience.audience is None or belongs(experience.audience)
             return OUTSIDE if in_audience else "inconsistent"
         return "inconsistent"
@@ -264,13 +264,13 @@ class ExposureSet:
         A hidden variant is its baseline, as its sender names it.
         """
         index = min(index, len(experience.outcomes))
-        found = self._shown.get((experience.id, index))
-        if found is None:
-            shown = {variable.key for variable in experience.variables}
-            for baseline, chosen in experience.outcome(index).item["variants"].items():
-                shown.add(chosen or baseline)
-            found = self._shown[experience.id, index] = frozenset(shown)
-        return found
+        components = self._component_cache.get((experience.id, index))
+        if components is None:
+            names = {variable.key for variable in experience.variables}
+            for baseline, variant in experience.outcome(index).item["variants"].items():
+                names.add(variant or baseline)
+            components = self._component_cache[experience.id, index] = frozenset(names)
+        return components
 
     def _entry(self, record: dict[str, Any], experience: Experience) -> dict[str, Any]:
         """Return a profile's exposure to an experience in the phase that it is in, as the newest of all."""
@@ -322,7 +322,7 @@ def _joined(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _count(entry: dict[str, Any], report: Report, index: int, first_time: bool) -> None:
-    if first_time and (counter := _COUNTED.get(report.kind)):
+    if first_time and (counter := _COUNTERS.get(report.kind)):
         entry[counter] = entry.get(counter, 0) + 1
     if report.kind == "view" and report.duration > entry.get("longest", 0):
         entry["longest"] = report.duration
@@ -392,6 +392,6 @@ def _key(text: str) -> str:
     return message_key(text)[:_KEY_LENGTH]
 
 
-def _drop_oldest(members: dict[str, Any], kept: int) -> None:
-    while len(members) > kept:
+def _drop_oldest(members: dict[str, Any], most: int) -> None:
+    while len(members) > most:
         del members[next(iter(members))]

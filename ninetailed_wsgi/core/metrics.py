@@ -52,11 +52,11 @@ class Metric:
 
     def of(self, entries: Iterable[Entry], since: int, until: float) -> float:
         """Return what a visitor's events at ``since <= time < until`` (ms) amount to: 0 or 1, a number, a sum."""
-        chosen = [entry for entry in entries if since <= entry[0] < until]
+        matches = [entry for entry in entries if since <= entry[0] < until]
         if self.type == "binary":
-            return 1.0 if chosen else 0.0
+            return 1.0 if matches else 0.0
         place = 1 if self.type == "count" else 2
-        return float(sum(entry[place] for entry in chosen))
+        return float(sum(entry[place] for entry in matches))
 
 
 def compile_metric(
@@ -100,7 +100,7 @@ class MetricSet:
         self._keys = frozenset(metric.key for metric in self.metrics)
         self._counted_for = digest(" ".join(sorted(self._keys))) if self._keys else ""
 
-    def named(self, name: str) -> Metric | None:
+    def find(self, name: str) -> Metric | None:
         """Return the metric with this id or, where none has it, this name."""
         by_id = next((metric for metric in self.metrics if metric.id == name), None)
         return by_id or next((metric for metric in self.metrics if metric.name == name), None)
@@ -110,9 +110,9 @@ class MetricSet:
         if not self._by_event or event.get("type") != "track":
             return
         name = event.get("event")
-        if isinstance(name, str) and (counted := self._by_event.get(name)):
+        if isinstance(name, str) and (events_counted := self._by_event.get(name)):
             conversions = record.setdefault("conversions", {_COUNTED_FOR: self._counted_for})
-            for key, property in counted.items():
+            for key, property in events_counted.items():
                 _add(conversions.setdefault(key, []), [at, 1, _number(event, property)])
 
     def missing(self, record: Mapping[str, Any]) -> bool:
@@ -130,14 +130,14 @@ class MetricSet:
         before = record.pop("conversions", {})
         if not self._keys:
             return
-        kept = {key: entries for key, entries in before.items() if key in self._keys}
+        earlier = {key: entries for key, entries in before.items() if key in self._keys}
         record["conversions"] = {_COUNTED_FOR: self._counted_for}
         for _, at, event in history:
             self.count(record, at, event)
-        record["conversions"].update(kept)
+        record["conversions"].update(earlier)
 
 
-def counted(record: Mapping[str, Any]) -> set[str]:
+def events_counted(record: Mapping[str, Any]) -> set[str]:
     """Return the keys of the metrics that count any event of a profile."""
     return {key for key, entries in record.get("conversions", {}).items() if key != _COUNTED_FOR and entries}
 

@@ -107,25 +107,25 @@ def _float_text(value: float) -> str:
     return "-" + text if sign else text
 
 
-def compile_test(name: str, wanted: str, *, blank_is_missing: bool = False) -> Test:
-    """Compile one comparison into a function of the value found; it never raises, for any JSON.
+def compile_test(name: str, operand: str, *, blank_is_missing: bool = False) -> Test:
+    """Compile one comparison into a function of the value; it never raises, for any JSON.
 
     Args:
         name: a value of `OPERATORS`.
-        wanted: the author's value as text; ignored by ``exists`` and ``notExists``.
+        operand: the author's value as text; ignored by ``exists`` and ``notExists``.
         blank_is_missing: whether ``""`` means "nothing known", as in pages, campaigns and locations; it decides
             ``exists`` and ``*``.
 
     Raises:
         PatternError: ``matches`` with a pattern that RE2 cannot compile, or that is too large.
     """
-    if name == "exists" or (wanted == "*" and name in ("equal", "contains")):
+    if name == "exists" or (operand == "*" and name in ("equal", "contains")):
         return _is_there(blank_is_missing)
-    if name == "notExists" or (wanted == "*" and name in ("notEqual", "notContains")):
+    if name == "notExists" or (operand == "*" and name in ("notEqual", "notContains")):
         return _not(_is_there(blank_is_missing))
     if name in NUMERIC:
-        return _numeric(NUMERIC[name], number_of(wanted))
-    return _TEXT_OPERATORS[name](wanted)
+        return _numeric(NUMERIC[name], number_of(operand))
+    return _TEXT_OPERATORS[name](operand)
 
 
 def compile_count_test(name: str, count: Number) -> tuple[Callable[[int], bool], int]:
@@ -136,69 +136,69 @@ def compile_count_test(name: str, count: Number) -> tuple[Callable[[int], bool],
     """
     compare = COUNTING[name]
     enough = math.ceil(count) if name in ("greaterThanInclusive", "lessThan") else math.floor(count) + 1
-    return lambda found: compare(found, count), max(enough, 1)
+    return lambda fact: compare(fact, count), max(enough, 1)
 
 
 def _is_there(blank_is_missing: bool) -> Test:
     if blank_is_missing:
-        return lambda found: found is not None and found != ""
-    return lambda found: found is not None
+        return lambda fact: fact is not None and fact != ""
+    return lambda fact: fact is not None
 
 
 def _not(test: Test) -> Test:
-    return lambda found: not test(found)
+    return lambda fact: not test(fact)
 
 
-def _numeric(compare: Callable[[Number, Number], bool], wanted: Number | None) -> Test:
-    if wanted is None:
-        return lambda found: False
+def _numeric(compare: Callable[[Number, Number], bool], operand: Number | None) -> Test:
+    if operand is None:
+        return lambda fact: False
 
-    def holds(found: object) -> bool:
-        number = found if type(found) is int else number_of(found)
-        return number is not None and compare(number, wanted)
-
-    return holds
-
-
-def _equal(wanted: str) -> Test:
-    return lambda found: found == wanted if type(found) is str else text_of(found) == wanted
-
-
-def _contains(wanted: str) -> Test:
-    def holds(found: object) -> bool:
-        if type(found) is str:
-            return wanted in found
-        if isinstance(found, list):
-            return any(text_of(item) == wanted for item in found)
-        text = text_of(found)
-        return text is not None and wanted in text
+    def holds(fact: object) -> bool:
+        number = fact if type(fact) is int else number_of(fact)
+        return number is not None and compare(number, operand)
 
     return holds
 
 
-def _starts_with(wanted: str) -> Test:
-    def holds(found: object) -> bool:
-        text = text_of(found)
-        return text is not None and text.startswith(wanted)
+def _equal(operand: str) -> Test:
+    return lambda fact: fact == operand if type(fact) is str else text_of(fact) == operand
+
+
+def _contains(operand: str) -> Test:
+    def holds(fact: object) -> bool:
+        if type(fact) is str:
+            return operand in fact
+        if isinstance(fact, list):
+            return any(text_of(item) == operand for item in fact)
+        text = text_of(fact)
+        return text is not None and operand in text
 
     return holds
 
 
-def _ends_with(wanted: str) -> Test:
-    def holds(found: object) -> bool:
-        text = text_of(found)
-        return text is not None and text.endswith(wanted)
+def _starts_with(operand: str) -> Test:
+    def holds(fact: object) -> bool:
+        text = text_of(fact)
+        return text is not None and text.startswith(operand)
 
     return holds
 
 
-def _matches(wanted: str) -> Test:
+def _ends_with(operand: str) -> Test:
+    def holds(fact: object) -> bool:
+        text = text_of(fact)
+        return text is not None and text.endswith(operand)
+
+    return holds
+
+
+def _matches(operand: str) -> Test:
     """Search with RE2, whose time is linear in the text; longer text than `LONGEST_MATCHED_TEXT` never matches."""
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
     try:
-        pattern = re2.compile(wanted, options)
+        pattern = re2.compile(operand, options)
     except re2.error as error:
         reason = error.args[0]
         raise PatternError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
@@ -207,8 +207,8 @@ def _matches(wanted: str) -> Test:
     if pattern.programsize > LARGEST_PATTERN:
         raise PatternError(f"it compiles to {pattern.programsize} steps, at most {LARGEST_PATTERN} are allowed")
 
-    def holds(found: object) -> bool:
-        text = text_of(found)
+    def holds(fact: object) -> bool:
+        text = text_of(fact)
         if text is None or len(text) > LONGEST_MATCHED_TEXT:
             return False
         try:
@@ -221,9 +221,9 @@ def _matches(wanted: str) -> Test:
 
 _TEXT_OPERATORS: dict[str, Callable[[str], Test]] = {
     "equal": _equal,
-    "notEqual": lambda wanted: _not(_equal(wanted)),
+    "notEqual": lambda operand: _not(_equal(operand)),
     "contains": _contains,
-    "notContains": lambda wanted: _not(_contains(wanted)),
+    "notContains": lambda operand: _not(_contains(operand)),
     "startsWith": _starts_with,
     "endsWith": _ends_with,
     "matches": _matches,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ninetailed_wsgi.core.events import EventTimeError, event_time
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet
 from ninetailed_wsgi.core.location import given_members
-from ninetailed_wsgi.core.problems import shorten, shown
+from ninetailed_wsgi.core.problems import excerpt, shorten
 from ninetailed_wsgi.core.profile import Record, english_location
 from ninetailed_wsgi.errors import InvalidData
 
@@ -57,11 +57,11 @@ class Overrides:
         audiences, experiences = document.get("audiences") or {}, document.get("experiences") or {}
         for id, belongs in audiences.items():
             if not isinstance(belongs, bool):
-                problems.append(f"preview.audiences.{shorten(id)}: found {shown(belongs)}, expected true or false")
+                problems.append(f"preview.audiences.{shorten(id)}: found {excerpt(belongs)}, expected true or false")
         for id, index in experiences.items():
             if isinstance(index, bool) or not isinstance(index, int | float) or not 0 <= index == index // 1:
                 problems.append(
-                    f"preview.experiences.{shorten(id)}: found {shown(index)}, expected the index of a variant"
+                    f"preview.experiences.{shorten(id)}: found {excerpt(index)}, expected the index of a variant"
                 )
         if problems:
             raise InvalidData(problems[:10])
@@ -98,17 +98,17 @@ class Overrides:
             InvalidData: an audience or experience is not published, or an experience has no such variant.
         """
         problems = [
-            f"preview.audiences: found {shown(id)}, expected {_one_of(audiences, 'audience')}"
+            f"preview.audiences: found {excerpt(id)}, expected {_one_of(audiences, 'audience')}"
             for id in self.audiences
             if id not in audiences
         ]
-        known = {experience.id: experience for experience in experiences.experiences}
+        by_id = {experience.id: experience for experience in experiences.experiences}
         for id, index in self.experiences.items():
-            if id not in known:
-                expected = _one_of(known, "experience")
-                problems.append(f"preview.experiences: found {shown(id)}, expected {expected}")
-            elif not 0 <= index < len(known[id].outcomes):
-                last = len(known[id].outcomes) - 1
+            if id not in by_id:
+                expected = _one_of(by_id, "experience")
+                problems.append(f"preview.experiences: found {excerpt(id)}, expected {expected}")
+            elif not 0 <= index < len(by_id[id].outcomes):
+                last = len(by_id[id].outcomes) - 1
                 problems.append(f"preview.experiences.{shorten(id)}: found {index}, expected 0 to {last}")
         if problems:
             raise InvalidData(problems[:10])
@@ -120,7 +120,7 @@ def moment(value: object) -> int:
         return event_time({"timestamp": value}, _LATEST)
     except (EventTimeError, TypeError):
         raise InvalidData(
-            f"preview.at: found {shown(value)}, expected an ISO 8601 time or milliseconds since 1970-01-01"
+            f"preview.at: found {excerpt(value)}, expected an ISO 8601 time or milliseconds since 1970-01-01"
         ) from None
 
 
@@ -177,13 +177,13 @@ def explain(
     overrides: Overrides,
 ) -> list[dict[str, Any]]:
     """Explain each experience as `ExperienceSet.explain` does; ``decided_by`` is ``"preview"`` where one is forced."""
-    explained = experiences.explain(stable_id, audiences, sticky)
-    for experience, reasons in zip(experiences.experiences, explained, strict=True):
+    rows = experiences.explain(stable_id, audiences, sticky)
+    for experience, reasons in zip(experiences.experiences, rows, strict=True):
         index = experience.previewed(overrides.experiences)
         if index is not None:
             reasons["decided_by"], reasons["variantIndex"] = "preview", index
             reasons["variants"] = experience.outcome(index).item["variants"]
-    return explained
+    return rows
 
 
 def _index(
@@ -201,5 +201,5 @@ def _index(
 def _one_of(names: Collection[str], kind: str) -> str:
     if not names:
         return f"no {kind}: none is published"
-    listed = ", ".join(shorten(name, 40) for name in sorted(names)[:10])
-    return f"the id of a published {kind}: {listed}{', ...' if len(names) > 10 else ''}"
+    choice = ", ".join(shorten(name, 40) for name in sorted(names)[:10])
+    return f"the id of a published {kind}: {choice}{', ...' if len(names) > 10 else ''}"

@@ -54,24 +54,24 @@ class Problems(list[tuple[str, str]]):
         """Note something that is understood."""
         self.remarks.append(Remark(kind, path, message))
 
-    def remark_unknown(self, path: str, members: Iterable[str], known: Collection[str]) -> None:
+    def remark_unknown(self, path: str, members: Iterable[str], names: Collection[str]) -> None:
         """Note members that nobody knows; they have no effect."""
-        for name in sorted(map(str, set(members) - set(known))):
+        for name in sorted(map(str, set(members) - set(names))):
             place = f"{path}.{name}" if path else name
-            self.remark("odd", place, f"has no effect, expected one of {', '.join(sorted(known))}")
+            self.remark("odd", place, f"has no effect, expected one of {', '.join(sorted(names))}")
 
     def take(self, others: Problems) -> None:
         """Add the problems and remarks of another part."""
         self.extend(others)
         self.remarks += others.remarks
 
-    def add(self, path: str, found: object, expected: str) -> None:
+    def add(self, path: str, value: object, expected: str) -> None:
         """Note that ``found`` stands at ``path`` where ``expected`` (words) should be."""
-        self.append((path, f"found {shown(found)}, expected {expected}"))
+        self.append((path, f"found {excerpt(value)}, expected {expected}"))
 
-    def add_choice(self, path: str, found: object, choices: Iterable[str]) -> None:
+    def add_choice(self, path: str, value: object, choices: Iterable[str]) -> None:
         """Note that ``found`` stands at ``path`` where one of the named choices should be."""
-        self.add(path, found, f"one of {', '.join(choices)}")
+        self.add(path, value, f"one of {', '.join(choices)}")
 
     def raise_any(self) -> None:
         """Raise everything that was collected; nothing collected, nothing raised.
@@ -83,7 +83,7 @@ class Problems(list[tuple[str, str]]):
             raise ContentError(self)
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """Name a JSON value for a reader in a few words: ``"equls"``, ``5``, ``true``, ``a list``, ``nothing``."""
     if value is None:
         return "nothing"

@@ -72,13 +72,13 @@ def has_seen(record: Record, event: Event) -> bool:
     """Return whether this event, or another one of its message id, was already applied to the profile."""
     if event.imported and _was_imported(record, *event.imported):
         return True
-    seen: str = record["seen"]
+    keys: str = record["seen"]
     key = event.key
-    if key not in seen:
+    if key not in keys:
         return False
-    index = seen.find(key)
+    index = keys.find(key)
     while index >= 0 and index % MESSAGE_KEY_LENGTH:
-        index = seen.find(key, index + 1)
+        index = keys.find(key, index + 1)
     return index >= 0
 
 
@@ -103,10 +103,10 @@ def apply(
             surplus = _set_traits(record, body["traits"], at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
-    elif (member := _SEEN_EXPERIENCE.get(kind)) and (seen := _text(body.get(member))) in sticky:
-        index = body.get("variantIndex", sticky[seen].get(_text(body.get("variantId"))))
+    elif (member := _SEEN_EXPERIENCE.get(kind)) and (experience_ := _text(body.get(member))) in sticky:
+        index = body.get("variantIndex", sticky[experience_].get(_text(body.get("variantId"))))
         if index is not None:
-            record["sticky"].setdefault(seen, int(index))  # JSON may write 1 as 1.0
+            record["sticky"].setdefault(experience_, int(index))  # JSON may write 1 as 1.0
     session.touch(record["session"], at, body if kind == "page" else None, new_session_id)
     if "born" not in record:
         record.update(born=record["session"]["id"], arrived=event.arrived)
@@ -132,15 +132,15 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def enrich(record: Record, known: Company, at: int, most: int = TRAITS_BYTES) -> None:
+def enrich(record: Record, employer: Company, at: int, most: int = TRAITS_BYTES) -> None:
     """Set the traits about the visitor's company at a time (ms), unless all traits would take more than allowed."""
-    traits = company.employ(record, known)
+    traits = company.employ(record, employer)
     if any(record["traits"].get(name) != value for name, value in traits.items()):
-        _set_traits(record, traits, at, most, known.origins)
+        _set_traits(record, traits, at, most, employer.origins)
 
 
 def _set_traits(
-    record: Record, traits: Mapping[str, Any], at: int, most: int, made: Mapping[str, str] = MappingProxyType({})
+    record: Record, traits: Mapping[str, Any], at: int, most: int, origins_: Mapping[str, str] = MappingProxyType({})
 ) -> int:
     """Set traits at a time (ms), except those that a later event has set (spec section 2).
 
@@ -156,7 +156,7 @@ def _set_traits(
     if latest and not surplus:
         record["traits"] = after
         _keep_trait_times(record, {**times, **dict.fromkeys(latest, at)})
-        company.note_origins(record, latest, {name: made[name] for name in latest if name in made})
+        company.note_origins(record, latest, {name: origins_[name] for name in latest if name in origins_})
     return surplus
 
 
@@ -192,13 +192,13 @@ def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[st
     traits = {**older, **newer}
     sizes = [len(orjson.dumps(part)) for part in (older, newer)]
     if len(orjson.dumps(traits)) > (most := max(TRAITS_BYTES, *sizes)):
-        left = most - (sizes[1] if newer else 1)
+        room = most - (sizes[1] if newer else 1)
         for name in [name for name in older if name not in newer]:
             size = len(orjson.dumps({name: older[name]})) - 1  # one brace stands for the comma
-            if size > left:
+            if size > room:
                 del traits[name]
             else:
-                left -= size
+                room -= size
     return traits
 
 
@@ -299,8 +299,8 @@ def _join_identity(merged: Record, canonical: Record, other: Record) -> None:
     if user := canonical.get("user") or other.get("user"):
         merged["user"] = user
     both = dict.fromkeys((*canonical.get("vouched", ()), *other.get("vouched", ())))
-    if vouched := [name for name in both if name in merged["aliases"]]:
-        merged["vouched"] = vouched
+    if names_ := [name for name in both if name in merged["aliases"]]:
+        merged["vouched"] = names_
     if until := {**other.get("until", {}), **canonical.get("until", {})}:
         merged["until"] = until
 
@@ -319,8 +319,8 @@ def answer(record: Record, audiences: list[str]) -> dict[str, Any]:
     }
 
 
-def _latest(seen: str, merged: int) -> str:
-    return seen[-(SEEN_KEPT + SEEN_KEPT_MORE * min(merged, 10)) * MESSAGE_KEY_LENGTH :]
+def _latest(keys: str, merged: int) -> str:
+    return keys[-(SEEN_KEPT + SEEN_KEPT_MORE * min(merged, 10)) * MESSAGE_KEY_LENGTH :]
 
 
 def facts(record: Record, next_ordinal: int, now: int) -> Facts:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.operators import OPERATORS, Number, PatternError, Test, compile_test, number_of, text_of
-from ninetailed_wsgi.core.problems import Problems, shown
+from ninetailed_wsgi.core.problems import Problems, excerpt
 
 RULE_MEMBERS = ("type", "operator", "count", "key", "value", "conditions")
 
@@ -41,12 +41,12 @@ class Part:
 
     def operator(self, default: str) -> str:
         """Return the operator under its one name; the default where it is missing or wrong, the latter a problem."""
-        given = self.body.get("operator")
-        if given is None or given == "":
+        value = self.body.get("operator")
+        if value is None or value == "":
             return default
-        name = OPERATORS.get(given) if isinstance(given, str) else None
+        name = OPERATORS.get(value) if isinstance(value, str) else None
         if name is None:
-            self.problems.add_choice(f"{self.path}.operator", given, OPERATORS)
+            self.problems.add_choice(f"{self.path}.operator", value, OPERATORS)
         return name or default
 
     def comparison(self, *, blank_is_missing: bool = False) -> Comparison | None:
@@ -54,16 +54,16 @@ class Part:
         name = self.operator("equal")
         if name in ("exists", "notExists"):
             return Comparison(compile_test(name, "", blank_is_missing=blank_is_missing), name, (name, ""))
-        wanted = text_of(self.body.get("value"))
-        if wanted is None:
+        operand = text_of(self.body.get("value"))
+        if operand is None:
             self.problems.add(f"{self.path}.value", self.body.get("value"), "text, a number, true or false")
             return None
         try:
-            test = compile_test(name, wanted, blank_is_missing=blank_is_missing)
+            test = compile_test(name, operand, blank_is_missing=blank_is_missing)
         except PatternError as error:
-            self.problems.add(f"{self.path}.value", wanted, f"a regular expression that RE2 can run, but {error}")
+            self.problems.add(f"{self.path}.value", operand, f"a regular expression that RE2 can run, but {error}")
             return None
-        return Comparison(test, f"{name} {shown(wanted)}", (name, wanted))
+        return Comparison(test, f"{name} {excerpt(operand)}", (name, operand))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class Draft(Part):
 
     def count(self) -> Number:
         """Return the number of events to compare with; 1 where it is missing."""
-        given = self.body.get("count")
-        if given is None or given == "":
+        value = self.body.get("count")
+        if value is None or value == "":
             return 1
-        count = number_of(given)
+        count = number_of(value)
         if count is None or abs(count) > LARGEST_COUNT:
-            self.problems.add(f"{self.path}.count", given, "a number of events")
+            self.problems.add(f"{self.path}.count", value, "a number of events")
             return 1
         return count
 
@@ -110,11 +110,11 @@ class Draft(Part):
 def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
     """Read the parts of a rule; an unreadable condition is noted and left out."""
     _remark(body, path, problems)
-    listed = body.get("conditions")
-    if listed is not None and not isinstance(listed, list):
-        problems.add(f"{path}.conditions", listed, "a list")
-        listed = None
-    conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(listed or ())]
+    rows = body.get("conditions")
+    if rows is not None and not isinstance(rows, list):
+        problems.add(f"{path}.conditions", rows, "a list")
+        rows = None
+    conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(rows or ())]
     return Draft(body, path, problems, tuple(condition for condition in conditions if condition is not None))
 
 
@@ -136,12 +136,12 @@ def _condition(item: object, path: str, problems: Problems) -> Condition | None:
         problems.add(path, item, "an object")
         return None
     key = item.get("key")
-    named = key if isinstance(key, dict) else {"key": key}
-    name = named.get("key")
-    if name is None and isinstance(named.get("id"), str):
-        name = named["id"]
-        problems.remark("odd", f"{path}.key", f"has an id alone, which is read as the key {shown(name)}")
+    holder = key if isinstance(key, dict) else {"key": key}
+    name = holder.get("key")
+    if name is None and isinstance(holder.get("id"), str):
+        name = holder["id"]
+        problems.remark("odd", f"{path}.key", f"has an id alone, which is read as the key {excerpt(name)}")
     if not isinstance(name, str):
         problems.add(f"{path}.key.key", name, "the name of a condition")
         return None
-    return Condition(item, path, problems, name, text_of(named.get("value")) or "")
+    return Condition(item, path, problems, name, text_of(holder.get("value")) or "")

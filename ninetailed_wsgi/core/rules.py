@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
 from ninetailed_wsgi.core.expressions import Expression, joined
 from ninetailed_wsgi.core.operators import COUNTING, DENIALS, Number, compile_count_test, number_of, text_of
-from ninetailed_wsgi.core.problems import Problems, shown
+from ninetailed_wsgi.core.problems import Problems, excerpt
 from ninetailed_wsgi.core.rule_parts import Comparison, Condition, Draft, read_rule
 
 DAY = 86_400_000
@@ -59,26 +59,26 @@ Decision = Callable[[Facts], bool]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One compiled rule; it holds where ``holds(found(facts))`` is true.
+    """One compiled rule; it holds where ``holds(fact(facts))`` is true.
 
     Attributes:
-        wanted: the rule in words, for `AudienceSet.explain`.
-        found: the compared value: a trait, a location's member, a device type, a session count, a number of events.
+        words: the rule in words, for `AudienceSet.explain`.
+        fact: the compared value: a trait, a location's member, a device type, a session count, a number of events.
         holds: whether it satisfies the rule. Neither function raises, for any JSON.
         write: writes it as an expression of the facts; None: as calls of the two.
         counter: of page and track rules.
     """
 
     type: str
-    wanted: str
-    found: Callable[[Facts], object]
+    words: str
+    fact: Callable[[Facts], object]
     holds: Callable[[Any], bool]
     write: Callable[[Expression], str] | None = None
     counter: Counter | None = None
 
     def expression(self, code: Expression) -> str:
         """Return the text that says whether it holds."""
-        return self.write(code) if self.write else f"{code.name(self.holds)}({code.call(self.found)})"
+        return self.write(code) if self.write else f"{code.name(self.holds)}({code.call(self.fact)})"
 
 
 class EventCondition(NamedTuple):
@@ -117,12 +117,12 @@ def find(values: Mapping[str, Any], key: str) -> object:
     value = values.get(key)
     if value is not None or "." not in key:
         return value
-    found: object = values
+    node: object = values
     for step in key.split("."):
-        if not isinstance(found, dict):
+        if not isinstance(node, dict):
             return None
-        found = found.get(step)
-    return found
+        node = node.get(step)
+    return node
 
 
 # Rules about the visitor
@@ -137,7 +137,7 @@ def _identify(draft: Draft) -> Rule | None:
     comparison = draft.comparison()
     if comparison is None:
         return None
-    words = f"trait {shown(key)} {comparison.words}"
+    words = f"trait {excerpt(key)} {comparison.words}"
     if "." in key:
         return Rule("identify", words, lambda facts: find(facts.traits, key), comparison.test)
     return _of_member("identify", words, "traits", key, comparison)
@@ -168,10 +168,10 @@ def _returning(draft: Draft) -> Rule:
     operator = draft.operator("equal")
     if operator not in ("equal", "notEqual"):
         draft.problems.add_choice(f"{draft.path}.operator", operator, ("equal", "notEqual"))
-    given = draft.body.get("value")
-    value = "true" if given is None or given == "" else text_of(given)
+    answer = draft.body.get("value")
+    value = "true" if answer is None or answer == "" else text_of(answer)
     if value not in ("true", "false"):
-        draft.problems.add(f"{draft.path}.value", given, "true or false")
+        draft.problems.add(f"{draft.path}.value", answer, "true or false")
     comparisons = draft.comparisons("session_count")
     tests = tuple(comparison.test for comparison in comparisons)
     returning = (value == "true") == (operator == "equal")
@@ -193,7 +193,7 @@ def _device(draft: Draft) -> Rule:
             draft.problems.add_choice(f"{draft.path}.conditions", value, DEVICE_TYPES)
     tests = tuple(comparison.test for comparison in comparisons)
     words = " and ".join(f"device {comparison.words}" for comparison in comparisons)
-    holds = tests[0] if len(tests) == 1 else lambda found: all(test(found) for test in tests)
+    holds = tests[0] if len(tests) == 1 else lambda device: all(test(device) for test in tests)
     return Rule("device", words, lambda facts: facts.device, holds)
 
 
@@ -227,22 +227,22 @@ def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
     counts = code.function(joined([condition.write(code) for condition in conditions], "all") if conditions else "True")
     counter = Counter(key, kind, name, counts, enough)
     window = min(windows, default=None)
-    words = [f"{kind} events named {shown(name)}" if name else f"{kind} events"]
+    words = [f"{kind} events named {excerpt(name)}" if name else f"{kind} events"]
     words += [f"where {' and '.join(condition.words for condition in conditions)}"] if conditions else []
     words += [f"in the last {text_of(window)} days"] if window is not None else []
-    found = _events_found(key, window)
+    number = _events_found(key, window)
 
     def write(code: Expression) -> str:
-        return code.test(code.call(found), holds, operator, str(count))
+        return code.test(code.call(number), holds, operator, str(count))
 
-    return Rule(kind, f"{' '.join(words)}: {operator} {text_of(count)}", found, holds, write, counter)
+    return Rule(kind, f"{' '.join(words)}: {operator} {text_of(count)}", number, holds, write, counter)
 
 
 def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
     """Return the number of events that count; one that happened exactly ``window`` days ago still does."""
     window_ms = None if window is None else round(window * DAY)
 
-    def found(facts: Facts) -> int:
+    def number_of_events(facts: Facts) -> int:
         entries = facts.counts.get(key)
         if not entries:
             return 0
@@ -254,7 +254,7 @@ def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
                 number += 1
         return number
 
-    return found
+    return number_of_events
 
 
 def _days(condition: Condition) -> Number:

@@ -67,15 +67,15 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
         _fold_oldest(session)
 
 
-def merge(known: Session, other: Session) -> Session:
+def merge(one: Session, other: Session) -> Session:
     """Return the sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
-    current, former = sorted((known, other), key=_end, reverse=True)
+    current, former = sorted((one, other), key=_end, reverse=True)
     return {
         **current,
         "merged": True,
         # Of sessions that end at the same moment, the last one in this list is the current one.
         "spans": sorted(former["spans"] + current["spans"], key=lambda span: span[1]),
-        "older": _joined(known["older"], other["older"]),
+        "older": _joined(one["older"], other["older"]),
     }
 
 

@@ -27,7 +27,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 # Yet they can: letters, digits, the signs of `_PLAIN`, an encoded percent sign, and the kelvin sign, a k in lower case.
 _NEEDLESSLY_ENCODED = "%(?:25|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e|e2%84%aa)"
 
-_REMEMBERED, _REMEMBERED_LENGTH = 1024, 2048
+_CACHE_SIZE, _LONGEST_CACHED = 1024, 2048
 """Pages without credentials that are remembered, and bytes of each: visitors see the same ones."""
 
 
@@ -38,12 +38,12 @@ def _hint(names: frozenset[str]) -> re2.Set | None:
     """
     if not all(map(_PLAIN.fullmatch, names)):
         return None
-    named = "|".join(map(re.escape, sorted(names)))
+    pattern = "|".join(map(re.escape, sorted(names)))
     options = re2.Options()
     options.case_sensitive = False
     options.never_capture = True
     hint = re2.Set.SearchSet(options)
-    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{named})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
+    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
     hint.Compile()
     return hint
 
@@ -99,8 +99,8 @@ class UrlMask:
             return True
         if self._hint is None or self._hint.Match(pages):
             return False
-        if len(pages) <= _REMEMBERED_LENGTH:
-            if len(self._harmless) >= _REMEMBERED:
+        if len(pages) <= _LONGEST_CACHED:
+            if len(self._harmless) >= _CACHE_SIZE:
                 self._harmless.clear()
             self._harmless.add(pages)
         return True

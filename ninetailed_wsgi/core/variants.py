@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ninetailed_wsgi.core.entry_forms import id_of, is_link, members_of
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 
 
-def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]) -> Any:
+def entry_to_show(
+    entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
+) -> Any:
     """Return the entry to show; None where it is hidden.
 
     Args:
@@ -27,7 +29,7 @@ def shown(entry: Any, experiences: Iterable[Mapping[str, Any]], published: Calla
     baseline = id_of(entry)
     if baseline is None:
         return entry
-    experience, id = chosen(entry, experiences, published)
+    experience, id = decision(entry, experiences, published)
     if id == baseline:
         return entry
     if id == "":
@@ -42,10 +44,10 @@ def unresolved(
 ) -> str | None:
     """Return the id of the variant that an entry should show and does not hold; None where nothing is missing."""
     id = _decided(entry, experiences, published)[1]
-    return None if id in ("", id_of(entry)) or chosen(entry, experiences, published)[1] == id else id
+    return None if id in ("", id_of(entry)) or decision(entry, experiences, published)[1] == id else id
 
 
-def chosen(
+def decision(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
 ) -> tuple[Mapping[str, Any] | None, str]:
     """Return the experience that decides about a baseline entry, None without one, and the id that it shows.
@@ -64,9 +66,9 @@ def _decided(
 ) -> tuple[Mapping[str, Any] | None, str]:
     baseline = id_of(entry) or ""
     selected = {each["experienceId"]: each for each in experiences}
-    listed = _experiences_of(entry)
-    order = [_experience_id(each) for each in listed]
-    if not listed or any(map(is_link, listed)):
+    rows = _experiences_of(entry)
+    order = [_experience_id(each) for each in rows]
+    if not rows or any(map(is_link, rows)):
         order = list(published(baseline)) or order
     if not order and "nt_experiences" not in members_of(entry):
         # Without an order: the first by id that replaces this entry.
@@ -80,28 +82,28 @@ def _decided(
 
 def served_entry(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
-) -> Served:
+) -> ServedComponent:
     """Return what a page that shows an entry exposes the visitor to; arguments as for `chosen`."""
-    experience, shown = chosen(entry, experiences, published)
+    experience, component = decision(entry, experiences, published)
     if experience is None:
-        return Served(shown, None, 0)
-    return Served(shown, experience["experienceId"], experience["variantIndex"])
+        return ServedComponent(component, None, 0)
+    return ServedComponent(component, experience["experienceId"], experience["variantIndex"])
 
 
-def served_flag(changes: Sequence[Mapping[str, Any]], key: str) -> Served:
+def served_flag(changes: Sequence[Mapping[str, Any]], key: str) -> ServedComponent:
     """Return what a page that reads a flag exposes the visitor to."""
     change = next((each for each in reversed(changes) if each.get("key") == key), None)
     if change is None:
-        return Served(key, None, 0)
-    return Served(key, change["meta"]["experienceId"], change["meta"]["variantIndex"])
+        return ServedComponent(key, None, 0)
+    return ServedComponent(key, change["meta"]["experienceId"], change["meta"]["variantIndex"])
 
 
-def served_entity(changes: Iterable[Mapping[str, Any]], entity: str) -> Served:
+def served_entity(changes: Iterable[Mapping[str, Any]], entity: str) -> ServedComponent:
     """Return what a page that asks for the variant of a Contentful experience exposes the visitor to."""
     change = next((each for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
     if change is None:
-        return Served(entity, None, 0)
-    return Served(entity, change["meta"]["optimizationId"], change["meta"]["variantIndex"])
+        return ServedComponent(entity, None, 0)
+    return ServedComponent(entity, change["meta"]["optimizationId"], change["meta"]["variantIndex"])
 
 
 def entity_variant(changes: Iterable[Mapping[str, Any]], entity: str) -> str | None:
@@ -126,13 +128,13 @@ def unwrapped(value: Any) -> Any:
 
 
 def _experiences_of(entry: Any) -> list[Any]:
-    listed = members_of(entry).get("nt_experiences")
-    return listed if isinstance(listed, list) else []
+    rows = members_of(entry).get("nt_experiences")
+    return rows if isinstance(rows, list) else []
 
 
 def _experience_id(experience: Any) -> str | None:
-    found = members_of(experience).get("nt_experience_id")
-    return found if isinstance(found, str) else id_of(experience)
+    id = members_of(experience).get("nt_experience_id")
+    return id if isinstance(id, str) else id_of(experience)
 
 
 def _variants_of(experience: Any) -> list[Any]:

@@ -95,8 +95,8 @@ class Albacross:
         if public is None:
             return {}
         digest = digest_of(self._hash_key, address)
-        if (kept := self._cache.get(digest)) is not None:
-            return kept.company
+        if (cache_row := self._cache.get(digest)) is not None:
+            return cache_row.company
         if asks and self._wall_clock() >= self._paused_until:
             self._lookups().add(str(public), digest)
         return {}
@@ -216,14 +216,14 @@ class _Lookups:
         self._opened = opened
         self._changed = threading.Condition()
         self._waiting: dict[str, str] = {}  # digest -> address
-        self._asked: set[str] = set()
+        self._in_work: set[str] = set()
         self._thread: threading.Thread | None = None
         self._wake: Callable[[], object] = bool
 
     def add(self, address: str, digest: str) -> None:
         """Let the thread ask about an address, unless it does so already or has too much to do."""
         with self._changed:
-            if digest in self._waiting or digest in self._asked or len(self._waiting) >= MOST_WAITING:
+            if digest in self._waiting or digest in self._in_work or len(self._waiting) >= MOST_WAITING:
                 return
             self._waiting[digest] = address
             if self._thread is None:
@@ -240,7 +240,7 @@ class _Lookups:
     def settle(self, seconds: float) -> bool:
         """Wait until nothing is asked; return whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._asked, seconds)
+            return self._changed.wait_for(lambda: not self._waiting and not self._in_work, seconds)
 
     def _run(self) -> None:
         while True:
@@ -279,7 +279,7 @@ class _Lookups:
                 await self._ask(transport, address, digest)
             finally:
                 with self._changed:
-                    self._asked.discard(digest)
+                    self._in_work.discard(digest)
                     self._changed.notify_all()
 
     def _next(self) -> tuple[str, str]:
@@ -287,5 +287,5 @@ class _Lookups:
             if not self._waiting:
                 return "", ""
             digest = next(iter(self._waiting))
-            self._asked.add(digest)
+            self._in_work.add(digest)
             return digest, self._waiting.pop(digest)

@@ -121,16 +121,16 @@ class ClientAddress:
 def network(text: str) -> IPv4Network | IPv6Network:
     """Read an address or a network; ValueError names what is neither."""
     try:
-        found = ip_network(text.strip())
+        value = ip_network(text.strip())
     except ValueError as problem:
         raise ValueError(
             f'"{text}" is not a trusted proxy: expected an address (192.0.2.1), '
             f'a network (10.0.0.0/8, fd00::/8) or "{UNIX_SOCKET}" ({problem})'
         ) from None
-    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped and found.prefixlen >= 96:
+    if isinstance(value, IPv6Network) and value.network_address.ipv4_mapped and value.prefixlen >= 96:
         # Addresses are compared as IPv4 where they are IPv4 inside IPv6, so networks must be as well.
-        return IPv4Network((found.network_address.ipv4_mapped, found.prefixlen - 96))
-    return found
+        return IPv4Network((value.network_address.ipv4_mapped, value.prefixlen - 96))
+    return value
 
 
 def _parsed(text: object) -> _Address | None:
@@ -159,14 +159,14 @@ _text = lru_cache(maxsize=4096)(str)  # PERF: ipaddress takes 2 microseconds to 
 def _without_port(hop: str) -> str:
     """Remove what forwarding headers add to an address: ``[2001:db8::1]:443``, ``192.0.2.1:80``."""
     hop = hop.strip()
-    found = _BRACKETS_AND_PORT.fullmatch(hop) or _ADDRESS_AND_PORT.fullmatch(hop)
-    return found[1] if found else hop
+    match = _BRACKETS_AND_PORT.fullmatch(hop) or _ADDRESS_AND_PORT.fullmatch(hop)
+    return match[1] if match else hop
 
 
 def _hops_from_the_right(environ: Mapping[str, Any]) -> Iterator[str]:
-    listed = environ.get("HTTP_X_FORWARDED_FOR")
-    if isinstance(listed, str) and listed.strip():
-        parts = _last_characters(listed).split(",")
+    header = environ.get("HTTP_X_FORWARDED_FOR")
+    if isinstance(header, str) and header.strip():
+        parts = _last_characters(header).split(",")
         yield from reversed(parts)
         return
     for parameters in forwarded_elements(environ):

@@ -32,7 +32,7 @@ class Companies:
         self._cache = cache
         self._key = key
 
-    def known(self, address: str, *, asks: bool) -> list[tuple[CompanySource, Mapping[str, Any]]]:
+    def companies(self, address: str, *, asks: bool) -> list[tuple[CompanySource, Mapping[str, Any]]]:
         """Return what each source that knows the company of an address says now.
 
         Args:

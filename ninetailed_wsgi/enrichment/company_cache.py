@@ -29,7 +29,7 @@ _log = logging.getLogger("ninetailed_wsgi")
 _Result = TypeVar("_Result")
 
 
-class Kept(NamedTuple):
+class CacheRow(NamedTuple):
     """What is kept of an address; ``company`` is empty where the service knows none, or failed."""
 
     company: dict[str, Any]
@@ -47,14 +47,14 @@ class CompanyCache:
         self._file = folder / FILE
         self._wall_clock = wall_clock
         self._reader = PerProcess(_Reader)
-        self._complained = False
+        self._is_unwritable = False
 
-    def get(self, digest: str) -> Kept | None:
+    def get(self, digest: str) -> CacheRow | None:
         """Return what is kept and still holds; None: nothing. Waits for no writer."""
         if not self._file.exists():
             return None
         row = self._safely(lambda: self._reader().row(self._file, digest, self._wall_clock()))
-        return None if row is None else Kept(orjson.loads(row) if row else {})
+        return None if row is None else CacheRow(orjson.loads(row) if row else {})
 
     def keep(self, digest: str, company: dict[str, Any], seconds: float) -> None:
         """Keep an answer for some seconds, and let go of what no longer holds."""
@@ -105,8 +105,8 @@ class CompanyCache:
         return None
 
     def _complain(self, error: Exception) -> None:
-        if not self._complained and "locked" not in str(error):  # that is over in a moment
-            self._complained = True
+        if not self._is_unwritable and "locked" not in str(error):  # that is over in a moment
+            self._is_unwritable = True
             _log.warning("%s: the company cache cannot be used: %s", self._file, error)
 
 

@@ -57,8 +57,8 @@ def _company(record: object, _: str) -> dict[str, Any]:
 
 
 def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    found = next((value for name in names if (value := text(values.get(name)))), None)
-    return found and found[:LONGEST_TEXT]
+    first = next((value for name in names if (value := text(values.get(name)))), None)
+    return first and first[:LONGEST_TEXT]
 
 
 def _number(value: object) -> int | None:

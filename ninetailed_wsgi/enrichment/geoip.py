@@ -54,10 +54,10 @@ def _places(record: object, locale: str) -> tuple[Place, Place]:
     if not isinstance(record, dict):
         return {}, {}
     english = _place(record)
-    wanted = _wanted_tags(locale)
-    if wanted == _ENGLISH:
+    tags = _tags_of(locale)
+    if tags == _ENGLISH:
         return english, english
-    return {**english, **_names(record, wanted)}, english
+    return {**english, **_names(record, tags)}, english
 
 
 class _Tags(NamedTuple):
@@ -71,7 +71,7 @@ _ENGLISH = _Tags(("en",), "en-")
 
 
 @lru_cache(maxsize=512)
-def _wanted_tags(locale: str) -> _Tags:
+def _tags_of(locale: str) -> _Tags:
     """Turn untrusted text into language tags as MaxMind spells them, such as ``pt-BR``, ``zh-CN``."""
     parts = re.findall("[A-Za-z0-9]+", locale)[:4]
     if not parts:
@@ -83,32 +83,32 @@ def _wanted_tags(locale: str) -> _Tags:
     return _Tags(exact, f"{language}-")
 
 
-def _name(names: object, wanted: _Tags) -> str | None:
+def _name(names: object, tags: _Tags) -> str | None:
     if not isinstance(names, dict):
         return None
-    for tag in wanted.exact:
+    for tag in tags.exact:
         if name := _text(names.get(tag)):
             return name
     for tag in names:
-        if tag.startswith(wanted.variants) and (name := _text(names[tag])):
+        if tag.startswith(tags.variants) and (name := _text(names[tag])):
             return name
     return _text(names.get("en"))
 
 
-def _names(record: Mapping[str, Any], wanted: _Tags) -> Place:
+def _names(record: Mapping[str, Any], tags: _Tags) -> Place:
     """Return the three members that have a name in each language."""
-    found = {
-        "city": _name(_map(record, "city").get("names"), wanted),
-        "region": _name(_region(record).get("names"), wanted),
-        "country": _name(_map(record, "country").get("names"), wanted),
+    names = {
+        "city": _name(_map(record, "city").get("names"), tags),
+        "region": _name(_region(record).get("names"), tags),
+        "country": _name(_map(record, "country").get("names"), tags),
     }
-    return {member: name for member, name in found.items() if name}
+    return {member: name for member, name in names.items() if name}
 
 
 def _place(record: Mapping[str, Any]) -> Place:
     """Return all members that a City record holds, with English names."""
     location = _map(record, "location")
-    found = {
+    values = {
         "coordinates": _coordinates(location),
         "postalCode": _text(_map(record, "postal").get("code")),
         "regionCode": _text(_region(record).get("iso_code")),
@@ -116,7 +116,7 @@ def _place(record: Mapping[str, Any]) -> Place:
         "continent": _two_letters(_map(record, "continent").get("code")),
         "timezone": _text(location.get("time_zone")),
     }
-    place = {member: value for member, value in found.items() if value}
+    place = {member: value for member, value in values.items() if value}
     place.update(_names(record, _ENGLISH))
     return place
 

@@ -128,7 +128,7 @@ class MaxMindDatabase:
         self._kind = kind
         # Absolute from the start: a server may change its working folder later.
         self._path = Path(os.path.abspath(path))
-        self._looking = PerProcess(threading.Lock)
+        self._lock = PerProcess(threading.Lock)
         self._watcher = Watcher(self.look, check_every, "ninetailed-location")
         self._followed = False
         self._refused: _Stamp | None = None
@@ -189,7 +189,7 @@ class MaxMindDatabase:
 
     def look(self) -> None:
         """Open the file now if it is a new version; the thread that `follow` starts does so again and again."""
-        with self._looking():
+        with self._lock():
             self._look()
 
     def _look(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.exposures import OUTSIDE
 
-HOLDOUT, MULTIPLE, INCONSISTENT, COUNTED = "holdout", "multiple", "inconsistent", "counted"
+HOLDOUT, MULTIPLE, INCONSISTENT, COUNTS = "holdout", "multiple", "inconsistent", "counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Standing(NamedTuple):
             ``inconsistent`` (reported what allocation does not give, and nothing else).
         variant: its index; meaningless but for ``counted``.
         first: time of the first exposure, ms.
-        served: whether no browser reported it.
+        is_served: whether no browser reported it.
         views, clicks: how many.
         doubtful: whether something was reported that allocation does not give.
     """
@@ -49,7 +49,7 @@ class Standing(NamedTuple):
     kind: str
     variant: int
     first: int
-    served: bool
+    is_served: bool
     views: int
     clicks: int
     doubtful: bool
@@ -62,12 +62,12 @@ def split_of(phase: str) -> Split:
     """
     traffic, shares, *variants = phase.split(":")
     count = max(int(variants[0]) if variants else 0, shares.count("/") + 1)
-    left, cut = 1.0, []
+    rest, cut = 1.0, []
     for share in map(float, filter(None, shares.split("/"))):
-        cut.append(min(share, left))
-        left = max(0.0, left - cut[-1])
+        cut.append(min(share, rest))
+        rest = max(0.0, rest - cut[-1])
     cut += [0.0] * (count - len(cut))
-    cut[0] += left if left > 1e-9 else 0.0
+    cut[0] += rest if rest > 1e-9 else 0.0
     return Split(float(traffic), tuple(cut))
 
 
@@ -94,6 +94,6 @@ def standings(
         if not since <= first < until or (sticky and first != earliest):
             continue
         index = entry["index"]
-        kind = MULTIPLE if entry.get("also") else HOLDOUT if index == OUTSIDE else COUNTED
-        served = entry.get("how") == "served"
-        yield phase, Standing(kind, index, first, served, entry.get("views", 0), entry.get("clicks", 0), doubtful)
+        kind = MULTIPLE if entry.get("also") else HOLDOUT if index == OUTSIDE else COUNTS
+        is_served = entry.get("how") == "served"
+        yield phase, Standing(kind, index, first, is_served, entry.get("views", 0), entry.get("clicks", 0), doubtful)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.events import EventTimeError, Served, event_time
+from ninetailed_wsgi.core.events import EventTimeError, ServedComponent, event_time
 from ninetailed_wsgi.core.exposures import Report, joined, report_of, served_report
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
@@ -36,7 +36,7 @@ _OUTCOMES = {
 }
 
 
-class _Noted(NamedTuple):
+class _Note(NamedTuple):
     """What the fold of one profile decided.
 
     Attributes:
@@ -114,7 +114,7 @@ def expose(
     service: ExperienceService,
     environment: Environment,
     name: str,
-    served: Iterable[Served],
+    exposures: Iterable[ServedComponent],
     *,
     guarded: bool = False,
 ) -> None:
@@ -128,7 +128,7 @@ def expose(
     """
     now = service.clock()
     catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
-    _store(service, catalog, {key: [served_report(each, now) for each in served]}, now, guarded)
+    _store(service, catalog, {key: [served_report(each, now) for each in exposures]}, now, guarded)
 
 
 def _store(
@@ -153,16 +153,16 @@ def _store(
     return results
 
 
-def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: Entry) -> _Noted:
+def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: Entry) -> _Note:
     """Decide what the reports of one profile make of it; pure."""
     record = entry.document
     if record is None:
-        return _Noted(None, {NO_PROFILE: len(reports[key])})
+        return _Note(None, {NO_PROFILE: len(reports[key])})
     if "to" in record or "into" in record:
-        return _Noted(None, None)
+        return _Note(None, None)
     belongs = partial(catalog.audiences.holds, profile.facts(record, entry.next_ordinal, now))
     results: Counter[str] = Counter()
     for report, number in joined(reports[key]):
         results[catalog.exposures.note(record, report, record["sticky"], belongs)] += number
     changed = results.keys() & {ACCEPTED, "inconsistent"}
-    return _Noted(Write(record) if changed else None, results)
+    return _Note(Write(record) if changed else None, results)

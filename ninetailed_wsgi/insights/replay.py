@@ -46,14 +46,14 @@ def what_if(
         draws = [_draw(key) for key in _visitors(store, environment)]
         total = len(draws)
         last = max(heapq.nsmallest(sample, draws), default=-1) if sample < total else None
-    wanted = total if last is None else sample
+    most = total if last is None else sample
     for key in _visitors(store, environment):
         draw = _draw(key)
         if last is not None and draw > last:
             continue
         _add(tally, store, key, draw)
         if tally.evaluated % _TOLD_EVERY == 0:
-            progress(tally.evaluated, tally.evaluated / wanted if wanted else None)
+            progress(tally.evaluated, tally.evaluated / most if most else None)
     progress(tally.evaluated, 1.0)
     return tally.document(tally.evaluated if last is None else max(total or 0, tally.evaluated)), comparison
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.metrics import Metric
 from ninetailed_wsgi.insights import statistics
-from ninetailed_wsgi.insights.exposures import COUNTED, HOLDOUT, MULTIPLE, Split, Standing, split_of, standings
+from ninetailed_wsgi.insights.exposures import COUNTS, HOLDOUT, MULTIPLE, Split, Standing, split_of, standings
 from ninetailed_wsgi.insights.statistics import Posterior
 
 DAY = 24 * 60 * 60 * 1000
@@ -98,7 +98,7 @@ class _Phase:
     holdout: _Arm = field(default_factory=_Arm)
     multiple: int = 0
     inconsistent: int = 0
-    served: int = 0
+    exposures_served: int = 0
     began: int | None = None
     ended: int = 0
 
@@ -134,12 +134,12 @@ class Tally:
         phase.inconsistent += standing.doubtful
         if standing.kind == MULTIPLE:
             phase.multiple += 1
-        if standing.kind not in (COUNTED, HOLDOUT):
+        if standing.kind not in (COUNTS, HOLDOUT):
             return
         arm = phase.holdout
-        if standing.kind == COUNTED:
+        if standing.kind == COUNTS:
             arm = phase.arms.setdefault(standing.variant, _Arm())
-            phase.served += standing.served
+            phase.exposures_served += standing.is_served
             phase.began = standing.first if phase.began is None else min(phase.began, standing.first)
             phase.ended = max(phase.ended, standing.first)
         arm.visitors += 1
@@ -236,7 +236,12 @@ class Result:
     def document(self, computed_at: int) -> dict[str, Any]:
         """The result as JSON: the members that the reference of the command names."""
         metric = self.metric
-        named = metric and {"id": metric.id, "name": metric.name, "type": metric.type, "direction": metric.direction}
+        metric_document = metric and {
+            "id": metric.id,
+            "name": metric.name,
+            "type": metric.type,
+            "direction": metric.direction,
+        }
         share = _share(self.multiple, sum(variant.visitors for variant in self.variants))
         return {
             "experienceId": self.experiment.id,
@@ -246,7 +251,7 @@ class Result:
             "to": iso(self.until),
             "phase": self.phase,
             "exposure": self.exposure,
-            "metric": named,
+            "metric": metric_document,
             "variants": [variant.document() for variant in self.variants],
             "health": {
                 "srm": {
@@ -273,8 +278,8 @@ def _is_ratio_fine(chance: float | None) -> bool:
     return chance is None or chance >= statistics.MISMATCH
 
 
-def _share(multiple: int, counted: int) -> float:
-    return multiple / (multiple + counted) if multiple else 0.0
+def _share(multiple: int, total: int) -> float:
+    return multiple / (multiple + total) if multiple else 0.0
 
 
 def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Phase, period: Period) -> Result:
@@ -286,11 +291,11 @@ def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Ph
     variants = _variants(arms, metric)
     began = period.until if phase.began is None else phase.began
     since = period.since if period.limited else began
-    counted = sum(arm.visitors for arm in arms)
+    visitors = sum(arm.visitors for arm in arms)
     # The split in force goes on; of an earlier one, nothing but its visitors says how long it was in force.
     ended = period.until if name == experiment.phase or phase.began is None else phase.ended
     days = (ended - began) / DAY
-    verdict, why = _verdict(variants, metric, days, chance, _share(phase.multiple, counted))
+    verdict, why = _verdict(variants, metric, days, chance, _share(phase.multiple, visitors))
     return Result(
         experiment=experiment,
         metric=metric,
@@ -298,7 +303,7 @@ def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Ph
         split=split,
         since=since,
         until=period.until,
-        exposure="seen" if not phase.served else "served" if phase.served == counted else "mixed",
+        exposure="seen" if not phase.exposures_served else "served" if phase.exposures_served == visitors else "mixed",
         variants=variants,
         sample_ratio=chance,
         expected=tuple(expected),

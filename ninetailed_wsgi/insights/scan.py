@@ -33,21 +33,21 @@ def experiments_of(catalog: Catalog, experience: str | None = None, metric: str 
     Raises:
         UnknownName: there is no such experience or metric.
     """
-    listed = catalog.experience_list
+    experiences = catalog.experience_list
     if experience is not None:
-        chosen = [each for each in listed if each.id == experience] or [
-            each for each in listed if each.name == experience
+        matches = [each for each in experiences if each.id == experience] or [
+            each for each in experiences if each.name == experience
         ]
-        if not chosen:
-            raise UnknownName(_unknown("experience", experience, [each.id for each in listed]))
-        listed = tuple(chosen)
-    wanted = None if metric is None else catalog.metrics.named(metric)
-    if metric is not None and wanted is None:
+        if not matches:
+            raise UnknownName(_unknown("experience", experience, [each.id for each in experiences]))
+        experiences = tuple(matches)
+    measure = None if metric is None else catalog.metrics.find(metric)
+    if metric is not None and measure is None:
         raise UnknownName(_unknown("metric", metric, [each.id for each in catalog.metrics.metrics]))
     return [
         Experiment(each.id, each.name, each.type, catalog.exposures.phases[each.id], each.sticky, metrics)
-        for each in listed
-        for metrics in [(wanted,) if wanted else _metrics_of(catalog, each.id)]
+        for each in experiences
+        for metrics in [(measure,) if measure else _metrics_of(catalog, each.id)]
     ]
 
 
@@ -115,10 +115,10 @@ def _add(tally: Tally, store: Store, catalog: Catalog, key: Key, document: Docum
 
 
 def _metrics_of(catalog: Catalog, experience: str) -> tuple[Metric, ...]:
-    primary = catalog.metrics.named(catalog.primary_metrics.get(experience, ""))
+    primary = catalog.metrics.find(catalog.primary_metrics.get(experience, ""))
     return (primary,) if primary else catalog.metrics.metrics
 
 
 def _unknown(kind: str, name: str, names: Sequence[str]) -> str:
-    listed = f"there are {', '.join(sorted(names)[:20])}" if names else "none is published"
-    return f"no {kind} has the id or name {name!r}; {listed}"
+    choice = f"there are {', '.join(sorted(names)[:20])}" if names else "none is published"
+    return f"no {kind} has the id or name {name!r}; {choice}"

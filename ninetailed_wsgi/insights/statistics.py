@@ -185,10 +185,10 @@ def sample_ratio(visitors: Sequence[int], shares: Sequence[float]) -> tuple[floa
     """
     total = sum(visitors)
     expected = [total * share for share in shares]
-    pairs = [(seen, wanted) for seen, wanted in zip(visitors, expected, strict=True) if wanted > 0]
-    if len(pairs) < 2 or min(wanted for _, wanted in pairs) < SMALLEST_EXPECTED:
+    pairs = [(count, expectation) for count, expectation in zip(visitors, expected, strict=True) if expectation > 0]
+    if len(pairs) < 2 or min(expectation for _, expectation in pairs) < SMALLEST_EXPECTED:
         return None, expected
-    statistic = sum((seen - wanted) ** 2 / wanted for seen, wanted in pairs)
+    statistic = sum((count - expectation) ** 2 / expectation for count, expectation in pairs)
     return float(special.chdtrc(len(pairs) - 1, statistic)), expected
 
 
@@ -256,11 +256,11 @@ def _ratio_quantile(variant: Posterior, control: Posterior, share: float) -> flo
 
     On the scale of normal quantiles that chance is nearly a line, so false position (Illinois) needs some ten steps.
     """
-    wanted = float(special.ndtri(share))
+    z = float(special.ndtri(share))
 
     def beyond(ratio: float) -> float:
         chance = min(max(_ratio_below(variant, control, ratio), 1e-300), 1 - 1e-16)
-        return float(special.ndtri(chance)) - wanted
+        return float(special.ndtri(chance)) - z
 
     tail = share / 2 if share < 0.5 else (1 - share) / 2  # each bound is passed with less than the wanted chance
     low = variant.quantile(tail) / control.quantile(tail, upper=True)
@@ -270,15 +270,15 @@ def _ratio_quantile(variant: Posterior, control: Posterior, share: float) -> flo
     at_low, at_high, side = beyond(low), beyond(high), 0
     for _ in range(_STEPS):
         ratio = (low * at_high - high * at_low) / (at_high - at_low)
-        found = beyond(ratio)
-        if abs(found) < 1e-10 or high - low < 1e-13 * abs(high):
+        distance = beyond(ratio)
+        if abs(distance) < 1e-10 or high - low < 1e-13 * abs(high):
             return ratio
-        if found > 0:
-            high, at_high = ratio, found
+        if distance > 0:
+            high, at_high = ratio, distance
             at_low /= 2 if side > 0 else 1
             side = 1
         else:
-            low, at_low = ratio, found
+            low, at_low = ratio, distance
             at_high /= 2 if side < 0 else 1
             side = -1
     return (low + high) / 2

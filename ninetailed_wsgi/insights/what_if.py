@@ -29,7 +29,7 @@ NONE = "none"
 _NORMAL_95 = 1.959963984540054  # the quantile of 0.975
 
 
-class Shown(NamedTuple):
+class View(NamedTuple):
     """What one content gives a visitor.
 
     Attributes:
@@ -44,8 +44,8 @@ class Shown(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
-        shown = {id: index for id, index in self.indexes.items() if index is not None}
-        return {"audiences": list(self.audiences), "experiences": shown, "flags": dict(self.flags)}
+        variants = {id: index for id, index in self.indexes.items() if index is not None}
+        return {"audiences": list(self.audiences), "experiences": variants, "flags": dict(self.flags)}
 
 
 class Comparison:
@@ -62,7 +62,7 @@ class Comparison:
         self.after = after
         self.now = now
 
-    def decide(self, record: profile.Record, next_ordinal: int, history: History) -> tuple[Shown, Shown]:
+    def decide(self, record: profile.Record, next_ordinal: int, history: History) -> tuple[View, View]:
         """Return what a visitor gets by either content; the record does not change, the history is read if needed.
 
         The same as publishing the content and asking the API at that time.
@@ -74,10 +74,10 @@ class Comparison:
             whole: dict[str, Any] = {}
             before.recount(whole, history())
             published = whole
-        draft = after.counted(published, before, history)
+        draft = after.counts_for(published, before, history)
         return (
-            _shown(self.before, {**record, "counts": published}, next_ordinal, self.now),
-            _shown(self.after, {**record, "counts": draft}, next_ordinal, self.now),
+            _view(self.before, {**record, "counts": published}, next_ordinal, self.now),
+            _view(self.after, {**record, "counts": draft}, next_ordinal, self.now),
         )
 
     def is_incomplete(self, record: profile.Record, next_ordinal: int, events: int) -> bool:
@@ -85,14 +85,14 @@ class Comparison:
         return events < next_ordinal and self.after.audiences.reads_history(self.before.audiences)
 
 
-def _shown(catalog: Catalog, record: profile.Record, next_ordinal: int, now: int) -> Shown:
+def _view(catalog: Catalog, record: profile.Record, next_ordinal: int, now: int) -> View:
     audiences = catalog.audiences.matched(profile.facts(record, next_ordinal, now))
     belongs, stable_id, sticky = frozenset(audiences), record["stable_id"], record["sticky"]
     indexes = {
         experience.id: experience.assign(experience.allocated(stable_id), belongs, sticky)
         for experience in catalog.experiences.experiences
     }
-    return Shown(tuple(audiences), indexes, catalog.flags.values(indexes))
+    return View(tuple(audiences), indexes, catalog.flags.values(indexes))
 
 
 @dataclass(slots=True)
@@ -112,9 +112,9 @@ class Tally:
     _audiences: dict[str, Counter[tuple[bool, bool]]] = field(default_factory=dict)
     _experiences: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     _flags: dict[str, Counter[tuple[str, str]]] = field(default_factory=dict)
-    _samples: list[tuple[int, str, Shown, Shown]] = field(default_factory=list)
+    _samples: list[tuple[int, str, View, View]] = field(default_factory=list)
 
-    def add(self, id: str, draw: int, before: Shown, after: Shown) -> None:
+    def add(self, id: str, draw: int, before: View, after: View) -> None:
         """Add one visitor; ``draw`` is a hash of their id, by which samples are chosen."""
         self.evaluated += 1
         was, becomes = frozenset(before.audiences), frozenset(after.audiences)
@@ -157,16 +157,16 @@ class Tally:
         }
 
     def _audience(self, id: str, name: str, change: Change, sampled: bool) -> dict[str, Any]:
-        counted = self._audiences.get(id, Counter())
-        after = counted[True, True] + counted[False, True]
+        counts = self._audiences.get(id, Counter())
+        after = counts[True, True] + counts[False, True]
         return {
             "id": id,
             "name": name,
             "change": change,
-            "before": counted[True, True] + counted[True, False],
+            "before": counts[True, True] + counts[True, False],
             "after": after,
-            "enter": counted[False, True],
-            "leave": counted[True, False],
+            "enter": counts[False, True],
+            "leave": counts[True, False],
             "interval": interval(after, self.evaluated) if sampled else None,
         }
 
@@ -266,8 +266,8 @@ def _experience_changes(before: Catalog, after: Catalog) -> list[tuple[str, Chan
     ]
 
 
-def _definition(listed: ListedExperience | None) -> object:
-    return listed and (listed.type, listed.audience, _canonical(listed.config))
+def _definition(experience: ListedExperience | None) -> object:
+    return experience and (experience.type, experience.audience, _canonical(experience.config))
 
 
 def _change(is_new: bool, is_gone: bool, is_same: bool) -> Change:
@@ -278,7 +278,7 @@ def _canonical(document: object) -> str:
     return json.dumps(document, sort_keys=True)
 
 
-def _is_same(before: Shown, after: Shown) -> bool:
+def _is_same(before: View, after: View) -> bool:
     """Whether a visitor gets the same: an experience that is not for them is as none."""
     return before.document() == after.document()
 

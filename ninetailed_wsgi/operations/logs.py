@@ -30,10 +30,10 @@ def failure(error: BaseException) -> str:
 def stack(error: BaseException) -> str:
     """Return the class of an exception and where it was raised, cause first; none of their texts."""
     lines: list[str] = []
-    seen: set[int] = set()
+    ids: set[int] = set()
     each: BaseException | None = error
-    while each is not None and id(each) not in seen:
-        seen.add(id(each))
+    while each is not None and id(each) not in ids:
+        ids.add(id(each))
         frames = "".join(traceback.format_list(traceback.extract_tb(each.__traceback__)))
         lines.insert(0, f"{type(each).__module__}.{type(each).__qualname__}\n{frames}".rstrip())
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)

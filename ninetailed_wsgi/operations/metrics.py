@@ -132,22 +132,22 @@ class Metrics:
 
         ``error`` is the class of the error that the answer tells, if it does.
         """
-        found = self._answered.get((method, route, status))
-        if found is None:
-            found = self._requests.labels(method, route, str(status)[:3]), self._seconds.labels(route)
-            self._answered[method, route, status] = found
-        found[0].inc()
-        found[1].observe(seconds)
+        pair = self._answered.get((method, route, status))
+        if pair is None:
+            pair = self._requests.labels(method, route, str(status)[:3]), self._seconds.labels(route)
+            self._answered[method, route, status] = pair
+        pair[0].inc()
+        pair[1].observe(seconds)
         if error is not None:
             self._errors.labels(error).inc()
 
-    def stored(self, types: Sequence[str], environment: str, repeated: int) -> None:
+    def count_events(self, types: Sequence[str], environment: str, repeated: int) -> None:
         """Count the events stored for one profile."""
         for type in types:
-            found = self._typed.get((type, environment))
-            if found is None:
-                found = self._typed[type, environment] = self._applied.labels(type, environment)
-            found.inc()
+            counter = self._typed.get((type, environment))
+            if counter is None:
+                counter = self._typed[type, environment] = self._applied.labels(type, environment)
+            counter.inc()
         if repeated:
             self._repeated.inc(repeated)
 
@@ -279,8 +279,8 @@ def counting_together() -> Iterator[None]:
     It is in memory if possible, since counters are written with each request. It is removed when the block ends; the
     next server removes what a killed one left. A folder that the variable names is emptied instead.
     """
-    if named := os.environ.get(FOLDER):
-        folder = Path(named)
+    if path := os.environ.get(FOLDER):
+        folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("*.db"):
             file.unlink()
@@ -289,16 +289,16 @@ def counting_together() -> Iterator[None]:
     memory = Path("/dev/shm")
     parent = memory if memory.is_dir() and os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
     _remove_abandoned(parent)
-    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    lock = os.open(made, os.O_RDONLY)  # inherited by the workers: held until the last of them is gone
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    lock = os.open(directory, os.O_RDONLY)  # inherited by the workers: held until the last of them is gone
     fcntl.flock(lock, fcntl.LOCK_SH)
     owner = os.getpid()
-    os.environ[FOLDER] = str(made)
+    os.environ[FOLDER] = str(directory)
     try:
         yield
     finally:
         if os.getpid() == owner:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def worker_ended(pid: int) -> None:

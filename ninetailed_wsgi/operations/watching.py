@@ -56,12 +56,12 @@ class Watcher:
 def _run(step: weakref.WeakMethod[Callable[[], object]], every: float, name: str) -> None:
     while True:
         sleep(every)
-        taken = step()
-        if taken is None:
+        work = step()
+        if work is None:
             return
         try:
-            taken()
+            work()
         except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
             _log.error("%s failed and is tried again in %g s\n%s", name, every, stack(error))
             _log.debug("the failure in full", exc_info=error)
-        del taken
+        del work

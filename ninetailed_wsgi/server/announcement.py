@@ -19,9 +19,9 @@ def announcement(settings: Settings, findings: Sequence[Finding], host: str, por
     processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     lines = [f"ninetailed-wsgi {__version__} listens on {_url(host, port)} ({processes}, {threads} each)"]
-    for finding in findings:
-        warning = "warning: " if finding.status == "warn" else ""
-        lines.append(f"  {finding.subject:<12}  {warning}{finding.text}")
+    for line in findings:
+        warning = "warning: " if line.status == "warn" else ""
+        lines.append(f"  {line.subject:<12}  {warning}{line.text}")
     lines += ["Try it:", f"  {curl_line(settings, host, port)}"]
     return "\n".join(map(in_line, lines))
 

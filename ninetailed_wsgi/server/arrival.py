@@ -46,7 +46,7 @@ class Arrival:
         self.is_too_long = False
         self.expects_leave = False
         self._longest_body = longest_body
-        self._looked = 0  # where to look for the end of the head
+        self._search_start = 0  # where to look for the end of the head
         self._line = 0  # where the last line of the head so far begins
         self._lines = 0  # how many lines it has before that
         self._body = -1  # where the body begins; below 0: not known yet
@@ -64,7 +64,7 @@ class Arrival:
         return self.is_too_long or len(self.data) >= self._end
 
     def _read_head(self) -> bool:
-        end = self.data.find(_END, max(self._looked - 3, 0))
+        end = self.data.find(_END, max(self._search_start - 3, 0))
         if end < 0:
             return False
         self._body = self._end = end + 4
@@ -87,14 +87,14 @@ class Arrival:
         Then the head is ended, so that gunicorn reads no more of it and words the refusal.
         """
         size = len(self.data)
-        while (end := self.data.find(b"\n", self._looked)) >= 0:
+        while (end := self.data.find(b"\n", self._search_start)) >= 0:
             if end > 1 or not self.data.startswith(b"\r\n"):  # an empty line before it is none of it (RFC 9112, 2.2)
                 if self._is_line_too_long(end - 1):
                     break
                 self._lines += 1
-            self._line = self._looked = end + 1
+            self._line = self._search_start = end + 1
         else:
-            self._looked = size
+            self._search_start = size
             if not self._is_line_too_long(size - 2):
                 return False
         self.data += _END

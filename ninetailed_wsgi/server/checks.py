@@ -104,12 +104,12 @@ def check_store(settings: Settings) -> Finding:
     try:
         from ninetailed_wsgi.store.redis.server import RedisServer
 
-        found = RedisServer(settings.store, timeout=settings.store_timeout).fitness(look_only=True)
+        fitness = RedisServer(settings.store, timeout=settings.store_timeout).fitness(look_only=True)
     except NinetailedError as error:
         return _failed("store", error, "store")
-    text = f"{settings.store} ({found.version}, {found.persistence})"
-    if found.warnings:
-        return Finding("warn", "store", f"{text}: {'; '.join(found.warnings)}")
+    text = f"{settings.store} ({fitness.version}, {fitness.persistence})"
+    if fitness.warnings:
+        return Finding("warn", "store", f"{text}: {'; '.join(fitness.warnings)}")
     return Finding("ok", "store", text)
 
 
@@ -172,8 +172,8 @@ def check_files(settings: Settings, *, rows: bool = True) -> Finding:
 
 def check_environments(settings: Settings) -> Finding:
     """Which environments are served."""
-    served = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
-    return Finding("ok", "environments", served)
+    environments = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
+    return Finding("ok", "environments", environments)
 
 
 def place_of(bind: str) -> Place:
@@ -228,20 +228,20 @@ def check_companies(settings: Settings) -> list[Finding]:
     from ninetailed_wsgi.enrichment.company_database import CompanyDatabase
     from ninetailed_wsgi.service.sources import albacross_key, is_readable_by_all
 
-    known: list[str] = []
+    names: list[str] = []
     try:
         if settings.company_database:
             database = CompanyDatabase(settings.company_database)
-            known.append(f"{database.database_type}, built {database.built:%Y-%m-%d}")
+            names.append(f"{database.database_type}, built {database.built:%Y-%m-%d}")
         if albacross_key(settings.albacross_key_file):
-            known.append(f"Albacross at {settings.albacross_url}")
+            names.append(f"Albacross at {settings.albacross_url}")
     except NinetailedError as error:
-        option = "company_database" if settings.company_database and not known else "albacross_key_file"
+        option = "company_database" if settings.company_database and not names else "albacross_key_file"
         return [_failed("companies", error, option)]
     if settings.albacross_key_file and is_readable_by_all(settings.albacross_key_file):
-        known.append(f"every user of this machine can read {settings.albacross_key_file}: chmod o-r takes that away")
-        return [Finding("warn", "companies", "; ".join(known))]
-    return [Finding("ok", "companies", "; ".join(known))] if known else []
+        names.append(f"every user of this machine can read {settings.albacross_key_file}: chmod o-r takes that away")
+        return [Finding("warn", "companies", "; ".join(names))]
+    return [Finding("ok", "companies", "; ".join(names))] if names else []
 
 
 def check_schemas() -> Finding:

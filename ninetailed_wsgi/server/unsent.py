@@ -20,21 +20,21 @@ def unsent_metrics(store: Store, environment: Environment | None, catalog: Catal
         environment: None: all of them.
         catalog: its content.
     """
-    left = {metric.key for metric in catalog.metrics.metrics}
+    keys = {metric.key for metric in catalog.metrics.metrics}
     where = environment or (None, None)
     looked_at = 0
-    for key, document in islice(store.documents(*where), PROFILES) if left else ():
+    for key, document in islice(store.documents(*where), PROFILES) if keys else ():
         if "to" in document or "into" in document:
             continue
         looked_at += 1
         if catalog.metrics.missing(document):
             catalog.metrics.recount(document, store.read(key).history())
-        left -= metrics.counted(document)
-        if not left:
+        keys -= metrics.events_counted(document)
+        if not keys:
             return []
     people = f"none of {looked_at:,} profiles" if looked_at else "nobody"
     return [
         f'note: metric {metric.id}: {people} has sent its event "{metric.event}"'
         for metric in catalog.metrics.metrics
-        if metric.key in left
+        if metric.key in keys
     ]

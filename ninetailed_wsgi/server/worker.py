@@ -58,7 +58,7 @@ class Worker(SharingWorker):
         self._draining: dict[Any, _Rest] = {}  # connections that are about to end
         self._too_long: set[Any] = set()
         self._untaken: dict[Any, float] = {}  # connections that ask more and take no answer, since when
-        self._looked = 0.0
+        self._last_round = 0.0
 
     def is_busy(self) -> bool:
         """Return whether a request is being answered."""
@@ -89,11 +89,11 @@ class Worker(SharingWorker):
             self._untaken.setdefault(conn, time.monotonic())
             return
         self._untaken.pop(conn, None)
-        left = conn.parser.unreader.take_buffered() if conn.parser else b""
+        rest = conn.parser.unreader.take_buffered() if conn.parser else b""
         conn.sock.setblocking(False)
-        self._arriving[conn] = _Half(Arrival(self.longest_body, left), time.monotonic())
-        if left:
-            self._half_way.add(self._arriving[conn], conn, len(left))
+        self._arriving[conn] = _Half(Arrival(self.longest_body, rest), time.monotonic())
+        if rest:
+            self._half_way.add(self._arriving[conn], conn, len(rest))
         if self._collect(conn):
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_arrival, conn))
 
@@ -191,9 +191,9 @@ class Worker(SharingWorker):
         """Called in each round of the loop: once a second, end what takes too long; at the end, what says nothing."""
         super().murder_pending()
         now = time.monotonic()
-        if now - self._looked < 1 and self.alive:
+        if now - self._last_round < 1 and self.alive:
             return
-        self._looked = now
+        self._last_round = now
         self._cut_off_the_slow(now)
         for conn, half in list(self._arriving.items()):
             slow = now - half.latest > STALLED_AFTER or now - half.began > LONGEST_REQUEST

@@ -134,7 +134,7 @@ ANY_TERMS = Terms()
 """Those of the mode ``open``."""
 
 
-class Judged(NamedTuple):
+class Verdict(NamedTuple):
     """Events as they may be applied, and how many claims to be somebody were not believed."""
 
     events: Sequence[dict[str, Any]]
@@ -213,7 +213,7 @@ class Access:
             raise Unauthorized(f"expected Authorization: Bearer KEY, a key with the scope {scope}")
         return decision
 
-    def judge(self, events: Sequence[dict[str, Any]], caller: Caller, where: Environment, issued: Issued) -> Judged:
+    def judge(self, events: Sequence[dict[str, Any]], caller: Caller, where: Environment, issued: Issued) -> Verdict:
         """Return the events of a request as this caller may have them applied (spec section 16).
 
         A proof is taken out. Without one, an identify event of a visitor keeps its traits and loses its user id.
@@ -222,14 +222,14 @@ class Access:
             issued: knows the ids of profiles: none of them is a user's id, whoever says so.
         """
         if not any(event["type"] == "identify" for event in events):
-            return Judged(events)
-        judged, unverified = [], 0
+            return Verdict(events)
+        verdicts, unverified = [], 0
         for event in events:
             if event["type"] == "identify":
-                event, doubted = self._judge_identify(event, caller, where, issued)
-                unverified += doubted
-            judged.append(event)
-        return Judged(judged, unverified)
+                event, is_doubtful = self._judge_identify(event, caller, where, issued)
+                unverified += is_doubtful
+            verdicts.append(event)
+        return Verdict(verdicts, unverified)
 
     def _judge_identify(
         self, event: dict[str, Any], caller: Caller, where: Environment, issued: Issued
@@ -240,15 +240,15 @@ class Access:
             event = {**event, "traits": {name: value for name, value in traits.items() if name not in hidden}}
         if not self.guarded:
             return event, False
-        believed = user_id
+        owner = user_id
         if not caller.may("events"):
             token = traits.get(TRAIT)
             proven = self.tokens.user(token, *where) if token and self.tokens else None
-            believed = proven if proven and user_id in ("", proven) else ""
-        doubted = bool(user_id) and not believed
-        if believed and issued(where, believed):
-            believed = ""
-        return (event if believed == user_id else {**event, "userId": believed}), doubted
+            owner = proven if proven and user_id in ("", proven) else ""
+        is_doubtful = bool(user_id) and not owner
+        if owner and issued(where, owner):
+            owner = ""
+        return (event if owner == user_id else {**event, "userId": owner}), is_doubtful
 
     def terms(self, caller: Caller, address: str | None) -> Terms:
         """Return on which terms the events of a caller at an address are applied."""
@@ -258,7 +258,7 @@ class Access:
             return Terms(guarded=True)
         return Terms(guarded=True, allowance=Allowance(self.new_profiles, address))
 
-    def shown(self, data: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    def visible(self, data: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """Return an answer without the traits that this caller may not see."""
         if not self.private or caller.trusted:
             return data
@@ -286,4 +286,4 @@ def check_names(events: Sequence[dict[str, Any]]) -> None:
 OPEN = Access()
 """The rules of the hosted API: everybody may do everything."""
 
-__all__ = ["EVERYBODY", "INSIDE", "OPEN", "OPERATIONS", "STRANGER", "Access", "Caller", "Decision", "Judged", "decide"]
+__all__ = ["EVERYBODY", "INSIDE", "OPEN", "OPERATIONS", "STRANGER", "Access", "Caller", "Decision", "Verdict", "decide"]

@@ -35,7 +35,7 @@ def companies_of(settings: Settings, store: KeptStore, database: CompanySource |
     return Companies(sources, cache, store.id_key)
 
 
-class Told(NamedTuple):
+class AddressFacts(NamedTuple):
     """What an address tells.
 
     Attributes:
@@ -47,7 +47,7 @@ class Told(NamedTuple):
     company: Company | None = None
 
 
-NOTHING = Told()
+NOTHING = AddressFacts()
 
 
 class Addresses:
@@ -62,7 +62,7 @@ class Addresses:
         self._location = location
         self._companies = companies
 
-    def look_up(self, address: str | None, locale: str, body: Mapping[str, Any], *, asks: bool) -> Told:
+    def look_up(self, address: str | None, locale: str, body: Mapping[str, Any], *, asks: bool) -> AddressFacts:
         """Return where an address is and what is known of its company now.
 
         Args:
@@ -72,17 +72,17 @@ class Addresses:
             asks: whether sources that are far may be asked, for a later request.
         """
         if not address:
-            return Told()
+            return AddressFacts()
         events, features = body["events"], (body.get("options") or {}).get("features") or ()
         location = None
         if self._location and wants_lookup(events, features):
             location = self._location.lookup(address, locale)
         if not (self._companies and self._companies.sources and wants_company(events, features)):
-            return Told(location)
-        known = self._companies.known(address, asks=asks)
-        traits = {source.trait: company for source, company in known}
-        origins = {source.trait: source.origin for source, _ in known}
-        return Told(location, Company(traits, origins, self._companies.digest(address)))
+            return AddressFacts(location)
+        companies = self._companies.companies(address, asks=asks)
+        traits = {source.trait: company for source, company in companies}
+        origins = {source.trait: source.origin for source, _ in companies}
+        return AddressFacts(location, Company(traits, origins, self._companies.digest(address)))
 
     def state(self) -> tuple[float, bool] | None:
         """Return the state of the location database, as `LocationSource.state`; None without one."""

@@ -242,5 +242,5 @@ def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dic
     for key, outcome in outcomes.items():
         if outcome.profile is not None:
             types = [event.body["type"] for event in outcome.events]
-            metrics.stored(types, conditions.label, len(run[key]) - len(types))
+            metrics.count_events(types, conditions.label, len(run[key]) - len(types))
     return outcomes

@@ -10,7 +10,7 @@ from ninetailed_wsgi.core.company import Company
 from ninetailed_wsgi.core.ids import NewIds
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.access import Terms
-from ninetailed_wsgi.service.addresses import NOTHING, Told
+from ninetailed_wsgi.service.addresses import NOTHING, AddressFacts
 from ninetailed_wsgi.service.application import Application
 from ninetailed_wsgi.service.folding import Conditions
 from ninetailed_wsgi.service.guarded import GuardedApplication
@@ -46,35 +46,35 @@ class Applications:
         self._labeled = {each: conditions._replace(label=str(each)) for each in environments}
         self._unmetered = conditions._replace(metrics=None)
 
-    def stored(
+    def for_storage(
         self,
         environment: Environment,
-        told: Told = NOTHING,
+        facts: AddressFacts = NOTHING,
         catalog: Catalog | None = None,
         new: NewIds | None = None,
     ) -> Application:
         """Return one that stores what its events make of profiles; ``catalog`` None: what is published now decides."""
         conditions = self._labeled.get(environment, self._conditions) if self._labeled else self._conditions
-        if new or told.company:
-            conditions = _of_request(conditions, new, told.company)
-        return Application(self._store, catalog or self._content.catalog(*environment), conditions, told.location)
+        if new or facts.company:
+            conditions = _of_request(conditions, new, facts.company)
+        return Application(self._store, catalog or self._content.catalog(*environment), conditions, facts.location)
 
     def preflight(
         self,
         environment: Environment,
-        told: Told = NOTHING,
+        facts: AddressFacts = NOTHING,
         catalog: Catalog | None = None,
         new: NewIds | None = None,
     ) -> Application:
         """Return one that stores nothing."""
         catalog = catalog or self._content.catalog(*environment)
         return Application(
-            Overlay(self._store), catalog, _of_request(self._unmetered, new, told.company), told.location
+            Overlay(self._store), catalog, _of_request(self._unmetered, new, facts.company), facts.location
         )
 
     def reading(self, environment: Environment, catalog: Catalog | None = None) -> Application:
         """Return one that reads profiles; with other content than what is published it does not store its counts."""
-        return self.stored(environment) if catalog is None else self.preflight(environment, NOTHING, catalog)
+        return self.for_storage(environment) if catalog is None else self.preflight(environment, NOTHING, catalog)
 
     def on(
         self,
@@ -82,7 +82,7 @@ class Applications:
         environment: Environment,
         now: int,
         preflight: bool = False,
-        told: Told = NOTHING,
+        facts: AddressFacts = NOTHING,
         catalog: Catalog | None = None,
         *,
         renames: bool = True,
@@ -96,14 +96,14 @@ class Applications:
             new: makes the ids of new profiles and sessions; None: they are made here.
         """
         if not terms.guarded:
-            return (self.preflight if preflight else self.stored)(environment, told, catalog, new)
+            return (self.preflight if preflight else self.for_storage)(environment, facts, catalog, new)
         new_id = new.profile if new else partial(self._ids.make, environment)
         conditions = self._unmetered if preflight else self._labeled.get(environment, self._conditions)
         return GuardedApplication(
             Overlay(self._store) if preflight else self._store,
             catalog or self._content.catalog(*environment),
-            _of_request(conditions, new, told.company),
-            told.location,
+            _of_request(conditions, new, facts.company),
+            facts.location,
             issued=lambda key: self._ids.certifies(environment, key.name),
             new_key=lambda: environment.key(new_id()),
             now=now,

@@ -90,8 +90,8 @@ def _take_out(queue: Queue, environment: Environment, keys: Collection[Key]) -> 
         if not any(event and _is_of(event, names) for event in events):
             return text
         waiting.update(name for event in events if event and _is_of(event, names) for name in names_of(event))
-        left = [None if event and _is_of(event, names) else event for event in events]
-        return Batch.decode(text)._replace(events=left).encode() if any(left) else None
+        rest = [None if event and _is_of(event, names) else event for event in events]
+        return Batch.decode(text)._replace(events=rest).encode() if any(rest) else None
 
     queue.rewrite(without, keys)
     return waiting

@@ -12,18 +12,18 @@ from ninetailed_wsgi.operations.terminal import in_line
 _MARK = {True: "yes", False: "no "}
 
 
-def text(explained: Mapping[str, Any]) -> str:
+def text(document: Mapping[str, Any]) -> str:
     """Return the answer of `ExperienceService.explain`, a line for each thing that decided."""
-    profile = explained["profile"]
+    profile = document["profile"]
     session = profile["session"]
-    lines = [f"profile {profile['id']}: session {session['count']}, location {_shown(profile['location'])}"]
-    for name, origin in explained.get("enriched", {}).items():
-        lines.append(f"trait {name} is from {origin}: {_shown(profile['traits'].get(name))}")
-    lines.append("audiences" if explained["audiences"] else "audiences: none are published")
-    for audience in explained["audiences"]:
+    lines = [f"profile {profile['id']}: session {session['count']}, location {_json(profile['location'])}"]
+    for name, origin in document.get("enriched", {}).items():
+        lines.append(f"trait {name} is from {origin}: {_json(profile['traits'].get(name))}")
+    lines.append("audiences" if document["audiences"] else "audiences: none are published")
+    for audience in document["audiences"]:
         lines += _audience(audience)
-    lines.append("experiences" if explained["experiences"] else "experiences: none are published")
-    for experience in explained["experiences"]:
+    lines.append("experiences" if document["experiences"] else "experiences: none are published")
+    for experience in document["experiences"]:
         lines += _experience(experience)
     return "\n".join(map(in_line, lines))
 
@@ -94,13 +94,13 @@ def _rules(rules: list[Mapping[str, Any]], margin: str) -> Iterator[str]:
             yield from _rules(rule["rules"], margin + "    ")
         else:
             least = "at least " if rule.get("at_least") else ""
-            yield f"{mark} {rule['wanted']}; found {least}{_shown(rule['found'])}"
+            yield f"{mark} {rule['wanted']}; found {least}{_json(rule['found'])}"
 
 
 def _experience(experience: Mapping[str, Any]) -> Iterator[str]:
-    shown = experience["variantIndex"]
-    result = "not shown" if shown is None else f"variant {shown}, by {experience['decided_by']}"
-    yield f"  {_MARK[shown is not None]} {experience['id']} ({experience['name']}): {result}"
+    variant_index = experience["variantIndex"]
+    result = "not shown" if variant_index is None else f"variant {variant_index}, by {experience['decided_by']}"
+    yield f"  {_MARK[variant_index is not None]} {experience['id']} ({experience['name']}): {result}"
     if experience["audience"] is not None:
         yield f"        {_MARK[experience['audience_matched']]} audience {experience['audience']}"
     yield (
@@ -110,12 +110,13 @@ def _experience(experience: Mapping[str, Any]) -> Iterator[str]:
     for baseline, variant in experience["variants"].items():
         yield f"            {baseline} shows {variant or 'nothing'}"
     ranges = ", ".join(f"{index}: {start:g} to {end:g}" for index, (start, end) in enumerate(experience["ranges"]))
-    drawn, index = experience["distribution_hash"], experience["distribution_index"]
-    yield f"            distribution {drawn:.6f} falls on variant {index} (of {ranges})"
+    fraction, index = experience["distribution_hash"], experience["distribution_index"]
+    yield f"            distribution {fraction:.6f} falls on variant {index} (of {ranges})"
     if experience["sticky"]:
-        kept = experience["sticky_index"]
-        yield f"            sticky: {'nothing seen yet' if kept is None else f'variant {kept} was seen and is kept'}"
+        sticky = experience["sticky_index"]
+        past = "nothing seen yet" if sticky is None else f"variant {sticky} was seen and is kept"
+        yield f"            sticky: {past}"
 
 
-def _shown(value: object) -> str:
+def _json(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False))

@@ -155,7 +155,7 @@ class Folding:
             metrics.count(record, at, body)
             events.append(event)
             ordinal += 1
-            if event.served:
+            if event.exposures:
                 self._note_served(record, events, ordinal)
         return events, excess
 
@@ -178,8 +178,8 @@ class Folding:
         # What a visitor did before they saw a page is no conversion of it, not even in the same millisecond.
         at = last.at + any(event.type == "track" and event.at == last.at for event in events)
         belongs = partial(self._catalog.audiences.holds, profile.facts(record, ordinal, last.at))
-        for served in last.served:
-            self._catalog.exposures.note(record, exposures.served_report(served, at), record["sticky"], belongs)
+        for exposure in last.exposures:
+            self._catalog.exposures.note(record, exposures.served_report(exposure, at), record["sticky"], belongs)
 
     def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
         """Let an event that reports a component count as an exposure (spec section 11)."""

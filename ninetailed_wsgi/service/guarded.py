@@ -253,8 +253,8 @@ class _GuardedFolding(Folding):
         if users:
             record["user"] = users[-1]
         record["aliases"] += names
-        if vouched := [name for name in (*users, *names) if name not in record.get("vouched", ())]:
-            record["vouched"] = [*record.get("vouched", ()), *vouched]
+        if new_names := [name for name in (*users, *names) if name not in record.get("vouched", ())]:
+            record["vouched"] = [*record.get("vouched", ()), *new_names]
         write = outcome.write or Write(record)
         return outcome._replace(write=write, aliases=[*outcome.aliases, *names])
 

@@ -156,9 +156,9 @@ class Consumer:
         """Apply what waits until nothing does; False where another process is at it, or a try failed."""
         while True:
             with self._working:
-                done = self._step()
-            if done is not None:
-                return done
+                work = self._step()
+            if work is not None:
+                return work
 
     def _step(self) -> bool | None:
         """Apply the first batch; None when there may be another one, else what `drain` answers."""
@@ -180,7 +180,7 @@ class Consumer:
         self._queue.begin(head)
         try:
             self._apply(head.number, head.batch)
-            self._queue.done(head.number)
+            self._queue.finish(head.number)
         except (StoreUnavailable, ProfileOverload) as error:
             self._queue.again(head)
             return self._wait(error)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from ninetailed_wsgi.core.events import Event, EventTimeError, Served, event_time, in_order, message_key
+from ninetailed_wsgi.core.events import Event, EventTimeError, ServedComponent, event_time, in_order, message_key
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import UrlMask
 from ninetailed_wsgi.enrichment.device import device_type
@@ -18,7 +18,7 @@ LONGEST_KEPT = 65_536
 
 
 def prepared(
-    bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None, served: Sequence[Served] = ()
+    bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None, exposures: Sequence[ServedComponent] = ()
 ) -> Sequence[Event]:
     """Return the events of a request in the order in which they apply; InvalidData names every invalid time.
 
@@ -39,7 +39,7 @@ def prepared(
         key, user_id = message_key(body["messageId"]), _user_of(body)
         events.append(Event(times[index], body, text, key, user_id, device, index, None, now))
     ordered = in_order(events)
-    return [*ordered[:-1], ordered[-1]._replace(served=tuple(served))] if served else ordered
+    return [*ordered[:-1], ordered[-1]._replace(exposures=tuple(exposures))] if exposures else ordered
 
 
 def identify(events: Sequence[Event]) -> bool:
@@ -64,7 +64,7 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
         try:
             times.append(event_time(body, now))
         except EventTimeError as error:
-            value = orjson.dumps(error.found).decode()
+            value = orjson.dumps(error.value).decode()
             problems.append(f"events[{index}].{error.member}: found {shorten(value)}, expected {error.expected}")
     if problems:
         raise InvalidData(problems[:10])

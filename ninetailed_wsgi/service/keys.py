@@ -148,10 +148,10 @@ class Keys:
         hashed, now = _hash(key), self._now()
         return next(
             (
-                known
-                for known in self._keys
-                if (known.id == id if id else hmac.compare_digest(known.hash, hashed))
-                and (known.expires is None or now < known.expires)
+                each
+                for each in self._keys
+                if (each.id == id if id else hmac.compare_digest(each.hash, hashed))
+                and (each.expires is None or now < each.expires)
             ),
             None,
         )

@@ -125,7 +125,7 @@ def moved_bytes(store: Store, steps: Sequence[Step], guarded: bool) -> int:
     overlay = Overlay(store)
     owners: dict[Key, identity.Owner] = {}
     profiles: dict[Key, int] = {}
-    begun: set[Key] = set()  # names that have had an event
+    earlier: set[Key] = set()  # names that have had an event
     moves = False
     for name, event in steps:
         for key in (name, name._replace(name=event.user_id)) if event.user_id else ():
@@ -133,7 +133,7 @@ def moved_bytes(store: Store, steps: Sequence[Step], guarded: bool) -> int:
             if owner.record is not None:
                 profiles[owner.key] = retention.size(owner.record) or owner.next_ordinal * _EVENT
                 moves = moves or (guarded and owner.record.get("user") != event.user_id)
-            elif key in begun:
+            elif key in earlier:
                 profiles[key] = 0
-        begun.add(name)
+        earlier.add(name)
     return sum(profiles.values()) if moves or len(profiles) > 1 else 0

@@ -77,13 +77,13 @@ def explanation(catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overr
     An audience that the preview forces has ``"forced": true``.
     """
     record, audiences, facts = _belonging(catalog, snapshot, now, overrides)
-    explained = catalog.audiences.explain(facts)
-    for audience in explained:
+    explanations = catalog.audiences.explain(facts)
+    for audience in explanations:
         if audience["id"] in overrides.audiences:
             audience["forced"], audience["matched"] = True, audience["id"] in audiences
     return {
         "profile": profile.answer(record, audiences),
-        "audiences": explained,
+        "audiences": explanations,
         "experiences": preview.explain(
             catalog.experiences, record["stable_id"], audiences, record["sticky"], overrides
         ),

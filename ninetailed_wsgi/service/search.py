@@ -25,7 +25,7 @@ class Hits(NamedTuple):
     """
 
     ids: list[str]
-    looked: int
+    visitors: int
     complete: bool
 
 
@@ -35,16 +35,16 @@ def by_trait(
     """Return visitors whose trait has a value, compared as text; a dotted name leads into nested traits."""
     until = clock() + _SECONDS
     ids: list[str] = []
-    looked = 0
+    visitors = 0
     for _, document in store.documents(*where):
         if "to" in document or "into" in document:
             continue
-        if looked >= MOST_LOOKED or len(ids) >= MOST_HITS or clock() > until:
-            return Hits(ids, looked, complete=False)
-        looked += 1
+        if visitors >= MOST_LOOKED or len(ids) >= MOST_HITS or clock() > until:
+            return Hits(ids, visitors, complete=False)
+        visitors += 1
         if _text(find(document["traits"], name)) == value:
             ids.append(document["id"])
-    return Hits(ids, looked, complete=True)
+    return Hits(ids, visitors, complete=True)
 
 
 def _text(value: Any) -> str | None:

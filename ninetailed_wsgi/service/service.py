@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.ids import Ids, NewIds
 from ninetailed_wsgi.core.names import Environment, Key
@@ -210,7 +210,7 @@ class ExperienceService:
         catalog: Catalog | None = None,
         terms: Terms = ANY_TERMS,
         entities: bool = False,
-        served: Sequence[Served] = (),
+        exposures: Sequence[ServedComponent] = (),
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update a profile; return ``profile``, ``experiences`` and ``changes``.
@@ -220,20 +220,20 @@ class ExperienceService:
             ids: of the new profile and its session; None: made here. The former may be in a cookie before the answer.
             catalog: the content that decides; None: what is published now.
             entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
-            served: what the page of these events showed, noted by the same write (spec section 12).
+            exposures: what the page of these events showed, noted by the same write (spec section 12).
             overrides: of a preview, which is a preflight (spec section 13); None: it is no preview.
         """
         now = self._resume_imports()
         if overrides is not None:
             preflight, now, catalog = True, overrides.now(now), self.previews.catalog(environment, overrides)
-        events = prepared(body["events"], now, self._mask, served)
+        events = prepared(body["events"], now, self._mask, exposures)
         new = self.new_ids(environment, ids) if ids else None
-        told = self.addresses.look_up(address, locale, body, asks=not preflight)
-        application = self._applications.on(terms, environment, now, preflight, told, catalog, new=new)
-        named = terms.guarded and name is not None and not self.certifies(environment, name)
+        facts = self.addresses.look_up(address, locale, body, asks=not preflight)
+        application = self._applications.on(terms, environment, now, preflight, facts, catalog, new=new)
+        is_claim = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        steps = [(key, event) for event in events] if named or identify(events) else ()
+        steps = [(key, event) for event in events] if is_claim or identify(events) else ()
         turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
         with self._merging(steps, terms.guarded), turn:
             if steps:
@@ -360,7 +360,7 @@ class ExperienceService:
         traits: Mapping[str, Any],
         key: str | None = None,
         *,
-        known: bool = True,
+        may_know: bool = True,
         guarded: bool = False,
         overrides: Overrides | None = None,
     ) -> list[Flag]:
@@ -370,7 +370,7 @@ class ExperienceService:
 
         Args:
             traits: lie over the profile's traits for this decision.
-            known: whether the caller may know of a profile with this name; else it is a new visitor's.
+            may_know: whether the caller may know of a profile with this name; else it is a new visitor's.
             overrides: of a preview; None: it is no preview.
 
         Raises:
@@ -381,7 +381,7 @@ class ExperienceService:
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
         now = self._clock()
-        snapshot = application.profile(environment.key(name)) if known else None
+        snapshot = application.profile(environment.key(name)) if may_know else None
         if snapshot is None or (guarded and not leads(snapshot.record, name, now)):
             snapshot = Snapshot(profile.new_record(name), 0)
         record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
@@ -409,7 +409,7 @@ class ExperienceService:
         ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """
-        application = self._applications.stored(environment)
+        application = self._applications.for_storage(environment)
         snapshot = snapshot_of(application, environment.key(name))
         data = self._answers.record(application.catalog, snapshot, self._clock())
         if events:

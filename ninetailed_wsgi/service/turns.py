@@ -82,24 +82,24 @@ class Turns:
 class Turn:
     """The turn of one request at all of its profiles; entered once."""
 
-    __slots__ = ("_keys", "_taken", "_turns")
+    __slots__ = ("_held_keys", "_keys", "_turns")
 
     def __init__(self, turns: Turns, keys: Collection[Key]) -> None:
         self._turns = turns
         self._keys = keys
-        self._taken: list[Key] = []
+        self._held_keys: list[Key] = []
 
     def __enter__(self) -> None:
         try:
             for key in self._keys:
                 self._turns.take(key)
-                self._taken.append(key)
+                self._held_keys.append(key)
         except BaseException:
             self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        for key in self._taken:
+        for key in self._held_keys:
             self._turns.give_back(key)
 
 

@@ -359,13 +359,13 @@ class Settings:
     def __post_init__(self) -> None:
         problems = []
         for each in OPTIONS:
-            given = getattr(self, each.name)
+            value = getattr(self, each.name)
             try:
-                object.__setattr__(self, each.name, each.read(given))  # frozen for everybody else
+                object.__setattr__(self, each.name, each.read(value))  # frozen for everybody else
             except ValueError as error:
-                shown = without_credentials(given) if each.name == "store" else quoted(given)
-                shown = "something else" if each.secret else shown
-                problems.append(f"{each.spellings}: found {shown}, expected {error}")
+                text = without_credentials(value) if each.name == "store" else quoted(value)
+                text = "something else" if each.secret else text
+                problems.append(f"{each.spellings}: found {text}, expected {error}")
         if problems:
             raise SettingsError(problems)
 
@@ -416,13 +416,13 @@ class Settings:
             others: values for what neither keywords nor variables set.
         """
         options = {each.name: each for each in OPTIONS}
-        named = {name: value for name, value in keywords.items() if name in options and options[name].use in uses}
+        own = {name: value for name, value in keywords.items() if name in options and options[name].use in uses}
         variables = {each.name: each.variable for each in OPTIONS if each.use in uses and each.variable in environ}
         problems = [
             *variable_problems(environ, PREFIX, [each.variable for each in OPTIONS]),
-            *keyword_problems(keywords.keys() - named.keys(), options.keys()),
+            *keyword_problems(keywords.keys() - own.keys(), options.keys()),
         ]
-        values = {**(others or {}), **{name: environ[variable] for name, variable in variables.items()}, **named}
+        values = {**(others or {}), **{name: environ[variable] for name, variable in variables.items()}, **own}
         try:
             settings = cls(**values)
         except SettingsError as error:

@@ -33,18 +33,18 @@ class SpaceAddress:
     served_as: str
 
     @classmethod
-    def parse(cls, given: str) -> SpaceAddress:
+    def parse(cls, address: str) -> SpaceAddress:
         """Read ``contentful://SPACE/ENVIRONMENT[=ORG/ENV]``; a ValueError says what would be right."""
-        name, equals, served_as = given.strip().partition("=")
+        name, equals, served_as = address.strip().partition("=")
         match = _SPACE.fullmatch(name.strip())
         if match is None:
             raise ValueError("contentful://SPACE/ENVIRONMENT such as contentful://abc123/master")
         scheme, space, environment = match.groups()
         try:
-            served = str(Environment.parse(served_as.strip() if equals else f"{space}/{environment}"))
+            environment_key = str(Environment.parse(served_as.strip() if equals else f"{space}/{environment}"))
         except ValueError:
             raise ValueError(f"contentful://SPACE/ENVIRONMENT=ORG/ENV, which {served_as!r} is not") from None
-        return cls(space, environment, scheme == SCHEMES[1], served)
+        return cls(space, environment, scheme == SCHEMES[1], environment_key)
 
     @property
     def own(self) -> str:
@@ -100,16 +100,16 @@ def joined(origins: Iterable[object]) -> tuple[str, ...]:
     return tuple(f"{space.own}={space.served_as}" for space in spaces if space.served_as not in (space.own, "*/*"))
 
 
-def token(given: object) -> str:
+def token(value: object) -> str:
     """Read the value of ``NINETAILED_CONTENTFUL_TOKEN``; a ValueError says what would be right."""
-    text = str(given or "").strip()
+    text = str(value or "").strip()
     Tokens.parse(text)
     return text
 
 
-def url(given: object) -> str:
+def url(value: object) -> str:
     """Read the address of a Contentful host, without a path; empty: Contentful's own."""
-    text = str(given or "").strip().rstrip("/")
+    text = str(value or "").strip().rstrip("/")
     if not text:
         return ""
     try:

@@ -19,18 +19,18 @@ def masked(address: str) -> str:
     return f"{scheme}://{rest}{query}{key[1] if key else '...' if query else ''}"
 
 
-def quoted(given: object) -> str:
-    if isinstance(given, list | tuple):
-        return shorten(f"[{', '.join(quoted(one) for one in given)}]", 200)
-    if isinstance(given, str) and "://" in given:
-        given = masked(given)
-    elif isinstance(given, str) and re.search(r":.*@", given):  # an address without its slashes, perhaps
-        given = "***@" + given.rpartition("@")[2]
-    text = repr(str(given)) if isinstance(given, os.PathLike) else repr(given)
+def quoted(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return shorten(f"[{', '.join(quoted(one) for one in value)}]", 200)
+    if isinstance(value, str) and "://" in value:
+        value = masked(value)
+    elif isinstance(value, str) and re.search(r":.*@", value):  # an address without its slashes, perhaps
+        value = "***@" + value.rpartition("@")[2]
+    text = repr(str(value)) if isinstance(value, os.PathLike) else repr(value)
     return shorten(text, 200)
 
 
-def without_credentials(given: object) -> str:
+def without_credentials(value: object) -> str:
     """Of an address that cannot be read, nothing that may be a password."""
-    scheme, separator, _ = str(given).partition("://")
+    scheme, separator, _ = str(value).partition("://")
     return repr(scheme[:40] + "://...") if separator and "@" not in scheme else "no address"

@@ -36,30 +36,30 @@ Origin: TypeAlias = Path | str | Items | SpaceAddress
 """A file or folder; an address, or ``package.module:name``; a list; a space of Contentful."""
 
 
-_NAMED: tuple[type, ...] = (str, os.PathLike, Items, SpaceAddress)
+_ADDRESS_TYPES: tuple[type, ...] = (str, os.PathLike, Items, SpaceAddress)
 
 
-def content(given: object) -> tuple[Origin, ...]:
+def content(value: object) -> tuple[Origin, ...]:
     """Read the origins of content: one, several with ``;`` between them, or a list that may hold content itself."""
-    if given is None or given == "":
+    if value is None or value == "":
         return ()
-    if isinstance(given, str) and ";" in given and not Path(given).exists():
-        parts = [part.strip() for part in given.split(";") if part.strip()]
+    if isinstance(value, str) and ";" in value and not Path(value).exists():
+        parts = [part.strip() for part in value.split(";") if part.strip()]
         if not parts:
             raise ValueError(f"the path of {CONTENT}, or several with ; between them")
         return _unique(map(_origin, parts))
-    if isinstance(given, str | os.PathLike):
-        return (_origin(given),)
-    if isinstance(given, SpaceAddress):
-        return (given,)
-    if isinstance(given, Mapping):
-        return (Items((given,)),)
-    if not isinstance(given, Sequence) or isinstance(given, bytes):
+    if isinstance(value, str | os.PathLike):
+        return (_origin(value),)
+    if isinstance(value, SpaceAddress):
+        return (value,)
+    if isinstance(value, Mapping):
+        return (Items((value,)),)
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
         raise ValueError(f"the path of {CONTENT}; or a list of what ninetailed_wsgi.authoring makes")
-    named = [one for one in given if isinstance(one, _NAMED)]
-    items = tuple(one for one in given if not isinstance(one, _NAMED))
+    addresses = [one for one in value if isinstance(one, _ADDRESS_TYPES)]
+    items = tuple(one for one in value if not isinstance(one, _ADDRESS_TYPES))
     origins = [
-        origin for one in named for origin in ((one,) if isinstance(one, Items | SpaceAddress) else content(one))
+        origin for one in addresses for origin in ((one,) if isinstance(one, Items | SpaceAddress) else content(one))
     ]
     return _unique([*([Items(items)] if items else []), *origins])
 
@@ -72,35 +72,35 @@ def _unique(origins: Iterable[Origin]) -> tuple[Origin, ...]:
     return tuple(unique)
 
 
-def _origin(given: str | os.PathLike[str]) -> Origin:
-    if isinstance(given, str) and "://" in given:
-        return _address(given)
-    if isinstance(given, str) and _NAME.fullmatch(given) and not Path(given).exists():
-        return given
+def _origin(value: str | os.PathLike[str]) -> Origin:
+    if isinstance(value, str) and "://" in value:
+        return _address(value)
+    if isinstance(value, str) and _NAME.fullmatch(value) and not Path(value).exists():
+        return value
     try:
-        path = existing_file(CONTENT, folder_too=True)(given)
+        path = existing_file(CONTENT, folder_too=True)(value)
     except ValueError as error:
-        name = ", or package.module:name of content in Python" if isinstance(given, str) and ":" in given else ""
+        name = ", or package.module:name of content in Python" if isinstance(value, str) and ":" in value else ""
         raise ValueError(f"{error}{name}") from None
     assert path is not None
     return path
 
 
-def _address(given: str) -> str | SpaceAddress:
-    scheme = given.partition("://")[0]
+def _address(value: str) -> str | SpaceAddress:
+    scheme = value.partition("://")[0]
     if scheme in SCHEMES:
-        return SpaceAddress.parse(given)
+        return SpaceAddress.parse(value)
     if scheme not in ("http", "https", "redis", "rediss"):
         raise ValueError(
             f"the path of {CONTENT}; or an address that begins with http://, https://, redis://, rediss://, contentful://"
         )
     try:
-        parts = urlsplit(given)
-        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", given)
+        parts = urlsplit(value)
+        sound = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", value)
     except ValueError:
         sound = None
     if not sound:
         raise ValueError(f"{scheme}://HOST[:PORT]/..., what is special in a name or password percent-encoded")
     if scheme.startswith("redis") and len(parse_qs(parts.query).get("key", ())) != 1:
         raise ValueError(f"the key of a hash: {scheme}://HOST[:PORT]/DB?key=NAME")
-    return given
+    return value

@@ -29,8 +29,8 @@ _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
 
-def address(given: object) -> str:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(given))
+def address(value: object) -> str:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(value))
     if match is None or int(match[3]) > 65535:
         raise ValueError("HOST:PORT such as 127.0.0.1:8000 or [::1]:8000")
     if match[1]:
@@ -38,15 +38,15 @@ def address(given: object) -> str:
             ipaddress.IPv6Address(match[1])
         except ValueError:
             raise ValueError("an IPv6 address between the brackets, such as [::1]:8000") from None
-    return str(given)
+    return str(value)
 
 
 def whole_number(low: int, high: int) -> Callable[[object], int]:
-    def read(given: object) -> int:
-        if isinstance(given, int) and not isinstance(given, bool):
-            number = given
-        elif isinstance(given, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", given.strip()):
-            number = int(given)
+    def read(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value.strip()):
+            number = int(value)
         else:
             number = low - 1
         if not low <= number <= high:
@@ -56,24 +56,24 @@ def whole_number(low: int, high: int) -> Callable[[object], int]:
     return read
 
 
-def _number(given: object) -> float:
+def _number(value: object) -> float:
     try:
-        return float(given) if isinstance(given, (int, float, str)) and not isinstance(given, bool) else math.nan
+        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         return math.nan
 
 
-def seconds(given: object) -> float:
-    number = _number(given)
+def seconds(value: object) -> float:
+    number = _number(value)
     if not 0 < number <= 3600:  # also refuses NaN
         raise ValueError("a number of seconds above 0, at most 3600")
     return number
 
 
-def results_every(given: object) -> float:
-    if str(given).strip() in ("", "0", "0.0"):
+def results_every(value: object) -> float:
+    if str(value).strip() in ("", "0", "0.0"):
         return 0.0
-    number = _number(given)
+    number = _number(value)
     if not 1 <= number <= 604_800:  # also refuses NaN
         raise ValueError("a number of seconds from 1 to 604800, or 0 for never")
     if find_spec("scipy") is None:
@@ -81,16 +81,16 @@ def results_every(given: object) -> float:
     return number
 
 
-def yes_or_no(given: object) -> bool:
-    word = str(given).strip().lower()
+def yes_or_no(value: object) -> bool:
+    word = str(value).strip().lower()
     if word not in _TRUE + _FALSE:
         raise ValueError("yes or no (also true, false, on, off, 1, 0)")
     return word in _TRUE
 
 
 def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
-    def read(given: object) -> bool:
-        if not yes_or_no(given):
+    def read(value: object) -> bool:
+        if not yes_or_no(value):
             return False
         if find_spec(package) is None:
             raise ValueError(f"no, as a package is missing: install the extra '{extra}' of ninetailed-wsgi")
@@ -99,16 +99,16 @@ def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
     return read
 
 
-def inspector(given: object) -> bool | Callable[..., bool]:
+def inspector(value: object) -> bool | Callable[..., bool]:
     """Read whether the inspector is on, or a function of the WSGI environ that says who may use it."""
-    if not callable(given):
-        return yes_with_extra("jinja2", "inspector")(given)
+    if not callable(value):
+        return yes_with_extra("jinja2", "inspector")(value)
     yes_with_extra("jinja2", "inspector")(True)
-    return given
+    return value
 
 
-def rate(given: object) -> str:
-    text = str(given or "").strip()
+def rate(value: object) -> str:
+    text = str(value or "").strip()
     if not text:
         return ""
     if find_spec("limits") is None:
@@ -124,38 +124,38 @@ def rate(given: object) -> str:
     return text
 
 
-def _path(given: object, kind: str) -> tuple[Path, str]:
+def _path(value: object, kind: str) -> tuple[Path, str]:
     """The path, and what is there: ``"file"``, ``"folder"``, or ``""`` for nothing."""
-    if not isinstance(given, (str, os.PathLike)) or not os.fspath(given):
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError(f"the path of {kind}")
     try:
-        path = Path(given).expanduser()
+        path = Path(value).expanduser()
         return path, "folder" if path.is_dir() else "file" if path.exists() else ""
     except (OSError, RuntimeError) as error:  # no permission to look; ~nobody
         raise ValueError(f"the path of {kind}; {error}") from None
 
 
-def folder(given: object) -> Path:
-    path, there = _path(given, "a folder")
+def folder(value: object) -> Path:
+    path, there = _path(value, "a folder")
     if there == "file":
         raise ValueError(f"the path of a folder; {path.absolute()} is a file")
     return path
 
 
-def file(given: object) -> Path | None:
-    if given is None or given == "":
+def file(value: object) -> Path | None:
+    if value is None or value == "":
         return None
-    path, there = _path(given, "a file")
+    path, there = _path(value, "a file")
     if there == "folder":
         raise ValueError(f"the path of a file; {path.absolute()} is a folder")
     return path
 
 
 def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | None]:
-    def read(given: object) -> Path | None:
-        if given is None or given == "":
+    def read(value: object) -> Path | None:
+        if value is None or value == "":
             return None
-        path, there = _path(given, kind)
+        path, there = _path(value, kind)
         if not there:
             raise ValueError(f"the path of {kind}; there is no {path.absolute()}")
         if there == "folder" and not folder_too:
@@ -165,18 +165,18 @@ def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | N
     return read
 
 
-def redis(given: object) -> RedisUrl | None:
-    if given is None or given == "":
+def redis(value: object) -> RedisUrl | None:
+    if value is None or value == "":
         return None
-    return given if isinstance(given, RedisUrl) else RedisUrl.parse(str(given))
+    return value if isinstance(value, RedisUrl) else RedisUrl.parse(str(value))
 
 
 _SERVICE = "an address that begins with https://, as a key is sent there (http:// on localhost), without a query"
 
 
-def service_url(given: object) -> str:
+def service_url(value: object) -> str:
     """Read the base address of a service that gets a key: https, or http on this machine."""
-    text = str(given or "").strip().rstrip("/")
+    text = str(value or "").strip().rstrip("/")
     try:
         parts = urlsplit(text)
         sound = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or "@" in parts.netloc)
@@ -188,19 +188,19 @@ def service_url(given: object) -> str:
     return text
 
 
-def locale(given: object) -> str | None:
-    if given is None or given == "":
+def locale(value: object) -> str | None:
+    if value is None or value == "":
         return None
-    if not isinstance(given, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,35}", given):
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,35}", value):
         raise ValueError("a locale such as en-US")
-    return given
+    return value
 
 
 def one_of(*words: str) -> Callable[[object], str]:
     by_upper_case = {word.upper(): word for word in words}
 
-    def read(given: object) -> str:
-        word = by_upper_case.get(str(given).strip().upper())
+    def read(value: object) -> str:
+        word = by_upper_case.get(str(value).strip().upper())
         if word is None:
             raise ValueError(" or ".join(filter(None, words)))
         return word
@@ -209,11 +209,11 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 
 def list_of(read_item: Callable[[str], str]) -> Callable[[object], tuple[str, ...]]:
-    def read(given: object) -> tuple[str, ...]:
-        if isinstance(given, str):
-            items = [part.strip() for part in given.split(",") if part.strip()]
-        elif isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)):
-            items = list(given)
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            items = [part.strip() for part in value.split(",") if part.strip()]
+        elif isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)):
+            items = list(value)
         else:
             raise ValueError("a list, or text with commas between its items")
         wrong = [item for item in items if not isinstance(item, str)]
@@ -259,9 +259,9 @@ def space(item: str) -> str:
     return f"{joined}={organization}"
 
 
-def spaces(given: object) -> tuple[str, ...]:
+def spaces(value: object) -> tuple[str, ...]:
     """Read which spaces are named differently, each once."""
-    joined = list_of(space)(given)
+    joined = list_of(space)(value)
     names = [item.partition("=")[0] for item in joined]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"each space once: {twice} is joined to several environments")

@@ -22,7 +22,7 @@ from ninetailed_wsgi.core.entry_forms import id_of
 PATH = "/beacon.js"
 """Below the prefix."""
 
-TRACK, SHOWN = "data-nt-track", "data-nt-shown"
+TRACK, PREVIEW_MARK = "data-nt-track", "data-nt-shown"
 """The attribute of an element whose views and clicks are reported, and the one of a preview, in which none are."""
 
 
@@ -62,14 +62,18 @@ def track_attributes(
 
     Args:
         entry: the baseline, or just its id; the others as for `variants.shown`.
-        name: of the attribute: `TRACK`, or `SHOWN` in a preview, in which nobody is counted.
+        name: of the attribute: `TRACK`, or `PREVIEW_MARK` in a preview, in which nobody is counted.
     """
     baseline = id_of(entry)
     if baseline is None:
         return ""
-    chosen, shown = variants.chosen(entry, experiences, published)
-    if shown == "":
+    experience, component = variants.decision(entry, experiences, published)
+    if component == "":
         return ""
     # Without an experience it is a baseline, by which the service knows visitors outside of an experience's traffic.
-    place = [shown, "", 0] if chosen is None else [shown, chosen["experienceId"], chosen["variantIndex"]]
+    place = (
+        [component, "", 0]
+        if experience is None
+        else [component, experience["experienceId"], experience["variantIndex"]]
+    )
     return f'{name}="{html.escape(orjson.dumps(place).decode())}"'

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 import orjson
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
@@ -56,7 +56,7 @@ class Backend(Protocol):
     def identity_token(self, user_id: str, seconds: int) -> str:
         """Return a proof of who the visitor is; empty where no secret is set."""
 
-    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+    def visible(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return an answer as the visitor's browser may see it."""
 
     def report(self, kind: str, error: Exception) -> None:
@@ -74,12 +74,12 @@ def never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
 
     def decorate(method: _Method) -> _Method:
         @wraps(method)
-        def harmless(self: Any, *args: Any, **named: Any) -> Any:
+        def harmless(self: Any, *args: Any, **keywords: Any) -> Any:
             try:
-                return method(self, *args, **named)
+                return method(self, *args, **keywords)
             except Exception as error:
                 self._backend.report(f"{method.__name__} {type(error).__name__}", error)
-                return otherwise(self, *args, **named)
+                return otherwise(self, *args, **keywords)
 
         return cast(_Method, harmless)
 
@@ -139,29 +139,29 @@ class Noted:
         panel: whether the page has the panel.
 
     Attributes:
-        served: the exposures, in the order in which the page asked.
+        exposures: in the order in which the page asked.
         asked: for the panel, by kind (``entry``, ``experience``, ``flag``) and id or key.
     """
 
     def __init__(self, serves: bool, panel: bool) -> None:
         self._serves = serves
         self._panel = panel
-        self.served: dict[Served, None] = {}
-        self.asked: dict[tuple[str, str], Served] = {}
+        self.exposures: dict[ServedComponent, None] = {}
+        self.asked: dict[tuple[str, str], ServedComponent] = {}
 
-    def note(self, kind: str, name: object, served: Callable[[], Served]) -> None:
+    def note(self, kind: str, name: object, served: Callable[[], ServedComponent]) -> None:
         """Note what the page asked for; ``served`` says what it shows."""
         if not (self._serves or self._panel) or not isinstance(name, str):
             return
         shown = served()
         if self._serves:
-            self.served[shown] = None
+            self.exposures[shown] = None
         if self._panel:
             self.asked[kind, name] = shown
 
     def clear(self) -> None:
         """Forget it, as for another visitor, or where the page is not shown."""
-        self.served, self.asked = {}, {}
+        self.exposures, self.asked = {}, {}
 
 
 class Conversation:
@@ -262,10 +262,10 @@ class Conversation:
         """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
         self.is_answered = True  # from now on nobody comes to write what waits
         if not is_shown:
-            self.noted.served = {}
+            self.noted.exposures = {}
         self.write()
-        if self.noted.served and self._is_stored:  # asked for after the page's write, which came early
-            self._backend.evaluate(self._question([], self._id, served=tuple(self.noted.served)), self._seconds)
+        if self.noted.exposures and self._is_stored:  # asked for after the page's write, which came early
+            self._backend.evaluate(self._question([], self._id, exposures=tuple(self.noted.exposures)), self._seconds)
 
     def renew(self) -> None:
         """Begin a new visitor."""
@@ -276,11 +276,11 @@ class Conversation:
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
         ids = [self._id] if self._id else self._cookie_ids()
-        done = all(list(map(self._backend.forget, ids)))  # each of them, also after one that failed
+        results = all(list(map(self._backend.forget, ids)))  # each of them, also after one that failed
         self._waiting, self._unwritten = [], []
         self.renew()
         self._is_forgotten = True
-        return done
+        return results
 
     def _evaluate(self) -> None:
         is_stored = self._sort()
@@ -299,23 +299,23 @@ class Conversation:
             return False
         stores = self.consent and not (self._is_late or self._is_forgotten) and self.visit.is_seen
         stores = stores and self.preview is None
-        stored = [event for event, only_evaluated in waiting if stores and not only_evaluated]
+        storable = [event for event, only_evaluated in waiting if stores and not only_evaluated]
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
-        self._awaits_sdk |= stores and len(stored) < len(waiting)
-        if stored and not self._unwritten:
+        self._awaits_sdk |= stores and len(storable) < len(waiting)
+        if storable and not self._unwritten:
             self._name, self._ids = self._id or _first(self._cookie_ids()), Ids()
-        self._unwritten += stored
-        return bool(stored)
+        self._unwritten += storable
+        return bool(storable)
 
     def _store(self) -> None:
         """Store the events that wait for it and, where the response begins, what the page showed."""
         events, self._unwritten = self._unwritten, []
-        served: tuple[Served, ...] = ()
+        exposures: tuple[ServedComponent, ...] = ()
         if self._backend.counts_served:
             self._failed = False  # an answer that came too late loses no event
             if self.is_answered:
-                served, self.noted.served = tuple(self.noted.served), {}
-        self._ask(events, self._name, self._ids, preflight=False, served=served)
+                exposures, self.noted.exposures = tuple(self.noted.exposures), {}
+        self._ask(events, self._name, self._ids, preflight=False, exposures=exposures)
 
     def _ask(
         self,
@@ -324,12 +324,12 @@ class Conversation:
         ids: Ids | None = None,
         *,
         preflight: bool = True,
-        served: tuple[Served, ...] = (),
+        exposures: tuple[ServedComponent, ...] = (),
     ) -> None:
         if self._failed:
             return
         self._failed = True  # until there is an answer
-        question = self._question(events, name, ids, preflight=preflight, served=served)
+        question = self._question(events, name, ids, preflight=preflight, exposures=exposures)
         before = time.monotonic()
         decision = self._backend.evaluate(question, self._seconds)
         self._seconds -= time.monotonic() - before
@@ -337,8 +337,8 @@ class Conversation:
         if decision.data is not None:
             self._data, self.published, self._failed = Answer(decision.data), Published(decision.content), False
             self._is_stored |= not preflight
-            stored = self._unwritten if preflight else events
-            self.is_page_stored |= any(event["type"] == "page" for event in stored)
+            storable = self._unwritten if preflight else events
+            self.is_page_stored |= any(event["type"] == "page" for event in storable)
 
     def _question(
         self,
@@ -347,12 +347,12 @@ class Conversation:
         ids: Ids | None = None,
         *,
         preflight: bool = False,
-        served: tuple[Served, ...],
+        exposures: tuple[ServedComponent, ...],
     ) -> Question:
         if not self.consent:
             # A user id would lead to what is stored of them.
             events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
-        presence, known = _PRESENCE, self._cookie_ids()
+        presence, ids_of_cookies = _PRESENCE, self._cookie_ids()
         if name is None and self.preview is not None and self.preview.visitor:
             # The id of a new visitor comes from the first message (spec section 6): the same on each page of a preview.
             first = {"messageId": self.preview.visitor}
@@ -366,11 +366,11 @@ class Conversation:
             preflight,
             awaits_sdk=preflight and self._awaits_sdk and self._id is None,
             ids=ids,
-            served=served,
+            exposures=exposures,
             is_last=self._backend.counts_served and self.is_answered,
             overrides=self.preview,
             consents=self.consent,
-            others=tuple(known[1:]) if known and name == known[0] else (),
+            others=tuple(ids_of_cookies[1:]) if ids_of_cookies and name == ids_of_cookies[0] else (),
         )
 
     def _cookie_ids(self) -> list[str]:
@@ -396,7 +396,7 @@ def explained(conversation: Conversation, seconds: float) -> tuple[Decision, Dec
         seconds: to wait for each at most, besides the budget of the page.
     """
     events, known = conversation._only_evaluated, conversation._id or _first(conversation._cookie_ids())
-    question = conversation._question(events, known, preflight=True, served=())
+    question = conversation._question(events, known, preflight=True, exposures=())
     overrides = replace(conversation.preview or Overrides(), explains=True)
     why = conversation._backend.evaluate(question._replace(overrides=overrides), seconds)
     if conversation.preview is None or why.data is None:

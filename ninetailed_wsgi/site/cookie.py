@@ -35,10 +35,10 @@ class ProfileCookie:
         self._path = options.cookie_path
         self._set_at: OrderedDict[int, float] = OrderedDict()
 
-    def is_due(self, id: str, sent: str | None) -> bool:
+    def is_due(self, id: str, cookie: str | None) -> bool:
         """Return whether to set the cookie: it changes, or this process did not set it within a day."""
         key, now = hash(id), self.clock()
-        if id == sent and 0 <= now - self._set_at.get(key, -RENEW_AFTER) < RENEW_AFTER:
+        if id == cookie and 0 <= now - self._set_at.get(key, -RENEW_AFTER) < RENEW_AFTER:
             return False
         self._set_at[key] = now
         if len(self._set_at) > _MOST_REMEMBERED:

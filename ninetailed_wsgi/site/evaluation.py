@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ninetailed_wsgi.core.company import FEATURE
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.ids import Ids
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.page_view import PAGE_MEMBERS
@@ -41,7 +41,7 @@ class Question(NamedTuple):
         preflight: whether the events are evaluated and not stored.
         awaits_sdk: whether the name comes from a cookie, and the SDK in the page is to send the page event.
         ids: those that this page made so far.
-        served: what the page showed, noted by the write of the events.
+        exposures: what the page showed, noted by the write of the events.
         is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
         overrides: of the preview that the page is seen in; None: it is no preview.
         consents: whether the visitor may be remembered; if not, nobody is asked about their company.
@@ -56,7 +56,7 @@ class Question(NamedTuple):
     preflight: bool
     awaits_sdk: bool = False
     ids: Ids | None = None
-    served: Sequence[Served] = ()
+    exposures: Sequence[ServedComponent] = ()
     is_last: bool = False
     overrides: Overrides | None = None
     consents: bool = True
@@ -114,8 +114,8 @@ class Evaluation:
         requests = [events[-MOST_EVENTS:]] if question.preflight else list(in_requests(events))
         name, answer = question.name, None
         for batch in requests:
-            served = question.served if batch is requests[-1] else ()
-            if (data := ask(question, name, batch, served)) is not None:
+            exposures = question.exposures if batch is requests[-1] else ()
+            if (data := ask(question, name, batch, exposures)) is not None:
                 answer, name = data, data["profile"]["id"]
         if answer is None:  # nothing was said, or all of it refused
             question = question._replace(preflight=True, ids=None)
@@ -127,7 +127,7 @@ class Evaluation:
         from ninetailed_wsgi.insights.ingestion import expose
 
         if question.name is not None and not _is_robot(question):
-            expose(self.service, environment, question.name, question.served, guarded=self.access.guarded)
+            expose(self.service, environment, question.name, question.exposures, guarded=self.access.guarded)
         return Decision(id=question.name)
 
     def _ask(
@@ -135,20 +135,20 @@ class Evaluation:
         question: Question,
         name: str | None,
         events: Sequence[Event],
-        served: Sequence[Served] = (),
+        exposures: Sequence[ServedComponent] = (),
         *,
         environment: Environment,
         address: str | None,
         content: Any,
     ) -> dict[str, Any] | None:
         """Return the answer to the events that are not refused; None where all are."""
-        if served and _is_robot(question):
-            served = ()
+        if exposures and _is_robot(question):
+            exposures = ()
         terms = self.access.terms(self.caller, address)
         while events:
-            judged = self.access.judge(events, self.caller, environment, self.service.certifies)
+            verdict = self.access.judge(events, self.caller, environment, self.service.certifies)
             features = ["location", FEATURE] if question.consents else ["location"]
-            body = {"events": judged.events, "options": {"features": features}}
+            body = {"events": verdict.events, "options": {"features": features}}
             try:
                 answer: dict[str, Any] = self.service.upsert(
                     environment,
@@ -161,11 +161,11 @@ class Evaluation:
                     catalog=content,
                     terms=terms,
                     entities=True,
-                    served=served,
+                    exposures=exposures,
                     overrides=question.overrides,
                 )
             except InvalidData as error:
-                events = self._left(events, error)
+                events = self._rest(events, error)
             else:
                 return answer
         return None
@@ -185,10 +185,10 @@ class Evaluation:
             return False
         return True
 
-    def _left(self, events: Sequence[Event], error: InvalidData) -> list[Event]:
+    def _rest(self, events: Sequence[Event], error: InvalidData) -> list[Event]:
         """Return the events of a refused request that the refusal does not name; none where it names none."""
-        named = {int(match[1]) for problem in error.problems if (match := _INDEX.match(problem))}
-        refused = named & set(range(len(events))) or set(range(len(events)))
+        indexes = {int(match[1]) for problem in error.problems if (match := _INDEX.match(problem))}
+        refused = indexes & set(range(len(events))) or set(range(len(events)))
         for index in sorted(refused):
             self.refuse(events[index], error)
         return [event for index, event in enumerate(events) if index not in refused]

@@ -226,10 +226,10 @@ class Ninetailed:
             return ""
         return self.access.tokens.make(user_id, self.options.organization, self.options.environment, seconds)
 
-    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+    def visible(self, data: dict[str, Any]) -> dict[str, Any]:
         from ninetailed_wsgi.service.access import STRANGER
 
-        return self.access.shown(data, STRANGER)
+        return self.access.visible(data, STRANGER)
 
     def report(self, kind: str, error: Exception) -> None:
         self.reports.failure(kind, error)
@@ -255,19 +255,19 @@ class Ninetailed:
             self.hint("public", _PUBLIC)
         if status.startswith("304"):
             return private
-        sent = dict(reversed(visitor.visit.cookies))  # of two with one name, scripts see the first
+        cookies = dict(reversed(visitor.visit.cookies))  # of two with one name, scripts see the first
 
         def scheme() -> str:
             return self.origin(visitor.environ)[0]
 
         if not visitor.consent:
-            expired = [name for name in self.cookie_names if name in sent and not sets_cookie(headers, name)]
+            expired = [name for name in self.cookie_names if name in cookies and not sets_cookie(headers, name)]
             return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in expired)]
         id = visitor.cookie_id
         if visitor.is_renewed:
-            old = [name for name in self.cookie_names if name in sent and not (id and name == self.cookie.name)]
+            old = [name for name in self.cookie_names if name in cookies and not (id and name == self.cookie.name)]
             private = [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in old)]
-        if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, sent.get(self.cookie.name)):
+        if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, cookies.get(self.cookie.name)):
             return [*private, ("Set-Cookie", self.cookie.value(id, scheme()))]
         return private
 

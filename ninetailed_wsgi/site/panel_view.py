@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.experiences import Experience, Outcome
 from ninetailed_wsgi.core.preview import Overrides
 
 _LONGEST = 120  # characters of a value or a rule
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
-Asked = Mapping[tuple[str, str], Served]
+Asked = Mapping[tuple[str, str], ServedComponent]
 Reasons = Mapping[str, Any]
 """One experience or audience as `ExperienceService.explain` has it."""
 

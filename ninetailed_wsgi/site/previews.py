@@ -114,12 +114,12 @@ class Previews:
         query = environ.get("QUERY_STRING", "")
         if NAME not in query or environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
             return None
-        given = [part.partition("=")[2] for part in query.split("&") if part.partition("=")[0] == NAME]
-        if not given:
+        tokens = [part.partition("=")[2] for part in query.split("&") if part.partition("=")[0] == NAME]
+        if not tokens:
             return None
-        if given[-1] == _OFF:
+        if tokens[-1] == _OFF:
             return _redirection(environ, self._cookie("", 0, environ))
-        overrides = self._read("preview-link", given[-1])
+        overrides = self._read("preview-link", tokens[-1])
         if overrides is None:
             return _expired()
         return _redirection(environ, self._cookie(self._begun(overrides, LIFE), LIFE, environ))

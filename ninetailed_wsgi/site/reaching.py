@@ -46,7 +46,7 @@ class _Nowhere:
     def identity_token(self, user_id: str, seconds: int) -> str:
         return ""
 
-    def shown(self, data: dict[str, Any]) -> dict[str, Any]:
+    def visible(self, data: dict[str, Any]) -> dict[str, Any]:
         return data
 
     def report(self, kind: str, error: Exception) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ninetailed_wsgi.core.merge_tags import Linked
 from ninetailed_wsgi.site.conversation import Conversation
 
-_SHOWN = 80  # characters of an id in a message
+_LONGEST_ID = 80  # characters of an id in a message
 
 
 def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], object]) -> Linked:
@@ -23,9 +23,9 @@ def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], obj
         conversation.answer()
         tag = conversation.published.merge_tag(entry)
         if tag is None and in_line and conversation.published.content:
-            name = json.dumps(entry[:_SHOWN])
-            found = f"visitor.render: rich text links to the entry {name}, which is no published merge tag"
-            hint(f"linked {name}", f"{found}; shown as it is")
+            name = json.dumps(entry[:_LONGEST_ID])
+            message = f"visitor.render: rich text links to the entry {name}, which is no published merge tag"
+            hint(f"linked {name}", f"{message}; shown as it is")
         return tag
 
     return linked

@@ -15,7 +15,7 @@ from ninetailed_wsgi.core import merge_tags, variants
 from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.site.beacon import SHOWN, TRACK, track_attributes
+from ninetailed_wsgi.site.beacon import PREVIEW_MARK, TRACK, track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, copied, is_text, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
 from ninetailed_wsgi.site.page_view import Visit
@@ -25,7 +25,7 @@ KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
 
 _NO_PREVIEW_SECRET = "a page asked for a link to a preview, but the option identity_secret_file is not set"
-_SHOWN = 100  # characters of an id in the log
+_LONGEST_ID = 100  # characters of an id in the log
 
 
 class Visitor:
@@ -194,14 +194,14 @@ class Visitor:
         experiences = conversation.answer()["experiences"]
         if isinstance(entry, str) and conversation.published.is_unknown(entry):
             # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
-            name = json.dumps(entry[:_SHOWN])
+            name = json.dumps(entry[:_LONGEST_ID])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         order = conversation.published.order
         conversation.noted.note("entry", id_of(entry), lambda: variants.served_entry(entry, experiences, order))
-        shown = variants.shown(entry, experiences, order)
-        if shown is entry and not isinstance(entry, str):
+        visible_entry = variants.entry_to_show(entry, experiences, order)
+        if visible_entry is entry and not isinstance(entry, str):
             self._report_unresolved(entry)
-        return shown
+        return visible_entry
 
     @never_raises(no_answer)
     def experience_variant(self, entity: str) -> str | None:
@@ -279,7 +279,7 @@ class Visitor:
         if not self.consent:
             return ""
         conversation = self._use()
-        name = SHOWN if conversation.preview is not None else TRACK
+        name = PREVIEW_MARK if conversation.preview is not None else TRACK
         return track_attributes(entry, conversation.answer()["experiences"], conversation.published.order, name)
 
     @never_raises(lambda self, version=2: handoff_text(nothing(""), sdk_version(version, self._backend.hint), False))
@@ -294,7 +294,7 @@ class Visitor:
         A template must not escape it again: ``<script>window.visitor = {{ visitor.handoff() | safe }}</script>``
         """
         conversation = self._use()
-        data, version = self._backend.shown(conversation.answer()), sdk_version(version, self._backend.hint)
+        data, version = self._backend.visible(conversation.answer()), sdk_version(version, self._backend.hint)
         return handoff_text(data, version, conversation.is_page_stored)
 
     @never_raises(lambda self, version=2, nonce="": "")
@@ -313,7 +313,7 @@ class Visitor:
         """
         conversation, version = self._use(), sdk_version(version, self._backend.hint)
         place = self._backend.browser_sdk.place(self._root, version)
-        data = self._backend.shown(conversation.answer())
+        data = self._backend.visible(conversation.answer())
         return snippet(
             place, data, version, conversation.is_page_stored, conversation.consent, "" if nonce is None else str(nonce)
         )
@@ -427,7 +427,7 @@ class Visitor:
         conversation = self._use()
         missing = variants.unresolved(entry, conversation.answer()["experiences"], conversation.published.order)
         if missing is not None:
-            name, variant = (json.dumps(str(id)[:_SHOWN]) for id in (id_of(entry), missing))
+            name, variant = (json.dumps(str(id)[:_LONGEST_ID]) for id in (id_of(entry), missing))
             self._backend.hint(
                 f"unresolved {name}",
                 f"visitor.variant: the entry {name} does not hold its variant {variant}, so the baseline is shown; "
@@ -436,8 +436,8 @@ class Visitor:
 
     def _misunderstood(self, method: str, value: object, expected: str, instead: str = "shown as it is") -> None:
         """Report once what a page gave, by its type alone: its text may be a visitor's."""
-        found = type(value).__name__
-        self._backend.hint(f"{method} {found}", f"visitor.{method}: found {found}, expected {expected}; {instead}")
+        kind = type(value).__name__
+        self._backend.hint(f"{method} {kind}", f"visitor.{method}: found {kind}, expected {expected}; {instead}")
 
     @never_raises(lambda self, member: nothing("")[member])
     def _own(self, member: str) -> Any:

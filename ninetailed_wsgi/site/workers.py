@@ -20,13 +20,13 @@ class Call(Generic[Answer]):
     """
 
     # PERF: a Future tells any number of waiters with a condition, which took three times as long as this lock.
-    __slots__ = ("_done", "_first", "_work", "answer", "error", "id")
+    __slots__ = ("_end", "_first", "_work", "answer", "error", "id")
 
     def __init__(self, work: Callable[[Call[Answer]], Answer]) -> None:
         self._work = work
         self._first = threading.Lock()  # whoever gets it first decides whether the call begins
-        self._done = threading.Lock()
-        self._done.acquire()
+        self._end = threading.Lock()
+        self._end.acquire()
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.id: str | None = None  # of the profile that the events go to, as soon as that is known
@@ -45,11 +45,11 @@ class Call(Generic[Answer]):
             self.answer = self._work(self)
         except BaseException as error:
             self.error = error
-        self._done.release()
+        self._end.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end of the work; return whether it came in time."""
-        return self._done.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
+        return self._end.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
 
 
 class _Thread:

@@ -352,8 +352,8 @@ def _remove(store: Store, key: Key, record: Document) -> None:
         # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
         return leads_here(there.get("to")) or (alias.name in record["merged"] and there.get("into") in names)
 
-    left = {alias: there for alias, there in documents.items() if there is not None and is_left(alias, there)}
-    store.update([*left], lambda alias, entry: Write(None) if entry.document == left[alias] else None)
+    pointers = {alias: there for alias, there in documents.items() if there is not None and is_left(alias, there)}
+    store.update([*pointers], lambda alias, entry: Write(None) if entry.document == pointers[alias] else None)
     store.update([key], lambda _, entry: Write(None) if entry.document == record else None)
 
 

@@ -105,7 +105,7 @@ class Store(Protocol):
         """Give back what this process holds open."""
 
 
-class Stored(NamedTuple):
+class StoredRecord(NamedTuple):
     """Everything that is stored for one key, as it moves from one store to another.
 
     Attributes:
@@ -132,13 +132,13 @@ class Contents(Protocol):
     def footprint(self) -> str:
         """Return how much room the store takes, and where, in a few words."""
 
-    def dump(self) -> Iterator[Stored]:
+    def dump(self) -> Iterator[StoredRecord]:
         """Yield what is stored for each key, as it is at one moment, in no order, while others write."""
 
-    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+    def fetch(self, digests: Sequence[bytes]) -> list[StoredRecord]:
         """Return what is stored for some keys, named by their digests (see keys.py), in no order; as `dump`."""
 
-    def load(self, stored: Sequence[Stored]) -> None:
+    def load(self, records: Sequence[StoredRecord]) -> None:
         """Replace what is stored for some keys by what another store dumped; the bounds of histories hold."""
 
     def states(self) -> Iterator[dict[bytes, bytes]]:
@@ -210,7 +210,7 @@ class Head(NamedTuple):
     number: int
     batch: bytes
     tries: int
-    tried: int
+    last_try: int
 
 
 DEATHS_APART = 1000
@@ -299,7 +299,7 @@ class Queue(Protocol):
     def again(self, head: Head) -> None:
         """Take the last try back: it was not the batch that failed."""
 
-    def done(self, number: int) -> None:
+    def finish(self, number: int) -> None:
         """Remove a batch that was applied."""
 
     def set_aside(self, head: Head, reason: str) -> None:

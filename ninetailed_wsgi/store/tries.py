@@ -21,7 +21,7 @@ class Tries(ABC):
     def begin(self, head: Head) -> None:
         """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""
         now = self._clock()
-        if abs(now - head.tried) >= DEATHS_APART:
+        if abs(now - head.last_try) >= DEATHS_APART:
             self._count(head.number, head.tries + 1, now)
 
     def failed(self, head: Head) -> None:
@@ -30,8 +30,8 @@ class Tries(ABC):
 
     def again(self, head: Head) -> None:
         """Take the last try back: it was not the batch that failed."""
-        self._count(head.number, head.tries, head.tried)
+        self._count(head.number, head.tries, head.last_try)
 
     @abstractmethod
-    def _count(self, number: int, tries: int, tried: int) -> None:
+    def _count(self, number: int, tries: int, last_try: int) -> None:
         """Keep how often the batch of a number was tried, and when the last try was counted (ms)."""

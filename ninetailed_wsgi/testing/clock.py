@@ -39,8 +39,8 @@ class Clock:
 
     def at(self, now: datetime | str) -> None:
         """Set the clock, forwards or backwards, as with ``now`` above; ValueError for text that is not a time."""
-        given = datetime.fromisoformat(now) if isinstance(now, str) else now
-        aware = given if given.tzinfo else given.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(now) if isinstance(now, str) else now
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         self._now = (aware - EPOCH) // timedelta(milliseconds=1)
 
     def advance(self, by: timedelta = timedelta(), /, **parts: float) -> None:
@@ -56,11 +56,11 @@ class Clock:
 
     def _compare(self, library: str) -> None:
         """Warn where the site under test has another time than its visitors."""
-        held = time.time_ns() // 1_000_000
-        if abs(held - self._now) > _APART:
+        real = time.time_ns() // 1_000_000
+        if abs(real - self._now) > _APART:
             self._is_warned = True
             warnings.warn(
-                f"{library} shows the site {moment(held):%Y-%m-%d %H:%M:%S}, but the harness' clock stands at "
+                f"{library} shows the site {moment(real):%Y-%m-%d %H:%M:%S}, but the harness' clock stands at "
                 f"{self.now:%Y-%m-%d %H:%M:%S}: set it with clock.at(...), or give the harness now=...",
                 stacklevel=3,
             )

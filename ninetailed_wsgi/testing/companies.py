@@ -32,15 +32,17 @@ class Companies:
     def __init__(self, networks: Mapping[str, str | Mapping[str, Any]]) -> None:
         by_trait: dict[str, Networks] = {trait: [] for trait in _ORIGINS}
         problems: list[str] = []
-        for network, given in networks.items():
+        for network, traits in networks.items():
             try:
-                for trait, company in _traits(given).items():
+                for trait, company in _traits(traits).items():
                     by_trait[trait].append((ip_network(network), company))
             except ValueError as error:
                 problems.append(f"{network!r}: {error}")
         if problems:
             raise ValueError("\n".join(problems))
-        self.sources: list[CompanySource] = [_Source(trait, known) for trait, known in by_trait.items()]
+        self.sources: list[CompanySource] = [
+            _Source(trait, networks_of_trait) for trait, networks_of_trait in by_trait.items()
+        ]
 
 
 class _Source:
@@ -49,7 +51,7 @@ class _Source:
     def __init__(self, trait: str, networks: Networks) -> None:
         self.trait = trait
         self.origin = _ORIGINS[trait]
-        self._networks = sorted(networks, key=lambda known: known[0].prefixlen, reverse=True)
+        self._networks = sorted(networks, key=lambda row: row[0].prefixlen, reverse=True)
 
     def company(self, address: str, *, asks: bool) -> Mapping[str, Any]:
         """Return the company of an address; empty where there is none."""
@@ -65,13 +67,13 @@ class _Source:
         """Do nothing: there is no file."""
 
 
-def _traits(given: str | Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    if isinstance(given, str) and given:
-        return {"company": {"name": given}}
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"found {given!r}, expected {_EXPECTED}")
-    if given.keys() <= _ORIGINS.keys():
-        if wrong := [trait for trait, company in given.items() if not isinstance(company, Mapping)]:
-            raise ValueError(f"{wrong[0]}: found {given[wrong[0]]!r}, expected the members of a company")
-        return given
-    return {"company": given}
+def _traits(traits: str | Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    if isinstance(traits, str) and traits:
+        return {"company": {"name": traits}}
+    if not isinstance(traits, Mapping) or not traits:
+        raise ValueError(f"found {traits!r}, expected {_EXPECTED}")
+    if traits.keys() <= _ORIGINS.keys():
+        if wrong := [trait for trait, company in traits.items() if not isinstance(company, Mapping)]:
+            raise ValueError(f"{wrong[0]}: found {traits[wrong[0]]!r}, expected the members of a company")
+        return traits
+    return {"company": traits}

@@ -16,6 +16,7 @@ from ninetailed_wsgi.testing.contentful_documents import (
     array,
     content_type,
     deleted,
+    entry_view,
     field_type,
     kind_of,
     link,
@@ -23,7 +24,6 @@ from ninetailed_wsgi.testing.contentful_documents import (
     locale,
     not_found,
     selected,
-    shown,
     time_of,
 )
 
@@ -122,11 +122,11 @@ class Answers:
                     raise Refusal(400, "BadRequest", "The Preview API does not synchronize.")
                 return self._synchronization(query, url)
             case ["entries"]:
-                return self._listed(selected(entries.values(), query, self.locales[0]), query, entries)
+                return self._array(selected(entries.values(), query, self.locales[0]), query, entries)
             case ["entries", id]:
                 if id not in entries:
                     raise not_found("Entry", id)
-                return self._shown(entries[id], query)
+                return self._view(entries[id], query)
             case ["content_types"]:
                 types = [content_type(kind, fields, self._links) for kind, fields in sorted(self._types().items())]
                 return array(types, query)
@@ -172,13 +172,13 @@ class Answers:
             raise Refusal(400, "BadRequest", "The sync token is not valid.")
         return bool(initial), size, since
 
-    def _listed(self, found: list[Entry], query: dict[str, str], entries: Mapping[str, Entry]) -> dict[str, Any]:
-        answer = array(found, query)
+    def _array(self, matches: list[Entry], query: dict[str, str], entries: Mapping[str, Entry]) -> dict[str, Any]:
+        answer = array(matches, query)
         page = answer["items"]
-        answer["items"] = [self._shown(entry, query) for entry in page]
+        answer["items"] = [self._view(entry, query) for entry in page]
         included = linked(page, entries, int(query.get("include", "1")))
         if included:
-            answer["includes"] = {"Entry": [self._shown(entry, query) for entry in included]}
+            answer["includes"] = {"Entry": [self._view(entry, query) for entry in included]}
         return answer
 
     def _types(self) -> dict[str, dict[str, str]]:
@@ -190,8 +190,8 @@ class Answers:
                 fields.setdefault(name, field_type(next(iter(values.values()), None)))
         return types
 
-    def _shown(self, entry: Entry, query: Mapping[str, str]) -> dict[str, Any]:
-        return shown(entry, query.get("locale", self.locales[0]), self.locales)
+    def _view(self, entry: Entry, query: Mapping[str, str]) -> dict[str, Any]:
+        return entry_view(entry, query.get("locale", self.locales[0]), self.locales)
 
     def _space(self) -> dict[str, Any]:
         locales = [locale(code, self.locales[0]) for code in self.locales]

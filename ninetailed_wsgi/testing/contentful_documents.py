@@ -58,29 +58,29 @@ def _fits(entry: Entry, name: str, value: str, locale: str) -> bool:
     return True
 
 
-def linked(shown: list[Entry], entries: Mapping[str, Entry], depth: int) -> list[Entry]:
+def linked(entry_view: list[Entry], entries: Mapping[str, Entry], depth: int) -> list[Entry]:
     """Return the entries that entries link to, so many levels deep, without those entries themselves."""
-    known, included, level = {entry["sys"]["id"] for entry in shown}, [], shown
+    ids_so_far, included, level = {entry["sys"]["id"] for entry in entry_view}, [], entry_view
     for _ in range(depth):
         ids = [id for entry in level for id in _links(entry["fields"]) if id in entries]
-        level = [entries[id] for id in dict.fromkeys(ids) if id not in known]
-        known.update(entry["sys"]["id"] for entry in level)
+        level = [entries[id] for id in dict.fromkeys(ids) if id not in ids_so_far]
+        ids_so_far.update(entry["sys"]["id"] for entry in level)
         included += level
     return included
 
 
-def shown(entry: Entry, wanted: str, locales: Sequence[str]) -> dict[str, Any]:
+def entry_view(entry: Entry, locale: str, locales: Sequence[str]) -> dict[str, Any]:
     """Return an entry in one locale, or in all of them for ``*``."""
-    if wanted == "*":
+    if locale == "*":
         return dict(entry)
-    if wanted not in locales:
-        raise Refusal(400, "BadRequest", f"Unknown locale: {wanted}")
+    if locale not in locales:
+        raise Refusal(400, "BadRequest", f"Unknown locale: {locale}")
     fields = {
-        name: values.get(wanted, values.get(locales[0]))
+        name: values.get(locale, values.get(locales[0]))
         for name, values in entry["fields"].items()
-        if wanted in values or locales[0] in values
+        if locale in values or locales[0] in values
     }
-    return {**entry, "sys": {**entry["sys"], "locale": wanted}, "fields": fields}
+    return {**entry, "sys": {**entry["sys"], "locale": locale}, "fields": fields}
 
 
 def deleted(id: str, links: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def content_type(id: str, fields: Mapping[str, str], links: Mapping[str, Any]) -
 def array(items: list[Any], query: Mapping[str, str]) -> dict[str, Any]:
     """Return one page of a list."""
     skip, limit = int(query.get("skip", "0")), min(int(query.get("limit", "100")), MOST)
-    shown = items[skip : skip + limit]
-    return {"sys": {"type": "Array"}, "total": len(items), "skip": skip, "limit": limit, "items": shown}
+    part = items[skip : skip + limit]
+    return {"sys": {"type": "Array"}, "total": len(items), "skip": skip, "limit": limit, "items": part}
 
 
 def not_found(type: str, id: str, **details: str) -> Refusal:

@@ -150,19 +150,19 @@ class ContentfulSpace:
             if (failing := self._failing)[0] > 0:
                 self._failing = (failing[0] - 1, failing[1])
                 return failing[1], {}, Refusal(failing[1], "ServerError", "This was asked for").document()
-            given = authorization.removeprefix("Bearer ") or query.pop("access_token", "")
+            token = authorization.removeprefix("Bearer ") or query.pop("access_token", "")
             try:
-                if given not in (self.token, self.preview_token):
+                if token not in (self.token, self.preview_token):
                     raise Refusal(
                         401, "AccessTokenInvalid", "The access token you sent could not be found or is invalid."
                     )
-                return 200, {}, self._answers.of(parts.path, query, self.url, drafts=given == self.preview_token)
+                return 200, {}, self._answers.of(parts.path, query, self.url, drafts=token == self.preview_token)
             except Refusal as refusal:
                 return refusal.status, {}, refusal.document()
 
     def _too_large(self) -> bytes:
-        told = f"Response size too big. Maximum allowed response size: {self._largest}B."
-        return orjson.dumps(Refusal(400, "BadRequest", told).document())
+        message = f"Response size too big. Maximum allowed response size: {self._largest}B."
+        return orjson.dumps(Refusal(400, "BadRequest", message).document())
 
     def _publish(self, content: Mapping[str, Any] | Iterable[Mapping[str, Any]] | str | Path) -> None:
         for entry in entries_of(content, self._answers.locales[0]):

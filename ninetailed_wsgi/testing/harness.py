@@ -40,8 +40,8 @@ from ninetailed_wsgi.testing.publishing import GivenContent, Published, Publishe
 from ninetailed_wsgi.testing.recording import Captured, RecordingStore
 from ninetailed_wsgi.testing.visitor import Visitor
 
-GivenCompanies: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | Companies | None
-GivenLocation: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | LocationDatabase | Locations | None
+CompaniesLike: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | Companies | None
+LocationLike: TypeAlias = Mapping[str, str | Mapping[str, Any]] | str | Path | LocationDatabase | Locations | None
 
 # Options of Settings that nothing in a harness reads: it has no server, no Redis, no queue and no rivals.
 _UNUSED = (
@@ -133,8 +133,8 @@ class Harness:
         environment: str = "main",
         now: datetime | str = START,
         seed: int = 0,
-        location: GivenLocation = None,
-        companies: GivenCompanies = None,
+        location: LocationLike = None,
+        companies: CompaniesLike = None,
         **settings: Any,
     ) -> None:
         _refuse_unused(settings)
@@ -224,15 +224,15 @@ class Harness:
 
     def _trust(self, folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Make the files of keys and of the identity secret that the settings do not name."""
-        made: dict[str, Any] = {}
+        files: dict[str, Any] = {}
         if "keys_file" not in settings:
-            made["keys_file"] = folder / "keys.json"
-            with changing(made["keys_file"]):
+            files["keys_file"] = folder / "keys.json"
+            with changing(files["keys_file"]):
                 pass  # an empty file of keys
         if "identity_secret_file" not in settings:
-            made["identity_secret_file"] = folder / "identity-secret"
-            made["identity_secret_file"].write_bytes(self.ids.key.hex().encode())
-        return made
+            files["identity_secret_file"] = folder / "identity-secret"
+            files["identity_secret_file"].write_bytes(self.ids.key.hex().encode())
+        return files
 
     # Visitors
 
@@ -286,10 +286,10 @@ class Harness:
         """
         from ninetailed_wsgi.insights import results, scan
 
-        wanted = scan.experiments_of(self.catalog, _id(experience), None if metric is None else _id(metric))
+        experiments = scan.experiments_of(self.catalog, _id(experience), None if metric is None else _id(metric))
         now = self.clock()
         period = results.Period(0, now + 1, window_days)
-        return scan.results(self._store, self.environment, self.catalog, wanted, period)[0].document(now)
+        return scan.results(self._store, self.environment, self.catalog, experiments, period)[0].document(now)
 
     def what_if(self, draft: GivenContent, *, sample: int | None = None) -> dict[str, Any]:
         """Return what publishing this content, in place of all that is published, would change (spec section 15).
@@ -399,24 +399,24 @@ def _loaded(draft: LiveContent | None) -> LiveContent | None:
     return draft
 
 
-def _companies(given: GivenCompanies, settings: Settings) -> KnownCompanies:
-    if given is None:
-        given = settings.company_database
-    if isinstance(given, str | Path):
-        return KnownCompanies([CompanyDatabase(given)])
-    if isinstance(given, Mapping):
-        given = Companies(given)
-    return KnownCompanies([] if given is None else given.sources)
+def _companies(companies: CompaniesLike, settings: Settings) -> KnownCompanies:
+    if companies is None:
+        companies = settings.company_database
+    if isinstance(companies, str | Path):
+        return KnownCompanies([CompanyDatabase(companies)])
+    if isinstance(companies, Mapping):
+        companies = Companies(companies)
+    return KnownCompanies([] if companies is None else companies.sources)
 
 
-def _location(given: GivenLocation, settings: Settings) -> LocationSource | None:
-    if given is None:
-        given = settings.geoip_database
-    if isinstance(given, str | Path):
-        return LocationDatabase(given)
-    if isinstance(given, Mapping):
-        return Locations(given)
-    return given if given is None or hasattr(given, "state") else Lookup(given)
+def _location(location: LocationLike, settings: Settings) -> LocationSource | None:
+    if location is None:
+        location = settings.geoip_database
+    if isinstance(location, str | Path):
+        return LocationDatabase(location)
+    if isinstance(location, Mapping):
+        return Locations(location)
+    return location if location is None or hasattr(location, "state") else Lookup(location)
 
 
 def _id(published: Published | str) -> str:

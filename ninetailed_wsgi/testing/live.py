@@ -122,8 +122,8 @@ class _Controlled:
     def _controlled(self, method: str, path: str, environ: WSGIEnvironment, start_response: _Start) -> list[bytes]:
         route = self._routes.get((method, path.removeprefix(CONTROL)))
         if route is None:
-            known = ", ".join(f"{one} {CONTROL}{name}" for one, name in self._routes)
-            return _answer(start_response, 404, f"no control route {method} {path}, only {known}")
+            routes = ", ".join(f"{one} {CONTROL}{name}" for one, name in self._routes)
+            return _answer(start_response, 404, f"no control route {method} {path}, only {routes}")
         try:
             return _answer(start_response, 200, "ok", route(_body(environ) if method == "POST" else None))
         except (NinetailedError, ValueError, TypeError, OverflowError) as error:
@@ -133,11 +133,11 @@ class _Controlled:
         return {"now": self._harness.clock.now.isoformat()}
 
     def _move_clock(self, body: Any) -> object:
-        given = _member(body, ("advance_seconds", int | float), ("now", str))
-        if isinstance(given, str):
-            self._harness.clock.at(given)
+        move = _member(body, ("advance_seconds", int | float), ("now", str))
+        if isinstance(move, str):
+            self._harness.clock.at(move)
         else:
-            self._harness.clock.advance(seconds=given)
+            self._harness.clock.advance(seconds=move)
         return self._clock()
 
     def _force(self, body: Any) -> object:

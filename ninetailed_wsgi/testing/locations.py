@@ -49,7 +49,7 @@ class Locations:
                 problems.append(f"{network!r}: {error}")
         if problems:
             raise ValueError("\n".join(problems))
-        self._networks = sorted(networks, key=lambda known: known[0].prefixlen, reverse=True)
+        self._networks = sorted(networks, key=lambda row: row[0].prefixlen, reverse=True)
 
     def lookup(self, ip: str, locale: str) -> tuple[Place, Place]:
         """Return the place of an address twice, as names have no languages here; empty places if it is unknown."""
@@ -74,17 +74,17 @@ class Locations:
                 yield place
 
 
-def _place(given: str | Mapping[str, Any]) -> Place:
-    if isinstance(given, str):
-        return _read(given)
-    known = (*TEXT_MEMBERS, "coordinates")
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"found {given!r}, expected {_EXPECTED}")
-    if unknown := [str(member) for member in given if member not in known]:
-        raise ValueError(f"found the member {unknown[0]!r}, expected only {', '.join(known)}")
-    if given.get("countryCode", "DE") not in COUNTRY_CODES:
-        raise ValueError(f"countryCode: found {given['countryCode']!r}, expected two capital letters of ISO 3166-1")
-    return dict(given)
+def _place(place: str | Mapping[str, Any]) -> Place:
+    if isinstance(place, str):
+        return _read(place)
+    members = (*TEXT_MEMBERS, "coordinates")
+    if not isinstance(place, Mapping) or not place:
+        raise ValueError(f"found {place!r}, expected {_EXPECTED}")
+    if unknown := [str(member) for member in place if member not in members]:
+        raise ValueError(f"found the member {unknown[0]!r}, expected only {', '.join(members)}")
+    if place.get("countryCode", "DE") not in COUNTRY_CODES:
+        raise ValueError(f"countryCode: found {place['countryCode']!r}, expected two capital letters of ISO 3166-1")
+    return dict(place)
 
 
 def _read(text: str) -> Place:

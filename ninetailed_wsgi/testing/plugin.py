@@ -128,11 +128,11 @@ def pytest_runtest_makereport(
     """Add to a failed test's report what the harnesses among its fixtures know."""
     report = yield
     if report.failed and report.when != "teardown":
-        report.sections += [(_SECTION, text) for text in _told(item)]
+        report.sections += [(_SECTION, text) for text in _reports(item)]
     return report
 
 
-def _told(item: pytest.Item) -> Iterator[str]:
+def _reports(item: pytest.Item) -> Iterator[str]:
     module = sys.modules.get("ninetailed_wsgi.testing.harness")
     if module is None:  # then no fixture can be a harness
         return

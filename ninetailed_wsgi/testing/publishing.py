@@ -61,7 +61,7 @@ class PublishedContent:
         self._seconds = seconds
         self._forced: dict[str, int] = {}
         self._content = Content()
-        self._first = self._given(own)
+        self._first = self._content_of_settings(own)
         self._compile(self._first, {})
 
     def catalog(self, organization: str = "", environment: str = "") -> Catalog:
@@ -90,17 +90,17 @@ class PublishedContent:
     def unpublish(self, *ids: str) -> None:
         """Remove audiences, experiences and metrics; ValueError for an unknown id."""
         published = self._content
-        known = [entry.id for entry in published.audiences] + [entry.id for entry in published.experiences]
-        known += [entry.id for entry in published.metrics]
+        ids_in_content = [entry.id for entry in published.audiences] + [entry.id for entry in published.experiences]
+        ids_in_content += [entry.id for entry in published.metrics]
         for id in ids:
-            _known(id, known, "audience, experience or metric")
-        left = replace(
+            _check_id(id, ids_in_content, "audience, experience or metric")
+        rest = replace(
             published,
             audiences=[entry for entry in published.audiences if entry.id not in ids],
             experiences=[entry for entry in published.experiences if entry.id not in ids],
             metrics=[entry for entry in published.metrics if entry.id not in ids],
         )
-        self._compile(left, self._forced)
+        self._compile(rest, self._forced)
 
     def force(self, id: str, index: int) -> None:
         """Let every visitor get this variant index of an experience, whatever audience, traffic and assignments say.
@@ -109,7 +109,7 @@ class PublishedContent:
             ValueError: no such experience is published, or it has no such variant.
         """
         experiences = {experience.id: experience for experience in self._catalog.experiences.experiences}
-        _known(id, experiences, "experience")
+        _check_id(id, experiences, "experience")
         last = len(experiences[id].outcomes) - 1
         if not 0 <= index <= last:
             raise ValueError(f"found variant index {index}, expected 0 to {last}: {id} has no other")
@@ -140,7 +140,7 @@ class PublishedContent:
         self._catalog = replace(catalog, experiences=ExperienceSet(experiences), exposures=ExposureSet(experiences))
         self._content, self._forced = content, dict(forced)
 
-    def _given(self, own: Environment) -> Content:
+    def _content_of_settings(self, own: Environment) -> Content:
         source = content_source(self._settings)
         source.load()
         catalogs = source.catalogs()
@@ -179,8 +179,8 @@ def _id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry | MetricEntry | B
     return entry.entry if isinstance(entry, BaselineEntry) else entry.id
 
 
-def _known(id: str, known: Iterable[str], kind: str) -> None:
-    names = sorted(known)
+def _check_id(id: str, ids: Iterable[str], kind: str) -> None:
+    names = sorted(ids)
     if id not in names:
         close = difflib.get_close_matches(id, names, n=1)
         published = f"there are {', '.join(names)}" if names else "nothing is published"

@@ -19,20 +19,20 @@ MOST_EVENTS = 20
 def text(events: Sequence[Captured], explain: Callable[[str], dict[str, Any]]) -> str:
     """Return the events of each visitor, oldest first, then the answer of ``explain`` (id of a profile) in words."""
     by_profile: dict[str, list[Captured]] = {}
-    explained: dict[str, dict[str, Any] | None] = {}
+    explanations: dict[str, dict[str, Any] | None] = {}
     for event in events:
         # Events of a merged profile belong to the surviving one.
-        if event.profile not in explained:
-            explained[event.profile] = _explained(explain, event.profile)
-        found = explained[event.profile]
-        by_profile.setdefault(found["profile"]["id"] if found else event.profile, []).append(event)
+        if event.profile not in explanations:
+            explanations[event.profile] = _explanation(explain, event.profile)
+        answer = explanations[event.profile]
+        by_profile.setdefault(answer["profile"]["id"] if answer else event.profile, []).append(event)
     if not by_profile:
         return "no visitor did anything that the API acknowledged"
     lines: list[str] = []
     for id, own in list(by_profile.items())[:MOST_VISITORS]:
         lines += [f"visitor {id}", *_events(own)]
-        if (found := explained[own[0].profile]) is not None:
-            lines.append(explanation.text(found))
+        if (answer := explanations[own[0].profile]) is not None:
+            lines.append(explanation.text(answer))
         else:
             lines.append("no such profile now: it was deleted")
     if len(by_profile) > MOST_VISITORS:
@@ -40,7 +40,7 @@ def text(events: Sequence[Captured], explain: Callable[[str], dict[str, Any]]) -
     return "\n".join(lines)
 
 
-def _explained(explain: Callable[[str], dict[str, Any]], id: str) -> dict[str, Any] | None:
+def _explanation(explain: Callable[[str], dict[str, Any]], id: str) -> dict[str, Any] | None:
     try:
         return explain(id)
     except ProfileNotFound:
@@ -61,14 +61,14 @@ def words(event: Mapping[str, Any]) -> str:
         properties = event["properties"]
         return f"viewed {properties['path']}{properties['search']}"
     if kind == "identify":
-        named = f" as {event['userId']}" if event.get("userId") else ""
-        return f"identified{named} {_shown(event['traits'])}"
+        name = f" as {event['userId']}" if event.get("userId") else ""
+        return f"identified{name} {_json(event['traits'])}"
     if kind == "track":
-        return f"performed {event['event']} {_shown(event.get('properties') or {})}"
+        return f"performed {event['event']} {_json(event.get('properties') or {})}"
     if kind == "component":
         return f"saw variant {event.get('variantIndex')} of {event.get('experienceId')}"
     return str(kind)
 
 
-def _shown(value: object) -> str:
+def _json(value: object) -> str:
     return shorten(json.dumps(value, ensure_ascii=False), 200)

@@ -93,9 +93,9 @@ class Visitor:
             "url": parts.geturl(),
         }
         # The official SDK calls the campaign's name utm_campaign.
-        named = {"name": "campaign", "source": "source", "medium": "medium", "term": "term", "content": "content"}
+        sources = {"name": "campaign", "source": "source", "medium": "medium", "term": "term", "content": "content"}
         self._campaign = {
-            member: query[f"utm_{name}"] for member, name in named.items() if query.get(f"utm_{name}")
+            member: query[f"utm_{name}"] for member, name in sources.items() if query.get(f"utm_{name}")
         } or self._campaign
         return self._does("page", properties={**self._page, "title": title, **properties})
 
@@ -117,7 +117,7 @@ class Visitor:
         Raises:
             AssertionError: it shows them nothing; the message says why.
         """
-        return self._does("component", **self._shown(experience))
+        return self._does("component", **self._component(experience))
 
     def clicks(self, experience: str | Mapping[str, Any]) -> Visitor:
         """Click on what an experience (or its id) shows them, as the SDK reports it to Insights.
@@ -125,22 +125,22 @@ class Visitor:
         Raises:
             AssertionError: it shows them nothing; the message says why.
         """
-        event = self._event("component_click", self._shown(experience))
+        event = self._event("component_click", self._component(experience))
         self._send(self._harness.insights, "/events", [{"profile": {"id": self.id}, "events": [event]}])
         return self
 
-    def _shown(self, experience: str | Mapping[str, Any]) -> dict[str, Any]:
+    def _component(self, experience: str | Mapping[str, Any]) -> dict[str, Any]:
         """Return what an event says of the component that an experience shows them."""
         id = experience if isinstance(experience, str) else experience["id"]
         answer = self._answer()
         item = next((one for one in answer["experiences"] if one["experienceId"] == id), None)
         if item is None:
             raise AssertionError(f"{id} shows nothing to this visitor\n{self.why}")
-        shown = [chosen or baseline for baseline, chosen in item["variants"].items()]
+        ids = [variant or baseline for baseline, variant in item["variants"].items()]
         keys = [change["key"] for change in answer["changes"] if change["meta"].get("experienceId") == id]
         return {
-            "componentType": "Entry" if shown else "Variable",
-            "componentId": (shown or keys or [""])[0],
+            "componentType": "Entry" if ids else "Variable",
+            "componentId": (ids or keys or [""])[0],
             "experienceId": id,
             "variantIndex": item["variantIndex"],
         }
@@ -202,7 +202,7 @@ class Visitor:
             return cast("str", baseline)
         order = self._harness.catalog.entry_experiences
         id = cast("str", id_of(baseline))  # by its id alone the variant need not be at hand
-        return variants.chosen(id, self.experiences, lambda entry: order.get(entry, ()))[1]
+        return variants.decision(id, self.experiences, lambda entry: order.get(entry, ()))[1]
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
         """Return the variant index that an experience (or its id) gives them; None if it is not for them."""

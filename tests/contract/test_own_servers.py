@@ -20,7 +20,7 @@ from tests.contract.servers import CASES, Told, breaches, run_of
 def test_case_holds_in_this_process(api: WSGIApplication, case: Case) -> None:
     run = run_of(api)
     assert breaches([*run.results([case])]) == []
-    assert run.made() == []
+    assert run.names() == []
 
 
 def test_every_case_holds_inside_a_site(tmp_path: Path) -> None:

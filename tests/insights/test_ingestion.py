@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.insights.ingestion import expose
 from ninetailed_wsgi.testing import Harness, Visitor, audience, experience, metric, trait
 
@@ -261,5 +261,5 @@ def test_a_former_id_of_somebody_who_logged_in_reports_nothing_once_its_time_is_
         assert harness.client.post(f"/profiles/{former}", {"events": [login]}).status == 200
         harness.clock.advance(seconds=61)
         assert post(harness, former, reported) == 204
-        expose(harness.service, harness.environment, former, [Served("hero", "hero-test", 0)], guarded=True)
+        expose(harness.service, harness.environment, former, [ServedComponent("hero", "hero-test", 0)], guarded=True)
         assert numbers(harness) == [(0, 0, 0), (0, 0, 0)]

@@ -16,7 +16,7 @@ from ninetailed_wsgi.content.compiling import compile_content
 from ninetailed_wsgi.content.formats.generic import read_generic
 from ninetailed_wsgi.contract.answers import differences
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.events import Served
+from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.exposures import report_of, served_report
 from ninetailed_wsgi.insights.results import DAY, Period, Tally
 from ninetailed_wsgi.insights.scan import experiments_of
@@ -55,7 +55,7 @@ class Story:
             self.records[canonical] = profile.merge(self.records[canonical], self.records.pop(other))
             self.history[canonical] = sorted(self.history[canonical] + self.history[other], key=lambda entry: entry[1])
         elif "served" in step:
-            self._served(step["visitor"], milliseconds(step["at"]), Served(*step["served"]))
+            self._served(step["visitor"], milliseconds(step["at"]), ServedComponent(*step["served"]))
         else:
             self._event(step["visitor"], milliseconds(step["at"]), step["event"], step.get("api", False))
 
@@ -79,7 +79,7 @@ class Story:
         if event.get("sticky"):
             record["sticky"].setdefault(event["experienceId"], event["variantIndex"])
 
-    def _served(self, visitor: str, at: int, served: Served) -> None:
+    def _served(self, visitor: str, at: int, served: ServedComponent) -> None:
         record = self.records.setdefault(visitor, profile.new_record(visitor))
         facts = profile.facts(record, len(self.history.setdefault(visitor, [])), at)
         belongs = partial(self.catalog.audiences.holds, facts)

@@ -92,7 +92,7 @@ def test_batches_accepted_after_the_clock_was_set_back_wait_behind_those_before(
     found = []
     while (head := queue.head()) is not None:
         found.append(head.batch)
-        queue.done(head.number)
+        queue.finish(head.number)
     assert found == [b"1", b"2", b"3"]
     queue.close()
 

@@ -103,7 +103,7 @@ def test_a_queue_that_takes_too_many_bytes_refuses_another_batch_until_they_were
     waiting = queue.state().waiting
     assert 10 <= waiting < 20
     for _ in range(waiting):
-        queue.done(head(queue).number)
+        queue.finish(head(queue).number)
     queue.put(b"x" * 80_000)
 
 
@@ -113,7 +113,7 @@ def test_a_full_queue_refuses_another_batch_until_one_was_applied(make_queue: Ca
     queue.put(b"2")
     with pytest.raises(StoreUnavailable, match="the import queue is full: 2 batches wait"):
         queue.put(b"3")
-    queue.done(head(queue).number)
+    queue.finish(head(queue).number)
     queue.put(b"3")
     assert drained(queue) == [b"2", b"3"]
 
@@ -125,7 +125,7 @@ def test_no_number_is_given_twice_even_when_the_queue_was_empty_or_the_clock_wen
     for _ in range(3):
         queue.put(b"{}")
         numbers.append(head(queue).number)
-        queue.done(numbers[-1])
+        queue.finish(numbers[-1])
         clock.pass_(-60 * MINUTE)
     assert numbers == sorted(set(numbers))
 
@@ -237,7 +237,7 @@ def test_a_batch_cut_off_between_going_aside_and_leaving_the_queue_goes_aside_on
 ) -> None:
     disk_queue.put(b"bad")
     with monkeypatch.context() as patch:
-        patch.setattr(ImportQueue, "done", lambda self, number: None)
+        patch.setattr(ImportQueue, "finish", lambda self, number: None)
         disk_queue.set_aside(head(disk_queue), "first")
     disk_queue.set_aside(head(disk_queue), "second")
     assert [each["reason"] for each in disk_queue.contents.aside().values()] == ["first"]

@@ -594,11 +594,11 @@ def test_what_a_late_consumer_says_of_a_batch_that_is_done_changes_nothing(make_
     late = queue.head()
     assert late is not None
     with queue.alone():
-        queue.done(late.number)
+        queue.finish(late.number)
     with queue.alone():
         queue.failed(late)
         queue.set_aside(late, "no good")
-        queue.done(late.number)
+        queue.finish(late.number)
     found = queue.head()
     assert found is not None
     assert (found.batch, found.tries) == (b"2", 0)
@@ -629,7 +629,7 @@ def test_a_deletion_takes_the_place_of_a_consumer_that_counts_as_dead_and_hears_
             assert alone
             deletion.rewrite(lambda batch: b"his")
             if late == "done":
-                consumer.done(head.number)
+                consumer.finish(head.number)
             elif late == "failed":
                 consumer.failed(head)
             else:

@@ -113,8 +113,10 @@ class Pages:
             "part": lambda text: quote(str(text), safe=""),
             "json": lambda value: orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),
         }
-        drawn = {name: getattr(pictures, name) for name in ("allocation", "bars", "intervals", "ranges", "timeline")}
-        self._templates.globals |= {name: _markup(draw) for name, draw in drawn.items()}
+        functions = {
+            name: getattr(pictures, name) for name in ("allocation", "bars", "intervals", "ranges", "timeline")
+        }
+        self._templates.globals |= {name: _markup(draw) for name, draw in functions.items()}
 
     def render(self, resp: Response, name: str, values: Mapping[str, Any]) -> None:
         """Answer with a page: in no frame, told to no other site, without scripts but those of `SCRIPTED`."""

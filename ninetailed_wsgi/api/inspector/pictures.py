@@ -12,7 +12,7 @@ _SHAPES = {"page": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "track": "M-4-4h8v8h-8z"
 _OTHER = "M0-5L5 0L0 5L-5 0z"
 
 
-def ranges(spans: Sequence[Sequence[float]], drawn: float | None, chosen: int | None) -> str:
+def ranges(spans: Sequence[Sequence[float]], mark: float | None, choice: int | None) -> str:
     """Draw the ranges of the variants between 0 and 1, and where a visitor's hash falls.
 
     Args:
@@ -22,17 +22,17 @@ def ranges(spans: Sequence[Sequence[float]], drawn: float | None, chosen: int | 
     """
     parts = []
     for index, (start, end) in enumerate(spans):
-        left, width = start * _WIDTH, max(0.0, (min(end, 1) - start) * _WIDTH)
-        kind = "chosen" if index == chosen else "range"
-        parts.append(f'<rect class="{kind}" x="{left:.1f}" y="14" width="{width:.1f}" height="22"/>')
+        x, width = start * _WIDTH, max(0.0, (min(end, 1) - start) * _WIDTH)
+        kind = "chosen" if index == choice else "range"
+        parts.append(f'<rect class="{kind}" x="{x:.1f}" y="14" width="{width:.1f}" height="22"/>')
         if width > 14:
-            parts.append(f'<text x="{left + width / 2:.1f}" y="30" text-anchor="middle">{index}</text>')
-    if drawn is not None:
-        place = drawn * _WIDTH
+            parts.append(f'<text x="{x + width / 2:.1f}" y="30" text-anchor="middle">{index}</text>')
+    if mark is not None:
+        place = mark * _WIDTH
         parts.append(f'<path class="mark" d="M{place:.1f} 10V40M{place - 5:.1f} 2h10l-5 8z"/>')
-    told = ", ".join(f"index {index} from {start:.3f} to {end:.3f}" for index, (start, end) in enumerate(spans))
-    where = "" if drawn is None else f"; the visitor's hash is {drawn:.4f}"
-    return _picture(44, f"Ranges of the variants: {told}{where}", parts)
+    description = ", ".join(f"index {index} from {start:.3f} to {end:.3f}" for index, (start, end) in enumerate(spans))
+    where = "" if mark is None else f"; the visitor's hash is {mark:.4f}"
+    return _picture(44, f"Ranges of the variants: {description}{where}", parts)
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> str:
@@ -109,6 +109,6 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _picture(height: int, title: str, parts: Sequence[str]) -> str:
-    told = html.escape(title)
+    description = html.escape(title)
     body = "".join(parts)
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{told}">{body}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{description}">{body}</svg>'

@@ -54,18 +54,18 @@ class Inspector:
         self._edge = edge
         self._service = edge.service
         self._settings = settings
-        named = settings.environments
-        self._default = Environment.parse(named[0]) if named else None
+        environments = settings.environments
+        self._default = Environment.parse(environments[0]) if environments else None
         self._viewers = Viewers(edge, settings.inspector if callable(settings.inspector) else None)
         self._pages = Pages()
 
     def on_get(self, req: Request, resp: Response, page: str = "") -> None:
         if page in ("", "/"):
             raise falcon.HTTPSeeOther(f"{req.root_path}{PREFIX}/find", headers={"Cache-Control": "no-store"})
-        self._answer(req, resp, page, self._shown)
+        self._answer(req, resp, page, self._show)
 
     def on_post(self, req: Request, resp: Response, page: str = "") -> None:
-        self._answer(req, resp, page, self._sent)
+        self._answer(req, resp, page, self._submit)
 
     def _answer(
         self, req: Request, resp: Response, page: str, work: Callable[[Request, Response, str, Viewer], None]
@@ -117,7 +117,7 @@ class Inspector:
 
     # What is shown
 
-    def _shown(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
+    def _show(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
         where = self._where(req)
         kind, _, id = page.removesuffix(".json").partition("/")
         document, template = self._document(kind, id, where, viewer)
@@ -133,8 +133,8 @@ class Inspector:
         service, data_dir = self._service, self._edge.data_dir
         if kind == "visitors" and id:
             document = views.visitor(service, where, id)
-            told = {"profile": document["profile"]["id"][:12], "name": viewer.name}
-            _log.info("the inspector showed the visitor %(profile)s... to %(name)s", told)
+            details = {"profile": document["profile"]["id"][:12], "name": viewer.name}
+            _log.info("the inspector showed the visitor %(profile)s... to %(name)s", details)
             return document, "visitor"
         if kind == "audiences" and id:
             return views.audience(service, where, id, data_dir), "audience"
@@ -153,7 +153,7 @@ class Inspector:
 
     # What forms do
 
-    def _sent(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
+    def _submit(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
         kind, _, id = page.removesuffix(".json").partition("/")
         limit = self._edge.max_body_bytes if kind == "what-if" else min(_LONGEST_FORM, self._edge.max_body_bytes)
         form = read_form(req, limit)
@@ -163,8 +163,8 @@ class Inspector:
             self._find(req, resp, where, form, viewer, as_json=as_json)
         elif kind == "visitors" and id and form.text("delete") == "yes":
             self._service.delete(where, id)
-            told = {"profile": id[:12], "name": viewer.name}
-            _log.info("%(name)s deleted the visitor %(profile)s... in the inspector", told)
+            details = {"profile": id[:12], "name": viewer.name}
+            _log.info("%(name)s deleted the visitor %(profile)s... in the inspector", details)
             _json(resp, {}) if as_json else _see(req, resp, "find")
         elif kind == "live" and not id:
             document = views.live(self._service, where, *map(form.text, ("type", "text", "visitor")))
@@ -246,19 +246,19 @@ class Inspector:
         _json(resp, views.what_if(data_dir, where)) if as_json else _see(req, resp, "what-if")
 
     def _where(self, req: Request) -> Environment:
-        asked = req.get_param("in")
+        text = req.get_param("in")
         try:
-            where = Environment.parse(asked) if asked else self._default or Environment("default", "main")
+            where = Environment.parse(text) if text else self._default or Environment("default", "main")
         except ValueError:
             raise InvalidData("query.in: expected an organization, a slash, an environment") from None
         return self._edge.environment(*where)
 
     def _render(self, resp: Response, req: Request, name: str, values: dict[str, Any], viewer: Viewer | None) -> None:
-        asked = req.get_param("in") or ""
+        place = req.get_param("in") or ""
         whole = {
             "base": f"{req.root_path}{PREFIX}",
-            "query": f"?in={quote(asked, safe='/')}" if asked else "",
-            "environment": asked or str(self._default or "default/main"),
+            "query": f"?in={quote(place, safe='/')}" if place else "",
+            "environment": place or str(self._default or "default/main"),
             "proof": self._viewers.proof(viewer) if viewer else "",
             "signed_in": bool(viewer and viewer.signed_in),
             "can_link": self._edge.access.tokens is not None,
@@ -275,8 +275,8 @@ class Inspector:
 def _see(req: Request, resp: Response, page: str) -> None:
     # Only pages of this inspector: what stands before it is ours.
     resp.status = falcon.HTTP_303
-    asked = req.get_param("in")
-    query = f"?in={quote(asked, safe='/')}" if asked else ""
+    place = req.get_param("in")
+    query = f"?in={quote(place, safe='/')}" if place else ""
     resp.set_header("Location", f"{req.root_path}{PREFIX}/{quote(page.lstrip('/'), safe='/%')}{query}")
 
 

@@ -63,8 +63,8 @@ class Viewers:
             return Viewer("everybody", "open")
         if key := key_of(req.env.get("HTTP_AUTHORIZATION")):
             self._edge.allow("inspector", req)
-            found = self._edge.access.keys.find(key) if self._edge.access.keys else None
-            return Viewer(found.name if found else "", None)
+            entry = self._edge.access.keys.find(key) if self._edge.access.keys else None
+            return Viewer(entry.name if entry else "", None)
         if self._allowed is not None and self._allowed(req.env):
             return Viewer("the site", "site")
         if (signed := self._signed_in(req)) is not None:
@@ -81,13 +81,13 @@ class Viewers:
         address = self._edge.address.sender(req.env)
         if not self._failures.has_room(address):
             raise RateLimited("too many keys of this address were not valid; wait a minute", self._failures.wait())
-        found = self._edge.access.keys.find(key) if self._edge.access.keys else None
-        if found is None or "admin" not in found.scopes:
+        entry = self._edge.access.keys.find(key) if self._edge.access.keys else None
+        if entry is None or "admin" not in entry.scopes:
             self._failures.count(address, 1)
             _log.warning("somebody tried to sign in to the inspector with a key that may not")
             raise Forbidden("this key is not valid here, or lacks the scope admin")
-        _log.info("%(name)s signed in to the inspector", {"name": found.name})
-        token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": found.id}, LIFE)
+        _log.info("%(name)s signed in to the inspector", {"name": entry.name})
+        token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": entry.id}, LIFE)
         self._set_cookie(req, resp, token, LIFE)
 
     def sign_out(self, req: Request, resp: Response) -> None:

@@ -47,26 +47,26 @@ def search(service: ExperienceService, where: Environment, text: str) -> Json:
     """Return the visitors with a trait, ``name=value``."""
     name, _, value = text.partition("=")
     hits = by_trait(service.store, where, name.strip(), value.strip())
-    return {"profileIds": hits.ids, "looked": hits.looked, "complete": hits.complete}
+    return {"profileIds": hits.ids, "looked": hits.visitors, "complete": hits.complete}
 
 
 def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
     """Return everything that is kept of a visitor, and why they get what they get; ProfileNotFound for nobody."""
     record = service.record(where, name, events=True)
-    explained = service.explain(where, record["profile"]["id"])
+    explanation = service.explain(where, record["profile"]["id"])
     events = record.pop("events")
     names = {each.id: each.name for each in service.content(*where).audience_list}
     return {
         **record,
         "names": names_of(service.store, where, record, events),
         "exposures": [
-            {"experience": experience, "phase": phase, **seen}
+            {"experience": experience, "phase": phase, **exposure}
             for experience, phases in record["exposures"].items()
-            for phase, seen in phases.items()
+            for phase, exposure in phases.items()
         ],
-        "audiences": explained["audiences"],
+        "audiences": explanation["audiences"],
         "experiences": sorted(
-            ({**each, "why": reason(each, names)} for each in explained["experiences"]),
+            ({**each, "why": reason(each, names)} for each in explanation["experiences"]),
             key=lambda each: each["variantIndex"] is None,
         ),
         "eventsKept": len(events),
@@ -78,22 +78,22 @@ def audience(service: ExperienceService, where: Environment, id: str, data_dir: 
     """Return an audience in words, and how many visitors are in it; RouteNotFound where none is published."""
     catalog = service.content(*where)
     nobody = profile.facts(profile.new_record(""), 0, service.clock())
-    found = next((each for each in catalog.audiences.explain(nobody) if each["id"] == id), None)
-    if found is None:
+    explanation = next((each for each in catalog.audiences.explain(nobody) if each["id"] == id), None)
+    if explanation is None:
         raise RouteNotFound("no published audience has this id")
-    counted = population.read(data_dir, where)
-    sizes = next((each for each in counted.document["audiences"] if each["id"] == id), None) if counted else None
+    numbers = population.read(data_dir, where)
+    sizes = next((each for each in numbers.document["audiences"] if each["id"] == id), None) if numbers else None
     return {
         "id": id,
-        "name": found["name"],
-        "groups": found["groups"],
+        "name": explanation["name"],
+        "groups": explanation["groups"],
         "experiences": [each.id for each in catalog.experience_list if each.audience == id],
-        "size": counted
+        "size": numbers
         and sizes
         and {
             "visitors": sizes["before"],
-            "evaluated": counted.document["visitors"]["evaluated"],
-            "computedAt": counted.computed_at,
+            "evaluated": numbers.document["visitors"]["evaluated"],
+            "computedAt": numbers.computed_at,
         },
     }
 
@@ -104,12 +104,12 @@ def experience(service: ExperienceService, where: Environment, id: str, data_dir
     compiled = next((each for each in catalog.experiences.experiences if each.id == id), None)
     if compiled is None:
         raise RouteNotFound("no published experience has this id")
-    counted, computed = population.read(data_dir, where), latest.read(data_dir, where)
-    seen: Json = (
-        next((each["before"] for each in counted.document["experiences"] if each["id"] == id), {}) if counted else {}
+    numbers, computed = population.read(data_dir, where), latest.read(data_dir, where)
+    by_label: Json = (
+        next((each["before"] for each in numbers.document["experiences"] if each["id"] == id), {}) if numbers else {}
     )
     starts = (0.0, *compiled.ends)
-    taken = sum(number for label, number in seen.items() if label != "none")
+    participants = sum(number for label, number in by_label.items() if label != "none")
     return {
         "id": id,
         "name": compiled.name,
@@ -122,14 +122,14 @@ def experience(service: ExperienceService, where: Environment, id: str, data_dir
             {
                 "index": index,
                 "wanted": compiled.ends[index] - starts[index] if index < len(compiled.ends) else 0,
-                "seen": seen.get(str(index), 0),
-                "share": seen.get(str(index), 0) / taken if taken else None,
+                "seen": by_label.get(str(index), 0),
+                "share": by_label.get(str(index), 0) / participants if participants else None,
                 "shows": compiled.outcome(index).item["variants"],
                 "sets": {change["key"]: change["value"] for change in compiled.outcome(index).changes},
             }
             for index in range(len(compiled.outcomes))
         ],
-        "countedAt": counted.computed_at if counted else None,
+        "countedAt": numbers.computed_at if numbers else None,
         "results": [each for each in computed.results if each["experienceId"] == id] if computed else [],
         "resultsAt": computed.computed_at if computed else None,
     }
@@ -181,12 +181,12 @@ def playground(
 
 def what_if(data_dir: Path, where: Environment) -> Json:
     """Return what was counted last of what publishing a draft would change, and the draft that waits for it."""
-    counted, handed = population.read(data_dir, where), drafts.read(data_dir, where)
+    numbers, handed = population.read(data_dir, where), drafts.read(data_dir, where)
     waits = population.waiting(data_dir, where) is not None
     draft = handed and {"name": handed.name, "at": handed.at, "by": handed.by, "waits": waits}
-    if counted is None:
+    if numbers is None:
         return {"computedAt": None, "draft": draft, "problem": None}
-    return {**counted.document, "computedAt": counted.computed_at, "draft": draft, "problem": counted.problem}
+    return {**numbers.document, "computedAt": numbers.computed_at, "draft": draft, "problem": numbers.problem}
 
 
 def state(service: ExperienceService, where: Environment, access: Access, settings: Settings) -> Json:
@@ -241,5 +241,5 @@ def _members(overrides: Overrides) -> Json:
     return {name: getattr(overrides, name) for name in ("audiences", "experiences", "traits", "location", "at")}
 
 
-def _event(kept: Mapping[str, Any]) -> Json:
-    return {"at": kept["at"], "type": kept["event"]["type"], "what": subject(kept["event"])}
+def _event(row: Mapping[str, Any]) -> Json:
+    return {"at": row["at"], "type": row["event"]["type"], "what": subject(row["event"])}

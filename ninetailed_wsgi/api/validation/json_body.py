@@ -13,7 +13,7 @@ MAX_DEPTH = 100
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_json(raw: bytes, *, walked: bool = True) -> object:
+def read_json(raw: bytes, *, walks: bool = True) -> object:
     """Parse a request body: strict JSON in UTF-8, at most `MAX_DEPTH` levels of lists and objects.
 
     A byte order mark before it is left out, as RFC 8259 allows a reader.
@@ -34,7 +34,7 @@ def read_json(raw: bytes, *, walked: bool = True) -> object:
     # PERF: counting brackets settles nearly every body, striking out pairs of them nearly every batch; only the rest
     # is walked, which takes 8 microseconds per event.
     few = raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
-    if walked and not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
+    if walks and not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
         raise InvalidData(_TOO_DEEP)
     return document
 

@@ -142,8 +142,8 @@ class _Compiled:
         problems: dict[str, Problem] = {}
         for error in self.slow.errors(self.schema, part):
             for leaf in leaves(error):
-                for path, expected, seen in readings(leaf, self.resolve):
-                    add_problem(problems, document, prefix + path, expected, seen)
+                for path, expected, value in readings(leaf, self.resolve):
+                    add_problem(problems, document, prefix + path, expected, value)
         if not problems:  # the engines disagree: refuse anyway and name the place
             add_problem(problems, document, prefix, expectation(self.schema, self.resolve), "")
         return problems

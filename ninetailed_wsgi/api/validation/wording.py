@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 MAX_PROBLEMS = 10
-_SHOWN = 60  # characters of a value or a member's name that a problem repeats
+_LONGEST_EXCERPT = 60  # characters of a value or a member's name that a problem repeats
 
 Path = tuple[str | int, ...]
 Resolve = Callable[[str], Any]
@@ -28,12 +28,12 @@ class Problem:
     line: str
 
 
-def add_problem(problems: dict[str, Problem], document: object, path: Path, expected: str, seen: str) -> None:
+def add_problem(problems: dict[str, Problem], document: object, path: Path, expected: str, actual: str) -> None:
     """Keep the first problem of each place: the same place fails several keywords for one reason."""
     place = path_text(path)
     if place not in problems:
         position, value = _look(document, path)
-        problems[place] = Problem(position, f"{place}: found {seen or value}, expected {expected}")
+        problems[place] = Problem(position, f"{place}: found {actual or value}, expected {expected}")
 
 
 def lines(problems: Mapping[str, Problem], more: bool = False) -> list[str]:
@@ -49,11 +49,13 @@ def leaves(error: ValidationError) -> Iterator[ValidationError]:
         for inner in error.context:
             branches.setdefault(inner.relative_schema_path[0], []).append(inner)
         choosing = {"type", "const", "enum"}
-        meant = [b for b in branches.values() if not any(not e.relative_path and e.validator in choosing for e in b)]
-        if len(meant) > 1:
-            meant = [b for b in meant if not any(e.validator in ("const", "enum") for e in b)]
-        if len(meant) == 1:
-            for inner in meant[0]:
+        candidates = [
+            b for b in branches.values() if not any(not e.relative_path and e.validator in choosing for e in b)
+        ]
+        if len(candidates) > 1:
+            candidates = [b for b in candidates if not any(e.validator in ("const", "enum") for e in b)]
+        if len(candidates) == 1:
+            for inner in candidates[0]:
                 yield from leaves(inner)
             return
     yield error
@@ -85,11 +87,11 @@ def readings(error: ValidationError, resolve: Resolve) -> Iterator[tuple[Path, s
         case "contains" | "minContains":
             yield path, f"at least {_members(schema.get('minContains', 1))}{_which(schema['contains'])}", ""
         case keyword:
-            seen = f"the member name {_quoted(error.instance)}" if "propertyNames" in error.schema_path else ""
+            actual = f"the member name {_quoted(error.instance)}" if "propertyNames" in error.schema_path else ""
             expected = expectation(schema, resolve)
             if keyword in _UNWORDED and not error.context:
-                expected += f" ({keyword} {shorten(json.dumps(value, ensure_ascii=False), _SHOWN)})"
-            yield path, expected, seen
+                expected += f" ({keyword} {shorten(json.dumps(value, ensure_ascii=False), _LONGEST_EXCERPT)})"
+            yield path, expected, actual
 
 
 # Keywords that `expectation` does not put into words; they are shown as the schema has them.
@@ -166,16 +168,16 @@ def _look(document: object, path: Path) -> tuple[tuple[int, ...], str]:
             return (*position, len(value)), "nothing"
         position.append(list(value).index(step) if isinstance(value, dict) else int(step))
         value = value[step]
-    return tuple(position), _described(value)
+    return tuple(position), _words(value)
 
 
-def _described(value: object) -> str:
+def _words(value: object) -> str:
     if isinstance(value, str):
         return f"the text {_quoted(value)}" if value else "an empty string"
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, int | float):
-        return f"the number {shorten(json.dumps(value), _SHOWN)}"
+        return f"the number {shorten(json.dumps(value), _LONGEST_EXCERPT)}"
     if isinstance(value, list):
         return f"a list of {_members(len(value))}" if value else "an empty list"
     return "an object" if value else "an empty object"
@@ -183,7 +185,7 @@ def _described(value: object) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as JSON, cut before it is escaped so that a huge one costs nothing."""
-    return json.dumps(shorten(text, _SHOWN), ensure_ascii=False)
+    return json.dumps(shorten(text, _LONGEST_EXCERPT), ensure_ascii=False)
 
 
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*\Z")
@@ -195,7 +197,7 @@ def path_text(path: Path) -> str:
     for step in path:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif _IDENTIFIER.match(step) and len(step) <= _SHOWN:
+        elif _IDENTIFIER.match(step) and len(step) <= _LONGEST_EXCERPT:
             text += f".{step}"
         else:
             text += f"[{_quoted(step)}]"

@@ -88,7 +88,7 @@ class ContentfulContent(LiveContent):
         Raises:
             SettingsError: a space cannot be read and has no copy.
         """
-        with self._looking():
+        with self._lock():
             troubles = []
             for follower in self._followers:
                 trouble = follower.look_only() if self._read_only else follower.first()

@@ -13,7 +13,7 @@ from urllib.request import Request
 
 import orjson
 
-from ninetailed_wsgi.content.contentful.space_state import FIELDS, LISTED, personalization
+from ninetailed_wsgi.content.contentful.space_state import EXPERIENCES_FIELD, FIELDS, personalization
 from ninetailed_wsgi.content.web import REDIRECTS, TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
 from ninetailed_wsgi.settings.contentful import SpaceAddress
 
@@ -94,9 +94,9 @@ class DeliveryApi:
         for member, last in (("nextPageUrl", False), ("nextSyncUrl", True)):
             # The address itself is not opened: it could lead anywhere, and the token would go along.
             if isinstance(following := page.get(member), str) and (
-                found := parse_qs(urlsplit(following).query).get("sync_token")
+                tokens := parse_qs(urlsplit(following).query).get("sync_token")
             ):
-                return Page(_items(page), found[0], last)
+                return Page(_items(page), tokens[0], last)
         raise Unfetched("answered a page of a synchronization without nextPageUrl and nextSyncUrl")
 
     def drafts(self) -> Iterator[object]:
@@ -104,9 +104,9 @@ class DeliveryApi:
         types = self._content_types()
         yield from self._entries({"sys.contentType.sys.id[in]": ",".join(FIELDS)})
         for kind, fields in types:
-            if LISTED in fields and kind not in FIELDS:
-                listed = f"fields.{LISTED}"
-                yield from self._entries({"content_type": kind, f"{listed}[exists]": "true", "select": f"sys,{listed}"})
+            if EXPERIENCES_FIELD in fields and kind not in FIELDS:
+                path = f"fields.{EXPERIENCES_FIELD}"
+                yield from self._entries({"content_type": kind, f"{path}[exists]": "true", "select": f"sys,{path}"})
 
     def _entries(self, query: Mapping[str, Any]) -> Iterator[object]:
         skip = 0
@@ -121,13 +121,13 @@ class DeliveryApi:
         raise Unfetched("answered pages of entries that do not come to an end")
 
     def _content_types(self) -> list[tuple[str, frozenset[str]]]:
-        found = []
+        types = []
         for item in _items(self._get("/content_types", limit=1000)):
             sys, fields = (item.get("sys"), item.get("fields")) if isinstance(item, dict) else (None, None)
             if isinstance(sys, dict) and isinstance(sys.get("id"), str):
                 ids = (field.get("id") for field in fields or () if isinstance(field, dict))
-                found.append((sys["id"], frozenset(id for id in ids if isinstance(id, str))))
-        return found
+                types.append((sys["id"], frozenset(id for id in ids if isinstance(id, str))))
+        return types
 
     def _get(self, path: str, **query: Any) -> dict[str, Any]:
         return self._answer(f"{self._root}{path}?{urlencode(query)}")
@@ -166,7 +166,7 @@ class DeliveryApi:
             )
         if status == 404:
             raise Unfetched(self._missing(error, url))
-        if status == 400 and "/sync?" in url and "too big" in str(_told(error).get("message")):
+        if status == 400 and "/sync?" in url and "too big" in str(_reason(error).get("message")):
             raise TooLarge("answered 400: a page is larger than it can be")
         if "sync_token=" in url and status in (400, 410, 422):
             raise TokenRefused(f"answered {status} to a token of a synchronization")
@@ -198,17 +198,17 @@ def _items(document: Mapping[str, Any]) -> list[Any]:
     return items
 
 
-def _told(error: HTTPError) -> dict[str, Any]:
+def _reason(error: HTTPError) -> dict[str, Any]:
     """Return what the body of an error says; empty where it is no object."""
     try:
-        told = orjson.loads(error.read(_LONGEST_REASON))
+        reason = orjson.loads(error.read(_LONGEST_REASON))
     except (OSError, ValueError, http.client.HTTPException):
         return {}
-    return told if isinstance(told, dict) else {}
+    return reason if isinstance(reason, dict) else {}
 
 
 def _missing_type(error: HTTPError) -> object:
-    details = _told(error).get("details")
+    details = _reason(error).get("details")
     if not isinstance(details, dict):
         return None
     sys = details.get("sys")

@@ -77,7 +77,7 @@ class Follower:
         self._digest = ""
         self._schedule: Schedule = OwnSchedule()
         self._shared = False
-        self._complained = False
+        self._is_unwritable = False
 
     def read_copy(self) -> bool:
         """Take over the copy where it is newer than what is known; tell whether it says anything else."""
@@ -88,11 +88,11 @@ class Follower:
             if (signature := (status.st_mtime_ns, status.st_ino)) == self._copy_seen:
                 return False
             with self._copy.open("rb") as file:
-                described = header(line := file.readline())
-                if described is None or described.of != self._of:
+                copy_header = header(line := file.readline())
+                if copy_header is None or copy_header.of != self._of:
                     return False
-                if self.state is not None and described.sha256 == self._digest:
-                    self.state, self._copy_seen = replace(self.state, token=described.token), signature
+                if self.state is not None and copy_header.sha256 == self._digest:
+                    self.state, self._copy_seen = replace(self.state, token=copy_header.token), signature
                     return False
                 copy = unpacked(line + file.read())
         except OSError:
@@ -100,8 +100,8 @@ class Follower:
         if copy is None:  # damaged
             return False
         self._copy_seen = signature
-        described, self.state = copy
-        self._digest = described.sha256
+        copy_header, self.state = copy
+        self._digest = copy_header.sha256
         return True
 
     def share(self) -> None:
@@ -168,10 +168,10 @@ class Follower:
             state = self._newest()
         except Unfetched as error:
             failures = before.failures + 1
-            wanted = error.seconds if isinstance(error, Busy) else None
-            wait = schedules.pause(failures, self._poll, wanted, random.random())
+            least = error.seconds if isinstance(error, Busy) else None
+            wait = schedules.pause(failures, self._poll, least, random.random())
             end = self._wall_clock()
-            alone = min(max(wanted or 0.0, schedules.SHORTEST_PAUSE), wait)
+            alone = min(max(least or 0.0, schedules.SHORTEST_PAUSE), wait)
             self._schedule.end(Outcome(failures, end + wait, str(error), end + alone))
             if str(error) != before.trouble and self.state is not None:
                 _log.error("%s %s; the previous version stays live", self.address.name, error)
@@ -179,10 +179,10 @@ class Follower:
         if before.trouble and self.state is not None:
             _log.info("%s can be read again", self.address.name)
         self.seen_at = now
-        digest, known = state.digest(), self.state
+        digest, earlier = state.digest(), self.state
         changed = digest != self._digest
         self.state, self._digest = state, digest
-        if keep and (changed or known is None or state.token != known.token):
+        if keep and (changed or earlier is None or state.token != earlier.token):
             self._keep(state)
         self._schedule.end(Outcome())  # last, so that others find the copy
         return changed
@@ -192,16 +192,16 @@ class Follower:
             return self._drafts()
         if self.state is not None and self.state.token is not None:
             try:
-                return self._described(self._followed(self.state))
+                return self._with_types(self._followed(self.state))
             except TokenRefused as error:
                 _log.warning("%s %s: everything is read again", self.address.name, error)
         empty = SpaceState(locales=self._patiently(self._api.locales))
         for size in PAGES[:-1]:
             try:
-                return self._described(self._followed(empty, size))
+                return self._with_types(self._followed(empty, size))
             except TooLarge:
                 _log.info("%s: a page of %d entries is too large: smaller ones follow", self.address.name, size)
-        return self._described(self._followed(empty, PAGES[-1]))
+        return self._with_types(self._followed(empty, PAGES[-1]))
 
     def _followed(self, state: SpaceState, size: int = PAGES[0]) -> SpaceState:
         fresh, before = state.token is None, state.entries
@@ -219,7 +219,7 @@ class Follower:
 
     def _with_locales(self, state: SpaceState) -> SpaceState:
         """Ask for the locales again where an entry has one that is not known."""
-        known = {locale["code"] for locale in state.locales}
+        codes = {locale["code"] for locale in state.locales}
         used = {
             code
             for entry in state.entries.values()
@@ -227,9 +227,9 @@ class Follower:
             if isinstance(values, dict)
             for code in values
         }
-        return state if used <= known else replace(state, locales=self._patiently(self._api.locales))
+        return state if used <= codes else replace(state, locales=self._patiently(self._api.locales))
 
-    def _described(self, state: SpaceState) -> SpaceState:
+    def _with_types(self, state: SpaceState) -> SpaceState:
         """Ask for the content types where no entry tells that there are any."""
         if state.entries:
             return replace(state, content_types=None)
@@ -240,7 +240,7 @@ class Follower:
     def _drafts(self) -> SpaceState:
         locales = self._patiently(self._api.locales)
         entries = self._patiently(lambda: list(self._api.drafts()))
-        return self._described(SpaceState(locales=locales).with_items(entries, None))
+        return self._with_types(SpaceState(locales=locales).with_items(entries, None))
 
     def _patiently(self, ask: Callable[[], _Answer], tries: int = 3) -> _Answer:
         """Ask a few times while Contentful is busy, a little later each time."""
@@ -261,8 +261,8 @@ class Follower:
             with replacement(self._copy, durable=True) as output:
                 output.write(packed(state, self._of, self._wall_clock()))
             status = self._copy.stat()
-            self._copy_seen, self._complained = (status.st_mtime_ns, status.st_ino), False
+            self._copy_seen, self._is_unwritable = (status.st_mtime_ns, status.st_ino), False
         except OSError as error:
-            if not self._complained:
+            if not self._is_unwritable:
                 _log.warning("%s: no copy of the content can be kept: %s", self._copy, error.strerror)
-            self._complained = True
+            self._is_unwritable = True

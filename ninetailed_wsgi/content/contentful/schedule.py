@@ -43,19 +43,19 @@ class Outcome(NamedTuple):
     not_even: float = 0.0
 
 
-def pause(failures: int, poll: float, wanted: float | None, chance: float) -> float:
+def pause(failures: int, poll: float, least: float | None, chance: float) -> float:
     """Return how long to wait after so many failures in a row, in seconds.
 
     Args:
         failures: at least 1.
         poll: seconds between two polls that succeed.
-        wanted: how long Contentful asks to wait at least, if it does.
+        least: how long Contentful asks to wait at least, if it does.
         chance: from 0 to 1, so that servers which failed together do not come back together.
     """
     # A limit lasts for as long as Contentful says, unlike an outage: so it is not left alone for minutes.
-    longest = LONGEST_PAUSE if wanted is None else LONGEST_LIMIT
+    longest = LONGEST_PAUSE if least is None else LONGEST_LIMIT
     grown = min(longest, max(poll, 1.0) * 2.0 ** min(failures, 20))
-    return min(LONGEST_PAUSE, max(grown * (0.5 + chance / 2), (wanted or 0.0) + chance))
+    return min(LONGEST_PAUSE, max(grown * (0.5 + chance / 2), (least or 0.0) + chance))
 
 
 class Schedule(Protocol):

@@ -19,7 +19,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """What is read of each content type; of any other one it is ``nt_experiences`` alone."""
 
-LISTED = "nt_experiences"
+EXPERIENCES_FIELD = "nt_experiences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class SpaceState:
             id = sys.get("id") if isinstance(sys, dict) else None
             if not isinstance(id, str) or not isinstance(sys, dict) or not isinstance(item, dict):
                 continue
-            kept = picked(item) if sys.get("type") == "Entry" else None
-            if kept is not None:
-                entries[id] = kept
+            entry = picked(item) if sys.get("type") == "Entry" else None
+            if entry is not None:
+                entries[id] = entry
             elif sys.get("type") in ("Entry", "DeletedEntry"):  # an asset may have the id of an entry
                 entries.pop(id, None)
         return replace(self, entries=entries, token=token)
@@ -59,8 +59,8 @@ class SpaceState:
 
     def _body(self) -> bytes:
         entries = [self.entries[id] for id in sorted(self.entries)]
-        kept = {"locales": self.locales, "contentTypes": self.content_types, "entries": entries}
-        return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+        body = {"locales": self.locales, "contentTypes": self.content_types, "entries": entries}
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
 def picked(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -69,12 +69,12 @@ def picked(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
     kind = content_type(item)
     if not isinstance(fields, dict) or not kind:
         return None
-    names = FIELDS.get(kind, (LISTED,))
-    kept = {name: fields[name] for name in names if name in fields}
-    if kind not in FIELDS and not _lists_experiences(kept.get(LISTED)):
+    names = FIELDS.get(kind, (EXPERIENCES_FIELD,))
+    selection = {name: fields[name] for name in names if name in fields}
+    if kind not in FIELDS and not _lists_experiences(selection.get(EXPERIENCES_FIELD)):
         return None
     sys = {"id": item["sys"]["id"], "type": "Entry", "contentType": {"sys": {"id": kind}}}
-    return {"sys": sys, "fields": kept}
+    return {"sys": sys, "fields": selection}
 
 
 def content_type(item: Mapping[str, Any]) -> str:
@@ -137,14 +137,14 @@ def header(line: bytes) -> Header | None:
 def unpacked(copy: bytes) -> tuple[Header, SpaceState] | None:
     """Read a copy; None where it is damaged."""
     line, _, body = copy.partition(b"\n")
-    described = header(line)
-    if described is None or described.sha256 != hashlib.sha256(body).hexdigest():
+    copy_header = header(line)
+    if copy_header is None or copy_header.sha256 != hashlib.sha256(body).hexdigest():
         return None
-    kept = orjson.loads(body)
-    types = kept["contentTypes"]
-    return described, SpaceState(
-        entries={entry["sys"]["id"]: entry for entry in kept["entries"]},
-        locales=tuple(kept["locales"]),
+    state = orjson.loads(body)
+    types = state["contentTypes"]
+    return copy_header, SpaceState(
+        entries={entry["sys"]["id"]: entry for entry in state["entries"]},
+        locales=tuple(state["locales"]),
         content_types=None if types is None else tuple(types),
-        token=described.token,
+        token=copy_header.token,
     )

@@ -23,7 +23,7 @@ from ninetailed_wsgi.content.entries import (
     Severity,
     text_of,
 )
-from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.core.problems import excerpt
 
 _KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag", "nt_metric": "metric"}
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -43,7 +43,7 @@ def read_export(document: Mapping[str, object], file: str, locale: str | None, *
     """
     entries = document.get("entries")
     if not isinstance(entries, list):
-        return _refused(file, f"entries: found {shown(entries)}, expected a list of entries")
+        return _refused(file, f"entries: found {excerpt(entries)}, expected a list of entries")
     return _read(entries, document.get("locales"), file, locale, export=True, published=drafts)
 
 
@@ -54,7 +54,7 @@ def read_delivery(document: Mapping[str, object], file: str, locale: str | None,
     """
     items, includes = document.get("items"), document.get("includes")
     if not isinstance(items, list):
-        return _refused(file, f"items: found {shown(items)}, expected a list of entries")
+        return _refused(file, f"items: found {excerpt(items)}, expected a list of entries")
     included = includes.get("Entry") if isinstance(includes, dict) else None
     every = [*items, *(included if isinstance(included, list) else ())]
     content = _read(every, None, file, locale, export=False, published=drafts)
@@ -80,7 +80,7 @@ def _read(
     entries: Sequence[object],
     locales: object,
     file: str,
-    wanted: str | None,
+    locale: str | None,
     *,
     export: bool,
     published: bool = False,
@@ -88,12 +88,12 @@ def _read(
     every = list(_with_resolved(entries))
     used = _used_locales(every, export=export)
     try:
-        order = _locale_order(locales, used, wanted)
+        order = _locale_order(locales, used, locale)
     except Faulty as fault:
         return _refused(file, str(fault))
     content = _Reader(file, order, export=export, published=published).read(every)
-    if wanted is not None and used and wanted not in used:
-        message = f"no entry has a value in the wanted locale {wanted}: those of {order[-1]} are served"
+    if locale is not None and used and locale not in used:
+        message = f"no entry has a value in the wanted locale {locale}: those of {order[-1]} are served"
         content.problems.append(Problem("note", file, "", message))
     return content
 
@@ -127,7 +127,7 @@ class _Reader:
     def _read_entry(self, id: str, sys: Mapping[str, object], fields: object) -> None:
         kind = _content_type(sys)
         if not isinstance(fields, dict):
-            raise Faulty(f"fields: found {shown(fields)}, expected an object")
+            raise Faulty(f"fields: found {excerpt(fields)}, expected an object")
         if kind not in _KINDS and not _says_something(fields.get("nt_experiences")):
             return
         if (reason := self._not_published(id, sys)) is not None:
@@ -173,7 +173,7 @@ class _Reader:
             if isinstance(values, dict):
                 plain[name] = next((values[code] for code in self._locales if values.get(code) is not None), None)
             elif values is not None:
-                raise Faulty(f'{name}: found {shown(values)}, expected values by locale such as {{"en-US": ...}}')
+                raise Faulty(f'{name}: found {excerpt(values)}, expected values by locale such as {{"en-US": ...}}')
         return plain
 
     def _report(self, severity: Severity, entry: str, message: str) -> None:
@@ -223,7 +223,7 @@ class _Reader:
         links = fields.get("nt_experiences") or []
         links = [links] if isinstance(links, dict) else links
         if not isinstance(links, list):
-            raise Faulty(f"nt_experiences: found {shown(links)}, expected a list of links to experiences")
+            raise Faulty(f"nt_experiences: found {excerpt(links)}, expected a list of links to experiences")
         experiences = []
         for index, link in enumerate(links):
             try:
@@ -258,7 +258,7 @@ def _link(value: object, where: str) -> Reference:
     sys = value.get("sys") if isinstance(value, dict) else None
     id = sys.get("id") if isinstance(sys, dict) else None
     if not isinstance(id, str) or not id:
-        raise Faulty(f"{where}: found {shown(value)} without sys.id, expected a link to an entry")
+        raise Faulty(f"{where}: found {excerpt(value)} without sys.id, expected a link to an entry")
     return Reference("entry", id)
 
 
@@ -269,16 +269,16 @@ def _says_something(value: object) -> bool:
 
 def _with_resolved(entries: Iterable[object]) -> Iterator[object]:
     """Give the entries and every entry that is resolved inside them, each once where equal."""
-    seen: dict[str, object] = {}
+    targets: dict[str, object] = {}
     waiting = [*entries][::-1]
     while waiting:
         entry = waiting.pop()
         sys, fields = (entry.get("sys"), entry.get("fields")) if isinstance(entry, dict) else (None, None)
         id = sys.get("id") if isinstance(sys, dict) else None
         if isinstance(id, str):
-            if id in seen and seen[id] == entry:
+            if id in targets and targets[id] == entry:
                 continue
-            seen[id] = entry
+            targets[id] = entry
         yield entry
         if isinstance(fields, dict):
             waiting += _resolved_in(fields)
@@ -319,16 +319,16 @@ def _used_locales(entries: Iterable[object], *, export: bool) -> set[str]:
     return used
 
 
-def _locale_order(locales: object, used: set[str], wanted: str | None) -> tuple[str, ...]:
+def _locale_order(locales: object, used: set[str], locale: str | None) -> tuple[str, ...]:
     """Give the locales to try for each field, best first: the wanted one, its fallbacks, the default one."""
-    listed = locales if isinstance(locales, list) else ()
-    known = [one for one in listed if isinstance(one, dict) and isinstance(one.get("code"), str)]
-    fallback = {one["code"]: one.get("fallbackCode") for one in known}
-    default = next((one["code"] for one in known if one.get("default") is True), None)
+    rows = locales if isinstance(locales, list) else ()
+    rows_with_code = [one for one in rows if isinstance(one, dict) and isinstance(one.get("code"), str)]
+    fallback = {one["code"]: one.get("fallbackCode") for one in rows_with_code}
+    default = next((one["code"] for one in rows_with_code if one.get("default") is True), None)
     if default is None and (_USUAL_LOCALE in used or len(used) == 1):
         default = _USUAL_LOCALE if _USUAL_LOCALE in used else min(used)
     order: list[str] = []
-    code = wanted
+    code = locale
     while isinstance(code, str) and code not in order:
         order.append(code)
         code = fallback.get(code)

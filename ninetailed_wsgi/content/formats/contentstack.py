@@ -35,8 +35,8 @@ def read_contentstack(document: object, file: str, locale: str | None, *, drafts
 
 
 def _have_uids(entries: Iterable[object]) -> bool:
-    listed = list(entries)
-    return bool(listed) and all(isinstance(one, dict) and isinstance(one.get("uid"), str) for one in listed)
+    rows = list(entries)
+    return bool(rows) and all(isinstance(one, dict) and isinstance(one.get("uid"), str) for one in rows)
 
 
 def _fields(node: Node) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def _fields(node: Node) -> dict[str, Any]:
 
 def _references(value: object) -> list[Any]:
     """Return links to what is referred to; what is no reference stays, to be reported."""
-    listed = value if isinstance(value, list) else [] if value is None else [value]
-    return [link(one["uid"]) if isinstance(one, dict) and isinstance(one.get("uid"), str) else one for one in listed]
+    targets = value if isinstance(value, list) else [] if value is None else [value]
+    return [link(one["uid"]) if isinstance(one, dict) and isinstance(one.get("uid"), str) else one for one in targets]
 
 
 def _config(config: Any) -> Any:
@@ -68,11 +68,11 @@ def _component(component: Any) -> Any:
     if not isinstance(component, dict):
         return component
     variants = component.get("variants")
-    named = [_named(variant) for variant in variants] if isinstance(variants, list) else variants
-    return {**component, "baseline": _named(component.get("baseline")), "variants": named}
+    variants_with_names = [_with_name(variant) for variant in variants] if isinstance(variants, list) else variants
+    return {**component, "baseline": _with_name(component.get("baseline")), "variants": variants_with_names}
 
 
-def _named(holder: Any) -> Any:
+def _with_name(holder: Any) -> Any:
     if isinstance(holder, Mapping) and "id" not in holder and isinstance(holder.get("blockId"), str):
         return {**holder, "id": holder["blockId"]}
     return holder

@@ -21,25 +21,25 @@ def delivery(catalog: Catalog) -> dict[str, list[Entry]]:
     }
 
 
-def _audience(listed: ListedAudience) -> Entry:
-    fields = {"nt_name": listed.name, "nt_audience_id": listed.id, "nt_rules": listed.rules}
-    return _entry(listed.entry or listed.id, "nt_audience", fields)
+def _audience(audience: ListedAudience) -> Entry:
+    fields = {"nt_name": audience.name, "nt_audience_id": audience.id, "nt_rules": audience.rules}
+    return _entry(audience.entry or audience.id, "nt_audience", fields)
 
 
-def _experience(listed: ListedExperience, audiences: dict[str, Entry], catalog: Catalog) -> Entry:
-    compiled = next(each for each in catalog.experiences.experiences if each.id == listed.id)
-    shown = dict.fromkeys(id for part in compiled.replacements for id in part.variants if id)
+def _experience(experience: ListedExperience, audiences: dict[str, Entry], catalog: Catalog) -> Entry:
+    compiled = next(each for each in catalog.experiences.experiences if each.id == experience.id)
+    variant_ids = dict.fromkeys(id for part in compiled.replacements for id in part.variants if id)
     fields: dict[str, Any] = {
-        "nt_name": listed.name,
-        "nt_experience_id": listed.id,
-        "nt_type": listed.type,
-        "nt_config": listed.config,
+        "nt_name": experience.name,
+        "nt_experience_id": experience.id,
+        "nt_type": experience.type,
+        "nt_config": experience.config,
         # The content has their ids alone.
-        "nt_variants": [{"sys": {"type": "Entry", "id": id}, "fields": {}} for id in shown],
+        "nt_variants": [{"sys": {"type": "Entry", "id": id}, "fields": {}} for id in variant_ids],
     }
-    if listed.audience is not None:
-        fields["nt_audience"] = audiences[listed.audience]
-    return _entry(listed.entry or listed.id, "nt_experience", fields)
+    if experience.audience is not None:
+        fields["nt_audience"] = audiences[experience.audience]
+    return _entry(experience.entry or experience.id, "nt_experience", fields)
 
 
 def _entry(id: str, content_type: str, fields: dict[str, Any]) -> Entry:

@@ -60,8 +60,8 @@ def unique(nodes: Iterable[Node]) -> list[Node]:
     by_id: dict[tuple[str, str], Node] = {}
     for node in nodes:
         if (kind := node.kind) is not None:
-            known = by_id.get((kind, node.id))
-            if known is None or len(node.fields) > len(known.fields):
+            first = by_id.get((kind, node.id))
+            if first is None or len(node.fields) > len(first.fields):
                 by_id[kind, node.id] = node
     return list(by_id.values())
 

@@ -23,7 +23,7 @@ from ninetailed_wsgi.content.entries import (
     Severity,
     text_of,
 )
-from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.core.problems import excerpt
 
 MEMBERS = ("audiences", "experiences", "mergeTags", "entries", "metrics")
 
@@ -73,15 +73,15 @@ class _Reader:
         if items is None:
             return
         if not isinstance(items, list):
-            self._report("", f"{member}: found {shown(items)}, expected a list", "error")
+            self._report("", f"{member}: found {excerpt(items)}, expected a list", "error")
             return
         for index, item in enumerate(items):
             if not isinstance(item, dict):
-                self._report("", f"{member}[{index}]: found {shown(item)}, expected an object")
+                self._report("", f"{member}[{index}]: found {excerpt(item)}, expected an object")
                 continue
             id = item.get("id")
             if not isinstance(id, str) or not id:
-                self._report("", f"{member}[{index}].id: found {shown(id)}, expected a text that is not empty")
+                self._report("", f"{member}[{index}].id: found {excerpt(id)}, expected a text that is not empty")
                 continue
             try:
                 take(id, item)
@@ -121,7 +121,7 @@ class _Reader:
             return None
         id = audience.get("id") if isinstance(audience, dict) else audience
         if not isinstance(id, str) or not id:
-            raise Faulty(f"audience: found {shown(audience)} without an id, expected an object with an id, or null")
+            raise Faulty(f"audience: found {excerpt(audience)} without an id, expected an object with an id, or null")
         if isinstance(audience, dict) and audience.get("rules") is not None:
             self._audience(id, audience)
         return Reference("id", id)
@@ -145,14 +145,14 @@ class _Reader:
         )
 
     def _baseline(self, id: str, item: Mapping[str, object]) -> None:
-        listed = item.get("nt_experiences") or []
-        if not isinstance(listed, list):
-            raise Faulty(f"nt_experiences: found {shown(listed)}, expected a list of ids of experiences")
+        references = item.get("nt_experiences") or []
+        if not isinstance(references, list):
+            raise Faulty(f"nt_experiences: found {excerpt(references)}, expected a list of ids of experiences")
         experiences = []
-        for index, one in enumerate(listed):
+        for index, one in enumerate(references):
             target = one.get("id") if isinstance(one, dict) else one
             if not isinstance(target, str) or not target:
-                self._report(id, f"nt_experiences[{index}]: found {shown(one)}, expected the id of an experience")
+                self._report(id, f"nt_experiences[{index}]: found {excerpt(one)}, expected the id of an experience")
                 continue
             experiences.append(Reference("id", target))
         self._content.baselines.append(BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file))

@@ -79,9 +79,9 @@ def _fields(node: Node, audiences: Mapping[str, str]) -> dict[str, Any]:
     fields = dict(node.fields)
     if node.kind == "nt_experience":
         fields.setdefault("nt_experience_id", node.id)
-        held = fields.get("nt_audience")
-        held = (held[0] if held else None) if isinstance(held, list) else held
-        fields["nt_audience"] = _link(held, audiences)
+        audience = fields.get("nt_audience")
+        audience = (audience[0] if audience else None) if isinstance(audience, list) else audience
+        fields["nt_audience"] = _link(audience, audiences)
     if isinstance(fields.get("nt_experiences"), list):
         fields["nt_experiences"] = [_link(one, {}) for one in fields["nt_experiences"] if one is not None]
     return fields

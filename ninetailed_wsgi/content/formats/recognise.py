@@ -11,7 +11,7 @@ from ninetailed_wsgi.content.formats.contentful import read_delivery, read_expor
 from ninetailed_wsgi.content.formats.contentstack import is_contentstack, read_contentstack
 from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list, read_metrics
 from ninetailed_wsgi.content.formats.graphql import is_graphql, read_graphql
-from ninetailed_wsgi.core.problems import shown
+from ninetailed_wsgi.core.problems import excerpt
 
 
 def parse(raw: bytes) -> object:
@@ -44,7 +44,7 @@ def read_document(document: object, file: str, locale: str | None, *, drafts: bo
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
     return refusal(
         file,
-        f"is not recognised: found {shown(document)}{members}, expected a Contentful export (entries), "
+        f"is not recognised: found {excerpt(document)}{members}, expected a Contentful export (entries), "
         "Delivery API answer (items), GraphQL answer (data), entries of Contentstack (uid), or the generic form "
         "(audiences, experiences), in which content of any other system can be written: see docs/content.md",
     )

@@ -130,8 +130,8 @@ def _entry_id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry) -> str:
     """Return an id that Contentful takes for an entry: its own, else one that depends on it alone."""
     if _SOUND_ID.fullmatch(entry.entry):
         return entry.entry
-    kept = re.sub(r"[^A-Za-z0-9._-]", "-", entry.entry)[:50]
-    return f"{kept}-{hashlib.sha256(entry.entry.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", entry.entry)[:50]
+    return f"{name}-{hashlib.sha256(entry.entry.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def _names(audience: AudienceEntry) -> tuple[Reference, Reference]:

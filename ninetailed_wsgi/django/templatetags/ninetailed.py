@@ -30,9 +30,9 @@ register = template.Library()
 @register.simple_tag(takes_context=True)
 def nt_visitor(context: Context) -> Visitor:
     """``{% nt_visitor as visitor %}``: the visitor; outside the middleware, one who gets baselines."""
-    given = context.get("visitor")
+    visitor = context.get("visitor")
     request = getattr(context, "request", None) or context.get("request")
-    return given if isinstance(given, Visitor) else visitor_of(request)
+    return visitor if isinstance(visitor, Visitor) else visitor_of(request)
 
 
 @register.simple_tag(takes_context=True)

@@ -103,14 +103,14 @@ def _copy_databases(folder: Path, part: Path, timeout: float, progress: Callable
     with contextlib.ExitStack() as open_snapshots:
         try:
             snapshots = _snapshots(files, timeout, open_snapshots)
-            for done, (file, snapshot) in enumerate(zip(files, snapshots, strict=True), start=1):
+            for count, (file, snapshot) in enumerate(zip(files, snapshots, strict=True), start=1):
                 copy = part / file.relative_to(folder)
                 copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(copy)) as output:
                     output.execute("PRAGMA synchronous = FULL")
                     snapshot.backup(output, pages=_PAGES, sleep=0)
                 copy.chmod(0o600)
-                progress(done, len(files))
+                progress(count, len(files))
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store in {folder} cannot be copied now: {error}") from error
 

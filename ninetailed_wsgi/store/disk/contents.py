@@ -21,7 +21,7 @@ from ninetailed_wsgi.store.disk.history import (
 )
 from ninetailed_wsgi.store.disk.shards import Shards
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Document, Stored
+from ninetailed_wsgi.store.protocol import Document, StoredRecord
 
 _COUNT = "SELECT count(*) FROM Cache WHERE key > ? AND key < ? AND raw = 1"
 _HISTORY_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM Cache WHERE key >= ? AND key < ? AND raw = 1"
@@ -64,13 +64,13 @@ class DiskContents:
     def footprint(self) -> str:
         return f"{sum(map(upkeep.bytes_on_disk, self._shards.files())):,} bytes on disk"
 
-    def dump(self) -> Iterator[Stored]:
+    def dump(self) -> Iterator[StoredRecord]:
         for shard in range(self._shards.count):
             for page in self._pages(shard):
                 yield from self.fetch([row_key[len(DOCUMENT) :] for row_key, _ in page])
 
-    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
-        stored = []
+    def fetch(self, digests: Sequence[bytes]) -> list[StoredRecord]:
+        records = []
         for shard, group in self._shards.group(digests).items():
             with self._shards.serving(shard) as rows, rows.turn:
                 rows.run("BEGIN")  # what is read until the end is of one moment
@@ -79,13 +79,13 @@ class DiskContents:
                         if (row := rows.fetch(DOCUMENT + digest)) is not None:
                             document, extent = read_row(row)
                             history = self._history.events(rows, digest, extent)
-                            stored.append(Stored(key_in(row), document or {}, extent.next, history))
+                            records.append(StoredRecord(key_in(row), document or {}, extent.next, history))
                 finally:
                     rows.run("ROLLBACK")
-        return stored
+        return records
 
-    def load(self, stored: Sequence[Stored]) -> None:
-        by_digest = {digest_of(each.key): each for each in stored}
+    def load(self, records: Sequence[StoredRecord]) -> None:
+        by_digest = {digest_of(each.key): each for each in records}
         for shard, group in self._shards.group(by_digest).items():
             with self._shards.serving(shard) as rows, rows.transaction():
                 for digest in group:

@@ -100,12 +100,12 @@ class ImportQueue(Tries):
             return None
         with self._files.serving("queue") as rows:
             for number, mode, value in rows.rows(_HEAD):
-                numbered, tries, tried = orjson.loads(rows.fetch(_TRIES) or _NO_TRIES)
-                tries, tried = (tries, tried) if numbered == number else (0, 0)
-                return Head(number, rows.value(mode, value), tries, tried)
+                numbered, tries, last_try = orjson.loads(rows.fetch(_TRIES) or _NO_TRIES)
+                tries, last_try = (tries, last_try) if numbered == number else (0, 0)
+                return Head(number, rows.value(mode, value), tries, last_try)
         return None
 
-    def done(self, number: int) -> None:
+    def finish(self, number: int) -> None:
         """Remove a batch that was applied."""
         with self._files.transaction("queue") as rows:
             rows.drop(number)
@@ -117,7 +117,7 @@ class ImportQueue(Tries):
         now = self._clock() / 1000
         with self._files.transaction("aside") as rows:
             rows.run(PUSH, (head.number, now, now, text))  # cut off after this, it is set aside again: the first stays
-        self.done(head.number)
+        self.finish(head.number)
 
     def state(self) -> QueueState:
         """Return how much waits, and how long, without creating a file."""
@@ -191,6 +191,6 @@ class ImportQueue(Tries):
             rows.run("UPDATE Cache SET value = ? WHERE key = ? AND raw = 1", (new, number))
         queue_names.drop(rows, number)
 
-    def _count(self, number: int, tries: int, tried: int) -> None:
+    def _count(self, number: int, tries: int, last_try: int) -> None:
         with self._files.transaction("queue") as rows:
-            rows.put(_TRIES, orjson.dumps([number, tries, tried]))
+            rows.put(_TRIES, orjson.dumps([number, tries, last_try]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Document, Stored, Write
+from ninetailed_wsgi.store.protocol import Document, StoredRecord, Write
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.documents import (
     ANY,
@@ -26,7 +26,7 @@ _AT_ONCE = 100  # whole histories that are read together
 
 # SCAN repeats a key only where a table shrinks, and then one that it gave a short time ago: its cursor runs through
 # buckets that will be one bucket in a row. In a Cluster a key may also move to a server that comes later.
-_REMEMBERED = 50_000
+_MOST_NAMES = 50_000
 
 
 class RedisContents:
@@ -67,26 +67,26 @@ class RedisContents:
     def footprint(self) -> str:
         return f"{self._server.memory():,} bytes in the memory of Redis"
 
-    def dump(self) -> Iterator[Stored]:
+    def dump(self) -> Iterator[StoredRecord]:
         for names in self._pages():
             for first in range(0, len(names), _AT_ONCE):
                 yield from self._fetch(names[first : first + _AT_ONCE])
 
-    def fetch(self, digests: Sequence[bytes]) -> list[Stored]:
+    def fetch(self, digests: Sequence[bytes]) -> list[StoredRecord]:
         return self._fetch(list(map(name_of_digest, digests)))
 
-    def _fetch(self, names: Sequence[str]) -> list[Stored]:
-        stored = []
+    def _fetch(self, names: Sequence[str]) -> list[StoredRecord]:
+        records = []
         for raw, events in self._server.run([WHOLE.call(keys_of(name)) for name in names]):
             if raw is not None:
                 key, document, next_ordinal = read_document(raw)
                 history = [(at, event) for _, at, event in map(event_of, events)]
-                stored.append(Stored(key, document, next_ordinal, history))
-        return stored
+                records.append(StoredRecord(key, document, next_ordinal, history))
+        return records
 
-    def load(self, stored: Sequence[Stored]) -> None:
+    def load(self, records: Sequence[StoredRecord]) -> None:
         commands = []
-        for key, document, next_ordinal, history in stored:
+        for key, document, next_ordinal, history in records:
             write = Write(document, history, replace_history=True)
             commands.append(write_command(self._bounds, name_for(key), key, ANY, next_ordinal - len(history), write))
         self._server.run(commands)
@@ -109,5 +109,5 @@ class RedisContents:
             new = {digest_in(name): name for name in names}
             yield [name for digest, name in new.items() if digest not in earlier and digest not in before]
             earlier.update(new)
-            if len(earlier) >= _REMEMBERED and not self._server.is_cluster:
+            if len(earlier) >= _MOST_NAMES and not self._server.is_cluster:
                 before, earlier = earlier, set()

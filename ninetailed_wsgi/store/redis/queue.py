@@ -33,9 +33,19 @@ from ninetailed_wsgi.store.protocol import Head, QueueState
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.queue_batches import RedisBatches, number_of
 from ninetailed_wsgi.store.redis.queue_contents import RedisQueueContents
-from ninetailed_wsgi.store.redis.queue_keys import ASIDE, BATCHES, CHANGES, LAST, NAMED, NAMES, QUEUE, TRIES, TURN
+from ninetailed_wsgi.store.redis.queue_keys import (
+    ASIDE,
+    BATCHES,
+    CHANGES,
+    LAST,
+    NAMES,
+    NAMES_BY_BATCH,
+    QUEUE,
+    TRIES,
+    TURN,
+)
 from ninetailed_wsgi.store.redis.queue_place import Place
-from ninetailed_wsgi.store.redis.queue_scripts import COMMIT, COUNT, DONE, HEAD, INDEX, PUT, STATE
+from ninetailed_wsgi.store.redis.queue_scripts import COMMIT, COUNT, FINISH, HEAD, INDEX, PUT, STATE
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.tries import Tries
 
@@ -79,7 +89,7 @@ class RedisQueue(Tries):
 
     def put(self, batch: bytes, names: Collection[Key] = ()) -> None:
         least = self._clock() * 1000
-        keys = [QUEUE, BATCHES, LAST, NAMES, NAMED]
+        keys = [QUEUE, BATCHES, LAST, NAMES, NAMES_BY_BATCH]
         put = PUT.call(keys, self._limit, least, batch, self._most_bytes, *map(digest_of, names))
         waiting = self._server.ask(put)
         if waiting == _TOO_MUCH:
@@ -95,10 +105,10 @@ class RedisQueue(Tries):
         if not answer:
             return None
         number, batch = int(answer[0]), answer[1]
-        numbered, tries, tried = orjson.loads(answer[2] or b"[0,0,0]")
-        return Head(number, batch or b"", *((tries, tried) if numbered == number else (0, 0)))
+        numbered, tries, last_try = orjson.loads(answer[2] or b"[0,0,0]")
+        return Head(number, batch or b"", *((tries, last_try) if numbered == number else (0, 0)))
 
-    def done(self, number: int) -> None:
+    def finish(self, number: int) -> None:
         self._finish(number, b"")
 
     def set_aside(self, head: Head, reason: str) -> None:
@@ -110,8 +120,10 @@ class RedisQueue(Tries):
         return QueueState(waiting, oldest, aside)
 
     def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
-        there, indexed = ({*map(int, self._server.ask(RedisCommand(key, ("HKEYS", key))))} for key in (BATCHES, NAMED))
-        keys = [BATCHES, NAMES, NAMED]
+        there, indexed = (
+            {*map(int, self._server.ask(RedisCommand(key, ("HKEYS", key))))} for key in (BATCHES, NAMES_BY_BATCH)
+        )
+        keys = [BATCHES, NAMES, NAMES_BY_BATCH]
         for number, batch in self._batches.read(sorted(there - indexed)):
             self._server.ask(INDEX.call(keys, number, *map(digest_of, names(batch))))
         # An older version takes a batch out without a look at its names.
@@ -129,7 +141,7 @@ class RedisQueue(Tries):
                 self._place.keep(number, new or b"")
                 changes += 1
         if changes:  # all of them, or none
-            keys = [TURN, CHANGES, QUEUE, BATCHES, ASIDE, NAMES, NAMED]
+            keys = [TURN, CHANGES, QUEUE, BATCHES, ASIDE, NAMES, NAMES_BY_BATCH]
             self._server.ask(COMMIT.call(keys, self._place.turn, changes))
 
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
@@ -139,8 +151,8 @@ class RedisQueue(Tries):
         """Close nothing, as the connections are the store's."""
 
     def _finish(self, number: int, why: bytes) -> None:
-        self._server.ask(DONE.call([QUEUE, BATCHES, ASIDE, NAMES, NAMED], self._place.consumer, number, why))
+        self._server.ask(FINISH.call([QUEUE, BATCHES, ASIDE, NAMES, NAMES_BY_BATCH], self._place.consumer, number, why))
 
-    def _count(self, number: int, tries: int, tried: int) -> None:
-        text = orjson.dumps([number, tries, tried])
+    def _count(self, number: int, tries: int, last_try: int) -> None:
+        text = orjson.dumps([number, tries, last_try])
         self._server.ask(COUNT.call([QUEUE, TRIES], self._place.consumer, number, text))

@@ -10,7 +10,7 @@ import orjson
 from ninetailed_wsgi.store.protocol import Queued
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.queue_batches import RedisBatches
-from ninetailed_wsgi.store.redis.queue_keys import ASIDE, BATCHES, LAST, NAMED, NAMES, QUEUE, TRIES
+from ninetailed_wsgi.store.redis.queue_keys import ASIDE, BATCHES, LAST, NAMES, NAMES_BY_BATCH, QUEUE, TRIES
 from ninetailed_wsgi.store.redis.queue_scripts import CLEAR, LOAD
 from ninetailed_wsgi.store.redis.server import RedisServer
 
@@ -46,4 +46,4 @@ class RedisQueueContents:
         self._server.ask(LOAD.call([QUEUE, BATCHES, LAST, ASIDE], last, *parts))
 
     def clear(self, *, aside: bool) -> None:
-        self._server.ask(CLEAR.call([QUEUE, BATCHES, TRIES, ASIDE, NAMES, NAMED], int(aside)))
+        self._server.ask(CLEAR.call([QUEUE, BATCHES, TRIES, ASIDE, NAMES, NAMES_BY_BATCH], int(aside)))

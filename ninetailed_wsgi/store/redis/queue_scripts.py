@@ -167,7 +167,7 @@ return 1
 )
 
 # again, consumer, number, why it is set aside, if it is
-DONE = Script(
+FINISH = Script(
     _WAITS
     + _NAMES
     + """

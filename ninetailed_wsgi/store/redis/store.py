@@ -36,7 +36,7 @@ from ninetailed_wsgi.store.redis.documents import (
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _MAX_TRIES = 100
-_REMEMBERED = 64  # documents that each thread remembers having read
+_MOST_DOCUMENTS = 64  # documents that each thread remembers having read
 
 
 class RedisStore:
@@ -93,7 +93,7 @@ class RedisStore:
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         names = {name_for(key): key for key in keys}
         # What this thread has read before may be outdated: it saves reading it again when it is not.
-        earlier = {name: raw for name in names if (raw := self._remembered().pop(name, ANY)) is not ANY}
+        earlier = {name: raw for name in names if (raw := self._documents().pop(name, ANY)) is not ANY}
         update = _Update(self, names, earlier, fold)
         end, tries = time.monotonic() + self._timeout, 0
         while update.keys:
@@ -145,15 +145,15 @@ class RedisStore:
         events = self.server.ask(RedisCommand(name, ("LRANGE", name + ":h", -self._bounds.events, -1)))
         return [(ordinal, at, orjson.loads(event)) for ordinal, at, event in map(event_of, events) if at >= since]
 
-    def _remembered(self) -> dict[str, bytes | None]:
-        remembered: dict[str, bytes | None] = self._local.__dict__.setdefault("read", {})
-        return remembered
+    def _documents(self) -> dict[str, bytes | None]:
+        documents: dict[str, bytes | None] = self._local.__dict__.setdefault("read", {})
+        return documents
 
     def _remember(self, name: str, raw: bytes | None) -> None:
-        remembered = self._remembered()
-        if len(remembered) >= _REMEMBERED:
-            remembered.clear()
-        remembered[name] = raw
+        documents = self._documents()
+        if len(documents) >= _MOST_DOCUMENTS:
+            documents.clear()
+        documents[name] = raw
 
 
 class _Update(Generic[Decided]):
