@@ -61,7 +61,7 @@ class Settings:
         "server", 2, readers.whole_number(1, 256), "N", "Processes that `serve` starts; about one per core."
     )
     threads: int = _option(
-        "server", 4, readers.whole_number(1, 256), "N", "Threads of each process: the requests it works on at a time."
+        "server", 4, readers.whole_number(1, 256), "N", "Threads per process: requests that it handles at a time."
     )
     data_dir: Path = _option(
         "store",
@@ -75,7 +75,7 @@ class Settings:
         None,
         readers.redis,
         "URL",
-        "Redis or Valkey that keeps the profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
+        "Redis or Valkey that stores profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
         "`redis+sentinel://`, `redis+cluster://`; see docs/redis.md.",
     )
     content: tuple[origins.Origin, ...] = _option(
@@ -84,83 +84,83 @@ class Settings:
         origins.content,
         "ORIGIN[;ORIGIN]",
         "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, Python "
-        "(`package.module:name`), or what all servers share: `https://...`, `redis://HOST/DB?key=NAME`, a space of "
-        "Contentful: `contentful://SPACE/ENVIRONMENT[=ORG/ENV]`, its drafts: `contentful-preview://...`. In code also "
-        "a list of what `ninetailed_wsgi.authoring` makes.",
+        "(`package.module:name`), or a source that all servers share: `https://...`, `redis://HOST/DB?key=NAME`, a "
+        "space of Contentful: `contentful://SPACE/ENVIRONMENT[=ORG/ENV]`, its drafts: `contentful-preview://...`. In "
+        "code also a list of what the builders of `ninetailed_wsgi.authoring` return.",
     )
     contentful_token_file: Path | None = _option(
         "decisions",
         None,
         readers.existing_file(readers.SECRET, folder_too=False),
         "FILE",
-        "File with the token of Contentful's Delivery API (Preview API for drafts); a line `SPACE=TOKEN` for each of "
-        "several spaces.",
+        "File with the token of Contentful's Delivery API (Preview API for drafts); for several spaces, one line "
+        "`SPACE=TOKEN` for each.",
     )
     contentful_token: str = _option(
-        "decisions", "", contentful.token, "TOKEN", "The same tokens, with `;` between several.", secret=True
+        "decisions", "", contentful.token, "TOKEN", "The same tokens, separated by `;`.", secret=True
     )
     contentful_url: str = _option(
         "decisions",
         "",
         contentful.url,
         "URL",
-        "Host that content is read from, such as `https://cdn.eu.contentful.com`; default: `https://cdn.contentful.com`,"
+        "Host to read content from, such as `https://cdn.eu.contentful.com`; default: `https://cdn.contentful.com`,"
         " for drafts `https://preview.contentful.com`.",
     )
     contentful_poll: float = _option(
-        "decisions", 5.0, readers.seconds, "SECONDS", "How often Contentful is asked for changes, once for each server."
+        "decisions", 5.0, readers.seconds, "SECONDS", "How often each server asks Contentful for changes."
     )
     contentful_webhook_secret_file: Path | None = _option(
         "requests",
         None,
         readers.existing_file(readers.SECRET, folder_too=False),
         "FILE",
-        "Secret that a webhook of Contentful sends as `X-Ninetailed-Webhook-Secret` to `/content/refresh`.",
+        "File with the secret that webhooks of Contentful send as `X-Ninetailed-Webhook-Secret` to `/content/refresh`.",
     )
     draft_content: tuple[origins.Origin, ...] = _option(
         "decisions",
         (),
         origins.content,
         "ORIGIN[;ORIGIN]",
-        "Content that is not published yet, which previews may show: as `--content`, and drafts count as published.",
+        "Unpublished content that previews may show, in the forms of `--content`; drafts count as published.",
     )
     geoip_database: Path | None = _option(
         "requests",
         None,
         readers.existing_file(readers.DATABASE, folder_too=False),
         "FILE",
-        "MaxMind City database that turns addresses into locations; without one there are no locations.",
+        "MaxMind City database that maps addresses to locations; without it, profiles have no location.",
     )
     company_database: Path | None = _option(
         "requests",
         None,
         readers.existing_file(readers.COMPANIES, folder_too=False),
         "FILE",
-        "MaxMind ISP, ASN or Enterprise database, or one of that form, that turns addresses into the trait `company`.",
+        "MaxMind ISP, ASN or Enterprise database, or one in that format, that maps addresses to the trait `company`.",
     )
     albacross_key_file: Path | None = _option(
         "requests",
         None,
         readers.existing_file(readers.SECRET, folder_too=False),
         "FILE",
-        "File with the API key of Albacross, which is asked for the trait `albacross`. Needs the extra `companies`.",
+        "File with the API key of Albacross, the source of the trait `albacross`. Needs the extra `companies`.",
     )
     albacross_url: str = _option(
-        "requests", "https://reveal.api.albacross.com", readers.service_url, "URL", "Where Albacross is asked."
+        "requests", "https://reveal.api.albacross.com", readers.service_url, "URL", "Base URL of the API of Albacross."
     )
     trusted_proxies: tuple[str, ...] = _option(
         "requests",
         (),
         readers.list_of(readers.network),
         "CIDR[,CIDR]",
-        "Proxies whose `X-Forwarded-For` and `Forwarded` are believed; from anyone else they are ignored.",
+        "Proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted; those of any other address are ignored.",
     )
     environments: tuple[str, ...] = _option(
         "environments",
         (),
         readers.list_of(readers.environment),
         "ORG/ENV[,ORG/ENV]",
-        "Environments that are served; empty: any.",
+        "Environments to serve; empty: any.",
     )
     access: str = _option(
         "requests",
@@ -175,14 +175,14 @@ class Settings:
         None,
         readers.file,
         "FILE",
-        "Keys of trusted callers, which `ninetailed-wsgi key` makes and revokes.",
+        "File with the keys of trusted callers; `ninetailed-wsgi key` creates and revokes them.",
     )
     identity_secret_file: Path | None = _option(
         "requests",
         None,
         readers.existing_file(readers.SECRET, folder_too=False),
         "FILE",
-        "Secret that signs proofs of who a visitor is, at least 32 bytes; a second line holds the previous one.",
+        "File with the secret that signs proofs of identity, at least 32 bytes; a second line holds the previous one.",
     )
     trusted_senders: tuple[str, ...] = _option(
         "requests",
@@ -196,7 +196,7 @@ class Settings:
         ("albacross", "company"),
         readers.list_of(str),
         "NAME[,NAME]",
-        "Traits that decide, but that visitors are not shown (`guarded`).",
+        "Traits that rules can use but visitors cannot see (`guarded`).",
     )
     protected_traits: tuple[str, ...] = _option(
         "requests", (), readers.list_of(str), "NAME[,NAME]", "Traits that only trusted callers set (`guarded`)."
@@ -206,15 +206,15 @@ class Settings:
         600,
         readers.whole_number(1, 1_000_000),
         "N",
-        "New profiles that one client address (IPv6: /64) may begin in a minute (`guarded`); over it: 429. Each process"
-        " counts for itself.",
+        "New profiles that one client address (IPv6: /64) may create per minute (`guarded`); above it: 429. Counted "
+        "per process.",
     )
     spaces: tuple[str, ...] = _option(
         "requests",
         (),
         readers.spaces,
         "SPACE/ENV=ORG/ENV[,...]",
-        "Which environment a space of the `/v3/spaces` routes is; any other is the organization of that name.",
+        "Environment of each space of the `/v3/spaces` routes; any other space is the organization of that name.",
     )
     cors_origins: tuple[str, ...] = _option(
         "requests",
@@ -229,21 +229,21 @@ class Settings:
         1_048_576,
         readers.whole_number(1, 1_073_741_824),
         "BYTES",
-        "Largest accepted request body; over it: 413.",
+        "Largest accepted request body; above it: 413.",
     )
     max_traits_bytes: int = _option(
         "events",
         65_536,
         readers.whole_number(2, 1_073_741_824),
         "BYTES",
-        "What all traits of a profile may take as JSON; an `identify` event that would make it more: 400.",
+        "Size limit of all traits of a profile as JSON; an `identify` event that would exceed it: 400.",
     )
     masked_query_parameters: tuple[str, ...] = _option(
         "events",
         MASKED,
         readers.list_of(readers.query_parameter),
         "NAME[,NAME]",
-        "Query parameters whose values are emptied in the addresses of pages before these are stored.",
+        "Query parameters whose values are removed from page URLs before the URLs are stored.",
     )
     history_events: int = _option(
         "decisions",
@@ -260,70 +260,70 @@ class Settings:
         1_000_000,
         readers.whole_number(65_536, 1_073_741_824),
         "BYTES",
-        "What the events kept of a profile may take as JSON; the oldest go first, and count no more.",
+        "Size limit of the events kept per profile, as JSON; the oldest are dropped first and no longer count.",
     )
     sqlite_synchronous: str = _option(
         "store",
         "NORMAL",
         readers.one_of("NORMAL", "FULL"),
         "NORMAL|FULL",
-        "NORMAL survives a killed process; FULL also a power cut, at a disk flush for each write.",
+        "NORMAL survives a killed process; FULL also a power failure, at the cost of a disk flush per write.",
     )
     store_shards: int = _option(
         "store",
         32,
         readers.whole_number(1, 256),
         "N",
-        "Database files that profiles are spread over; writers of different files never wait for each other.",
+        "Number of database files for profiles; writers of different files never wait for each other.",
     )
     store_timeout: float = _option(
         "store", 5.0, readers.seconds, "SECONDS", "How long a writer waits for its turn before it gives up."
     )
     store_wait_replicas: int = _option(
-        "store", 0, readers.whole_number(0, 16), "N", "Replicas of Redis that must have a write before it is answered."
+        "store", 0, readers.whole_number(0, 16), "N", "Replicas that confirm a write before it is answered."
     )
     import_queue: int = _option(
         "requests",
         10_000,
         readers.whole_number(1, 1_000_000),
         "N",
-        "Batches of `/import/events` that may wait to be applied; while so many wait, another one is answered 503.",
+        "Batches of `/import/events` that may wait to be applied; when so many wait, the next one is answered 503.",
     )
     import_queue_bytes: int = _option(
         "requests",
         1_073_741_824,
         readers.whole_number(1_048_576, 1_099_511_627_776),
         "BYTES",
-        "What the batches that wait may take; while they take so much, another one is answered 503.",
+        "Size limit of the waiting batches; when it is reached, the next one is answered 503.",
     )
     content_locale: str | None = _option(
         "decisions",
         None,
         readers.locale,
         "LOCALE",
-        "Locale that is read from a Contentful export; default: the export's own.",
+        "Locale to read from a Contentful export; default: the export's default locale.",
     )
     explain: bool = _option(
         "requests",
         False,
         readers.yes_or_no,
         "yes|no",
-        "Serve `.../explain`, which says why a visitor gets what they get; it shows rules.",
+        "Serve `.../explain`, which says why a visitor gets each variant; it reveals rules.",
     )
     profile_concurrency: int = _option(
         "requests",
         6,
         readers.whole_number(1, 10_000),
         "N",
-        "Requests of one process that may write the same profile at once, in turn; one more is answered 429.",
+        "Requests of one process that may write the same profile or wait to write it; one more is answered 429.",
     )
     rate_limit: str = _option(
         "requests",
         "",
         readers.rate,
         "N/PERIOD[;N/PERIOD]",
-        "Requests that one client address (IPv6: /64) may make, such as `100/second`; over it: 429. Each process counts"
-        " for itself. Needs the extra `limits`.",
+        "Requests that one client address (IPv6: /64) may make, such as `100/second`; above it: 429. Counted per "
+        "process. Needs the extra `limits`.",
     )
     inspector: bool | Callable[..., bool] = _option(
         "requests", False, readers.inspector, "yes|no", "Serve `/inspector/`: docs/inspector.md. Needs its extra."
@@ -340,10 +340,10 @@ class Settings:
         False,
         readers.yes_or_no,
         "yes|no",
-        "Log a line for each request: route, status, seconds, bytes; never who it was.",
+        "Log a line per request: route, status, seconds, bytes; never who sent it.",
     )
     log_format: str = _option(
-        "server", "text", readers.one_of("text", "json"), "text|json", "How `serve` writes its log: as text, or JSON."
+        "server", "text", readers.one_of("text", "json"), "text|json", "Format of the log of `serve`."
     )
     results_every: float = _option(
         "server", 0.0, readers.results_every, "SECONDS", "How often `serve` computes results; 0: never."
@@ -353,7 +353,7 @@ class Settings:
         0,
         readers.whole_number(0, 99_999),
         "DAYS",
-        "Delete visitors whose newest event is more than so many days old, while `serve` runs; 0: never.",
+        "While `serve` runs, delete visitors whose newest event is older than this; 0: never.",
     )
 
     def __post_init__(self) -> None:
