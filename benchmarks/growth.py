@@ -29,7 +29,7 @@ from ninetailed_wsgi import Settings
 from ninetailed_wsgi.core.events import event_time
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.store.protocol import Entry, Write
+from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 ENVIRONMENT = Environment("bench", "main")
 AT_ONCE = 20_000  # profiles that are written in one transaction of each shard
@@ -77,14 +77,14 @@ def filled(folder: Path, size: int) -> ExperienceService:
     return service
 
 
-def copies(service: ExperienceService, events: list[dict[str, Any]]) -> Callable[[Key, Entry], Write]:
+def copies(service: ExperienceService, events: list[dict[str, Any]]) -> Callable[[Key, StoreEntry], Write]:
     """Writes the first profile under another name, with its history."""
     document = service.store.read(ENVIRONMENT.key(profile(0))).document
     assert document is not None
     now = time.time_ns() // 1_000_000
     history = [(event_time(event, now), orjson.dumps(event)) for event in events]
 
-    def fold(key: Key, entry: Entry) -> Write:
+    def fold(key: Key, entry: StoreEntry) -> Write:
         record = copy.copy(document)
         record["id"] = record["stable_id"] = key.name
         return Write(record, history)

@@ -26,7 +26,7 @@ from redis_servers import Redis, running  # noqa: E402
 from support import NOWHERE, Server, page, profile_path  # noqa: E402
 
 from ninetailed_wsgi.core.names import Key  # noqa: E402
-from ninetailed_wsgi.store.protocol import Entry, Write  # noqa: E402
+from ninetailed_wsgi.store.protocol import StoreEntry, Write  # noqa: E402
 from ninetailed_wsgi.store.redis.server import RedisServer  # noqa: E402
 from ninetailed_wsgi.store.redis.store import RedisStore  # noqa: E402
 
@@ -67,7 +67,7 @@ class Scripted:
         self._store = RedisStore(RedisServer(server.url(0)), timeout=60)
 
     def update(self, key: Key) -> None:
-        def count(_: Key, entry: Entry) -> Write:
+        def count(_: Key, entry: StoreEntry) -> Write:
             document: dict[str, Any] = entry.document or dict(RECORD)
             document["count"] += 1
             return Write(document, [(time.time_ns() // 1_000_000, EVENT)])

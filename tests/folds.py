@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Decided, Entry, Fold, Store
+from ninetailed_wsgi.store.protocol import Decided, Fold, Store, StoreEntry
 
 
 class TwiceFolded:
@@ -17,7 +17,7 @@ class TwiceFolded:
         self._store = store
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        def both(key: Key, entry: Entry) -> Decided:
+        def both(key: Key, entry: StoreEntry) -> Decided:
             first = copy.deepcopy(fold(key, entry._replace(document=copy.deepcopy(entry.document))))
             second = fold(key, entry)
             assert first == second, f"the fold of {key} decided {first}, then {second}"

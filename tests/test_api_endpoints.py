@@ -31,7 +31,7 @@ from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, StoreEntry
 
 MakeServer = Callable[..., Server]
 
@@ -269,8 +269,8 @@ class BrokenStore:
     def __init__(self, reason: Exception) -> None:
         self.reason = reason
 
-    def read(self, key: Key) -> Entry:
-        return Entry(None, 0, list)
+    def read(self, key: Key) -> StoreEntry:
+        return StoreEntry(None, 0, list)
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         raise self.reason

@@ -20,7 +20,7 @@ from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Decided, Entry, Fold
+from ninetailed_wsgi.store.protocol import Decided, Fold, StoreEntry
 
 MakeServer = Callable[..., Server]
 
@@ -65,7 +65,7 @@ class Broken(DiskStore):
             raise self.reason from KeyError(EMAIL)
         return super().update(keys, fold)
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         if self.reason:
             raise self.reason from KeyError(EMAIL)
         return super().read(key)

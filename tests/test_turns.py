@@ -15,7 +15,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, Store
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, Store, StoreEntry
 
 MakeServer = Callable[..., Server]
 BROWSER = 6  # connections that a browser opens to one host
@@ -35,7 +35,7 @@ class SlowStore:
             assert self.may.wait(30)
         return self._store.update(keys, fold)
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         return self._store.read(key)
 
     def documents(

@@ -20,18 +20,18 @@ from ninetailed_wsgi.api.callers import Callers
 from ninetailed_wsgi.api.ofrep import AllFlags, OneFlag
 from ninetailed_wsgi.api.origins import Origins
 from ninetailed_wsgi.api.resources import (
-    Batch,
-    Document,
+    ApiDescription,
+    BatchResource,
     Edge,
-    Import,
-    Insights,
+    ImportResource,
+    InsightsResource,
     Live,
     PreviewEntries,
-    Profile,
-    Profiles,
+    ProfileResource,
+    ProfilesResource,
     Ready,
     Refresh,
-    Results,
+    ResultsResource,
     Scrape,
 )
 from ninetailed_wsgi.api.spaces import SpaceNames
@@ -40,7 +40,7 @@ from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.operations.metrics import Metrics, process_metrics
-from ninetailed_wsgi.service.access import Access, Decision, decide
+from ninetailed_wsgi.service.access import Access, Permission, decide
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
@@ -116,7 +116,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
-    app.add_route("/openapi.json", Document(edge, _described(compiled, settings)))
+    app.add_route("/openapi.json", ApiDescription(edge, _described(compiled, settings)))
     return app
 
 
@@ -142,12 +142,12 @@ def _described(compiled: Schemas, settings: Settings) -> dict[str, Any]:
 
 
 def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) -> None:
-    app.add_route(insights, Insights(edge))
-    app.add_route(prefix + "/profiles", Profiles(edge))
-    app.add_route(prefix + "/profiles/{name:path}", Profile(edge))
-    app.add_route(prefix + "/events", Batch(edge))
-    app.add_route(prefix + "/import/events", Import(edge))
-    app.add_route(prefix + "/experiences/{experience}/results", Results(edge))
+    app.add_route(insights, InsightsResource(edge))
+    app.add_route(prefix + "/profiles", ProfilesResource(edge))
+    app.add_route(prefix + "/profiles/{name:path}", ProfileResource(edge))
+    app.add_route(prefix + "/events", BatchResource(edge))
+    app.add_route(prefix + "/import/events", ImportResource(edge))
+    app.add_route(prefix + "/experiences/{experience}/results", ResultsResource(edge))
     app.add_route(prefix + "/preview/entries", PreviewEntries(edge))
     app.add_route(prefix + OFREP, AllFlags(edge))
     app.add_route(prefix + OFREP + "/{key:path}", OneFlag(edge))
@@ -230,7 +230,7 @@ class _Outage:
             traced = {"reason": reason, "traceparent": resp.get_header("traceparent")}
             _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
         caller = self._callers.of(req.env)
-        if decide("reasons", caller, guarded=self._access.guarded) is not Decision.ALLOWED:
+        if decide("reasons", caller, guarded=self._access.guarded) is not Permission.ALLOWED:
             # The reason names files and hosts.
             error = StoreUnavailable("the service cannot answer now; try again later")
         _answer_error(req, resp, error, params)

@@ -20,7 +20,7 @@ from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData, NinetailedError, StoreUnavailable
-from ninetailed_wsgi.service.access import Decision, check_name
+from ninetailed_wsgi.service.access import Permission, check_name
 
 MAX_FLAGS = 100
 """Flags of one answer, the first by key; how many were left out stands in its metadata."""
@@ -37,7 +37,7 @@ class _ContextError(InvalidData):
         self.flag_code = flag_code
 
 
-class _Question(NamedTuple):
+class _FlagRequest(NamedTuple):
     """Whose flags are asked for.
 
     Attributes:
@@ -69,16 +69,16 @@ class _FlagResource:
             overrides=overrides_of(req.env),
         )
 
-    def _question(self, req: Request, where: Environment) -> _Question:
+    def _question(self, req: Request, where: Environment) -> _FlagRequest:
         context = _context(read_json(read_body(req.env, req.content_length, self._edge.max_body_bytes)))
         target, access = context["targetingKey"], self._edge.access
         caller = self._edge.callers.of(req.env)
         own = access.guarded and self._edge.service.certifies(where, target)
         # A user id is no secret: to a stranger it is a new visitor's name, whether there is such a profile or not.
-        may_know = access.check("flags", caller, own=own) is Decision.ALLOWED
+        may_know = access.check("flags", caller, own=own) is Permission.ALLOWED
         hidden = {"targetingKey"} if caller.may("events") else {"targetingKey", *access.protected}
         traits = {name: value for name, value in context.items() if name not in hidden}
-        return _Question(where, target, traits, may_know)
+        return _FlagRequest(where, target, traits, may_know)
 
 
 class OneFlag(_FlagResource):

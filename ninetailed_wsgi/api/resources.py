@@ -22,7 +22,7 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, SettingsError, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics
-from ninetailed_wsgi.service.access import Access, Caller, Decision, check_name, check_names
+from ninetailed_wsgi.service.access import Access, Caller, Permission, check_name, check_names
 from ninetailed_wsgi.service.service import ExperienceService
 
 _EXPLAIN = "/explain"
@@ -127,14 +127,14 @@ class _Resource:
         """Whether an update is a create, because this caller may not name this profile."""
         if previews and caller.may("admin"):  # who may ask why a profile gets what it gets
             return False
-        return self._check("update", caller, where, name) is Decision.FRESH
+        return self._check("update", caller, where, name) is Permission.FRESH
 
-    def _check(self, operation: str, caller: Caller, where: Environment, name: str) -> Decision:
+    def _check(self, operation: str, caller: Caller, where: Environment, name: str) -> Permission:
         own = self._edge.access.guarded and self._service.certifies(where, name)
         return self._edge.access.check(operation, caller, own=own)
 
 
-class Profiles(_Resource):
+class ProfilesResource(_Resource):
     """``/profiles``: create a profile."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
@@ -142,7 +142,7 @@ class Profiles(_Resource):
         self._upsert(req, resp, self._edge.environment(organization, environment), None, caller)
 
 
-class Profile(_Resource):
+class ProfileResource(_Resource):
     """``/profiles/{idOrAlias}``: update, get, delete a profile; ``/explain`` behind it says why, where that is on."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
@@ -156,7 +156,7 @@ class Profile(_Resource):
             _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
             return
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
-        if self._check("get", caller, where, _parameter(name)) is Decision.ABSENT:
+        if self._check("get", caller, where, _parameter(name)) is Permission.ABSENT:
             raise ProfileNotFound("no profile has this id")
         data = self._service.get(
             where,
@@ -179,7 +179,7 @@ class Profile(_Resource):
         return _parameter(name)
 
 
-class Batch(_Resource):
+class BatchResource(_Resource):
     """``/events``: apply a batch of events to many profiles."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
@@ -199,7 +199,7 @@ class Batch(_Resource):
         return where, self._events(self._body(req, "batch-request"), caller, where, resp)
 
 
-class Import(Batch):
+class ImportResource(BatchResource):
     """``/import/events``: accept the same, to be applied after the answer."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
@@ -209,7 +209,7 @@ class Import(Batch):
         _answer(resp, {})
 
 
-class Insights(_Resource):
+class InsightsResource(_Resource):
     """Insights ``/events``: note what visitors saw and clicked; 204 without a body, whatever single events say."""
 
     def __init__(self, edge: Edge) -> None:
@@ -235,7 +235,7 @@ class Insights(_Resource):
         self._ingestion.ingest(where, body, guarded=guarded)
 
 
-class Results(_Resource):
+class ResultsResource(_Resource):
     """``/experiences/{id}/results``: the last computed results of an experience, with their age in seconds."""
 
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, experience: str) -> None:
@@ -337,7 +337,7 @@ class Ready:
     on_head = on_get
 
 
-class Document:
+class ApiDescription:
     """``/openapi.json``: a document that does not change."""
 
     def __init__(self, edge: Edge, document: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> bool:
 
 
 @dataclass(slots=True)
-class _State:
+class _ImportState:
     """How far an import is; what FILE.progress holds. ``rejects_bytes`` is the length of the rejects file then."""
 
     environment: str
@@ -62,7 +62,7 @@ class _State:
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Part:
     """Events that go to the service together."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -110,14 +110,14 @@ def import_events(
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
     with contextlib.nullcontext() if file == "-" else raw, console.progress("lines") as progress:
-        work = _Import(service, where, file, size, console, progress)
+        work = _FileImport(service, where, file, size, console, progress)
         if work.state.lines:
             console.err.write(f"resuming after line {work.state.lines:,}\n")
         work.run(raw, longest)
     return work.finish()
 
 
-class _Import:
+class _FileImport:
     def __init__(
         self, service: ExperienceService, where: Environment, file: str, size: int, console: Console, progress: Progress
     ) -> None:
@@ -128,8 +128,8 @@ class _Import:
         self._progress = progress
         self._progress_file = None if file == "-" else beside(file, ".progress")
         self._rejects_file = beside(file, ".rejects.ndjson")
-        self.state = self._begin(_State(f"{where.organization}/{where.environment}", size))
-        self._batch = _Batch()
+        self.state = self._begin(_ImportState(f"{where.organization}/{where.environment}", size))
+        self._batch = _Part()
 
     def run(self, raw: BinaryIO, longest: int) -> None:
         lines, number = self.state.lines, 0
@@ -156,11 +156,11 @@ class _Import:
         self._console.out.write(f", see {self._rejects_file}\n" if state.rejected else "\n")
         return not state.rejected
 
-    def _begin(self, new: _State) -> _State:
+    def _begin(self, new: _ImportState) -> _ImportState:
         if self._progress_file is None or not self._progress_file.exists():
             return new
         try:
-            state = _State(**orjson.loads(read_private(self._progress_file)))
+            state = _ImportState(**orjson.loads(read_private(self._progress_file)))
             if any(type(value) is not type(getattr(new, name)) for name, value in asdict(state).items()):
                 raise TypeError
         except OSError as error:
@@ -215,7 +215,7 @@ class _Import:
 
     def _apply(self, lines: int) -> None:
         """Apply the batch and remember that this many lines are done."""
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, _Part()
         if batch.events:
             try:
                 self._send(batch.events)
@@ -229,7 +229,7 @@ class _Import:
             with replacement(self._progress_file) as file:
                 file.write(orjson.dumps(asdict(self.state)))
 
-    def _apply_singly(self, batch: _Batch) -> None:
+    def _apply_singly(self, batch: _Part) -> None:
         for event, (number, text) in zip(batch.events, batch.lines, strict=True):
             try:
                 self._send([event])

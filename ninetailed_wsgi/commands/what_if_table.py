@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ninetailed_wsgi.insights.what_if import Comparison, why
+from ninetailed_wsgi.insights.what_if import ContentComparison, why
 from ninetailed_wsgi.operations.terminal import columns, fitting, in_line
 
 _MARK = {"added": "+", "removed": "-", "changed": "~", "same": " "}
 
 
-def lines(document: Mapping[str, Any], comparison: Comparison) -> Iterator[str]:
+def lines(document: Mapping[str, Any], comparison: ContentComparison) -> Iterator[str]:
     """Yield the lines of a document of `replay.what_if`."""
     visitors, changed = document["visitors"], document["visitorsChanged"]
     share = f"{visitors['evaluated']:,} of {visitors['total']:,} visitors"

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from ninetailed_wsgi.contract import report
 from ninetailed_wsgi.contract.access import access_cases
 from ninetailed_wsgi.contract.cases import Case, load_cases
-from ninetailed_wsgi.contract.run import Result, Run, claims_of
+from ninetailed_wsgi.contract.run import CaseResult, Run, claims_of
 from ninetailed_wsgi.contract.target import NoAnswer, Target, prefix
 from ninetailed_wsgi.operations.terminal import in_line, unescaped
 
@@ -43,7 +43,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
             return INTERRUPTED
         out.write(f"{len(cases)} cases against {options.base_url}, {options.organization}/{options.environment}")
         out.write(in_line(f", which claims {', '.join(claims) or 'nothing besides'}") + "\n")
-        results: list[Result] = []
+        results: list[CaseResult] = []
         try:
             interrupted = _run_all(at, cases, results, out)
         finally:  # also if nobody reads the output any more
@@ -54,7 +54,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
     return _tell(summary, options.report, out, err)
 
 
-def _run_all(at: Run, cases: Sequence[Case], results: list[Result], out: TextIO) -> bool:
+def _run_all(at: Run, cases: Sequence[Case], results: list[CaseResult], out: TextIO) -> bool:
     """Run the cases and print each as it ends; return whether that was interrupted."""
     terminal = out.isatty()
     try:

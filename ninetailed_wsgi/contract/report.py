@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from ninetailed_wsgi.contract.answers import Answer
-from ninetailed_wsgi.contract.run import Breach, Result, SentRequest
+from ninetailed_wsgi.contract.run import Breach, CaseResult, SentRequest
 from ninetailed_wsgi.core.problems import shorten
 
 _WORDS = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}
@@ -37,13 +37,13 @@ class Summary:
     organization: str
     environment: str
     claims: Sequence[str]
-    results: Sequence[Result]
+    results: Sequence[CaseResult]
     deleted: int
     leftovers: Sequence[str]
     interrupted: bool
 
 
-def line(result: Result, number: int, total: int, colours: bool) -> str:
+def line(result: CaseResult, number: int, total: int, colours: bool) -> str:
     """Return one case as a line, with progress, and colors for a terminal."""
     word = f"{_WORDS[result.outcome]:<4}"
     if colours:
@@ -67,7 +67,7 @@ def details(breach: Breach) -> Iterator[str]:
         yield f"  {'' if number else 'breach':<8}  {problem}"
 
 
-def table(results: Sequence[Result]) -> Iterator[str]:
+def table(results: Sequence[CaseResult]) -> Iterator[str]:
     """Yield how many passed, failed and were skipped, by area."""
     areas = list(dict.fromkeys(result.case.area for result in results))
     width = max(map(len, [*areas, "total"]))
@@ -99,7 +99,7 @@ def _json(summary: Summary) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
-def _result(result: Result) -> dict[str, Any]:
+def _result(result: CaseResult) -> dict[str, Any]:
     case, breach = result.case, result.breach
     row: dict[str, Any] = {"id": case.id, "area": case.area, "name": case.name, "outcome": result.outcome}
     row["seconds"] = round(result.seconds, 4)

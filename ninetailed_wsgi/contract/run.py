@@ -55,7 +55,7 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CaseResult:
     """The result of a case; ``reason`` says why it was skipped."""
 
     case: Case
@@ -99,14 +99,14 @@ class Run:
         if status in (401, 403):
             raise NoAnswer(f"the server refuses the key ({status}); it needs all scopes: {', '.join(SCOPES)}")
 
-    def results(self, cases: Iterable[Case]) -> Iterator[Result]:
+    def results(self, cases: Iterable[Case]) -> Iterator[CaseResult]:
         """Run the cases one after another; the profiles of one are deleted before the next."""
         silent = 0
         for number, case in enumerate(cases, start=1):
             if case.claim and case.claim not in self._claims:
-                yield Result(case, "skipped", reason=f"the server does not claim {case.claim}")
+                yield CaseResult(case, "skipped", reason=f"the server does not claim {case.claim}")
             elif silent == _GIVE_UP_AFTER:
-                yield Result(case, "skipped", reason="the server stopped answering")
+                yield CaseResult(case, "skipped", reason="the server stopped answering")
             else:
                 before = set(self._names)
                 result = self._result(case, f"{self._mark}-{number}-")
@@ -136,10 +136,10 @@ class Run:
         """Return the names of profiles that may exist because of this run."""
         return list(self._names)
 
-    def _result(self, case: Case, mark: str) -> Result:
+    def _result(self, case: Case, mark: str) -> CaseResult:
         start = time.monotonic()
         breach = self._first_breach(marked(case, mark))
-        return Result(case, "failed" if breach else "passed", time.monotonic() - start, breach)
+        return CaseResult(case, "failed" if breach else "passed", time.monotonic() - start, breach)
 
     def _first_breach(self, steps: Sequence[Mapping[str, Any]]) -> Breach | None:
         answers: list[Any] = []

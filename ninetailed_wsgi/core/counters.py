@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from ninetailed_wsgi.core.events import page_of
 
 # One matching event: its ordinal and its time in milliseconds. Part of the stored profile, so a list as JSON has it.
-Entry = list[int]
+Occurrence = list[int]
 
 
 class SeenEvent:
@@ -88,7 +88,7 @@ class Counter:
     counts: Callable[[SeenEvent], bool]
     enough: int
 
-    def keep(self, entries: list[Entry], ordinal: int, at: int, first_ordinal: int) -> None:
+    def keep(self, entries: list[Occurrence], ordinal: int, at: int, first_ordinal: int) -> None:
         """Add one event to the entries (sorted by ordinal) and drop those that no longer decide anything.
 
         An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` other entries
@@ -105,7 +105,7 @@ class Counter:
             if entries[0][1] <= min([entry[1] for entry in entries]):
                 del entries[0]
             return
-        rest: list[Entry] = []
+        rest: list[Occurrence] = []
         latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at
         for entry in reversed(entries):
             if len(latest) < self.enough:

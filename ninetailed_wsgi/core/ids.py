@@ -24,7 +24,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _NOBODYS = tuple("-".join(digit * length for length in (8, 4, 4, 4, 12)) for digit in "0f")
 
 
-class Environment(Protocol):
+class EnvironmentNames(Protocol):
     """The environment: an id of one is invalid in every other."""
 
     @property
@@ -70,12 +70,12 @@ def _replay(ids: list[str], make: Callable[[], str]) -> Callable[[], str]:
     return next_id
 
 
-def issue(key: bytes, environment: Environment, random_half: str) -> str:
+def issue(key: bytes, environment: EnvironmentNames, random_half: str) -> str:
     """Return the profile id that begins with ``random_half`` (32 lowercase hex characters)."""
     return random_half + _keyed(key, "id", (environment.organization, environment.environment), random_half)
 
 
-def certifies(key: bytes, environment: Environment, id: str) -> bool:
+def certifies(key: bytes, environment: EnvironmentNames, id: str) -> bool:
     """Return whether `issue` made this id, with this key, for this environment; any text is allowed."""
     if not _ISSUED.fullmatch(id):
         return False
@@ -88,7 +88,7 @@ def _has_its_hash(key: bytes, organization: str, environment: str, id: str) -> b
     return hmac.compare_digest(id[HALF:], _keyed(key, "id", (organization, environment), id[:HALF]))
 
 
-def replayed_half(key: bytes, environment: Environment, message_id: str) -> str:
+def replayed_half(key: bytes, environment: EnvironmentNames, message_id: str) -> str:
     """Return the first half of the id of a profile that begins with this message (32 hex characters).
 
     The same message makes the same id, in a preflight and in the request that repeats it, so no preflight needs to be

@@ -26,7 +26,7 @@ LARGEST_VALUE = 1e12
 
 _COUNTED_FOR = "for"  # the member that names the kinds of events that were counted
 
-Entry = list[Any]
+Conversion = list[Any]
 """Time of the first event (ms), number of events, sum of the property: what one or several events count."""
 
 
@@ -50,7 +50,7 @@ class Metric:
     direction: str
     key: str
 
-    def of(self, entries: Iterable[Entry], since: int, until: float) -> float:
+    def of(self, entries: Iterable[Conversion], since: int, until: float) -> float:
         """Return what a visitor's events at ``since <= time < until`` (ms) amount to: 0 or 1, a number, a sum."""
         matches = [entry for entry in entries if since <= entry[0] < until]
         if self.type == "binary":
@@ -153,14 +153,14 @@ def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> di
     return both
 
 
-def _add(entries: list[Entry], entry: Entry) -> None:
+def _add(entries: list[Conversion], entry: Conversion) -> None:
     entries.append(entry)
     if len(entries) > 1 and entries[-2][0] > entry[0]:
         entries.sort()
     entries[:] = _bounded(entries)
 
 
-def _bounded(entries: Sequence[Entry]) -> list[Entry]:
+def _bounded(entries: Sequence[Conversion]) -> list[Conversion]:
     surplus = len(entries) - ENTRIES_KEPT
     if surplus <= 0:
         return list(entries)

@@ -127,7 +127,7 @@ class Albacross:
             self._pause = FIRST_PAUSE
         self._cache.keep(digest, answer.company, answer.seconds)
 
-    async def _answer(self, transport: httpx.AsyncBaseTransport, address: str) -> _Answer:
+    async def _answer(self, transport: httpx.AsyncBaseTransport, address: str) -> _CompanyLookup:
         timeout = httpx.Timeout(self._within).as_dict()
         request = httpx.Request(
             "GET", f"{self._url}/company/{address}", headers=self._headers, extensions={"timeout": timeout}
@@ -135,9 +135,9 @@ class Albacross:
         response = await transport.handle_async_request(request)
         try:
             if response.status_code in _REASONS:
-                return _Answer({}, 0, response.status_code)
+                return _CompanyLookup({}, 0, response.status_code)
             if response.status_code == 204:
-                return _Answer({}, UNKNOWN_FOR)
+                return _CompanyLookup({}, UNKNOWN_FOR)
             if response.status_code != 200 or response.headers.get("Content-Encoding", "identity") != "identity":
                 return _FAILED
             body = b""
@@ -165,7 +165,7 @@ class Albacross:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
-class _Answer(NamedTuple):
+class _CompanyLookup(NamedTuple):
     """What came of a look-up: a company or none, for how many seconds that is kept, and the status of a refusal."""
 
     company: dict[str, Any]
@@ -173,14 +173,14 @@ class _Answer(NamedTuple):
     refused: int = 0
 
 
-_FAILED = _Answer({}, FAILED_FOR)
+_FAILED = _CompanyLookup({}, FAILED_FOR)
 
 
-def _read(body: bytes) -> _Answer:
+def _read(body: bytes) -> _CompanyLookup:
     company = orjson.loads(body)
     if not isinstance(company, dict) or not isinstance(company.get("name"), str) or not company["name"]:
         return _FAILED
-    return _FAILED if _depth(company) > DEEPEST else _Answer(company, KNOWN_FOR)
+    return _FAILED if _depth(company) > DEEPEST else _CompanyLookup(company, KNOWN_FOR)
 
 
 def _depth(value: object) -> int:

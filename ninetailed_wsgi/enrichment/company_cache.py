@@ -46,7 +46,7 @@ class CompanyCache:
     def __init__(self, folder: Path, wall_clock: Callable[[], float]) -> None:
         self._file = folder / FILE
         self._wall_clock = wall_clock
-        self._reader = PerProcess(_Reader)
+        self._reader = PerProcess(_CacheConnection)
         self._is_unwritable = False
 
     def get(self, digest: str) -> CacheRow | None:
@@ -110,7 +110,7 @@ class CompanyCache:
             _log.warning("%s: the company cache cannot be used: %s", self._file, error)
 
 
-class _Reader:
+class _CacheConnection:
     """The connection of one process that only reads; a new one where the file is another one."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavai
 from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Write
+from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 MAX_EVENTS = 1000
 """Events of one request (spec section 11)."""
@@ -153,7 +153,7 @@ def _store(
     return results
 
 
-def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: Entry) -> _Note:
+def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: StoreEntry) -> _Note:
     """Decide what the reports of one profile make of it; pure."""
     record = entry.document
     if record is None:

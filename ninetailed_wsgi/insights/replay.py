@@ -12,7 +12,7 @@ from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment, Key
-from ninetailed_wsgi.insights.what_if import Comparison, Tally
+from ninetailed_wsgi.insights.what_if import ChangeTally, ContentComparison
 from ninetailed_wsgi.store.protocol import HistoryEntry, Store
 
 _TOLD_EVERY = 200  # visitors between two calls of ``progress``
@@ -28,7 +28,7 @@ def what_if(
     sample: int | None = None,
     expected: int | None = None,
     progress: Callable[[int, float | None], None] = lambda visitors, part: None,
-) -> tuple[dict[str, Any], Comparison]:
+) -> tuple[dict[str, Any], ContentComparison]:
     """Return what publishing ``after`` in place of ``before`` would change, as JSON, and what decided it.
 
     Args:
@@ -40,8 +40,8 @@ def what_if(
     Raises:
         StoreUnavailable: the store cannot be read now.
     """
-    comparison = Comparison(before, after, now)
-    tally, total, last = Tally(comparison), expected, None
+    comparison = ContentComparison(before, after, now)
+    tally, total, last = ChangeTally(comparison), expected, None
     if sample is not None:  # the visitors with the smallest draws, which another pass has to find
         draws = [_draw(key) for key in _visitors(store, environment)]
         total = len(draws)
@@ -65,7 +65,7 @@ def _visitors(store: Store, environment: Environment) -> Iterator[Key]:
             yield key
 
 
-def _add(tally: Tally, store: Store, key: Key, draw: int) -> None:
+def _add(tally: ChangeTally, store: Store, key: Key, draw: int) -> None:
     entry = store.read(key)
     record = entry.document
     if record is None or "to" in record or "into" in record:  # merged or deleted since

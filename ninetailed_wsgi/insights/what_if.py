@@ -48,7 +48,7 @@ class View(NamedTuple):
         return {"audiences": list(self.audiences), "experiences": variants, "flags": dict(self.flags)}
 
 
-class Comparison:
+class ContentComparison:
     """Decides visitors by two contents.
 
     Args:
@@ -96,7 +96,7 @@ def _view(catalog: Catalog, record: profile.Record, next_ordinal: int, now: int)
 
 
 @dataclass(slots=True)
-class Tally:
+class ChangeTally:
     """Adds up visitors; its size does not depend on how many there are.
 
     Attributes:
@@ -105,7 +105,7 @@ class Tally:
         incomplete: how many of them did what the draft asks for longer ago than is kept.
     """
 
-    comparison: Comparison
+    comparison: ContentComparison
     evaluated: int = 0
     changed: int = 0
     incomplete: int = 0
@@ -209,7 +209,7 @@ class Tally:
         return sorted(spoiled)
 
 
-def why(comparison: Comparison, sample: Mapping[str, Any]) -> list[str]:
+def why(comparison: ContentComparison, sample: Mapping[str, Any]) -> list[str]:
     """Return in a line for each experience why a visitor of `Tally.document` gets another variant."""
     before, after = sample["before"], sample["after"]
     rules = {id: change for id, _, change in _audience_changes(comparison.before, comparison.after)}

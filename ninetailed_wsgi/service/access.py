@@ -55,7 +55,7 @@ EVERYBODY = Caller(frozenset(SCOPES))
 """What any caller is in the mode ``open``."""
 
 
-class Decision(Enum):
+class Permission(Enum):
     """What an operation comes to."""
 
     ALLOWED = "allowed"
@@ -78,18 +78,18 @@ class _Rule(NamedTuple):
 
     scopes: tuple[str, ...] = ()
     own: bool = False
-    otherwise: Decision = Decision.REFUSED
+    otherwise: Permission = Permission.REFUSED
 
 
 _RULES: Mapping[str, _Rule] = {
     "create": _Rule(),
-    "update": _Rule(("events",), own=True, otherwise=Decision.FRESH),
-    "get": _Rule(("read",), own=True, otherwise=Decision.ABSENT),
+    "update": _Rule(("events",), own=True, otherwise=Permission.FRESH),
+    "get": _Rule(("read",), own=True, otherwise=Permission.ABSENT),
     "batch": _Rule(("events",)),
     "import": _Rule(("events",)),
     "delete": _Rule(("delete",)),
     "insights": _Rule(),
-    "flags": _Rule(("read", "events"), own=True, otherwise=Decision.FRESH),
+    "flags": _Rule(("read", "events"), own=True, otherwise=Permission.FRESH),
     "explain": _Rule(("admin",)),
     "results": _Rule(("admin",)),
     "preview": _Rule(("admin",)),
@@ -103,7 +103,7 @@ _RULES: Mapping[str, _Rule] = {
 OPERATIONS = tuple(_RULES)
 
 
-def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) -> Decision:
+def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) -> Permission:
     """Return what an operation comes to (the table of spec section 16).
 
     Args:
@@ -114,7 +114,7 @@ def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) 
     """
     rule = _RULES[operation]
     if not guarded or not rule.scopes or (rule.own and own) or any(map(caller.may, rule.scopes)):
-        return Decision.ALLOWED
+        return Permission.ALLOWED
     return rule.otherwise
 
 
@@ -198,7 +198,7 @@ class Access:
         if self.keys:
             self.keys.reload()
 
-    def check(self, operation: str, caller: Caller, *, own: bool = False) -> Decision:
+    def check(self, operation: str, caller: Caller, *, own: bool = False) -> Permission:
         """Return what an operation comes to, where that is not a refusal.
 
         Raises:
@@ -206,7 +206,7 @@ class Access:
             Forbidden: the caller's key lacks the scope.
         """
         decision = decide(operation, caller, guarded=self.guarded, own=own)
-        if decision is Decision.REFUSED:
+        if decision is Permission.REFUSED:
             scope = " or ".join(_RULES[operation].scopes)
             if caller.trusted:
                 raise Forbidden(f"this key or address lacks the scope {scope}")
@@ -286,4 +286,15 @@ def check_names(events: Sequence[dict[str, Any]]) -> None:
 OPEN = Access()
 """The rules of the hosted API: everybody may do everything."""
 
-__all__ = ["EVERYBODY", "INSIDE", "OPEN", "OPERATIONS", "STRANGER", "Access", "Caller", "Decision", "Verdict", "decide"]
+__all__ = [
+    "EVERYBODY",
+    "INSIDE",
+    "OPEN",
+    "OPERATIONS",
+    "STRANGER",
+    "Access",
+    "Caller",
+    "Permission",
+    "Verdict",
+    "decide",
+]

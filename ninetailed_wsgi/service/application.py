@@ -13,9 +13,9 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located, laid_over
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run, Snapshot
+from ninetailed_wsgi.service.folding import Conditions, Folding, FoldOutcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Store
+from ninetailed_wsgi.store.protocol import Store, StoreEntry
 
 Step = tuple[Key, Event]
 """An event and the id or alias that it was sent for."""
@@ -134,7 +134,7 @@ class Application:
                     self._claims[key._replace(name=alias)] = key
             run = elsewhere
 
-    def _update(self, run: Run) -> dict[Key, Outcome]:
+    def _update(self, run: Run) -> dict[Key, FoldOutcome]:
         """Fold and store the events of each profile; return what was decided."""
         fold = Folding(run, self.catalog, self._conditions, self._location, self._owners)
         return update(self._store, run, fold, self._conditions)
@@ -221,7 +221,7 @@ class Application:
         return home
 
 
-def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, Outcome]:
+def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, FoldOutcome]:
     """Update the store and let metrics count what was stored, and how often a conflict let a fold run again.
 
     Returns what was decided for each profile of the run.
@@ -231,7 +231,7 @@ def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dic
         return store.update(list(run), fold)
     folds = 0
 
-    def count(key: Key, entry: Entry) -> Outcome:
+    def count(key: Key, entry: StoreEntry) -> FoldOutcome:
         nonlocal folds
         folds += 1
         return fold(key, entry)

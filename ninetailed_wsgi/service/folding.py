@@ -16,7 +16,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.store.identity import Owner
-from ninetailed_wsgi.store.protocol import Entry, Write
+from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 Run = Mapping[Key, Sequence[Event]]
 """Events that are applied together, by the profile that they belong to."""
@@ -49,7 +49,7 @@ class Snapshot(NamedTuple):
     next_ordinal: int
 
 
-class Outcome(NamedTuple):
+class FoldOutcome(NamedTuple):
     """What the fold of one profile decided.
 
     Attributes:
@@ -98,11 +98,11 @@ class Folding:
         # A fold that runs again gives a profile's sessions the same ids in the same order.
         self._session_ids: dict[Key, list[str]] = {}
 
-    def __call__(self, key: Key, entry: Entry) -> Outcome:
+    def __call__(self, key: Key, entry: StoreEntry) -> FoldOutcome:
         """Return what the events make of one profile."""
         document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
         if document is not None and ("to" in document or "into" in document):
-            return Outcome(None, None)
+            return FoldOutcome(None, None)
         record = document or profile.new_record(key.name)
         aliases = record["aliases"]
         recounted = self._recount(record, entry, new=document is None)
@@ -113,13 +113,13 @@ class Folding:
             write = Write(record, raws, False, retention.first_ordinal(record))
         snapshot = Snapshot(record, entry.next_ordinal + len(events))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
-        return Outcome(write, snapshot, events, new, excess, document is None)
+        return FoldOutcome(write, snapshot, events, new, excess, document is None)
 
-    def _is_stale(self, key: Key, entry: Entry) -> bool:
+    def _is_stale(self, key: Key, entry: StoreEntry) -> bool:
         owner = self._owners.get(key)
         return owner is not None and entry.document == owner.stale
 
-    def _recount(self, record: Record, entry: Entry, *, new: bool) -> bool:
+    def _recount(self, record: Record, entry: StoreEntry, *, new: bool) -> bool:
         """Count the kept history for audiences and metrics published since; return whether a stored record changed."""
         audiences, metrics = self._catalog.audiences, self._catalog.metrics
         is_changed = False

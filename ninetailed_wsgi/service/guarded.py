@@ -17,10 +17,10 @@ from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.service.application import Application, Step, update
-from ninetailed_wsgi.service.folding import Conditions, Folding, Outcome, Run
+from ninetailed_wsgi.service.folding import Conditions, Folding, FoldOutcome, Run
 from ninetailed_wsgi.service.new_profiles import Allowance
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Store, Write
+from ninetailed_wsgi.store.protocol import Store, StoreEntry, Write
 
 GRACE = 60_000
 """Milliseconds that a former id still leads to its profile, for requests under way and other tabs."""
@@ -210,7 +210,7 @@ class GuardedApplication(Application):
         until = self._now + GRACE if self._renames and self._issued(home) else None
         return identity.merge(self._store, home, owner, until)
 
-    def _update(self, run: Run) -> dict[Key, Outcome]:
+    def _update(self, run: Run) -> dict[Key, FoldOutcome]:
         """As of `Application`; raise RateLimited, with nothing stored, where the address may have no new profile."""
         base = (run, self.catalog, self._conditions, self._location, self._owners)
         fold = _GuardedFolding(*base, names=self._names, takes_new=self._takes_new())
@@ -238,10 +238,10 @@ class _GuardedFolding(Folding):
         self._names = names
         self._takes_new = takes_new
 
-    def __call__(self, key: Key, entry: Entry) -> Outcome:
+    def __call__(self, key: Key, entry: StoreEntry) -> FoldOutcome:
         """Return what the events make of one profile."""
         if not self._takes_new and (entry.document is None or self._is_stale(key, entry)):
-            return Outcome(None, None, is_new=True)
+            return FoldOutcome(None, None, is_new=True)
         outcome = super().__call__(key, entry)
         if outcome.profile is None:
             return outcome

@@ -15,7 +15,7 @@ from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.service.folding import Snapshot
 
 
-class Previews:
+class PreviewContent:
     """The content that previews show.
 
     Args:

@@ -36,7 +36,7 @@ from ninetailed_wsgi.service.incoming import identify, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.merges import Merges
 from ninetailed_wsgi.service.opening import opened
-from ninetailed_wsgi.service.previews import Previews
+from ninetailed_wsgi.service.previews import PreviewContent
 from ninetailed_wsgi.service.profile_ids import ProfileIds
 from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.sources import Sources
@@ -102,7 +102,7 @@ class ExperienceService:
         companies: Companies | None = None,
         live: Live | None = None,
     ) -> None:
-        self.previews = Previews(content, draft)
+        self.previews = PreviewContent(content, draft)
         self.live = live
         self._store = store
         self._content = content

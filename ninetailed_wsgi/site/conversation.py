@@ -112,7 +112,7 @@ class Published(NamedTuple):
         return (tag.id, tag.fallback) if tag else None
 
 
-class Answer(dict[str, Any]):
+class VisitorData(dict[str, Any]):
     """``profile``, ``experiences`` and ``changes`` of a visitor; nobody may change them, as visitors share parts."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -195,7 +195,7 @@ class Conversation:
         self._unwritten: list[dict[str, Any]] = []  # to be stored when the response begins
         self._only_evaluated: list[dict[str, Any]] = []  # not stored, so every evaluation needs them again
         self._seconds = backend.time_budget  # that this page may still wait
-        self._data: Answer | None = None
+        self._data: VisitorData | None = None
         self._id: str | None = None  # of the profile, as soon as it is known
         self._name: str | None = None  # the id that the unwritten events go to
         self._ids = Ids()
@@ -243,12 +243,12 @@ class Conversation:
         if self.is_answered and not self._is_late:
             self.answer()
 
-    @never_raises(lambda self: self._data or Answer(nothing("")))
-    def answer(self) -> Answer:
+    @never_raises(lambda self: self._data or VisitorData(nothing("")))
+    def answer(self) -> VisitorData:
         """Return ``profile``, ``experiences`` and ``changes`` after everything that was recorded."""
         if not self._failed and (self._data is None or self._waiting):
             self._evaluate()
-        return self._data or Answer(nothing(_first(self._cookie_ids()) or ""))
+        return self._data or VisitorData(nothing(_first(self._cookie_ids()) or ""))
 
     def write(self) -> None:
         """Store what the page recorded, and evaluate what waits, if anything does."""
@@ -335,7 +335,7 @@ class Conversation:
         self._seconds -= time.monotonic() - before
         self._id = decision.id or self._id
         if decision.data is not None:
-            self._data, self.published, self._failed = Answer(decision.data), Published(decision.content), False
+            self._data, self.published, self._failed = VisitorData(decision.data), Published(decision.content), False
             self._is_stored |= not preflight
             storable = self._unwritten if preflight else events
             self.is_page_stored |= any(event["type"] == "page" for event in storable)

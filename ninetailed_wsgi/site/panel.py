@@ -28,7 +28,7 @@ from ninetailed_wsgi.site.conversation import PANEL, explained
 from ninetailed_wsgi.site.insertion import MARK, Insertion
 from ninetailed_wsgi.site.page_view import cookies_of
 from ninetailed_wsgi.site.panel_view import script_json, view
-from ninetailed_wsgi.site.previews import LIFE, SEEN_ONCE, Answer, Previews, drop_conditions
+from ninetailed_wsgi.site.previews import LIFE, SEEN_ONCE, PageAnswer, Previews, drop_conditions
 from ninetailed_wsgi.site.visitor import Visitor
 
 NONCE = "ninetailed.nonce"
@@ -117,14 +117,14 @@ class Panel:
             self._report("panel", error)
             return b""
 
-    def answer(self, environ: Mapping[str, Any]) -> Answer | None:
+    def answer(self, environ: Mapping[str, Any]) -> PageAnswer | None:
         """Return what answers a request below the prefix; None where it is not for the panel."""
         path = environ.get("PATH_INFO")
         if path == SWITCH:
             return self._switched(environ)
         return _script(environ) if path == SCRIPT else None
 
-    def _switched(self, environ: Mapping[str, Any]) -> Answer:
+    def _switched(self, environ: Mapping[str, Any]) -> PageAnswer:
         """Return what answers a switch: the way back to its page, or an error for a person."""
         if environ.get("REQUEST_METHOD") != "GET":
             return _problem("405 Method Not Allowed", "A switch of the panel is a GET.", ("Allow", "GET"))
@@ -182,12 +182,12 @@ def script() -> bytes:
     return b"\n".join(line for line in lines if line and not line.startswith(b"//"))
 
 
-def _script(environ: Mapping[str, Any]) -> Answer:
+def _script(environ: Mapping[str, Any]) -> PageAnswer:
     started: list[Any] = []
     data = script()
     etag = f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
     body = b"".join(beacon.answer(environ, lambda *given: started.extend(given), data, etag))
-    return Answer(started[0], [*started[1], ("Cross-Origin-Resource-Policy", "same-origin")], body)
+    return PageAnswer(started[0], [*started[1], ("Cross-Origin-Resource-Policy", "same-origin")], body)
 
 
 def _digest(environ: Mapping[str, Any]) -> str:
@@ -227,7 +227,7 @@ def _nonce_of(headers: Sequence[tuple[str, str]]) -> str:
     return ""
 
 
-def _problem(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+def _problem(status: str, text: str, *headers: tuple[str, str]) -> PageAnswer:
     body = (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Preview</title>\n<h1>{html.escape(text)}</h1>\n</html>\n"
@@ -239,4 +239,4 @@ def _problem(status: str, text: str, *headers: tuple[str, str]) -> Answer:
         ("X-Content-Type-Options", "nosniff"),
         *SEEN_ONCE,
     ]
-    return Answer(status, [*fixed, *headers], body)
+    return PageAnswer(status, [*fixed, *headers], body)

@@ -44,7 +44,7 @@ SEEN_ONCE = (("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-ref
 Origin = Callable[[Mapping[str, Any]], tuple[str, str]]
 
 
-class Answer(NamedTuple):
+class PageAnswer(NamedTuple):
     """An answer that the site itself does not give; to a HEAD without the body."""
 
     status: str
@@ -109,7 +109,7 @@ class Previews:
         if self.overrides(environ) is not None:
             drop_conditions(environ)
 
-    def answer(self, environ: Mapping[str, Any]) -> Answer | None:
+    def answer(self, environ: Mapping[str, Any]) -> PageAnswer | None:
         """Return what answers a request for a link; None for any other request."""
         query = environ.get("QUERY_STRING", "")
         if NAME not in query or environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
@@ -124,7 +124,7 @@ class Previews:
             return _expired()
         return _redirection(environ, self._cookie(self._begun(overrides, LIFE), LIFE, environ))
 
-    def moved(self, environ: Mapping[str, Any], place: str, overrides: Overrides, seconds: int) -> Answer:
+    def moved(self, environ: Mapping[str, Any], place: str, overrides: Overrides, seconds: int) -> PageAnswer:
         """Return what leads to a page of the site in a preview with these overrides.
 
         Args:
@@ -139,7 +139,7 @@ class Previews:
         if len(token) > LONGEST:
             raise ValueError(f"the overrides take {len(token)} characters, expected at most {LONGEST}")
         headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE]
-        return Answer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
+        return PageAnswer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
 
     def _begun(self, overrides: Overrides, seconds: int) -> str:
         """Return what the cookie of a preview has: its overrides, and who somebody without an id is while it lasts."""
@@ -169,17 +169,17 @@ def drop_conditions(environ: dict[str, Any]) -> None:
         environ.pop(name, None)
 
 
-def _redirection(environ: Mapping[str, Any], cookie: str) -> Answer:
+def _redirection(environ: Mapping[str, Any], cookie: str) -> PageAnswer:
     path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1", "replace")
     # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
     place = "/" + quote(path, safe="/;=,~!$&'()*+:@").lstrip("/")
     if query := "&".join(without_preview(environ.get("QUERY_STRING", ""))):
         place += "?" + quote(query.encode("latin-1", "replace"), safe=_IN_QUERIES)
     headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE, ("Set-Cookie", cookie)]
-    return Answer("303 See Other", headers, b"")
+    return PageAnswer("303 See Other", headers, b"")
 
 
-def _expired() -> Answer:
+def _expired() -> PageAnswer:
     headers = [
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Length", str(len(_EXPIRED))),
@@ -187,4 +187,4 @@ def _expired() -> Answer:
         ("X-Content-Type-Options", "nosniff"),
         *SEEN_ONCE,
     ]
-    return Answer("403 Forbidden", headers, _EXPIRED)
+    return PageAnswer("403 Forbidden", headers, _EXPIRED)

@@ -27,7 +27,7 @@ import orjson
 
 from ninetailed_wsgi.core import profile, retention
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Document, Entry, HistoryEntry, Store, Write
+from ninetailed_wsgi.store.protocol import Document, HistoryEntry, Store, StoreEntry, Write
 
 
 class Owner(NamedTuple):
@@ -64,13 +64,13 @@ def resolve(store: Store, key: Key) -> Owner:
             return Owner(key, None, stale=document)
 
 
-def _settled(store: Store, key: Key) -> Entry:
+def _settled(store: Store, key: Key) -> StoreEntry:
     while (entry := store.read(key)).document is not None and "into" in entry.document:
         finish_merge(store, key)
     return entry
 
 
-def _follow(read: Callable[[Key], Entry], key: Key, entry: Entry) -> Owner:
+def _follow(read: Callable[[Key], StoreEntry], key: Key, entry: StoreEntry) -> Owner:
     """Return the profile at the end of a chain of pointers, which a cut-off claim may have closed to a circle."""
     names = {key.name}
     while entry.document is not None and "to" in entry.document:
@@ -133,14 +133,14 @@ def merge(store: Store, source: Key, target: Key, until: int | None = None) -> K
     Returns the key of the profile that both are then; the source's own when the target is no profile any more.
     """
 
-    def freeze(_: Key, entry: Entry) -> Write | None:
+    def freeze(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
         return Write({**ending(record), "into": target.name}) if _is_profile(record) else None
 
     def ending(record: Document) -> Document:
         return record if until is None else {**record, "until": {**record.get("until", {}), source.name: until}}
 
-    def list_alias(_: Key, entry: Entry) -> Write | None:
+    def list_alias(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
         if not _is_profile(record) or source.name in record["aliases"]:
             return None
@@ -160,7 +160,7 @@ def merge(store: Store, source: Key, target: Key, until: int | None = None) -> K
 def release(store: Store, owner: Key, name: str) -> None:
     """Take a name from the profile that lists it; the pointer at the name then means nothing."""
 
-    def without(_: Key, entry: Entry) -> Write | None:
+    def without(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
         if not _is_profile(record) or name not in record["aliases"]:
             return None
@@ -207,7 +207,7 @@ def _unmarked(record: Document) -> Document:
     return {member: value for member, value in record.items() if member != "into"}
 
 
-def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Document) -> bool:
+def _absorb(store: Store, key: Key, source: StoreEntry, target: Key, at_target: Document) -> bool:
     """Absorb a source that was still marked after ``at_target`` was read, if the target is still that profile.
 
     Else somebody who slept could bring back what was deleted meanwhile, in a profile that has taken the target's name.
@@ -217,7 +217,7 @@ def _absorb(store: Store, key: Key, source: Entry, target: Key, at_target: Docum
         return False
     record = _unmarked(source.document)
 
-    def absorb(_: Key, entry: Entry) -> _Absorption | None:
+    def absorb(_: Key, entry: StoreEntry) -> _Absorption | None:
         other = entry.document
         if not _is_profile(other) or other.get("born") != at_target.get("born"):
             return None
@@ -249,7 +249,7 @@ def _point_aliases(store: Store, source: Key, record: Document, target: Key) -> 
     documents = _at_aliases(store, source, record)
     writes = {alias: Write(_pointer(target)) for alias in documents}
 
-    def point(alias: Key, entry: Entry) -> Write | None:
+    def point(alias: Key, entry: StoreEntry) -> Write | None:
         there = entry.document
         leads_to_source = there is not None and there == documents[alias] and there.get("to") == source.name
         return writes[alias] if leads_to_source else None
@@ -313,7 +313,7 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
     """
     while (owner := resolve(store, key)).record is not None and only_if(owner.record):
 
-        def mark(_: Key, entry: Entry) -> Write | None:
+        def mark(_: Key, entry: StoreEntry) -> Write | None:
             deletable = _is_profile(entry.document) and only_if(entry.document)
             return Write({**entry.document, "into": None}) if _is_profile(entry.document) and deletable else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Store, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, Store, StoreEntry, Write
 
 
 class Overlay:
@@ -15,13 +15,13 @@ class Overlay:
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
-        self._entries: dict[Key, Entry] = {}
+        self._entries: dict[Key, StoreEntry] = {}
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         entry = self._entries.get(key)
         if entry is None:
-            return self._store.read(key) if self._store else Entry(None, 0, list)
-        return Entry(_copy(entry.document), entry.next_ordinal, entry.history)
+            return self._store.read(key) if self._store else StoreEntry(None, 0, list)
+        return StoreEntry(_copy(entry.document), entry.next_ordinal, entry.history)
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         decisions = {}
@@ -51,9 +51,9 @@ class Overlay:
         self._entries.clear()
 
 
-def _after(entry: Entry, write: Write) -> Entry:
+def _after(entry: StoreEntry, write: Write) -> StoreEntry:
     if write.document is None:
-        return Entry(None, 0, list)
+        return StoreEntry(None, 0, list)
     first = entry.next_ordinal
     appended = [(ordinal, at, orjson.loads(raw)) for ordinal, (at, raw) in enumerate(write.events, first)]
     before = list if write.replace_history else entry.history
@@ -61,7 +61,7 @@ def _after(entry: Entry, write: Write) -> Entry:
     def history() -> list[HistoryEntry]:
         return [*before(), *appended]
 
-    return Entry(_copy(write.document), first + len(appended), history)
+    return StoreEntry(_copy(write.document), first + len(appended), history)
 
 
 def _copy(document: Document | None) -> Document | None:

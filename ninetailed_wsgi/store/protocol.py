@@ -24,7 +24,7 @@ HistoryEntry = tuple[int, int, dict[str, Any]]
 """An event as a history gives it back: its ordinal in the profile, its time (ms), the event."""
 
 
-class Entry(NamedTuple):
+class StoreEntry(NamedTuple):
     """What is stored for one key.
 
     Attributes:
@@ -60,7 +60,7 @@ class Write(NamedTuple):
         return self
 
 
-class Decision(Protocol):
+class FoldDecision(Protocol):
     """What a fold decides: what is to be stored, and whatever else the caller of ``update`` wants to know."""
 
     @property
@@ -68,9 +68,9 @@ class Decision(Protocol):
         """What is to be stored; None: what is there stays."""
 
 
-Decided = TypeVar("Decided", bound=Decision | None)
+Decided = TypeVar("Decided", bound=FoldDecision | None)
 
-Fold = Callable[[Key, Entry], Decided]
+Fold = Callable[[Key, StoreEntry], Decided]
 """Pure: decides from an entry alone, whose document it may change, and changes nothing else; None: what is there stays.
 
 It may run again for the same key, so what it wants to be known is part of its decision.
@@ -84,7 +84,7 @@ class Store(Protocol):
     :class:`~ninetailed_wsgi.errors.ProfileOverload` when other writers of the same key keep it from getting through.
     """
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         """Return what is stored for a key."""
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:

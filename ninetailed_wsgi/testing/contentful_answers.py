@@ -37,7 +37,7 @@ class _Change:
     entry: Entry | None
 
 
-class Answers:
+class SpaceAnswers:
     """An environment's entries, published and drafts, and the order in which they changed.
 
     Args:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from ninetailed_wsgi.testing.contentful_answers import Answers
+from ninetailed_wsgi.testing.contentful_answers import SpaceAnswers
 from ninetailed_wsgi.testing.contentful_documents import Refusal
 from ninetailed_wsgi.testing.contentful_entries import entries_of
 
@@ -60,7 +60,7 @@ class ContentfulSpace:
         self.space, self.environment = space, environment
         self.token, self.preview_token = token, preview_token
         self.requests: list[str] = []
-        self._answers = Answers(space, environment, tuple(locales), page_size, personalization)
+        self._answers = SpaceAnswers(space, environment, tuple(locales), page_size, personalization)
         self._lock = threading.Lock()
         self._limited: tuple[int, int] = (0, 0)
         self._failing: tuple[int, int] = (0, 503)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Arrivals, Contents, Decided, Document, Entry, Fold, KeptStore
+from ninetailed_wsgi.store.protocol import Arrivals, Contents, Decided, Document, Fold, KeptStore, StoreEntry
 from ninetailed_wsgi.testing.clock import moment
 
 
@@ -59,7 +59,7 @@ class RecordingStore:
     def arrivals(self) -> Arrivals:
         return self._store.arrivals
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         return self._store.read(key)
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:

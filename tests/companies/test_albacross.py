@@ -396,7 +396,7 @@ def test_no_request_waits_for_a_look_up(fake: FakeAlbacross, tmp_path: Path, mon
 
         while not answered.is_set():
             await asyncio.sleep(0.001)
-        return albacross._Answer(ACME, albacross.KNOWN_FOR)
+        return albacross._CompanyLookup(ACME, albacross.KNOWN_FOR)
 
     monkeypatch.setattr(Albacross, "_answer", never)
     monkeypatch.setattr(albacross, "WITHIN", 3600)

@@ -16,7 +16,7 @@ from wsgiref.types import WSGIApplication
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.contract.cases import CLAIMS, load_cases
-from ninetailed_wsgi.contract.run import Result, Run, Send
+from ninetailed_wsgi.contract.run import CaseResult, Run, Send
 from ninetailed_wsgi.contract.target import prefix
 from ninetailed_wsgi.testing import Client
 
@@ -38,7 +38,7 @@ def run_of(app: WSGIApplication, base: str = "", claims: Collection[str] = CLAIM
     return Run(speaking_with(app, base), prefix("acme", "main"), claims, "test")
 
 
-def breaches(results: Collection[Result]) -> list[str]:
+def breaches(results: Collection[CaseResult]) -> list[str]:
     """What failed, a line each; nothing may be skipped."""
     assert not [result.reason for result in results if result.outcome == "skipped"]
     return [f"{result.case.id}: {result.breach.problems}" for result in results if result.breach]

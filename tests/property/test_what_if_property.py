@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ninetailed_wsgi.insights.what_if import Comparison
+from ninetailed_wsgi.insights.what_if import ContentComparison
 from ninetailed_wsgi.testing import Harness, audience, experience, flag, performed, trait, viewed
 
 PATHS = ("/a", "/b", "/c")
@@ -81,7 +81,7 @@ def test_each_visitor_gets_what_publishing_the_draft_would_give_them(
         before = harness.catalog
         with Harness(draft) as other:
             after = other.catalog
-        comparison = Comparison(before, after, harness.clock())
+        comparison = ContentComparison(before, after, harness.clock())
         decided = {}
         for number in range(len(histories)):
             entry = harness.service.store.read(harness.environment.key(f"visitor-{number}"))

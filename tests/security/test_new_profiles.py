@@ -19,7 +19,7 @@ from ninetailed_wsgi.service.new_profiles import Allowance, NewProfiles
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry, Fold, Store
+from ninetailed_wsgi.store.protocol import Fold, Store, StoreEntry
 
 WHERE = Environment("org", "main")
 ADDRESS = "192.0.2.1"
@@ -107,7 +107,7 @@ def test_what_a_store_did_not_accept_does_not_count(
 
     def unavailable(keys: Sequence[Key], fold: Fold[Any]) -> Any:
         for key in keys:
-            fold(key, Entry(None, 0, list))
+            fold(key, StoreEntry(None, 0, list))
         raise StoreUnavailable("the disk is full")
 
     with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ import pytest
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Entry
+from ninetailed_wsgi.store.protocol import StoreEntry
 from tests.serving import PREFIX, PROFILES, ROOT, SERVERS, Answer, Server, call, page, serving, track, wait_until
 
 THREADS = 8
@@ -61,7 +61,7 @@ def at_once(*works: Callable[[], None]) -> None:
             future.result()
 
 
-def stored(folder: Path, name: str, **options: Any) -> Entry:
+def stored(folder: Path, name: str, **options: Any) -> StoreEntry:
     """What the stopped server's data folder holds of a profile."""
     store = DiskStore(folder / "data", **options)
     entry = store.read(Key("acme", "main", name))

@@ -13,7 +13,7 @@ from support import START, milliseconds
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, HistoryEvent, Store, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, HistoryEvent, Store, StoreEntry, Write
 
 
 def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:
@@ -36,7 +36,7 @@ def put(store: Store, where: Key, document: Document | None, events: Sequence[Hi
 def append(store: Store, where: Key, *events: HistoryEvent) -> None:
     """Append events and count them in the document."""
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         count = (entry.document or {"count": 0})["count"] + len(events)
         return Write({"count": count}, events)
 
@@ -71,7 +71,7 @@ class Wrapped:
     def __init__(self, store: Store) -> None:
         self.inner = TwiceFolded(store)
 
-    def read(self, where: Key) -> Entry:
+    def read(self, where: Key) -> StoreEntry:
         return self.inner.read(where)
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
@@ -157,7 +157,7 @@ class _InTurn(Wrapped):
         super().__init__(store)
         self._turns, self._number = turns, number
 
-    def read(self, where: Key) -> Entry:
+    def read(self, where: Key) -> StoreEntry:
         self._turns.pause(self._number)
         entry = self.inner.read(where)
 
@@ -165,7 +165,7 @@ class _InTurn(Wrapped):
             self._turns.pause(self._number)
             return entry.history()
 
-        return Entry(entry.document, entry.next_ordinal, history)
+        return StoreEntry(entry.document, entry.next_ordinal, history)
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         decisions: dict[Key, Decided] = {}
@@ -182,7 +182,7 @@ class Interleaved(Wrapped):
         super().__init__(store)
         self.at, self.step, self.count = at, step, 0
 
-    def read(self, where: Key) -> Entry:
+    def read(self, where: Key) -> StoreEntry:
         self._turn()
         return self.inner.read(where)
 

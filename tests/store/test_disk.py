@@ -30,7 +30,7 @@ from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavaila
 from ninetailed_wsgi.store.disk.diskcache_core import core
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Entry, Write
+from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 MakeDisk = Callable[..., DiskStore]
 PACKAGE = Path(ninetailed_wsgi.__file__).parent.parent
@@ -615,7 +615,7 @@ def test_what_went_wrong_first_is_what_is_said(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
     [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         opened.rows._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
         raise sqlite3.OperationalError("database or disk is full")
 

@@ -12,7 +12,7 @@ from visitors import WHERE, MakeStore, assert_one_visitor, assert_sound, delete,
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Document, Entry, KeptStore, Write
+from ninetailed_wsgi.store.protocol import Document, KeptStore, StoreEntry, Write
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_two_profiles_that_list_the_same_alias_become_one_when_either_identifies
     a, b = [page()], [page()]
     send(kept, "a", *a), send(kept, "b", *b)
 
-    def list_alias(_: Key, entry: Entry) -> Write:
+    def list_alias(_: Key, entry: StoreEntry) -> Write:
         assert entry.document is not None
         return Write({**entry.document, "aliases": ["user"]})
 

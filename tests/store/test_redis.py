@@ -28,9 +28,9 @@ from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings.redis_url import RedisUrl
-from ninetailed_wsgi.store.protocol import Document, Entry, Write
+from ninetailed_wsgi.store.protocol import Document, StoreEntry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
-from ninetailed_wsgi.store.redis.queue_place import Place
+from ninetailed_wsgi.store.redis.queue_place import ConsumerPlace
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
 
@@ -180,7 +180,7 @@ def test_what_was_read_long_ago_is_not_decided_on(make_redis: MakeRedis) -> None
     put(other, key(), {"n": 2})
     seen: list[Document | None] = []
 
-    def look(_: Key, entry: Entry) -> None:
+    def look(_: Key, entry: StoreEntry) -> None:
         seen.append(entry.document)
 
     store.update([key()], look)
@@ -188,7 +188,7 @@ def test_what_was_read_long_ago_is_not_decided_on(make_redis: MakeRedis) -> None
     store.read(key())
     put(other, key(), {"n": 3})
 
-    def refuse_old(_: Key, entry: Entry) -> Write:
+    def refuse_old(_: Key, entry: StoreEntry) -> Write:
         if entry.document != {"n": 3}:
             raise ValueError("old")
         return Write({"n": 4})
@@ -202,7 +202,7 @@ def test_a_document_removed_and_made_anew_meanwhile_is_not_taken_for_the_old_one
     put(store, key(), {"n": 1})
     seen = []
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         seen.append(entry.document)
         if len(seen) == 1:
             put(other, key(), None)
@@ -216,7 +216,7 @@ def test_a_document_removed_and_made_anew_meanwhile_is_not_taken_for_the_old_one
 def test_a_profile_that_others_always_write_first_is_busy_after_the_timeout(make_redis: MakeRedis) -> None:
     store, other = make_redis(timeout=0.2), make_redis()
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         append(other, key(), *happened(0))
         return Write({"count": 0})
 
@@ -231,7 +231,7 @@ def test_a_writer_that_lost_reads_again_after_its_pause_in_which_others_write(
     monkeypatch.setattr("ninetailed_wsgi.store.redis.store.time.sleep", lambda _: append(others, key(), *happened(3)))
     faster = iter([1, 2])
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         for number in faster:
             append(others, key(), *happened(number))
             break
@@ -414,7 +414,7 @@ def test_eight_threads_on_one_hot_key_and_many_cold_ones_lose_nothing(make_redis
     store = make_redis(timeout=60.0)
     cold = [key(f"cold {number}") for number in range(200)]
 
-    def count(_: Key, entry: Entry) -> Write:
+    def count(_: Key, entry: StoreEntry) -> Write:
         return Write({"count": (entry.document or {"count": 0})["count"] + 1}, happened(0))
 
     def work(number: int) -> None:
@@ -646,7 +646,7 @@ def test_a_deletion_that_died_keeps_consumers_out_only_until_its_lease_ends(
     queue, other = (RedisQueue(make_redis().server, timeout=0.05, clock=clock) for _ in range(2))
     queue.put(b"1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Place, "_leave", lambda self, name: None)  # as by the death of its process
+        patch.setattr(ConsumerPlace, "_leave", lambda self, name: None)  # as by the death of its process
         with queue.alone(wait=True) as alone:
             assert alone
     with other.alone() as alone, other.alone(wait=True) as also:

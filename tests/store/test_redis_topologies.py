@@ -31,7 +31,7 @@ from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Entry, Write
+from ninetailed_wsgi.store.protocol import StoreEntry, Write
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
@@ -120,7 +120,7 @@ def test_everything_moves_to_a_cluster_and_back_to_a_folder(cluster: Cluster, tm
 def test_threads_on_hot_and_cold_keys_of_a_cluster_lose_nothing(on_cluster: RedisStore) -> None:
     keys = [key(f"visitor {number}") for number in range(30)]
 
-    def count(_: Key, entry: Entry) -> Write:
+    def count(_: Key, entry: StoreEntry) -> Write:
         return Write({"count": (entry.document or {"count": 0})["count"] + 1}, happened(0))
 
     threads = [threading.Thread(target=lambda: [on_cluster.update(keys, count) for _ in range(10)]) for _ in range(8)]

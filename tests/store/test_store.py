@@ -16,7 +16,7 @@ from parties import NOW, append, happened, history, key, numbers, put
 from support import Clock
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Document, Entry, Store, Write
+from ninetailed_wsgi.store.protocol import Document, Store, StoreEntry, Write
 
 DAY = 86_400_000
 MakeStore = Callable[..., Any]
@@ -81,7 +81,7 @@ def test_a_fold_sees_what_the_one_before_it_wrote(store: Store) -> None:
 def test_a_fold_that_returns_nothing_changes_nothing(store: Store) -> None:
     put(store, key(), {"a": 1}, happened(0))
 
-    def fold(_: Key, entry: Entry) -> None:
+    def fold(_: Key, entry: StoreEntry) -> None:
         if entry.document is not None:
             entry.document["a"] = 2
 
@@ -96,7 +96,7 @@ def test_an_update_returns_what_was_decided_for_each_key_whether_it_wrote_or_not
         write: Write | None
         number: int
 
-    def fold(where: Key, entry: Entry) -> Decision:
+    def fold(where: Key, entry: StoreEntry) -> Decision:
         return Decision(Write({"a": 1}) if where == key("written") else None, entry.next_ordinal)
 
     append(store, key("kept"), *happened(1, 2))
@@ -118,7 +118,7 @@ def test_a_fold_that_changes_something_outside_is_noticed_by_the_tests_of_folds(
 def test_a_fold_that_fails_changes_nothing_and_its_error_arrives(store: Store) -> None:
     put(store, key(), {"a": 1})
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -149,7 +149,7 @@ def test_a_document_that_was_read_is_the_readers_own(store: Store) -> None:
 def test_a_fold_can_read_the_history_and_write_on_it(store: Store) -> None:
     append(store, key(), *happened(1, 2))
 
-    def double(_: Key, entry: Entry) -> Write:
+    def double(_: Key, entry: StoreEntry) -> Write:
         return Write({}, happened(*(2 * event["number"] for _, _, event in entry.history())), replace_history=True)
 
     store.update([key()], double)
@@ -398,7 +398,7 @@ def test_reading_goes_on_while_a_key_is_being_written(make_kept: MakeStore) -> N
     def read() -> None:
         seen.append((store.read(key()).document, numbers(store, key())))
 
-    def fold(_: Key, entry: Entry) -> Write:
+    def fold(_: Key, entry: StoreEntry) -> Write:
         reader = threading.Thread(target=read)
         reader.start()
         reader.join()
@@ -444,7 +444,7 @@ def test_a_fold_whose_key_is_written_meanwhile_runs_again_with_what_was_written(
     put(store, key(), {"turns": 0}, happened(0))
     runs = []
 
-    def fold(where: Key, entry: Entry) -> Write:
+    def fold(where: Key, entry: StoreEntry) -> Write:
         assert entry.document is not None
         runs.append((entry.document["turns"], [event["number"] for _, _, event in entry.history()]))
         if len(runs) == 1:

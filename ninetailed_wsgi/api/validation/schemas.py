@@ -20,8 +20,8 @@ import orjson
 from ninetailed_wsgi.api.validation.wording import (
     MAX_PROBLEMS,
     Path,
-    Problem,
     Resolve,
+    SchemaProblem,
     add_problem,
     expectation,
     leaves,
@@ -137,9 +137,9 @@ class _Compiled:
     def problems(self, document: object) -> list[str]:
         return lines(self.places(document, document, ()))
 
-    def places(self, part: object, document: object, prefix: Path) -> dict[str, Problem]:
+    def places(self, part: object, document: object, prefix: Path) -> dict[str, SchemaProblem]:
         """Return the problems of ``part``, which stands at ``prefix`` of the document, by path as text."""
-        problems: dict[str, Problem] = {}
+        problems: dict[str, SchemaProblem] = {}
         for error in self.slow.errors(self.schema, part):
             for leaf in leaves(error):
                 for path, expected, value in readings(leaf, self.resolve):

@@ -21,22 +21,22 @@ Resolve = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SchemaProblem:
     """One place of a document that is wrong."""
 
     position: tuple[int, ...]  # of each step of the path within its parent, for the order of the document
     line: str
 
 
-def add_problem(problems: dict[str, Problem], document: object, path: Path, expected: str, actual: str) -> None:
+def add_problem(problems: dict[str, SchemaProblem], document: object, path: Path, expected: str, actual: str) -> None:
     """Keep the first problem of each place: the same place fails several keywords for one reason."""
     place = path_text(path)
     if place not in problems:
         position, value = _look(document, path)
-        problems[place] = Problem(position, f"{place}: found {actual or value}, expected {expected}")
+        problems[place] = SchemaProblem(position, f"{place}: found {actual or value}, expected {expected}")
 
 
-def lines(problems: Mapping[str, Problem], more: bool = False) -> list[str]:
+def lines(problems: Mapping[str, SchemaProblem], more: bool = False) -> list[str]:
     """Return one line per problem in the order of the document, at most `MAX_PROBLEMS` and one that says so."""
     ordered = [problem.line for problem in sorted(problems.values(), key=lambda problem: problem.position)]
     return ordered[:MAX_PROBLEMS] + (["... and more"] if more or len(ordered) > MAX_PROBLEMS else [])

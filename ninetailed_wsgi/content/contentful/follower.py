@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from ninetailed_wsgi.content.contentful import schedule as schedules
 from ninetailed_wsgi.content.contentful.delivery import MOST_PAGES, PAGES, Busy, DeliveryApi, TokenRefused, TooLarge
-from ninetailed_wsgi.content.contentful.schedule import Outcome, OwnSchedule, Schedule, SharedSchedule
+from ninetailed_wsgi.content.contentful.schedule import OwnSchedule, PollOutcome, Schedule, SharedSchedule
 from ninetailed_wsgi.content.contentful.space_state import SpaceState, header, packed, unpacked
 from ninetailed_wsgi.content.web import Unfetched
 from ninetailed_wsgi.operations.files import replacement
@@ -172,7 +172,7 @@ class Follower:
             wait = schedules.pause(failures, self._poll, least, random.random())
             end = self._wall_clock()
             alone = min(max(least or 0.0, schedules.SHORTEST_PAUSE), wait)
-            self._schedule.end(Outcome(failures, end + wait, str(error), end + alone))
+            self._schedule.end(PollOutcome(failures, end + wait, str(error), end + alone))
             if str(error) != before.trouble and self.state is not None:
                 _log.error("%s %s; the previous version stays live", self.address.name, error)
             return False
@@ -184,7 +184,7 @@ class Follower:
         self.state, self._digest = state, digest
         if keep and (changed or earlier is None or state.token != earlier.token):
             self._keep(state)
-        self._schedule.end(Outcome())  # last, so that others find the copy
+        self._schedule.end(PollOutcome())  # last, so that others find the copy
         return changed
 
     def _newest(self) -> SpaceState:

@@ -27,7 +27,7 @@ SHORTEST_PAUSE = 1.0
 _FARTHEST = 2 * 3600.0
 
 
-class Outcome(NamedTuple):
+class PollOutcome(NamedTuple):
     """How the last poll of any process ended.
 
     Attributes:
@@ -61,7 +61,7 @@ def pause(failures: int, poll: float, least: float | None, chance: float) -> flo
 class Schedule(Protocol):
     """When a space is polled. Times are seconds since the epoch."""
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> PollOutcome:
         """Return how the last poll ended, of whatever process."""
 
     def due(self, now: float) -> bool:
@@ -73,7 +73,7 @@ class Schedule(Protocol):
     def begin(self, now: float, after: float) -> None:
         """Note that a poll begins; the next is due ``after`` seconds from now."""
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: PollOutcome) -> None:
         """Note how it ended."""
 
     def hurry(self) -> None:
@@ -85,9 +85,9 @@ class OwnSchedule:
 
     def __init__(self) -> None:
         self._due = 0.0
-        self._outcome = Outcome()
+        self._outcome = PollOutcome()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> PollOutcome:
         """Return how the last poll ended."""
         return self._outcome
 
@@ -105,7 +105,7 @@ class OwnSchedule:
         """Note that a poll begins."""
         self._due = now + after
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: PollOutcome) -> None:
         """Note how it ended."""
         self._outcome = outcome
 
@@ -127,20 +127,20 @@ class SharedSchedule:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._outcome_file = file.with_name(file.name + "-outcome")
-        self._read: tuple[tuple[int, int], Outcome] | None = None
+        self._read: tuple[tuple[int, int], PollOutcome] | None = None
         self._own = OwnSchedule()  # for a folder that is gone, or can be written no more
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
             os.close(open_private(file, os.O_RDWR))
             self.hurry()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> PollOutcome:
         """Return how the last poll ended, of whatever process."""
         try:
             status = self._outcome_file.stat()
             key = (status.st_mtime_ns, status.st_ino)
             if self._read is None or self._read[0] != key:
-                self._read = (key, Outcome(*orjson.loads(self._outcome_file.read_bytes())))
+                self._read = (key, PollOutcome(*orjson.loads(self._outcome_file.read_bytes())))
             return self._read[1]
         except (OSError, ValueError, TypeError):
             return self._own.outcome()
@@ -182,7 +182,7 @@ class SharedSchedule:
         with contextlib.suppress(OSError):
             os.utime(self._file, (now, now + after))
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: PollOutcome) -> None:
         """Note how it ended, where it did not end as the one before."""
         changed = outcome != self.outcome()
         self._own.end(outcome)

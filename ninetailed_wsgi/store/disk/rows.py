@@ -60,7 +60,7 @@ class _BytesOnly(core.Disk):  # type: ignore[misc]
         return super().fetch(mode, filename, value, read)
 
 
-class Turn:
+class ConnectionTurn:
     """Lets one thread at a time use the connection, for as long as the block; StoreUnavailable after ``timeout`` s."""
 
     def __init__(self, timeout: float) -> None:
@@ -86,7 +86,7 @@ class Rows(core.Cache):  # type: ignore[misc]
     """
 
     def __init__(self, directory: str, *, timeout: float, synchronous: int) -> None:
-        self.turn = Turn(timeout)
+        self.turn = ConnectionTurn(timeout)
         self._shared: sqlite3.Connection | None = None
         self._pragmas = {
             "sqlite_synchronous": synchronous,

@@ -34,7 +34,7 @@ from ninetailed_wsgi.store.disk.history import (
 from ninetailed_wsgi.store.disk.rows import Rows
 from ninetailed_wsgi.store.disk.shards import Shards
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, StoreEntry
 
 
 class DiskStore:
@@ -76,10 +76,10 @@ class DiskStore:
 
     # The docstrings of protocol.py say what each does.
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         digest = digest_of(key)
         document, extent = read_row(self._shards.fetch(digest))
-        return Entry(document, extent.next, lambda: self._read_history(digest))
+        return StoreEntry(document, extent.next, lambda: self._read_history(digest))
 
     def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
         if len(keys) == 1:
@@ -176,7 +176,7 @@ class DiskStore:
                 raise Changed
             return entries
 
-        decision = fold(key, Entry(document, extent.next, history))
+        decision = fold(key, StoreEntry(document, extent.next, history))
         write = None if decision is None else decision.write
         if write is None or (value is None and write.document is None):
             return decision, None

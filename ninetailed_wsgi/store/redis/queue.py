@@ -44,7 +44,7 @@ from ninetailed_wsgi.store.redis.queue_keys import (
     TRIES,
     TURN,
 )
-from ninetailed_wsgi.store.redis.queue_place import Place
+from ninetailed_wsgi.store.redis.queue_place import ConsumerPlace
 from ninetailed_wsgi.store.redis.queue_scripts import COMMIT, COUNT, FINISH, HEAD, INDEX, PUT, STATE
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.tries import Tries
@@ -82,7 +82,7 @@ class RedisQueue(Tries):
         self._server = server
         self._limit = limit
         self._most_bytes = most_bytes
-        self._place = Place(server, timeout=timeout, lease=lease)
+        self._place = ConsumerPlace(server, timeout=timeout, lease=lease)
         self._batches = RedisBatches(server, self._place)
         self.contents = RedisQueueContents(server, self._batches)
         self.locked: set[int] = set()

@@ -8,7 +8,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.queue_keys import ASIDE, BATCHES, NAMES, QUEUE
-from ninetailed_wsgi.store.redis.queue_place import Place
+from ninetailed_wsgi.store.redis.queue_place import ConsumerPlace
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _DIGEST = 16  # bytes
@@ -23,7 +23,7 @@ class RedisBatches:
         place: kept while a deletion reads many.
     """
 
-    def __init__(self, server: RedisServer, place: Place) -> None:
+    def __init__(self, server: RedisServer, place: ConsumerPlace) -> None:
         self._server = server
         self._place = place
 

@@ -19,7 +19,7 @@ from ninetailed_wsgi.store.redis.server import RedisServer
 _LOOK_AGAIN = 0.01  # seconds
 
 
-class Place:
+class ConsumerPlace:
     """Who is at work on the queue.
 
     Args:

@@ -20,7 +20,7 @@ import orjson
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
-from ninetailed_wsgi.store.protocol import Decided, Document, Entry, Fold, HistoryEntry, Write
+from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, StoreEntry, Write
 from ninetailed_wsgi.store.redis.arrivals import RedisArrivals
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.contents import RedisContents
@@ -84,7 +84,7 @@ class RedisStore:
 
     # The docstrings of protocol.py say what each does.
 
-    def read(self, key: Key) -> Entry:
+    def read(self, key: Key) -> StoreEntry:
         name = name_for(key)
         raw = self.server.ask(RedisCommand(name, ("GET", name)))
         self._remember(name, raw)
@@ -129,12 +129,12 @@ class RedisStore:
 
     # One key
 
-    def entry(self, name: str, raw: bytes | None) -> Entry:
+    def entry(self, name: str, raw: bytes | None) -> StoreEntry:
         """Return what the text that lies under a name stands for."""
         if raw is None:
-            return Entry(None, 0, lambda: self._history(name))
+            return StoreEntry(None, 0, lambda: self._history(name))
         _, document, next_ordinal = read_document(raw)
-        return Entry(document, next_ordinal, lambda: self._history(name))
+        return StoreEntry(document, next_ordinal, lambda: self._history(name))
 
     def command(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> RedisCommand:
         """Return the command that writes what a fold decided, if the document has this version still."""
