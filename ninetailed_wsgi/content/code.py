@@ -19,10 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from ninetailed_wsgi.authoring import Item
-from ninetailed_wsgi.content.entries import Content, Faulty
+from ninetailed_wsgi.content.entries import Content, Faulty, refusal
 from ninetailed_wsgi.content.files import EVERY
 from ninetailed_wsgi.content.formats.generic import read_list
-from ninetailed_wsgi.content.formats.recognise import read_document, refusal
+from ninetailed_wsgi.content.formats.recognise import read_document
 from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import SettingsError

@@ -150,3 +150,8 @@ def text_of(fields: Mapping[str, object], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
     raise Faulty(f"{name}: found {excerpt(value)}, expected a text")
+
+
+def refusal(file: str, message: str) -> Content:
+    """Return content that holds nothing but the reason why it is not served."""
+    return Content(problems=[Problem("error", file, "", message)])

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ninetailed_wsgi.content.entries import Content, Faulty
-from ninetailed_wsgi.content.formats.recognise import parse, read_document, refusal
+from ninetailed_wsgi.content.entries import Content, Faulty, refusal
+from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.core.names import Environment
 
 EVERY = Environment("*", "*")

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import orjson
 
-from ninetailed_wsgi.content.entries import Content, Faulty, Problem
+from ninetailed_wsgi.content.entries import Content, Faulty, Problem, refusal
 from ninetailed_wsgi.content.files import EVERY
-from ninetailed_wsgi.content.formats.recognise import parse, read_document, refusal
+from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.content.live import LiveContent
 from ninetailed_wsgi.content.remote import Remote, opened
 from ninetailed_wsgi.content.web import Unfetched

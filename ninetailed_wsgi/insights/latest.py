@@ -5,17 +5,13 @@ A file for each environment, in the folder ``results`` of the data folder; it ho
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
-
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.insights import environment_files
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.content import Catalog
@@ -55,22 +51,12 @@ def compute(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     current = set()
     for environment, results in scan.every(store, content, now + 1).items():
-        file = _file(data_dir, environment)
-        fresh = file.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(orjson.dumps(Latest([result.document(now) for result in results], now)._asdict()))
-        fresh.replace(file)
-        current.add(file)
+        last = Latest([result.document(now) for result in results], now)
+        current.add(environment_files.write(folder, environment, last._asdict()))
     for file in set(folder.iterdir()) - current:  # their last visitor was deleted, or a process was killed
         file.unlink(missing_ok=True)
 
 
 def read(data_dir: Path, environment: Environment) -> Latest | None:
     """Return the last results of an environment; None where none was computed yet, or the file is damaged."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-        return Latest(**orjson.loads(_file(data_dir, environment).read_bytes()))
-    return None
-
-
-def _file(data_dir: Path, environment: Environment) -> Path:
-    name = hashlib.blake2b(orjson.dumps([*environment]), digest_size=16).hexdigest()
-    return data_dir / _FOLDER / f"{name}.json"
+    return environment_files.read(data_dir / _FOLDER, environment, Latest)

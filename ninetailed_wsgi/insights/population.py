@@ -6,19 +6,14 @@ A file for each environment in the folder ``population`` of the data folder. Wha
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
-from ninetailed_wsgi.insights import drafts
+from ninetailed_wsgi.insights import drafts, environment_files
 from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.store.protocol import Store
 
@@ -108,16 +103,14 @@ def keep(
     problem: str | None = None,
 ) -> None:
     """Keep the numbers of an environment; OSError where they cannot be written."""
-    file = _file(data_dir, where)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}")
     # No visitor by name: an erasure does not reach this file.
-    fresh.write_bytes(orjson.dumps(Population({**document, "samples": []}, now, draft_at, problem)._asdict()))
-    fresh.replace(file)
+    last = Population({**document, "samples": []}, now, draft_at, problem)
+    environment_files.write(data_dir / _FOLDER, where, last._asdict())
 
 
 def read(data_dir: Path, where: Environment) -> Population | None:
     """Return what was counted last; None where nothing was yet, or the file is damaged."""
+<<<<<<< HEAD
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         return Population(**orjson.loads(_file(data_dir, where).read_bytes()))
     return None
@@ -126,3 +119,6 @@ def read(data_dir: Path, where: Environment) -> Population | None:
 def _file(data_dir: Path, where: Environment) -> Path:
     name = hashlib.blake2b(orjson.dumps([*where]), digest_size=16).hexdigest()
     return data_dir / drafts.FOLDER / f"{name}.json"
+=======
+    return environment_files.read(data_dir / _FOLDER, where, Population)
+>>>>>>> f3da88b (Write once what two modules repeated)

@@ -21,15 +21,15 @@ from ninetailed_wsgi.content.entries import (
     Problem,
     Reference,
     Severity,
+    refusal,
     text_of,
 )
+from ninetailed_wsgi.content.formats.foreign import AUTHORED
 from ninetailed_wsgi.core.problems import excerpt
 
 _KINDS = {"nt_audience": "audience", "nt_experience": "experience", "nt_mergetag": "merge tag", "nt_metric": "metric"}
 _LOCALE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _USUAL_LOCALE = "en-US"
-# An author's own documents: what looks like an entry in them is not one.
-_AUTHORED = frozenset({"nt_rules", "nt_config"})
 
 
 def read_export(document: Mapping[str, object], file: str, locale: str | None, *, drafts: bool = False) -> Content:
@@ -43,7 +43,7 @@ def read_export(document: Mapping[str, object], file: str, locale: str | None, *
     """
     entries = document.get("entries")
     if not isinstance(entries, list):
-        return _refused(file, f"entries: found {excerpt(entries)}, expected a list of entries")
+        return refusal(file, f"entries: found {excerpt(entries)}, expected a list of entries")
     return _read(entries, document.get("locales"), file, locale, export=True, published=drafts)
 
 
@@ -54,7 +54,7 @@ def read_delivery(document: Mapping[str, object], file: str, locale: str | None,
     """
     items, includes = document.get("items"), document.get("includes")
     if not isinstance(items, list):
-        return _refused(file, f"items: found {excerpt(items)}, expected a list of entries")
+        return refusal(file, f"items: found {excerpt(items)}, expected a list of entries")
     included = includes.get("Entry") if isinstance(includes, dict) else None
     every = [*items, *(included if isinstance(included, list) else ())]
     content = _read(every, None, file, locale, export=False, published=drafts)
@@ -72,10 +72,6 @@ def read_space(
     return _read([*entries], list(locales), file, locale, export=True, published=True)
 
 
-def _refused(file: str, message: str) -> Content:
-    return Content(problems=[Problem("error", file, "", message)])
-
-
 def _read(
     entries: Sequence[object],
     locales: object,
@@ -90,7 +86,7 @@ def _read(
     try:
         order = _locale_order(locales, used, locale)
     except Faulty as fault:
-        return _refused(file, str(fault))
+        return refusal(file, str(fault))
     content = _Reader(file, order, export=export, published=published).read(every)
     if locale is not None and used and locale not in used:
         message = f"no entry has a value in the wanted locale {locale}: those of {order[-1]} are served"
@@ -286,7 +282,7 @@ def _with_resolved(entries: Iterable[object]) -> Iterator[object]:
 
 def _resolved_in(fields: Mapping[str, object]) -> list[object]:
     resolved: list[object] = []
-    waiting = [value for name, value in fields.items() if name not in _AUTHORED]
+    waiting = [value for name, value in fields.items() if name not in AUTHORED]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

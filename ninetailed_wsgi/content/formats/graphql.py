@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ninetailed_wsgi.content.entries import Content, Problem
+from ninetailed_wsgi.content.entries import Content, refusal
 from ninetailed_wsgi.content.formats.contentful import read_delivery
 from ninetailed_wsgi.content.formats.foreign import Node, entry, link, objects, unique
 
@@ -32,17 +32,13 @@ def read_graphql(document: Mapping[str, Any], file: str, locale: str | None, *, 
     """Read such an answer; arguments as for `read_delivery`."""
     data = document.get("data", document)
     if not isinstance(data, dict):
-        return _refused(file, "is an answer of GraphQL without data: its errors say why the query failed")
+        return refusal(file, "is an answer of GraphQL without data: its errors say why the query failed")
     nodes = unique(_nodes(data))
     if not nodes and not any(_OWN.match(str(name)) for one in objects(data) for name in one):
-        return _refused(file, "is an answer of GraphQL without any field of personalization (ntConfig, ntRules)")
+        return refusal(file, "is an answer of GraphQL without any field of personalization (ntConfig, ntRules)")
     audiences = {str(node.fields.get("nt_audience_id")): node.id for node in nodes if node.kind == "nt_audience"}
     items = [entry(node, _fields(node, audiences)) for node in nodes]
     return read_delivery({"items": items}, file, locale, drafts=drafts)
-
-
-def _refused(file: str, message: str) -> Content:
-    return Content(problems=[Problem("error", file, "", message)])
 
 
 def _nodes(data: Mapping[str, Any]) -> Iterable[Node]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from ninetailed_wsgi.content.entries import Content, Faulty, Problem
+from ninetailed_wsgi.content.entries import Content, Faulty, refusal
 from ninetailed_wsgi.content.formats.contentful import read_delivery, read_export
 from ninetailed_wsgi.content.formats.contentstack import is_contentstack, read_contentstack
 from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_list, read_metrics
@@ -66,8 +66,3 @@ def _is_generic(document: Mapping[str, object]) -> bool:
     if not isinstance(entries, list) or not entries:
         return False
     return all(isinstance(one, dict) and "nt_experiences" in one for one in entries)
-
-
-def refusal(file: str, message: str) -> Content:
-    """Return content that holds nothing but the reason why it is not served."""
-    return Content(problems=[Problem("error", file, "", message)])
