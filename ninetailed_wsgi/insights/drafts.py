@@ -6,8 +6,6 @@ One for each environment, in the folder ``population`` of the data folder: what 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +17,11 @@ from ninetailed_wsgi.content.entries import Content, Faulty
 from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
+from ninetailed_wsgi.insights import environment_files
 
 FOLDER = "population"
-_SHOWN = 10  # problems of a draft that are named
+_ENDING = ".draft"
+_MOST_PROBLEMS = 10
 
 
 class Draft(NamedTuple):
@@ -55,37 +55,33 @@ class Draft(NamedTuple):
         content = self.read(locale)
         catalog = compile_content(content, history_events=history_events, history_days=history_days)
         if errors := [str(problem) for problem in (*catalog.errors, *catalog.left_out)]:
-            more = [f"and {len(errors) - _SHOWN} more"] if len(errors) > _SHOWN else []
-            raise InvalidData([*errors[:_SHOWN], *more])
+            more = [f"and {len(errors) - _MOST_PROBLEMS} more"] if len(errors) > _MOST_PROBLEMS else []
+            raise InvalidData([*errors[:_MOST_PROBLEMS], *more])
         return catalog
 
 
 def hand_in(data_dir: Path, where: Environment, draft: Draft) -> None:
     """Keep a draft in place of the last one of its environment; OSError where it cannot be written."""
-    file = _file(data_dir, where)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}")
     head = {"name": draft.name, "at": draft.at, "by": draft.by, "environment": str(where)}
-    fresh.write_bytes(orjson.dumps(head) + b"\n" + draft.raw)
-    fresh.replace(file)
+    environment_files.write_bytes(data_dir / FOLDER, where, orjson.dumps(head) + b"\n" + draft.raw, _ENDING)
 
 
 def read(data_dir: Path, where: Environment) -> Draft | None:
     """Return the draft that was handed in last; None where there is none, or its file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         head, _, raw = _file(data_dir, where).read_bytes().partition(b"\n")
-        told = orjson.loads(head)
-        return Draft(raw, told["name"], told["at"], told["by"])
+        members = orjson.loads(head)
+        return Draft(raw, members["name"], members["at"], members["by"])
     return None
 
 
 def environments(data_dir: Path) -> list[Environment]:
     """Return the environments that a draft was handed in for."""
-    found = []
-    for file in sorted((data_dir / FOLDER).glob("*.draft")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as opened:
-            found.append(Environment.parse(orjson.loads(opened.readline())["environment"]))
-    return found
+    places = []
+    for file in sorted((data_dir / FOLDER).glob(f"*{_ENDING}")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as draft:
+            places.append(Environment.parse(orjson.loads(draft.readline())["environment"]))
+    return places
 
 
 def discard(data_dir: Path, where: Environment) -> None:
@@ -94,5 +90,4 @@ def discard(data_dir: Path, where: Environment) -> None:
 
 
 def _file(data_dir: Path, where: Environment) -> Path:
-    name = hashlib.blake2b(orjson.dumps([*where]), digest_size=16).hexdigest()
-    return data_dir / FOLDER / f"{name}.draft"
+    return environment_files.file_of(data_dir / FOLDER, where, _ENDING)

@@ -22,20 +22,26 @@ def write(folder: Path, environment: Environment, members: Mapping[str, Any]) ->
     Raises:
         OSError: they cannot be written; the last ones stay.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = _file(folder, environment)
-    with replacement(file) as output:
-        output.write(orjson.dumps(members))
-    return file
+    return write_bytes(folder, environment, orjson.dumps(members))
 
 
 def read(folder: Path, environment: Environment, numbers: Callable[..., _Numbers]) -> _Numbers | None:
     """Return ``numbers(**members)``; None where nothing was written yet, or the file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-        return numbers(**orjson.loads(_file(folder, environment).read_bytes()))
+        return numbers(**orjson.loads(file_of(folder, environment).read_bytes()))
     return None
 
 
-def _file(folder: Path, environment: Environment) -> Path:
+def write_bytes(folder: Path, environment: Environment, document: bytes, ending: str = ".json") -> Path:
+    """Write a document of an environment in place of the last, as `write` does."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = file_of(folder, environment, ending)
+    with replacement(file) as output:
+        output.write(document)
+    return file
+
+
+def file_of(folder: Path, environment: Environment, ending: str = ".json") -> Path:
+    """Return the path of an environment's file: a hash, as an environment's name may hold any character."""
     name = hashlib.blake2b(orjson.dumps([*environment]), digest_size=16).hexdigest()
-    return folder / f"{name}.json"
+    return folder / f"{name}{ending}"

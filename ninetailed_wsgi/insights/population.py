@@ -105,20 +105,9 @@ def keep(
     """Keep the numbers of an environment; OSError where they cannot be written."""
     # No visitor by name: an erasure does not reach this file.
     last = Population({**document, "samples": []}, now, draft_at, problem)
-    environment_files.write(data_dir / _FOLDER, where, last._asdict())
+    environment_files.write(data_dir / drafts.FOLDER, where, last._asdict())
 
 
 def read(data_dir: Path, where: Environment) -> Population | None:
     """Return what was counted last; None where nothing was yet, or the file is damaged."""
-<<<<<<< HEAD
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
-        return Population(**orjson.loads(_file(data_dir, where).read_bytes()))
-    return None
-
-
-def _file(data_dir: Path, where: Environment) -> Path:
-    name = hashlib.blake2b(orjson.dumps([*where]), digest_size=16).hexdigest()
-    return data_dir / drafts.FOLDER / f"{name}.json"
-=======
-    return environment_files.read(data_dir / _FOLDER, where, Population)
->>>>>>> f3da88b (Write once what two modules repeated)
+    return environment_files.read(data_dir / drafts.FOLDER, where, Population)
