@@ -47,7 +47,7 @@ class Draft(NamedTuple):
             raise InvalidData(f"{self.name}: {fault}") from None
         whole = [str(each) for each in content.problems if each.severity == "error" and not each.entry]
         if whole:
-            raise InvalidData(whole[:_SHOWN])
+            raise InvalidData(whole[:_MOST_PROBLEMS])
         return content
 
     def catalog(self, locale: str | None, history_events: int, history_days: int) -> Catalog:
