@@ -21,6 +21,17 @@ from ninetailed_wsgi.testing import Harness
         ("/#access_token=x&state=1", "/#access_token=&state=1"),
         ("/?%74oken=x", "/?%74oken="),
         ("/?next=%2Fa%3Fjwt%3Dx%26b%3D1", "/?next=%2Fa%3Fjwt%3D%26b%3D1"),
+        ("/?next=/a?jwt=x&b=1", "/?next=/a?jwt=&b=1"),
+        ("/?next=/a?b=1?%6Awt=x?y#c", "/?next=/a?b=1?%6Awt=#c"),
+        ("/?next=%2Fa%3Fb%3D1?jwt=x%3Fjwt%3Dy", "/?next=%2Fa%3Fb%3D1?jwt="),
+        ("/?next=/a%3Fjwt%3Dx?b=1", "/?next=%2Fa%3Fjwt%3D"),
+        ("/?next=%252Fa%253Fjwt%253Dx", "/?next=%2Fa%3Fjwt%3D"),
+        ("/?token=x?y=z", "/?token="),
+        ("https://anna:secret@a.example/?q=1", "https://a.example/?q=1"),
+        ("https://anna@b.example:p@a.example", "https://a.example"),
+        ("/?next=https://anna:secret@a.example/", "/?next=https://a.example/"),
+        ("https://a.example/@anna?mail=anna@a.example", "https://a.example/@anna?mail=anna@a.example"),
+        ("/?a=?a=?a=100%", "/?a=?a=?a=100%"),
         ("/?tokens=x&my_token=y", "/?tokens=x&my_token=y"),
         ("/?token=", "/?token="),
         ("/token=x/", "/token=x/"),
@@ -106,6 +117,20 @@ def test_a_credential_is_emptied_however_its_name_is_written(spelling: str) -> N
 def test_a_credential_in_the_query_of_a_page_is_emptied(name: str) -> None:
     body = viewed(query={"a": "1", name: "hidden"})
     assert masked(UrlMask(), body)["context"]["page"]["query"] == {"a": "1", name: ""}
+
+
+@pytest.mark.parametrize(
+    ("page", "kept"),
+    [
+        ({"query": {"next": "/a?jwt=hidden"}}, {"query": {"next": "/a?jwt="}}),
+        ({"query": {"next": "/a%3Fjwt%3Dhidden"}}, {"query": {"next": "%2Fa%3Fjwt%3D"}}),
+        ({"url": "https://anna:hidden@a.example/"}, {"url": "https://a.example/"}),
+        ({"referrer": "https://hidden@a.example"}, {"referrer": "https://a.example"}),
+        ({"query": {"next": "https://anna:hidden@a.example/"}}, {"query": {"next": "https://a.example/"}}),
+    ],
+)
+def test_a_credential_is_emptied_inside_a_value_and_before_a_host(page: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert masked(UrlMask(), viewed(**page))["context"]["page"] == kept
 
 
 @pytest.mark.parametrize(("nesting", "member"), list(product((1, 2, 3), ("url", "referrer", "search"))))

@@ -170,7 +170,7 @@ class ProfileResource(_Resource):
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
         self._edge.allow("delete", req)
         where = self._edge.environment(organization, environment)
-        self._service.delete(where, self._changeable(name))
+        self._service.delete(where, self._changeable(name), guarded=self._edge.access.guarded)
         _answer(resp, {})
 
     def _changeable(self, name: str) -> str:

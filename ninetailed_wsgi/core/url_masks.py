@@ -19,6 +19,9 @@ MASKED = (
 _ADDRESSES = ("url", "referrer", "search")
 _MEMBERS = {*_ADDRESSES, "query"}
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
+_USER = re.compile(r"(?<=://)[^/?#&;\s]+@")
+"""Who logs in, and the password, before a host."""
+
 _NESTING = 3  # an address may be a parameter of another one, percent-encoded
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
@@ -43,13 +46,13 @@ def _hint(names: frozenset[str]) -> re2.Set | None:
     options.case_sensitive = False
     options.never_capture = True
     hint = re2.Set.SearchSet(options)
-    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
+    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}|://[^/?#"]*@""")
     hint.Compile()
     return hint
 
 
 class UrlMask:
-    """Empties the values of some query parameters, whatever the case of their letters.
+    """Empties the values of some query parameters, whatever the case of their letters; removes users and passwords.
 
     Args:
         names: the parameters.
@@ -79,14 +82,14 @@ class UrlMask:
         return {**event, **changes}
 
     def text(self, address: str) -> str:
-        """Return an address, or a query, with the values of these parameters emptied."""
-        return self._masked(address, _NESTING) if "=" in address or "%3" in address else address
+        """Return an address, or a query, with the values of these parameters emptied, and no user before the host."""
+        return self._masked(address, _NESTING) if "=" in address or "@" in address else address
 
     def _page(self, page: dict[str, Any]) -> dict[str, Any]:
         changes: dict[str, Any] = {}
         for name in _ADDRESSES:
             value = page.get(name)
-            if isinstance(value, str) and "=" in value and (masked := self.text(value)) != value:
+            if isinstance(value, str) and (masked := self.text(value)) != value:
                 changes[name] = masked
         query = page.get("query")
         if query and isinstance(query, dict) and (values := self._query(query)) != query:
@@ -107,19 +110,40 @@ class UrlMask:
 
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:
         return {
-            name: "" if name.lower() in self._names else self.text(value) if isinstance(value, str) else value
+            name: "" if name.lower() in self._names else self._inner(value) if isinstance(value, str) else value
             for name, value in query.items()
         }
+
+    def _inner(self, value: str) -> str:
+        """Return the value of a parameter, which may be an address itself."""
+        return self._value(self.text(value), _NESTING)
 
     def _masked(self, address: str, nesting: int) -> str:
         def emptied(pair: re.Match[str]) -> str:
             start, name, value = pair.groups()
             if unquote_plus(name).lower() in self._names:
                 return f"{start}{name}="
-            if nesting and "%3" in value:
-                inner = unquote_plus(value)
-                if (masked := self._masked(inner, nesting - 1)) != inner:
-                    return f"{start}{name}={quote(masked, safe='')}"
-            return pair[0]
+            masked = self._value(value, nesting)
+            return pair[0] if masked == value else f"{start}{name}={masked}"
 
-        return _PAIR.sub(emptied, address)
+        return _PAIR.sub(emptied, _USER.sub("", address))
+
+    def _value(self, value: str, nesting: int) -> str:
+        """Return a value in which an address, as it is or percent-encoded, has no credentials."""
+        value = inner = self._cut(value)
+        for _ in range(nesting):
+            if "%" not in inner:
+                break
+            inner = unquote_plus(inner)
+            if (masked := self._masked(inner, nesting - 1)) != inner:
+                return quote(masked, safe="")
+        return value
+
+    def _cut(self, value: str) -> str:
+        """Return a value that ends where a question mark begins a credential: ``/a?token=x`` may stand as it is."""
+        parts = value.split("?")
+        for place, part in enumerate(parts[1:], 1):
+            name, sign, _ = part.partition("=")
+            if sign and unquote_plus(name).lower() in self._names:
+                return "?".join([*parts[:place], f"{name}="])
+        return value

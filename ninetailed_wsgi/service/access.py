@@ -220,6 +220,9 @@ class Access:
 
         Args:
             issued: knows the ids of profiles: none of them is a user's id, whoever says so.
+
+        Raises:
+            InvalidData: a proof is of a user id that is too long.
         """
         if not any(event["type"] == "identify" for event in events):
             return Verdict(events)
@@ -245,6 +248,7 @@ class Access:
             token = traits.get(TRAIT)
             proven = self.tokens.user(token, *where) if token and self.tokens else None
             owner = proven if proven and user_id in ("", proven) else ""
+            check_name(f"events.traits.{TRAIT}: sub", owner)
         is_doubtful = bool(user_id) and not owner
         if owner and issued(where, owner):
             owner = ""

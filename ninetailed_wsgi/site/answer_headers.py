@@ -17,15 +17,16 @@ _SETTING_CACHES = _OF_SHARED_CACHES | {"cache-control", "vary"}
 def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
     """Return the headers of a page that shows what one visitor gets, and whether the site had called it public.
 
-    A ``Cache-Control`` that forbids shared caches to keep the page stays as the site set it; any other is replaced.
-    What only content delivery networks read goes, as it counts more for them. ``Vary`` names ``Cookie``.
+    A ``Cache-Control`` that forbids shared caches to keep the page stays as the site set it; any other is replaced,
+    also one that forbids and allows it. What only content delivery networks read goes, as it counts more for them.
+    ``Vary`` names ``Cookie``.
     """
     names = [name.lower() for name, _ in headers]
     if _SETTING_CACHES.isdisjoint(names) and not any(name.endswith("cdn-cache-control") for name in names):
         return [*headers, ("Cache-Control", PRIVATE), ("Vary", "Cookie")], False
     directives = _directives(value for name, value in headers if name.lower() == "cache-control")
-    is_private = bool(directives & {"private", "no-store"})
-    was_public = not is_private and any(part == "public" or part.startswith("s-maxage") for part in directives)
+    was_public = any(part == "public" or (part.startswith("s-maxage") and part != "s-maxage=0") for part in directives)
+    is_private = not was_public and bool(directives & {"private", "no-store"})
     rest: Headers = []
     for name, value in headers:
         lower = name.lower()

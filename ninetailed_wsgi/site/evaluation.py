@@ -178,8 +178,11 @@ class Evaluation:
     def _is_valid(self, event: Event) -> bool:
         if event["type"] == "page" and len(event["properties"]) == len(PAGE_MEMBERS):
             return True  # made of the request alone, as `Visit` does
+        from ninetailed_wsgi.service.access import check_names  # loaded with the service
+
         try:
             self.schemas.check("profile-request", {"events": [event]})
+            check_names([event])
         except InvalidData as error:
             self.refuse(event, error)
             return False

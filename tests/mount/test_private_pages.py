@@ -111,6 +111,8 @@ def test_without_consent_a_user_id_leads_to_nothing_that_is_stored(harness: Harn
         ("no-cache", "private, no-store"),
         ('private="X-Name", max-age=5', "private, no-store"),
         ("private, max-age=60", "private, max-age=60"),
+        ("private, max-age=60, s-maxage=600", "private, no-store"),
+        ("no-store, public", "private, no-store"),
         ("No-Store", "No-Store"),
     ],
 )
@@ -124,6 +126,15 @@ def test_no_shared_cache_may_keep_a_page_that_used_its_visitor(
         assert answer.headers.getlist("Vary") == ["Cookie"]
     told = [record for record in caplog.records if "shared caches" in record.getMessage()]
     assert len(told) == (own is not None and ("public" in own or "s-maxage" in own))
+
+
+def test_a_page_that_no_cache_keeps_for_a_second_is_not_reported_as_public(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = "no-store, max-age=0, s-maxage=0"
+    answer = site(harness, lambda visitor: visitor.page(), {"Cache-Control": own}).get("/")
+    assert answer.headers["Cache-Control"] == own
+    assert "shared caches" not in caplog.text
 
 
 def test_headers_for_content_delivery_networks_do_not_make_a_page_public(harness: Harness) -> None:
@@ -209,6 +220,19 @@ def test_a_page_may_record_more_events_than_one_request_takes(harness: Harness) 
     site(harness, use).get("/")
     assert len(harness.events) == 570
     assert len({event.profile for event in harness.events}) == 1
+
+
+def test_a_user_id_that_is_too_long_is_refused_and_the_page_goes_on(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    def use(visitor: Visitor) -> object:
+        visitor.identify("x" * 1025, firstname="Nobody")
+        visitor.identify("y" * 1024, firstname="Anna")
+        return visitor.flag("hello")
+
+    assert site(harness, use).get("/").text == "Anna"
+    assert [event.event["userId"] for event in harness.events] == ["y" * 1024]
+    assert "at most 1024" in caplog.text
 
 
 def test_an_event_that_is_refused_is_told_and_leaves_the_others(

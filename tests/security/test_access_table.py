@@ -17,6 +17,7 @@ from serving import Server, serving
 from ninetailed_wsgi.service.keys import changing, new_key
 from ninetailed_wsgi.testing import Client, Harness
 from ninetailed_wsgi.testing.client import Answer
+from ninetailed_wsgi.testing.live import LiveServer
 
 TABLE = json.loads((Path(__file__).parents[2] / "fixtures/cases/access/operations.json").read_text())
 PREFIX = "/v2/organizations/default/environments/main"
@@ -114,14 +115,26 @@ def on_server(folder: Path, nginx: bool) -> Iterator[Place]:
             (folder / "nginx").mkdir()
             proxy = running.enter_context(behind_nginx(folder / "nginx", "nginx.conf", server.port, told, slower))
 
-        def call(to: Server, name: str) -> Callable[..., Any]:
-            return lambda method, path, body=None, *, headers=(), address="203.0.113.9": to.call(
-                method, path, body, {name: address, **dict(headers)}
-            )
-
         passes = (lambda operation: operation.startswith(BEHIND_NGINX)) if nginx else lambda operation: True
-        inside = call(server, "X-Forwarded-For")
-        yield Place(call(proxy, header), lambda caller: bearer(keys, caller), "guarded", inside, passes)
+        inside = calling(server, "X-Forwarded-For")
+        yield Place(calling(proxy, header), lambda caller: bearer(keys, caller), "guarded", inside, passes)
+
+
+def on_live_server() -> Iterator[Place]:
+    """The harness behind a port, as tests of a site in another language have it."""
+    proxied = {"trusted_senders": "10.9.8.7", "trusted_proxies": "127.0.0.1"}
+    with Harness(access="guarded", metrics=True, inspector=True, **proxied) as harness, LiveServer(harness) as live:
+        keys = keys_made(harness.key)
+        server = Server(None, int(live.url.rpartition(":")[2]), Path())  # type: ignore[arg-type]
+        call = calling(server, "X-Forwarded-For")
+        yield Place(call, lambda caller: bearer(keys, caller), "guarded", call)
+
+
+def calling(to: Server, name: str) -> Callable[..., Any]:
+    """What makes requests to a server, with the caller's address in the header of this name."""
+    return lambda method, path, body=None, *, headers=(), address="203.0.113.9": to.call(
+        method, path, body, {name: address, **dict(headers)}
+    )
 
 
 def _added(file: Path, scopes: Sequence[str], now: int, days: int | None) -> str:
@@ -133,10 +146,13 @@ def _added(file: Path, scopes: Sequence[str], now: int, days: int | None) -> str
 
 @pytest.fixture(
     scope="module",
-    params=["app open", "app guarded", "app guarded spaces", "mount open", "mount guarded", "serve", "nginx"],
+    params=["app open", "app guarded", "app guarded spaces", "mount open", "mount guarded", "live", "serve", "nginx"],
 )
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     way, *rest = request.param.split()
+    if way == "live":
+        yield from on_live_server()
+        return
     if len(rest) == 2:
         yield from in_process(way, rest[0], SPACES)
         return

@@ -58,6 +58,26 @@ def test_a_proof_gives_the_profile_a_new_id_and_the_old_one_leads_there_for_a_mi
     assert begun["traits"] == {}
 
 
+def test_with_a_planted_id_a_backend_neither_reads_nor_deletes_the_visitor_who_logged_in_by_it(
+    harness: Harness,
+) -> None:
+    planted = create(harness)["id"]
+    user = profile(send(harness, f"/profiles/{planted}", proven(harness, "anna", plan="pro")))
+    headers = {"Authorization": f"Bearer {harness.key()}"}
+    harness.clock.advance(seconds=61)
+    for method in ("GET", "DELETE"):
+        answer = harness.client.call(method, f"{harness.client.prefix}/profiles/{planted}", headers=headers)
+        assert answer.status == 404
+    assert status(harness, user["id"]) == 200
+    for name in ("anna", user["id"]):
+        event = proven(harness, "anna")
+        id = profile(send(harness, "/profiles", event))["id"]
+        name = id if name != "anna" else name
+        answer = harness.client.call("DELETE", f"{harness.client.prefix}/profiles/{name}", headers=headers)
+        assert answer.status == 200
+        assert status(harness, id) == 404
+
+
 def test_two_tabs_that_prove_the_same_user_at_once_end_in_one_profile(harness: Harness) -> None:
     id = create(harness)["id"]
     first = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
@@ -137,6 +157,16 @@ def test_a_late_one_one_of_another_user_and_one_of_another_environment_prove_not
         answer = send(harness, f"/profiles/{id}", identify("anna", {"nt_identity": token}))
         assert profile(answer)["id"] == id
         assert answer.headers["x-ninetailed-identity"] == "unverified"
+
+
+@pytest.mark.parametrize("user_id", ["u" * 1025, "ué" * 342])
+def test_a_proof_of_a_user_id_that_is_too_long_is_refused(harness: Harness, user_id: str) -> None:
+    for claimed in ("", user_id):
+        event = {**proven(harness, user_id), "userId": claimed}
+        answer = send(harness, "/profiles", event)
+        assert (answer.status, "at most 1024" in answer.document["message"]) == (400, True)
+    assert harness.events == []
+    assert profile(send(harness, "/profiles", {**proven(harness, user_id[:500]), "userId": ""}))
 
 
 def test_a_proof_is_never_stored_nor_answered(harness: Harness) -> None:

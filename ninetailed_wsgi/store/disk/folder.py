@@ -19,6 +19,7 @@ import orjson
 
 from ninetailed_wsgi.errors import SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.files import replacement
+from ninetailed_wsgi.operations.private_files import open_private
 from ninetailed_wsgi.store.protocol import KEY_BYTES
 
 FORMAT = 3
@@ -246,7 +247,7 @@ def note_file(file: Path) -> None:
     folder = file.parent.parent
     note = file.stat().st_ino, (folder / "store.json").stat().st_ino
     if _notes(folder).get(file.parent.name) != note:
-        with open(folder / _NOTES, "ab", buffering=0) as notes:
+        with open(open_private(folder / _NOTES, os.O_WRONLY | os.O_APPEND), "ab", buffering=0) as notes:
             notes.write(b"\n%s %d %d\n" % (file.parent.name.encode(), *note))  # apart from a line that was cut off
 
 
