@@ -255,6 +255,10 @@ def test_a_duplicate_id_of_code_and_a_file_names_both_places(folder: Path) -> No
         ("content = [{'id': 'x', 'config': 2**64}]\n", "content", "item 1: config: found 18446744073709551616"),
         ("a = {'id': 'x'}\na['config'] = a\ncontent = [a]\n", "content", "is nested deeper than 250 levels"),
         ("content = [{}]\n", "content", "item 1: is not recognised: found an object"),
+        ("content = [{'sys': {'id': 'x'}, 'fields': {'a': {1}}}]\n", "content", "item 1: fields.a: found a set"),
+        ("a = {'sys': {'id': 'x'}}\na['fields'] = {'a': a}\ncontent = [a]\n", "content", "is nested deeper than 250"),
+        ("a = []\na.append(a)\ncontent = [{'sys': {}, 'fields': {'x': a}}]\n", "content", "is nested deeper than 250"),
+        ("content = [{'sys': 5}]\n", "content", "content"),
     ],
 )
 def test_what_is_wrong_with_a_module_is_named(folder: Path, module: str, name: str, message: str) -> None:
@@ -272,7 +276,7 @@ def test_a_module_that_is_missing_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sys:modules", "sys:modules: entry number 1: found no sys.id"),
+        ("sys:modules", "sys:modules, item 1: sys: found a module, expected JSON"),
         ("os:system", "system is the function system, expected a list"),
         ("json:dumps", "dumps is the function dumps"),
         ("sys:nothing", "sys: has no nothing"),

@@ -115,11 +115,8 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
         locale: as for `read_document`.
     """
     content = Content()
-    if entries := [item for item in items if isinstance(item, Mapping) and "sys" in item]:
-        content.add(read_document(entries, name, locale))  # of Contentful: they share their locale
+    entries: list[object] = []  # of Contentful: they share their locale
     for position, item in enumerate(items, 1):
-        if isinstance(item, Mapping) and "sys" in item:
-            continue
         file = item.place if isinstance(item, Item) else f"{name}, item {position}"
         if not isinstance(item, Mapping):
             content.add(refusal(file, f"is {_kind(item)}, expected what a builder of ninetailed_wsgi.authoring makes"))
@@ -136,7 +133,12 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
         except Exception as error:  # a mapping of a class of its own may do anything
             content.add(refusal(file, f"cannot be read: {type(error).__name__}: {shorten(str(error), 300)}"))
             continue
-        content.add(read_list([document], file) if "id" in document else read_document(document, file, locale))
+        if "sys" in document:
+            entries.append(document)
+        else:
+            content.add(read_list([document], file) if "id" in document else read_document(document, file, locale))
+    if entries:
+        content.add(read_document(entries, name, locale))
     return content
 
 

@@ -20,6 +20,7 @@ from ninetailed_wsgi.content.entries import (
     Problem,
     Reference,
     Severity,
+    is_equal,
 )
 from ninetailed_wsgi.core.audiences import Audience, AudienceSet, compile_audience
 from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_experience
@@ -202,7 +203,7 @@ class _Compilation:
         for entry in entries:
             same = by_entry.setdefault(entry.entry, entry)
             if same is not entry:
-                if same != entry:
+                if not is_equal(same, entry):
                     self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
                 continue
             first = by_id.setdefault(entry.id, entry)

@@ -152,6 +152,14 @@ def text_of(fields: Mapping[str, object], name: str) -> str | None:
     raise Faulty(f"{name}: found {excerpt(value)}, expected a text")
 
 
+def is_equal(one: object, other: object) -> bool:
+    """Tell whether two entries say the same; what is nested so deep that Python cannot compare it does not."""
+    try:
+        return one == other
+    except RecursionError:
+        return False
+
+
 def refusal(file: str, message: str) -> Content:
     """Return content that holds nothing but the reason why it is not served."""
     return Content(problems=[Problem("error", file, "", message)])

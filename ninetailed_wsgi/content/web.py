@@ -30,14 +30,14 @@ class Unfetched(Exception):
     """The content cannot be had now; the text says why, and holds nothing secret."""
 
 
-def opener(*, tls: bool) -> OpenerDirector:
-    """Return what opens addresses: redirects are bounded and stay on http and https.
+def opener(*, tls: bool, redirects: bool = True) -> OpenerDirector:
+    """Return what opens addresses: redirects are bounded and stay on http and https, or are not followed at all.
 
     urllib verifies TLS, knows the proxies of the environment and logs nothing.
     """
     # One context for all connections: otherwise each reads every certificate authority of the system again.
     handlers = [HTTPSHandler(context=ssl.create_default_context())] if tls else []
-    return build_opener(_Redirects, *handlers)
+    return build_opener(_Redirects if redirects else _NoRedirects, *handlers)
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -53,6 +53,13 @@ class _Redirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # as the base
 
 
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> Request | None:
+        return None  # so that the status itself is the answer
+
+
 def read_body(answer: http.client.HTTPResponse, end: float) -> bytes:
     """Return a whole body, unpacked; `Unfetched` if it is too large, cut off, or late; ``end`` is monotonic."""
     encoding = ",".join(answer.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
@@ -64,7 +71,10 @@ def read_body(answer: http.client.HTTPResponse, end: float) -> bytes:
     while size <= LARGEST and (part := answer.read1(65536)):
         received += len(part)
         if unpacking:
-            part = unpacking.decompress(part, LARGEST + 1 - size)
+            try:
+                part = unpacking.decompress(part, LARGEST + 1 - size)
+            except zlib.error:
+                raise Unfetched("is sent with a Content-Encoding that its content does not have") from None
             if unpacking.unused_data:
                 raise Unfetched("goes on behind the end of what is compressed")
         size += len(part)

@@ -53,8 +53,7 @@ class CompanyCache:
         """Return what is kept and still holds; None: nothing. Waits for no writer."""
         if not self._file.exists():
             return None
-        row = self._safely(lambda: self._reader().row(self._file, digest, self._wall_clock()))
-        return None if row is None else CacheRow(orjson.loads(row) if row else {})
+        return self._safely(lambda: self._get(digest))
 
     def keep(self, digest: str, company: dict[str, Any], seconds: float) -> None:
         """Keep an answer for some seconds, and let go of what no longer holds."""
@@ -64,6 +63,14 @@ class CompanyCache:
         """Delete what is kept under these digests, so that nothing of it is left in the file."""
         if self._file.exists():
             self._safely(lambda: self._forget(digests))
+
+    def _get(self, digest: str) -> CacheRow | None:
+        row = self._reader().row(self._file, digest, self._wall_clock())
+        if row is None:
+            return None
+        if not isinstance(company := orjson.loads(row) if row else {}, dict):
+            raise ValueError("a row of it is damaged")
+        return CacheRow(company)
 
     def _keep(self, digest: str, document: bytes, seconds: float) -> None:
         now = self._wall_clock()
@@ -131,4 +138,7 @@ class _CacheConnection:
             row = self._database.execute(
                 "SELECT document FROM company WHERE digest = ? AND until > ?", (digest, now)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        document = b"" if row is None else row[0]
+        if not isinstance(document, bytes):
+            raise ValueError("a row of it is damaged")
+        return None if row is None else document

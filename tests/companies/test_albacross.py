@@ -269,6 +269,18 @@ def test_a_damaged_cache_is_begun_anew(
     assert "company cache cannot be used" in caplog.text
 
 
+@pytest.mark.parametrize("document", [b"{", b"[]", b"5", b"\xff", "text", 5, None], ids=repr)
+def test_a_damaged_row_of_the_cache_is_begun_anew(
+    document: object, source: Albacross, fake: FakeAlbacross, clock: Time, tmp_path: Path
+) -> None:
+    fake.companies[ADDRESS] = ACME
+    known(source)
+    with CompanyCache(tmp_path, clock)._writer() as database:
+        database.execute("UPDATE company SET document = ?", (document,))
+    assert source.company(ADDRESS, asks=False) == {}
+    assert known(source) == ACME
+
+
 def test_a_cache_that_cannot_be_written_harms_nobody(
     fake: FakeAlbacross, clock: Time, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -383,9 +383,9 @@ def test_an_outage_that_is_over_is_noticed_by_a_refresh_or_a_restart_at_once(
 ) -> None:
     read = started(space, clock, tmp_path)
     space.fail(6)
-    for _ in range(100):
+    while space._failing[0]:
         later(read, clock, 5.0)
-    assert space._failing[0] == 0, "and the next attempt is minutes away"
+    clock.now += 2.0  # and the next attempt is minutes away
     space.fail(2)
     space.publish(hero("b", id="second"))
 
@@ -399,8 +399,9 @@ def test_an_outage_that_is_over_is_noticed_by_a_refresh_or_a_restart_at_once(
     assert served(later(read, clock, 1.0)) == ["hero-test", "second"]
 
     space.fail(6)
-    for _ in range(100):
+    while space._failing[0]:
         later(read, clock, 5.0)
+    clock.now += 2.0
     space.publish(hero("b", id="third"))
     assert served(started(space, clock, tmp_path)) == ["hero-test", "second", "third"]
 
@@ -548,7 +549,7 @@ def test_drafts_are_listed_from_the_preview_api(clock: Time, tmp_path: Path) -> 
         space.draft(hero("b", id="draft"), {"sys": {"id": "hero", "contentType": "page"}, "fields": listing})
         public = started(space, clock, tmp_path)
         drafts = started(space, clock, tmp_path, address=space.preview_address, token=space.preview_token)
-        assert (served(public), served(drafts)) == (["hero-test"], ["hero-test", "draft"])
+        assert (served(public), served(drafts)) == (["hero-test"], ["draft", "hero-test"])
         assert drafts.catalogs()["space1/master"].entry_experiences == {"hero": ("draft",)}
 
         space.delete("draft")

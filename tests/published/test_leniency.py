@@ -202,6 +202,18 @@ def test_one_entry_never_takes_the_others_down(tmp_path: Path, odd: Any, caplog:
     assert any("this is left out, everything else is served" in record.getMessage() for record in caplog.records)
 
 
+def test_half_a_character_in_a_file_costs_nothing_else(tmp_path: Path) -> None:
+    catalog, problems = served(tmp_path, entry("cut", "page", title="cut \ud83d"))
+    assert (answer(catalog, "good"), problems) == ({"a": "b"}, [])
+
+
+def test_two_of_one_id_without_end_are_left_out(tmp_path: Path) -> None:
+    endless = entry("odd", "nt_audience", nt_rules=json.loads("[" * 900 + "]" * 900))
+    catalog, problems = served(tmp_path, endless, json.loads(json.dumps(endless)))
+    assert answer(catalog, "good") == {"a": "b"}
+    assert any("is nested deeper than 200 levels" in problem for problem in problems)
+
+
 def test_an_experience_for_an_audience_that_is_left_out_is_shown_to_nobody(tmp_path: Path) -> None:
     odd = ruled({**RULE, "type": "weather"}, "weather")
     rainy = stored("rainy", components=[REPLACEMENT])

@@ -133,7 +133,9 @@ class ContentfulContent(LiveContent):
         read: dict[Environment, Content] = {}
         for follower in self._followers:
             if (state := follower.state) is not None:
-                content = read_space(state.entries.values(), state.locales, follower.address.name, self._locale)
+                # In an order of their own: of two with one id, every process has to serve the same one.
+                entries = [state.entries[id] for id in sorted(state.entries)]
+                content = read_space(entries, state.locales, follower.address.name, self._locale)
                 content.problems += _nothing_there(follower)
                 read.setdefault(Environment.parse(follower.address.served_as), Content()).add(content)
         every = read.get(EVERY, Content())

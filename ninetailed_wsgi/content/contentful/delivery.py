@@ -13,8 +13,10 @@ from urllib.request import Request
 
 import orjson
 
-from ninetailed_wsgi.content.contentful.space_state import EXPERIENCES_FIELD, FIELDS, personalization
-from ninetailed_wsgi.content.web import REDIRECTS, TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
+from ninetailed_wsgi.content.contentful.space_state import EXPERIENCES_FIELD, FIELDS, entry_id, personalization
+from ninetailed_wsgi.content.entries import Faulty
+from ninetailed_wsgi.content.formats.recognise import parse
+from ninetailed_wsgi.content.web import TIMEOUT, WHOLE_WITHIN, Unfetched, opener, read_body, reason
 from ninetailed_wsgi.settings.contentful import SpaceAddress
 
 PAGES = (500, 100, 20, 5)
@@ -24,7 +26,6 @@ MOST_PAGES = 20_000
 """Pages of one reading: ten million entries. More come from a server that begins again and again."""
 
 _WHERE = "with --contentful-token-file or NINETAILED_CONTENTFUL_TOKEN"
-_LONGEST_REASON = 64 * 1024
 
 
 class Busy(Unfetched):
@@ -72,7 +73,7 @@ class DeliveryApi:
         self._host = host
         self._token = token
         self._timeout = timeout
-        self._opener = opener(tls=host.startswith("https:"))
+        self._opener = opener(tls=host.startswith("https:"), redirects=False)  # the token would not go along
         space, environment = quote(address.space, safe=""), quote(address.environment, safe="")
         self._space = f"{host}/spaces/{space}"
         self._root = f"{self._space}/environments/{environment}"
@@ -80,7 +81,8 @@ class DeliveryApi:
     def locales(self) -> tuple[Mapping[str, Any], ...]:
         """Return the locales of the space, the members that decide which value of a field is read."""
         members = ("code", "default", "fallbackCode")
-        items = [item for item in _items(self._get("/locales", limit=1000)) if isinstance(item, dict)]
+        rows = [item for item in _items(self._get("/locales", limit=1000)) if isinstance(item, dict)]
+        items = [item for item in rows if isinstance(item.get("code"), str)]
         return tuple({name: item.get(name) for name in members} for item in items)
 
     def content_types(self) -> tuple[str, ...]:
@@ -93,10 +95,8 @@ class DeliveryApi:
         page = self._get("/sync", **query)
         for member, last in (("nextPageUrl", False), ("nextSyncUrl", True)):
             # The address itself is not opened: it could lead anywhere, and the token would go along.
-            if isinstance(following := page.get(member), str) and (
-                tokens := parse_qs(urlsplit(following).query).get("sync_token")
-            ):
-                return Page(_items(page), tokens[0], last)
+            if token := _sync_token(page.get(member)):
+                return Page(_items(page), token, last)
         raise Unfetched("answered a page of a synchronization without nextPageUrl and nextSyncUrl")
 
     def drafts(self) -> Iterator[object]:
@@ -109,10 +109,14 @@ class DeliveryApi:
                 yield from self._entries({"content_type": kind, f"{path}[exists]": "true", "select": f"sys,{path}"})
 
     def _entries(self, query: Mapping[str, Any]) -> Iterator[object]:
-        skip = 0
+        skip, before = 0, ""
         for _ in range(MOST_PAGES):
             page = self._get("/entries", **query, locale="*", include=0, order="sys.id", limit=PAGES[0], skip=skip)
             items = _items(page)
+            first = entry_id(items[0]) if items else ""
+            if first and first == before:
+                break  # the server does not skip
+            before = first
             yield from items
             skip += len(items)
             total = page.get("total")
@@ -125,7 +129,8 @@ class DeliveryApi:
         for item in _items(self._get("/content_types", limit=1000)):
             sys, fields = (item.get("sys"), item.get("fields")) if isinstance(item, dict) else (None, None)
             if isinstance(sys, dict) and isinstance(sys.get("id"), str):
-                ids = (field.get("id") for field in fields or () if isinstance(field, dict))
+                rows = fields if isinstance(fields, list) else ()
+                ids = (field.get("id") for field in rows if isinstance(field, dict))
                 types.append((sys["id"], frozenset(id for id in ids if isinstance(id, str))))
         return types
 
@@ -138,11 +143,11 @@ class DeliveryApi:
         request.add_unredirected_header("Authorization", f"Bearer {self._token}")  # for this host, no other
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
-                document = orjson.loads(read_body(answer, time.monotonic() + WHOLE_WITHIN))
+                document = parse(read_body(answer, time.monotonic() + WHOLE_WITHIN))
         except HTTPError as error:
             with error:
                 self._refused(error, url)
-        except orjson.JSONDecodeError:
+        except Faulty:
             raise Busy("answered what is not JSON: is --contentful-url the address of a Contentful host?") from None
         except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
             raise Busy(reason(error)) from None
@@ -157,7 +162,10 @@ class DeliveryApi:
         if status >= 500 or status == 408:
             raise Busy(f"answered {status}: it cannot serve now", _reset(error.headers))
         if status in (301, 302, 303, 307, 308):
-            raise Unfetched(f"answered {status} after {REDIRECTS} redirects, expected 200")
+            raise Unfetched(
+                f"answered {status}, a redirect, which is not followed: is --contentful-url the address of a "
+                "Contentful host?"
+            )
         if status in (401, 403):
             api = "Preview API (drafts)" if self._address.drafts else "Delivery API"
             raise Unfetched(
@@ -198,11 +206,21 @@ def _items(document: Mapping[str, Any]) -> list[Any]:
     return items
 
 
+def _sync_token(address: object) -> str | None:
+    try:
+        return parse_qs(urlsplit(address).query)["sync_token"][0] if isinstance(address, str) else None
+    except (KeyError, ValueError):  # no token, or no address
+        return None
+
+
 def _reason(error: HTTPError) -> dict[str, Any]:
     """Return what the body of an error says; empty where it is no object."""
+    answer = error.fp
+    if not isinstance(answer, http.client.HTTPResponse):
+        return {}
     try:
-        reason = orjson.loads(error.read(_LONGEST_REASON))
-    except (OSError, ValueError, http.client.HTTPException):
+        reason = orjson.loads(read_body(answer, time.monotonic() + WHOLE_WITHIN))  # it may be compressed
+    except (OSError, ValueError, http.client.HTTPException, Unfetched):
         return {}
     return reason if isinstance(reason, dict) else {}
 

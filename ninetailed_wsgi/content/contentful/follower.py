@@ -239,8 +239,8 @@ class Follower:
 
     def _drafts(self) -> SpaceState:
         locales = self._patiently(self._api.locales)
-        entries = self._patiently(lambda: list(self._api.drafts()))
-        return self._with_types(SpaceState(locales=locales).with_items(entries, None))
+        empty = SpaceState(locales=locales)
+        return self._with_types(self._patiently(lambda: empty.with_items(self._api.drafts(), None)))
 
     def _patiently(self, ask: Callable[[], _Answer], tries: int = 3) -> _Answer:
         """Ask a few times while Contentful is busy, a little later each time."""

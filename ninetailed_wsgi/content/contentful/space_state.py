@@ -21,6 +21,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 
 EXPERIENCES_FIELD = "nt_experiences"
 
+DEEPEST = 220
+"""Levels of a field that are kept: deeper than what is served, so that it is told, and not too deep for a copy."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpaceState:
@@ -42,14 +45,13 @@ class SpaceState:
         """Return the state after one or more pages of a synchronization."""
         entries = dict(self.entries)
         for item in items:
-            sys = item.get("sys") if isinstance(item, dict) else None
-            id = sys.get("id") if isinstance(sys, dict) else None
-            if not isinstance(id, str) or not isinstance(sys, dict) or not isinstance(item, dict):
+            if not (id := entry_id(item)) or not isinstance(item, dict):
                 continue
-            entry = picked(item) if sys.get("type") == "Entry" else None
+            type = item["sys"].get("type")
+            entry = picked(item) if type == "Entry" else None
             if entry is not None:
                 entries[id] = entry
-            elif sys.get("type") in ("Entry", "DeletedEntry"):  # an asset may have the id of an entry
+            elif type in ("Entry", "DeletedEntry"):  # an asset may have the id of an entry
                 entries.pop(id, None)
         return replace(self, entries=entries, token=token)
 
@@ -70,11 +72,26 @@ def picked(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(fields, dict) or not kind:
         return None
     names = FIELDS.get(kind, (EXPERIENCES_FIELD,))
-    selection = {name: fields[name] for name in names if name in fields}
+    selection = {name: _pruned(fields[name], DEEPEST) for name in names if name in fields}
     if kind not in FIELDS and not _lists_experiences(selection.get(EXPERIENCES_FIELD)):
         return None
     sys = {"id": item["sys"]["id"], "type": "Entry", "contentType": {"sys": {"id": kind}}}
     return {"sys": sys, "fields": selection}
+
+
+def _pruned(value: object, levels: int) -> object:
+    if isinstance(value, dict):
+        return {name: _pruned(inner, levels - 1) for name, inner in value.items()} if levels else None
+    if isinstance(value, list):
+        return [_pruned(inner, levels - 1) for inner in value] if levels else None
+    return value
+
+
+def entry_id(item: object) -> str:
+    """Return the id of an entry; empty where there is none."""
+    sys = item.get("sys") if isinstance(item, dict) else None
+    id = sys.get("id") if isinstance(sys, dict) else None
+    return id if isinstance(id, str) else ""
 
 
 def content_type(item: Mapping[str, Any]) -> str:

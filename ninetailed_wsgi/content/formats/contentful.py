@@ -21,6 +21,7 @@ from ninetailed_wsgi.content.entries import (
     Problem,
     Reference,
     Severity,
+    is_equal,
     refusal,
     text_of,
 )
@@ -272,7 +273,7 @@ def _with_resolved(entries: Iterable[object]) -> Iterator[object]:
         sys, fields = (entry.get("sys"), entry.get("fields")) if isinstance(entry, dict) else (None, None)
         id = sys.get("id") if isinstance(sys, dict) else None
         if isinstance(id, str):
-            if id in targets and targets[id] == entry:
+            if id in targets and is_equal(targets[id], entry):
                 continue
             targets[id] = entry
         yield entry

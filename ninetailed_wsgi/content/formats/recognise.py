@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 import orjson
 
@@ -13,13 +15,28 @@ from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_
 from ninetailed_wsgi.content.formats.graphql import is_graphql, read_graphql
 from ninetailed_wsgi.core.problems import excerpt
 
+# A pair of surrogates, one alone, or the beginning of any other escape, so that an escaped backslash is one.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u[dD][89a-fA-F]..|.)", re.DOTALL)
+_HALF = len(rb"\ud83d")
+
 
 def parse(raw: bytes) -> object:
-    """Parse a content document; raises `Faulty` when it is not JSON."""
+    """Parse a content document; raises `Faulty` when it is not JSON.
+
+    Half of a character, such as JavaScript leaves where it cuts a text, becomes U+FFFD: one text must not cost all.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        with suppress(orjson.JSONDecodeError):
+            if b"\\ud" in raw or b"\\uD" in raw:
+                return orjson.loads(_ESCAPE.sub(_without_half, raw))
         raise Faulty(f"is not JSON: {error}" if raw.strip() else "is empty, expected JSON") from error
+
+
+def _without_half(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if len(escape[0]) == _HALF else escape[0]
 
 
 def read_document(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
