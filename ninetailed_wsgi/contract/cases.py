@@ -58,8 +58,10 @@ def load_cases() -> list[Case]:
     return cases
 
 
-def marked(case: Case, mark: str) -> list[dict[str, Any]]:
+def marked(case: Case, mark: str, origin: str = "") -> list[dict[str, Any]]:
     """Return the steps of a case, with ``mark`` before every name of a profile and every message id.
+
+    ``origin`` takes the place of every ``Origin`` that a step sends; empty: they stay.
 
     Runs and cases that share an environment then never meet. Names are those in paths and the ``anonymousId`` and
     ``userId`` of events; in what is expected, ``id`` and ``stableId`` where they are one of these names.
@@ -68,6 +70,8 @@ def marked(case: Case, mark: str) -> list[dict[str, Any]]:
     names = {name for step in steps for name in _names(step["request"])}
     for step in steps:
         _mark_request(step["request"], mark)
+        if origin and "Origin" in step["request"].get("headers", {}):
+            step["request"]["headers"]["Origin"] = origin
         if "body" in step["expect"]:
             step["expect"]["body"] = _marked_expectation(step["expect"]["body"], names, mark)
     return steps

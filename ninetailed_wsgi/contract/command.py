@@ -34,7 +34,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
             claims = claims_of(send, options.key or "") if options.claims is None else options.claims
             path = prefix(options.organization, options.environment, options.routes)
             mark = f"contract-{secrets.token_hex(6)}"
-            at = Run(send, path, claims, mark, options.key or "")
+            at = Run(send, path, claims, mark, options.key or "", options.origin)
             at.reach()
         except NoAnswer as error:
             err.write(in_line(f"{refusal} cannot test {options.base_url}: {error}") + "\n")

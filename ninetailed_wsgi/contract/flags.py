@@ -13,6 +13,8 @@ from ninetailed_wsgi.contract.target import ROUTES
 REPORTS = (".xml", ".json")
 """The endings of report files: JUnit XML, and JSON."""
 
+ORIGIN = "http://localhost:3000"
+"""The origin in the cases: of a site that is being developed, which every open server allows by default."""
 
 _LONGEST_KEY = 1_000
 
@@ -30,6 +32,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="which routes to use: those of an organization, or of a space of that name [organizations]",
     )
     parser.add_argument("--environment", default="main", metavar="ENV", help="the environment to use [main]")
+    parser.add_argument(
+        "--origin",
+        default=ORIGIN,
+        type=_origin,
+        metavar="ORIGIN",
+        help=f"whose pages the server lets call it from a browser, for the cases about CORS [{ORIGIN}]",
+    )
     parser.add_argument(
         "--report",
         action="append",
@@ -67,6 +76,12 @@ def _report_file(text: str) -> Path:
     if not path.parent.is_dir():
         raise ArgumentTypeError(f"there is no folder {path.parent}")
     return path
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", text):
+        raise ArgumentTypeError(f"found {text!r}, expected such as https://shop.example")
+    return text
 
 
 def _claims(text: str) -> tuple[str, ...]:

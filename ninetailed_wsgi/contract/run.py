@@ -74,13 +74,17 @@ class Run:
         claims: what the server claims, of ``CLAIMS``.
         mark: a text unique to this run, which begins every name that it uses.
         key: of a guarded server, with all scopes; empty: the server is open.
+        origin: whose pages the server allows, in place of the one that the cases name; empty: that one.
 
     Attributes:
         deleted: how many profiles were deleted so far.
     """
 
-    def __init__(self, send: Send, prefix: str, claims: Collection[str], mark: str, key: str = "") -> None:
+    def __init__(
+        self, send: Send, prefix: str, claims: Collection[str], mark: str, key: str = "", origin: str = ""
+    ) -> None:
         self._send, self._prefix, self._claims, self._mark, self._key = send, prefix, claims, mark, key
+        self._origin = origin
         self._names: dict[str, None] = {}
         self.deleted = 0
 
@@ -138,7 +142,7 @@ class Run:
 
     def _result(self, case: Case, mark: str) -> CaseResult:
         start = time.monotonic()
-        breach = self._first_breach(marked(case, mark))
+        breach = self._first_breach(marked(case, mark, self._origin))
         return CaseResult(case, "failed" if breach else "passed", time.monotonic() - start, breach)
 
     def _first_breach(self, steps: Sequence[Mapping[str, Any]]) -> Breach | None:

@@ -31,11 +31,17 @@ def test_every_case_holds_inside_a_site(tmp_path: Path) -> None:
     assert breaches([*run_of(mounted, "/shop/ninetailed").results(CASES)]) == []
 
 
-def test_every_case_holds_standalone_and_nothing_is_left(tmp_path: Path) -> None:
-    with serving(
-        tmp_path, "--geoip-database", str(ROOT / "fixtures" / "geo" / "demo.mmdb"), "--cors-origins", "*"
-    ) as server:
-        told = Told(server.url, tmp_path)
+@pytest.mark.parametrize(
+    ("cors", "options"),
+    [
+        ([], ["--routes", "spaces"]),
+        ([], ["--routes", "organizations"]),
+        (["--cors-origins", "https://shop.example"], ["--origin", "https://shop.example"]),
+    ],
+)
+def test_every_case_holds_standalone_and_nothing_is_left(tmp_path: Path, cors: list[str], options: list[str]) -> None:
+    with serving(tmp_path, "--geoip-database", str(ROOT / "fixtures" / "geo" / "demo.mmdb"), *cors) as server:
+        told = Told(server.url, tmp_path, *options)
     assert (told.status, told.failed(), told.err) == (0, [], "")
     assert told.report["totals"] == {"passed": len(CASES), "failed": 0, "skipped": 0}
     assert told.report["server"]["claims"] == list(CLAIMS)
