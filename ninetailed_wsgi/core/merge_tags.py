@@ -67,6 +67,15 @@ Linked = Callable[[str, bool], tuple[str, str | None] | None]
 """Gets the id of an entry, and whether it stands in a line; returns its path and fallback if it is a merge tag."""
 
 
+def is_content(value: object) -> bool:
+    """Return whether merge tags can be filled into this: text, a rich text document or node, or a list of nodes."""
+    if isinstance(value, list):
+        return all(isinstance(each, Mapping) and is_content(each) for each in value)
+    if isinstance(value, Mapping):
+        return "nodeType" in value or "content" in value
+    return isinstance(value, str)
+
+
 def render(content: Any, lookup: Lookup, linked: Linked = lambda id, in_line: None) -> Any:
     """Return content with its merge tags filled in: text with ``{{ path }}``, or a rich text document that embeds them.
 

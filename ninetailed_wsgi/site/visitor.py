@@ -256,7 +256,7 @@ class Visitor:
 
         Example: ``visitor.render("Hello {{ traits.firstname }}")``
         """
-        if not isinstance(content, str | Mapping | list):
+        if not merge_tags.is_content(content):
             self._misunderstood("render", content, "a text, or a rich text document as JSON")
             return content
         linked = linked_merge_tags(self._use(), self._backend.hint)
