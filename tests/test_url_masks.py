@@ -133,6 +133,13 @@ def test_a_credential_is_emptied_inside_a_value_and_before_a_host(page: dict[str
     assert masked(UrlMask(), viewed(**page))["context"]["page"] == kept
 
 
+def test_each_value_of_a_repeated_parameter_is_masked() -> None:
+    query = {"next": ["/a?token=x", ["?sig=y"], 5, None], "token": ["x", "y"], "color": ["red", "blue"]}
+    body = masked(UrlMask(), viewed(query=query))
+    kept = {"next": ["/a?token=", ["?sig="], 5, None], "token": "", "color": ["red", "blue"]}
+    assert body["context"]["page"]["query"] == kept
+
+
 @pytest.mark.parametrize(("nesting", "member"), list(product((1, 2, 3), ("url", "referrer", "search"))))
 def test_a_credential_in_an_address_inside_an_address_is_emptied(nesting: int, member: str) -> None:
     address = "https://shop.example/?token=hidden"

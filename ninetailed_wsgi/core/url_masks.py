@@ -109,14 +109,13 @@ class UrlMask:
         return True
 
     def _query(self, query: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: "" if name.lower() in self._names else self._inner(value) if isinstance(value, str) else value
-            for name, value in query.items()
-        }
+        return {name: "" if name.lower() in self._names else self._inner(value) for name, value in query.items()}
 
-    def _inner(self, value: str) -> str:
-        """Return the value of a parameter, which may be an address itself."""
-        return self._value(self.text(value), _NESTING)
+    def _inner(self, value: Any) -> Any:
+        """Return the value of a parameter, which may be an address itself, or a list where it is repeated."""
+        if isinstance(value, list):
+            return [self._inner(each) for each in value]
+        return self._value(self.text(value), _NESTING) if isinstance(value, str) else value
 
     def _masked(self, address: str, nesting: int) -> str:
         def emptied(pair: re.Match[str]) -> str:
