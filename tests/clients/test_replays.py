@@ -90,6 +90,21 @@ def test_a_replay_in_both_forms_is_one_profile_and_applies_no_event_twice(forms:
         assert len(harness.events) == 2
 
 
+@pytest.mark.parametrize("path", ["/events", "/import/events"])
+def test_a_batch_that_repeats_a_preflight_and_its_replay_are_one_profile(path: str) -> None:
+    with Harness(CONTENT) as harness:
+        events = [page(messageId=str(uuid.uuid4())), identify(traits={"plan": "pro"}, messageId=str(uuid.uuid4()))]
+        told = create(harness.space_client, *events, preflight=True)
+        id = told["profile"]["id"]
+        data(harness.space_client.post(path, {"events": [{**event, "anonymousId": id} for event in events]}))
+        for form in ("/profiles", f"/profiles/{id}"):
+            real = data(harness.space_client.post(form, {"events": events}))
+            assert (real["profile"]["id"], real["profile"]["stableId"]) == (id, id)
+            assert real["profile"]["traits"] == {"plan": "pro"}
+            assert (real["experiences"], real["changes"]) == (told["experiences"], told["changes"])
+        assert len(harness.events) == 2
+
+
 def test_a_message_leads_to_its_profile_for_ten_minutes_and_then_begins_others() -> None:
     # As in a page that a shared cache gives out with the events of one preflight.
     with Harness(CONTENT, now=START) as harness:

@@ -112,6 +112,21 @@ def test_explain_says_which_variant_of_an_entity_is_shown(harness: Harness) -> N
     assert "home shows home-b" in harness.why(visitor)
 
 
+def test_explain_of_an_entity_is_the_same_under_either_prefix() -> None:
+    with Harness([HOME, flag("theme", control="light", variants=["dark"])], explain=True) as harness:
+        data(harness.client.post("/profiles/anna", {"events": [page()]}))
+        answers = [data(client.get("/profiles/anna/explain")) for client in (harness.client, harness.space_client)]
+        assert answers[0] == answers[1]
+        (home,) = [each for each in answers[0]["experiences"] if each["id"] == HOME["id"]]
+        assert (home["variantIndex"], home["variants"], home["sticky_index"]) == (1, {"home": "home-b"}, None)
+        seen = node("view", optimizationId=HOME["id"], variantId="home-a", variantIndex=0)
+        data(harness.space_client.post("/profiles/anna", {"events": [seen]}))
+        for client in (harness.client, harness.space_client):
+            experiences = data(client.get("/profiles/anna/explain"))["experiences"]
+            (home,) = [each for each in experiences if each["id"] == HOME["id"]]
+            assert (home["decided_by"], home["variants"]) == ("sticky", {"home": "home-a"})
+
+
 # What is chosen
 
 
