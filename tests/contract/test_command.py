@@ -50,7 +50,7 @@ def inside(monkeypatch: pytest.MonkeyPatch, app: WSGIApplication) -> str:
         (["--base-url", "http://localhost", "--report", "out.txt"], "expected a file that ends in .xml or .json"),
         (["--base-url", "http://localhost", "--report", "no/such/out.xml"], "there is no folder no/such"),
         (["--base-url", "http://localhost", "--claims", "magic"], "expected all, none or of deduplication, choices"),
-        (["--base-url", "http://localhost", "--origin", "shop.example"], "found 'shop.example', expected such as https"),
+        (["--base-url", "http://localhost", "--origin", "shop.example"], "found 'shop.example', expected such as"),
         (["--base-url", "http://localhost", "--origin", "*"], "found '*', expected such as https://shop.example"),
         (["--base-url", "http://localhost", "--timeout", "0"], "expected a number of seconds up to 600"),
         (["--base-url", "http://localhost", "--data-dir", "x"], "unrecognized arguments: --data-dir"),
