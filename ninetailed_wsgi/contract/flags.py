@@ -53,6 +53,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help=f"hold the server to these as well: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
     )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
+    )
+    _add_key(parser)
+
+
+def _add_key(parser: ArgumentParser) -> None:
     keys = parser.add_mutually_exclusive_group()
     keys.add_argument(
         "--key",
@@ -63,9 +70,6 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     keys.add_argument(
         "--key-file", dest="key", type=_key_in, metavar="FILE", help="a file that holds that key; - reads it from stdin"
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
     )
 
 

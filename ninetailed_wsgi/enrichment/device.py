@@ -36,7 +36,10 @@ _NEITHER = _pattern(
     case_sensitive=False,
 )
 # Crawlers that ua-parser does not know, some of which imitate a phone. CUBOT is a maker of phones.
-_BOT = _pattern(r"(?:(?:^|[^u]|[^c]u)bots?|spider|crawlers?)(?:[^a-z]|$)", case_sensitive=False)
+_BOT = _pattern(
+    r"(?:(?:^|[^u]|[^c]u)bots?|spiders?|crawlers?)(?:[^a-z]|$)|(?-i:(?:(?:^|[^u])Bot|Spider|Crawler)[A-Z])",
+    case_sensitive=False,
+)
 # "Tablet PC" is a component of Windows that desktops announce as well.
 _TABLET = _pattern(
     r"\biPad\b|\bTablet(?:$|[^ \w]| $| [^P]| P[^C])|PlayBook|TouchPad|Kindle|\bSilk/"
