@@ -9,6 +9,7 @@ import pytest
 from support import ROOT, Api, Server, component, data, error, identify, page
 
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.service.explanation import sentence
 
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
 
@@ -95,3 +96,30 @@ def test_the_terminal_makes_no_store_where_there_is_none(tmp_path: Path, capsys:
         assert main(["explain", "org/main", "anna", "--data-dir", str(folder)]) == 2
         assert f"no profiles are stored in {folder} (--data-dir)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ('page events where context_page_path contains "/pricing": greaterThanInclusive 2',
+         'viewed a page whose path contains "/pricing", at least 2 times'),
+        ('page events where context_page_path equal "/pricing" in the last 7 days: greaterThanInclusive 1',
+         'viewed a page whose path is "/pricing", in the last 7 days'),
+        ("page events: lessThan 1", "never viewed a page"),
+        ("page events in the last 1 days: equal 1", "viewed a page, in the last day, exactly 1 time"),
+        ('track events named "buy": greaterThan 0', 'did "buy"'),
+        ("track events: lessThan 3", "did any event, fewer than 3 times"),
+        ('track events named "a where b": equal 2', 'did "a where b", exactly 2 times'),
+        ('track events named "buy" where properties[unit_price] greaterThan "5" and properties[equal] exists: equal 2',
+         'did "buy" whose property [unit_price] is more than "5" and property [equal] is there, exactly 2 times'),
+        ('page events where context_page_path equal "x in the last 9 days: equal 3": lessThanInclusive 4',
+         'viewed a page whose path is "x in the last 9 days: equal 3", at most 4 times'),
+        ('trait "equal" notEqual "session_count \\" equal"', 'trait "equal" is not "session_count \\" equal"'),
+        ("session_count greaterThan 1", "number of sessions is more than 1"),
+        ('device equal "mobile"', 'device is "mobile"'),
+        ("countryCode notExists", "countryCode is not there"),
+        (f'trait "a" equal "{"equal " * 12}equa...', f'trait "a" is "{"equal " * 12}equa...'),
+    ],
+)  # fmt: skip
+def test_a_rule_is_a_sentence_for_people_and_what_authors_wrote_stays(wanted: str, told: str) -> None:
+    assert sentence(wanted) == told

@@ -88,7 +88,7 @@ def test_the_route_that_explains_is_described_only_where_it_is_served() -> None:
 def test_the_pages_of_the_inspector_are_described_only_where_they_are_served() -> None:
     extra = {name for name, _ in operations(INSPECTING)} - {name for name, _ in operations(PLAIN)}
     shown = ("find", "live", "playground", "what-if", "state")
-    named = ("visitors/{idOrAlias}", "audiences/{audienceId}", "experiences/{experienceId}")
+    named = ("visitors/{idOrAlias}", "exports/{idOrAlias}", "audiences/{audienceId}", "experiences/{experienceId}")
     gets = {f"GET /inspector/{page}.json" for page in (*shown, *named)}
     assert extra == gets | {f"POST /inspector/{page}.json" for page in ("find", "live", "playground", "what-if")}
     for name, operation in operations(INSPECTING):

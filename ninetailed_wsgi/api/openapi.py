@@ -293,6 +293,7 @@ def _results_paths(side: _Side) -> Json:
 _INSPECTOR = (
     ("find", "", ("name",), "inspector-find", "inspector-search", "List the content", "Find visitors"),
     ("visitors", "idOrAlias", (), "inspector-visitor", "", "Get a visitor, and why they get what they get", ""),
+    ("exports", "idOrAlias", (), "inspector-export", "", "Export all that is stored of a visitor, events included", ""),
     ("audiences", "audienceId", (), "inspector-audience", "", "Get an audience, and how many are in it", ""),
     ("experiences", "experienceId", (), "inspector-experience", "", "Get an experience, and how it is spread", ""),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,43 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.operations.terminal import in_line
 
 _MARK = {True: "yes", False: "no "}
+# Texts of authors, as `excerpt` writes them, long ones cut; names of properties and parameters.
+_AUTHORED = r'"[^\n]{76}\.\.\.|"(?:[^"\\]|\\.)*"'
+_OURS_OR_NOT = re.compile(rf"({_AUTHORED}|\[[^\]]*\])")
+_COUNTED = re.compile(
+    rf"(page|track) events(?: named ({_AUTHORED}))?(?: where (.*?))?(?: in the last (\S+) days)?: (\w+) (\S+)"
+)
+_COUNTS = {
+    "equal": "exactly",
+    "notEqual": "not exactly",
+    "greaterThan": "more than",
+    "greaterThanInclusive": "at least",
+    "lessThan": "fewer than",
+    "lessThanInclusive": "at most",
+}
+_NEVER = {("lessThan", "1"), ("equal", "0"), ("lessThanInclusive", "0")}
+_ONCE = {("greaterThanInclusive", "1"), ("greaterThan", "0")}
+_WORD = re.compile(r"[A-Za-z_]+")
+_WORDS = {
+    "equal": "is",
+    "notEqual": "is not",
+    "greaterThan": "is more than",
+    "greaterThanInclusive": "is at least",
+    "lessThan": "is less than",
+    "lessThanInclusive": "is at most",
+    "startsWith": "starts with",
+    "endsWith": "ends with",
+    "notContains": "does not contain",
+    "exists": "is there",
+    "notExists": "is not there",
+    "session_count": "number of sessions",
+    "properties": "property",
+    "context_page_path": "path",
+    "context_page_url": "address",
+    "context_page_referrer": "referrer",
+    "context_page_query": "query parameter",
+    **{f"context_campaign_{name}": f"campaign {name}" for name in ("name", "source", "medium", "term", "content")},
+}
 
 
 def text(document: Mapping[str, Any]) -> str:
@@ -53,6 +91,33 @@ def reason(explained: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if start == 0 and end >= 1:
         return f"{who}: all who take part get this variant."
     return f"{who}: the visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
+
+
+def sentence(wanted: str) -> str:
+    """Return what a rule wants for people: ``viewed a page whose path contains "/pricing", at least 2 times``.
+
+    Args:
+        wanted: as `ExperienceService.explain` says; what authors wrote in it stays as it is.
+    """
+    match = _COUNTED.fullmatch(wanted)
+    if match is None:
+        return _reworded(wanted)
+    kind, name, where, days, operator, count = match.groups()
+    what = "viewed a page" if kind == "page" else f"did {name or 'any event'}"
+    words = [what + (f" whose {_reworded(where)}" if where else "")]
+    if days:
+        words.append(f"in the last {days} days" if days != "1" else "in the last day")
+    if (operator, count) in _NEVER:
+        return "never " + ", ".join(words)
+    if (operator, count) not in _ONCE:
+        words.append(f"{_COUNTS.get(operator, operator)} {count} {'time' if count == '1' else 'times'}")
+    return ", ".join(words)
+
+
+def _reworded(text: str) -> str:
+    parts = _OURS_OR_NOT.split(text)
+    parts[::2] = [_WORD.sub(lambda match: _WORDS.get(match[0], match[0]), part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def subject(event: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.experiences import Experience, Outcome
 from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.service.explanation import sentence
 
 _LONGEST = 120  # characters of a value or a rule
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -141,7 +142,7 @@ def _rule(rule: Mapping[str, Any]) -> list[Any]:
             "",
         ]
     found = "" if rule["type"] == "identify" else _short(rule["found"])
-    return [rule["held"], str(rule["wanted"])[:_LONGEST], found]
+    return [rule["held"], sentence(str(rule["wanted"]))[:_LONGEST], found]
 
 
 def _rest(overrides: Overrides) -> list[str]:

@@ -111,7 +111,8 @@ class Visitor:
     def forget(self) -> bool:
         """Delete everything that is stored of the visitor, and store nothing more of this page.
 
-        Returns False where the store could not do it now, so that the page can say so. Example: ``visitor.forget()``
+        Returns False where the store could not do it now, so that the page can say so, and in a preview, which deletes
+        nothing. Example: ``visitor.forget()``
         """
         return self._use().forget()
 

@@ -64,9 +64,37 @@ def proof_of(answer: Answer) -> str:
     return match[1]
 
 
+def sign_in(client: Client, fields: dict[str, str], query: str = "", **headers: str) -> Answer:
+    """Sign in by the form of a page that was opened for it."""
+    page = client.call("GET", "/inspector/find")
+    cookies = [*filter(None, [headers.pop("Cookie", "")]), page.headers["set-cookie"].partition(";")[0]]
+    sent = {"proof": proof_of(page), **fields}
+    return post(client, f"/inspector/sign-in{query}", sent, **headers, Cookie="; ".join(cookies))
+
+
 def test_it_is_off_unless_it_is_switched_on() -> None:
     with Harness() as harness:
         assert get(harness, "find").status == get(harness, "state.json").status == 404
+
+
+def test_an_export_has_all_that_is_stored_as_the_command_writes_it(
+    guarded: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    id, headers = profile_id(guarded), {"Authorization": f"Bearer {guarded.key('admin')}"}
+    with caplog.at_level(logging.INFO):
+        answer = get(guarded, f"exports/{id}.json", **headers)
+    SCHEMAS.check("inspector-export", answer.document)
+    assert answer.document["data"] == guarded.service.record(guarded.environment, id, events=True)
+    assert len(answer.document["data"]["events"]) == 8
+    told = {name: answer.headers[name] for name in ("cache-control", "content-disposition", "referrer-policy")}
+    assert told["cache-control"] == "no-store"
+    assert told["content-disposition"] == 'attachment; filename="visitor.json"'
+    assert f"test exported the visitor {id[:12]}... from the inspector" in caplog.text
+    assert id not in caplog.text, "the id is the visitor's secret"
+    assert f'/inspector/exports/{id}.json"' in get(guarded, f"visitors/{id}", **headers).body.decode()
+    for page, status in ((f"exports/{id}", 404), ("exports/nobody.json", 404), ("exports/.json", 404)):
+        assert get(guarded, page, **headers).status == status
+    assert get(guarded, f"exports/{id}.json").status == 401
 
 
 def test_every_page_has_a_twin_of_its_schema_and_is_small(shop: Harness) -> None:
@@ -217,7 +245,7 @@ def test_a_stranger_is_asked_for_a_key_and_sees_nothing(guarded: Harness) -> Non
 
 def test_a_key_signs_in_for_an_hour_and_no_longer_than_it_is_valid(guarded: Harness) -> None:
     key = guarded.key("admin")
-    answer = post(guarded.client, "/inspector/sign-in", {"key": f" {key} ", "next": "state"})
+    answer = sign_in(guarded.client, {"key": f" {key} ", "next": "state"})
     assert (answer.status, answer.headers["location"]) == (303, "/inspector/state")
     cookie = answer.headers["set-cookie"]
     assert cookie.endswith("; Path=/inspector; Max-Age=3600; HttpOnly; SameSite=Strict")
@@ -227,7 +255,7 @@ def test_a_key_signs_in_for_an_hour_and_no_longer_than_it_is_valid(guarded: Harn
     assert get(guarded, "state.json", **sent).status == 200
     guarded.clock.advance(minutes=61)
     assert get(guarded, "state", **sent).status == 401
-    answer = post(guarded.client, "/inspector/sign-in", {"key": key})
+    answer = sign_in(guarded.client, {"key": key})
     sent = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
     assert get(guarded, "find", **sent).status == 200
     assert guarded.settings.keys_file is not None
@@ -239,13 +267,13 @@ def test_a_key_signs_in_for_an_hour_and_no_longer_than_it_is_valid(guarded: Harn
 
 @pytest.mark.parametrize("next", ["https://evil.example", "//evil.example", "/\\evil.example", "..//evil.example"])
 def test_a_sign_in_leads_nowhere_else(guarded: Harness, next: str) -> None:
-    answer = post(guarded.client, "/inspector/sign-in", {"key": guarded.key("admin"), "next": next})
+    answer = sign_in(guarded.client, {"key": guarded.key("admin"), "next": next})
     assert answer.headers["location"].startswith("/inspector/")
 
 
 def test_a_wrong_key_or_one_without_the_scope_signs_nobody_in(guarded: Harness) -> None:
     for key in ("", "nt_wrong", guarded.key("read", "events", "delete"), guarded.key("admin", days=-1)):
-        answer = post(guarded.client, "/inspector/sign-in", {"key": key})
+        answer = sign_in(guarded.client, {"key": key})
         assert (answer.status, answer.headers.get("set-cookie")) == (403, None)
         assert b"not valid here, or lacks the scope admin" in answer.body
     assert get(guarded, "find", Authorization=f"Bearer {guarded.key('read')}").status == 403
@@ -253,7 +281,7 @@ def test_a_wrong_key_or_one_without_the_scope_signs_nobody_in(guarded: Harness) 
 
 
 def test_a_sign_out_ends_it(guarded: Harness) -> None:
-    signed = post(guarded.client, "/inspector/sign-in", {"key": guarded.key("admin")})
+    signed = sign_in(guarded.client, {"key": guarded.key("admin")})
     sent = {"Cookie": signed.headers["set-cookie"].partition(";")[0]}
     proof = proof_of(get(guarded, "find", **sent))
     answer = post(guarded.client, "/inspector/sign-out", {"proof": proof}, **sent)
@@ -263,7 +291,7 @@ def test_a_sign_out_ends_it(guarded: Harness) -> None:
 
 def test_a_form_of_another_site_or_session_is_refused(guarded: Harness) -> None:
     def signed_in() -> dict[str, str]:
-        answer = post(guarded.client, "/inspector/sign-in", {"key": guarded.key("admin")})
+        answer = sign_in(guarded.client, {"key": guarded.key("admin")})
         return {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
 
     mine, theirs, id = signed_in(), signed_in(), profile_id(guarded)

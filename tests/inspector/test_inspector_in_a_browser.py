@@ -40,6 +40,8 @@ def pages_of(harness: Harness, hostile: str) -> list[list[Any]]:
         ["what-if", "/inspector/what-if"],
         ["state", "/inspector/state"],
         ["problem", "/inspector/visitors/nobody"],
+        ["sign-in", "/inspector/find", [], True],
+        ["sign-in-refused", "/inspector/find", [["fill", "#key", "nt_wrong"], ["click", "main form button", ""]], True],
     ]
 
 
@@ -85,6 +87,8 @@ def test_pages_fit_are_accessible_and_run_nothing_that_strangers_wrote(chromium:
         assert look["headings"].startswith("H1"), look["name"]
         assert look["headings"].count("H1") == 1, look["name"]
     assert any("<script>window.hostile=1</script>" in look["text"] for look in looks if look["name"] == "hostile")
+    refused = [look["text"] for look in looks if look["name"] == "sign-in-refused"]
+    assert all("This key is not valid here, or lacks the scope admin" in text for text in refused)
     ends = [each for each in told if not each["name"]]
     for end in ends:
         assert (end["outside"], end["errors"]) == ([], [])

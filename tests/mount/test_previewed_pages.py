@@ -102,6 +102,26 @@ def test_a_visitor_in_a_preview_keeps_what_is_stored_of_them(bare: Mounted, secr
     assert browser.get("/").text == "{'plan': 'member'}"
 
 
+@pytest.mark.parametrize("verb", ["forget", "reset"])
+def test_a_preview_neither_deletes_nor_changes_the_visitor_who_has_it(bare: Mounted, secret: Path, verb: str) -> None:
+    def leaves(visitor: Visitor) -> str:
+        if visitor.environ["PATH_INFO"] == "/leave":
+            done = getattr(visitor, verb)()
+            return f"{done} {visitor.profile['traits']}"
+        visitor.identify(plan="member")
+        return str(visitor.profile["traits"])
+
+    browser = bare.visited_by(leaves, identity_secret_file=secret)
+    browser.get("/")
+    id, writes = browser.cookies["ntaid"], bare.store.writes
+    left = opened(browser, link("/leave"))
+    assert left.text == f"{False if verb == 'forget' else None} {{}}"
+    assert (browser.cookies["ntaid"], bare.store.writes, left.set_cookie) == (id, writes, None)
+    assert bare.profile(id)["traits"] == {"plan": "member"}
+    browser.get("/?nt_preview=off")
+    assert browser.get("/leave").text == f"{True if verb == 'forget' else None} {{}}"
+
+
 def test_what_the_browser_sdk_sends_in_a_preview_is_the_previews_too(bare: Mounted, secret: Path) -> None:
     browser = bare.visited_by(page, identity_secret_file=secret)
     opened(browser, link())

@@ -210,5 +210,10 @@ def test_a_page_with_a_service_worker_has_the_panel_and_its_switches(told: dict[
     assert (told["worker"]["hero"], told["worker"]["open"]) == ("hero-member", True)
 
 
+def test_a_base_element_of_another_host_takes_no_switch_there(told: dict[str, Any]) -> None:
+    assert (told["based"]["status"], told["based"]["hero"]) == (200, "hero")
+    assert told["based"]["url"] == told["workedAt"]
+
+
 def test_the_script_is_small() -> None:
     assert len(script()) < 13_000, "with what it says of a page, 15 kB"

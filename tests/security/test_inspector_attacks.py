@@ -18,7 +18,7 @@ from serving import serving
 from ninetailed_wsgi.service.keys import changing, new_key
 from ninetailed_wsgi.testing import Answer, Harness
 from tests.inspector.places import busy, profile_id
-from tests.inspector.test_inspector import get, post, proof_of
+from tests.inspector.test_inspector import get, post, proof_of, sign_in
 
 PAGES = ("find", "live", "playground", "what-if", "state")
 
@@ -34,7 +34,7 @@ def cookie_of(answer: Answer) -> str:
 
 
 def signed_in(harness: Harness) -> dict[str, str]:
-    answer = post(harness.client, "/inspector/sign-in", {"key": harness.key("admin")})
+    answer = sign_in(harness.client, {"key": harness.key("admin")})
     return {"Cookie": f"nt_inspector={cookie_of(answer)}"}
 
 
@@ -77,7 +77,7 @@ def test_a_token_of_another_purpose_or_store_opens_nothing(guarded: Harness) -> 
 def test_a_sign_in_takes_no_session_that_somebody_planted(guarded: Harness) -> None:
     planted = signed_in(guarded)
     guarded.clock.advance(seconds=5)
-    answer = post(guarded.client, "/inspector/sign-in", {"key": guarded.key("admin")}, **planted)
+    answer = sign_in(guarded.client, {"key": guarded.key("admin")}, **planted)
     assert cookie_of(answer) != planted["Cookie"].partition("=")[2]
     mine = {"Cookie": f"nt_inspector={cookie_of(answer)}"}
     theirs = proof_of(get(guarded, "find", **planted))
@@ -111,17 +111,42 @@ def test_forms_of_the_page_itself_are_taken_over_plain_http_too(guarded: Harness
         {"Origin": "http://127.0.0.1"},
         {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
     ):
-        assert post(guarded.client, "/inspector/sign-in", {"key": key}, **headers).status == 303, headers
+        assert sign_in(guarded.client, {"key": key}, **headers).status == 303, headers
     null = {"Origin": "null", "Authorization": f"Bearer {key}"}
     assert guarded.client.post("/profiles", {"events": []}, headers=null).status == 403, "only of the inspector"
+
+
+@pytest.mark.parametrize("origin", [None, "null"], ids=str)
+def test_no_page_of_another_site_signs_somebody_in_with_its_own_key(guarded: Harness, origin: str | None) -> None:
+    """Over plain HTTP a browser says nothing of the site, and a page chooses to send no origin but null."""
+    mine = guarded.client.call("GET", "/inspector/find")
+    theirs = guarded.client.call("GET", "/inspector/find")  # anybody opens the form and reads its proof
+    cookie, headers = mine.headers["set-cookie"].partition(";")[0], {"Origin": origin} if origin else {}
+    assert "HttpOnly; SameSite=Strict" in mine.headers["set-cookie"]
+    key = guarded.key("admin")
+    for proof in ("", "x", "\u00fc\u202e", proof_of(theirs)):
+        for cookies in ("", "nt_inspector_form=", f"nt_inspector_form={'x' * 200}", cookie):
+            answer = post(guarded.client, "/inspector/sign-in", {"key": key, "proof": proof}, **headers, Cookie=cookies)
+            assert answer.status == 403, (proof, cookies)
+            assert not answer.headers.get("set-cookie", "").startswith("nt_inspector=")
+            assert b"too old, or of another page" in answer.body
+    sent = {"key": key, "proof": proof_of(mine)}
+    assert post(guarded.client, "/inspector/sign-in", sent, **headers, Cookie=cookie).status == 303
+
+
+def test_a_proof_of_any_text_is_refused(guarded: Harness) -> None:
+    path = f"/inspector/visitors/{profile_id(guarded)}"
+    for proof in ("\u00fc", "\x00", "\u202e", "\U0001f600", "x" * 10_000):
+        answer = post(guarded.client, path, {"delete": "yes", "proof": proof}, **signed_in(guarded))
+        assert answer.status == 403
 
 
 def test_keys_cannot_be_tried_one_after_another(guarded: Harness, caplog: pytest.LogCaptureFixture) -> None:
     good = guarded.key("admin")
     for number in range(10):
-        assert post(guarded.client, "/inspector/sign-in", {"key": f"nt_{number}"}).status == 403
+        assert sign_in(guarded.client, {"key": f"nt_{number}"}).status == 403
     for key in ("nt_11", good):
-        answer = post(guarded.client, "/inspector/sign-in", {"key": key})
+        answer = sign_in(guarded.client, {"key": key})
         assert (answer.status, answer.headers.get("set-cookie")) == (429, None)
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert b"wait a minute" in answer.body
@@ -133,7 +158,7 @@ def test_keys_cannot_be_tried_one_after_another(guarded: Harness, caplog: pytest
 def test_a_sign_in_is_logged_by_name_and_never_by_key(guarded: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     key = guarded.key("admin")
-    assert post(guarded.client, "/inspector/sign-in", {"key": key}).status == 303
+    assert sign_in(guarded.client, {"key": key}).status == 303
     assert "test signed in to the inspector" in caplog.text
     assert key not in caplog.text
 
@@ -168,7 +193,7 @@ def test_no_id_leads_elsewhere(guarded: Harness, id: str) -> None:
     ids=range(12),
 )  # fmt: skip
 def test_a_sign_in_leads_to_a_page_of_the_inspector_alone(guarded: Harness, next: str) -> None:
-    answer = post(guarded.client, "/inspector/sign-in", {"key": guarded.key("admin"), "next": next})
+    answer = sign_in(guarded.client, {"key": guarded.key("admin"), "next": next})
     location = answer.headers["location"]
     assert location.startswith("/inspector/")
     assert not re.search(r"[\r\n\\ ]", location)
@@ -188,7 +213,7 @@ def test_no_environment_leads_elsewhere(guarded: Harness, environment: str) -> N
         assert answer.status in (400, 401, 404)
         assert b"<b>" not in answer.body
         assert b'"//evil' not in answer.body
-    answer = post(guarded.client, f"/inspector/sign-in?in={asked}", {"key": guarded.key("admin")})
+    answer = sign_in(guarded.client, {"key": guarded.key("admin")}, f"?in={asked}")
     assert answer.headers["location"].startswith("/inspector/find?in=")
     assert not re.search(r"[\r\n]", answer.headers["location"])
 

@@ -18,28 +18,12 @@ from falcon import Response
 from markupsafe import Markup
 
 from ninetailed_wsgi.api.inspector import pictures
+from ninetailed_wsgi.service.explanation import sentence
 
 # C0 without tab and line end, DEL, C1; what turns or hides the order of letters; zero-width characters.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 SCRIPTED = ("live", "what_if")
 """Pages that look again by themselves; without their script a person does."""
-
-_WORD = re.compile(r"[A-Za-z_]+")
-_WORDS = {
-    "equal": "is",
-    "notEqual": "is not",
-    "greaterThan": "more than",
-    "greaterThanInclusive": "at least",
-    "lessThan": "less than",
-    "lessThanInclusive": "at most",
-    "startsWith": "starts with",
-    "endsWith": "ends with",
-    "notContains": "does not contain",
-    "context_page_path": "path",
-    "context_page_url": "address",
-    "context_page_query": "query",
-    "context_campaign_source": "campaign source",
-}
 
 _LONGEST = 300  # characters of one value in a page
 
@@ -49,15 +33,6 @@ def visible(value: object) -> object:
     if not isinstance(value, str) or isinstance(value, Markup):
         return "" if value is None else value
     return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", value)
-
-
-def worded(wanted: str) -> str:
-    """Return what a rule wants in plain words; what stands in quotes is an author's and stays."""
-    parts = re.split(r'("(?:[^"\\]|\\.)*")', wanted)
-    parts[::2] = [
-        _WORD.sub(lambda match: _WORDS.get(match[0], match[0].replace("_", " ")), part) for part in parts[::2]
-    ]
-    return "".join(parts)
 
 
 def short(value: object) -> str:
@@ -108,7 +83,7 @@ class Pages:
             "short": short,
             "moment": moment,
             "age": age,
-            "worded": worded,
+            "worded": sentence,
             "percent": percent,
             "part": lambda text: quote(str(text), safe=""),
             "json": lambda value: orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode(),

@@ -34,6 +34,7 @@ from ninetailed_wsgi.settings import Settings
 
 PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
+_QUICK_DRAFT = 65_536  # bytes that compile within a tenth of a second
 _LONGEST_NAME = 100  # characters of the name of a draft
 _LINK_LIFE = 24 * 60 * 60
 _EMPTY_PLAY: Mapping[str, Any] = {"sides": [], "link": "", "wrong": "", "devices": DEVICES, "kinds": KINDS}
@@ -80,7 +81,7 @@ class Inspector:
             if as_json or req.env.get("HTTP_AUTHORIZATION"):
                 raise
             resp.status = falcon.HTTP_401
-            self._render(resp, req, "sign_in", {"wrong": "", "next": page}, None)
+            self._render(resp, req, "sign_in", {"wrong": "", "next": page}, self._viewers.newcomer(req, resp))
         except NinetailedError as error:
             if as_json:
                 raise
@@ -105,13 +106,15 @@ class Inspector:
         return self._viewers.of(req)
 
     def _sign_in(self, req: Request, resp: Response, form: Form) -> None:
+        newcomer = self._viewers.newcomer(req, resp)
         try:
+            self._viewers.check_form(newcomer, form.text("proof"))
             self._viewers.sign_in(req, resp, form.text("key"))
         except (Forbidden, RateLimited) as error:
             resp.status = falcon.code_to_http_status(error.status)
             if error.retry_after:
                 resp.set_header("Retry-After", str(error.retry_after))
-            self._render(resp, req, "sign_in", {"wrong": str(error), "next": form.text("next")}, None)
+            self._render(resp, req, "sign_in", {"wrong": str(error), "next": form.text("next")}, newcomer)
             return
         _see(req, resp, form.text("next") or "find")
 
@@ -120,6 +123,9 @@ class Inspector:
     def _show(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
         where = self._where(req)
         kind, _, id = page.removesuffix(".json").partition("/")
+        if kind == "exports" and id and page.endswith(".json"):
+            self._export(resp, where, id, viewer)
+            return
         document, template = self._document(kind, id, where, viewer)
         if page.endswith(".json"):
             _json(resp, document)
@@ -128,6 +134,14 @@ class Inspector:
         if template == "playground":
             more |= {**_EMPTY_PLAY, "form": Form({"visitor": req.get_param("visitor") or ""})}
         self._render(resp, req, template, {"document": document, **more}, viewer)
+
+    def _export(self, resp: Response, where: Environment, id: str, viewer: Viewer) -> None:
+        """Answer all that is stored of a visitor, as a file; the option ``history_bytes`` bounds its events."""
+        record = self._service.record(where, id, events=True)
+        details = {"profile": record["profile"]["id"][:12], "name": viewer.name}
+        _log.info("%(name)s exported the visitor %(profile)s... from the inspector", details)
+        _json(resp, record)
+        resp.set_header("Content-Disposition", 'attachment; filename="visitor.json"')
 
     def _document(self, kind: str, id: str, where: Environment, viewer: Viewer) -> tuple[dict[str, Any], str]:
         service, data_dir = self._service, self._edge.data_dir
@@ -220,7 +234,7 @@ class Inspector:
     def _hand_in(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        """Keep a draft for the process that counts, which compiles it too: a large one may take seconds."""
+        """Keep a draft for the process that counts, which compiles large ones too: they may take seconds."""
         data_dir, settings = self._edge.data_dir, self._settings
         if form.text("discard") == "yes":
             drafts.discard(data_dir, where)
@@ -230,7 +244,10 @@ class Inspector:
         draft = drafts.Draft(raw, name[:_LONGEST_NAME], self._service.clock(), viewer.name)
         try:
             read_json(raw)
-            draft.read(settings.content_locale)
+            if len(raw) <= _QUICK_DRAFT:  # so that errors in its rules are told at once
+                draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
+            else:
+                draft.read(settings.content_locale)
         except InvalidData as error:
             if as_json:
                 raise

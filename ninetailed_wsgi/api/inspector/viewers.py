@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,10 +17,14 @@ from ninetailed_wsgi.errors import Forbidden, RateLimited, Unauthorized
 from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.service.new_profiles import PerMinute
 
-COOKIE = "nt_inspector"
+COOKIE, FORM_COOKIE = "nt_inspector", "nt_inspector_form"
+"""Of a sign-in, and of somebody who has the form of one."""
+
 LIFE = 60 * 60
 """Seconds that a sign-in lasts."""
 
+_FORM_LIFE = 24 * 60 * 60
+_LONGEST_FORM_COOKIE = 100
 _MOST_FAILURES = 10  # keys of one address that are not valid, in a minute
 _log = logging.getLogger("ninetailed_wsgi")
 _PURPOSE, _ANYWHERE = "inspector", ("*", "*")
@@ -71,6 +76,17 @@ class Viewers:
             return signed
         raise Unauthorized("sign in with a key that has the scope admin")
 
+    def newcomer(self, req: Request, resp: Response) -> Viewer:
+        """Return somebody who is to sign in; their form has a proof too, bound to a cookie that is set where it lacks.
+
+        Without it, a page of another site could sign somebody in with a key of its own.
+        """
+        token = req.cookies.get(FORM_COOKIE, "")
+        if not 0 < len(token) <= _LONGEST_FORM_COOKIE:
+            token = secrets.token_urlsafe(16)
+            self._set_cookie(req, resp, FORM_COOKIE, token, _FORM_LIFE)
+        return Viewer("", f"sign-in {token}")
+
     def sign_in(self, req: Request, resp: Response, key: str) -> None:
         """Set the cookie of a sign-in.
 
@@ -88,11 +104,11 @@ class Viewers:
             raise Forbidden("this key is not valid here, or lacks the scope admin")
         _log.info("%(name)s signed in to the inspector", {"name": entry.name})
         token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": entry.id}, LIFE)
-        self._set_cookie(req, resp, token, LIFE)
+        self._set_cookie(req, resp, COOKIE, token, LIFE)
 
     def sign_out(self, req: Request, resp: Response) -> None:
         """Expire the cookie."""
-        self._set_cookie(req, resp, "", 0)
+        self._set_cookie(req, resp, COOKIE, "", 0)
 
     def proof(self, viewer: Viewer) -> str:
         """Return what a form of this viewer has to carry, which no page of another site can know."""
@@ -110,7 +126,7 @@ class Viewers:
 
     def check_form(self, viewer: Viewer, proof: str) -> None:
         """Raise Forbidden where a form was not ours."""
-        if viewer.session is not None and not hmac.compare_digest(self.proof(viewer), proof):
+        if viewer.session is not None and not hmac.compare_digest(self.proof(viewer).encode(), proof.encode()):
             raise Forbidden("this form is too old, or of another page: open the page again")
 
     def _signed_in(self, req: Request) -> Viewer | None:
@@ -128,11 +144,11 @@ class Viewers:
     def _tokens(self) -> IdentityTokens:
         return IdentityTokens((self._secret().hex().encode(),), self._edge.service.now)
 
-    def _set_cookie(self, req: Request, resp: Response, value: str, max_age: int) -> None:
+    def _set_cookie(self, req: Request, resp: Response, name: str, value: str, max_age: int) -> None:
         secure = "; Secure" if self._edge.address.origin(req.env)[0] == "https" else ""
         path = f"{req.root_path}/inspector"
-        cookie = f"{COOKIE}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
+        cookie = f"{name}={value}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
         resp.append_header("Set-Cookie", cookie)
 
 
-__all__ = ["COOKIE", "LIFE", "Viewer", "Viewers"]
+__all__ = ["COOKIE", "FORM_COOKIE", "LIFE", "Viewer", "Viewers"]

@@ -1,5 +1,6 @@
-// Opens pages of the inspector: node inspect.js CHROMIUM URL FOLDER [KEY] < [[name, path, steps], ...]
-// A step is ["fill" | "select" | "click", selector, value]. Prints for each page what axe finds, whether it scrolls
+// Opens pages of the inspector: node inspect.js CHROMIUM URL FOLDER [KEY] < [[name, path, steps, stranger], ...]
+// A step is ["fill" | "select" | "click", selector, value]. Pages of a stranger, who has not signed in, are marked by a
+// fourth member and come last. Prints for each page what axe finds, whether it scrolls
 // sideways, its size without pictures, and requests that left. The first context keeps the policy of the pages; in the
 // others axe runs, which needs a script that the policy forbids.
 
@@ -84,9 +85,10 @@ async function main() {
         keyboard = await byKeyboard(page);
         watched = await live(page);
       }
-      for (const [name, path, steps] of pages) {
+      for (const [name, path, steps, stranger] of pages) {
         for (const width of widths) {
           await page.setViewportSize({ width, height: 900 });
+          if (stranger) await context.clearCookies();
           await page.goto(url + path);
           for (const [verb, selector, value] of steps || []) {
             if (verb === "fill") await page.fill(selector, value);

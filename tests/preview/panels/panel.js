@@ -138,10 +138,21 @@ async function main() {
     await worked.evaluate(() => navigator.serviceWorker.ready);
     await worked.reload();
     await worked.waitForSelector(`${root} .tab`);
+    told.workedAt = worked.url();
     const controlled = await worked.evaluate(() => Boolean(navigator.serviceWorker.controller));
     if (!(await state(worked)).open) await worked.click(`${root} .tab`);
     await Promise.all([worked.waitForNavigation(), worked.click(`${root} [data-key="experience member-hero 1"]`)]);
     told.worker = { controlled, ...(await state(worked)) };
+    // A base element that leads to another host, as an injection would.
+    await worked.evaluate((href) => {
+      const base = document.createElement("base");
+      base.href = href;
+      document.head.prepend(base);
+    }, foreign);
+    const [switched] = await Promise.all([
+      worked.waitForNavigation(), worked.click(`${root} [data-key="experience member-hero 0"]`),
+    ]);
+    told.based = { url: worked.url(), status: switched.status(), ...(await state(worked)) };
     await worked.close();
     // The end.
     await page.click(`${root} .tab`);
