@@ -111,7 +111,7 @@ def test_the_terminal_makes_no_store_where_there_is_none(tmp_path: Path, capsys:
         ("track events: lessThan 3", "did any event, fewer than 3 times"),
         ('track events named "a where b": equal 2', 'did "a where b", exactly 2 times'),
         ('track events named "buy" where properties[unit_price] greaterThan "5" and properties[equal] exists: equal 2',
-         'did "buy" whose property [unit_price] is more than "5" and property [equal] is there, exactly 2 times'),
+         'did "buy" whose property unit_price is more than "5" and property equal is there, exactly 2 times'),
         ('page events where context_page_path equal "x in the last 9 days: equal 3": lessThanInclusive 4',
          'viewed a page whose path is "x in the last 9 days: equal 3", at most 4 times'),
         ('trait "equal" notEqual "session_count \\" equal"', 'trait "equal" is not "session_count \\" equal"'),

@@ -117,7 +117,7 @@ def sentence(wanted: str) -> str:
 def _reworded(text: str) -> str:
     parts = _OURS_OR_NOT.split(text)
     parts[::2] = [_WORD.sub(lambda match: _WORDS.get(match[0], match[0]), part) for part in parts[::2]]
-    return "".join(parts)
+    return "".join(f" {part[1:-1]}" if part.startswith("[") else part for part in parts)
 
 
 def subject(event: object) -> str:

@@ -276,10 +276,8 @@ class Conversation:
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
         ids = [self._id] if self._id else self._cookie_ids()
-        if self.preview is None:
-            results = all(list(map(self._backend.forget, ids)))  # each of them, also after one that failed
-        else:  # a preview changes nothing of what is stored, and nobody is told that it did
-            results = False
+        # A preview deletes nothing. Else each of them, also after one that failed.
+        results = self.preview is None and all(list(map(self._backend.forget, ids)))
         self._waiting, self._unwritten = [], []
         self.renew()
         self._is_forgotten = True

@@ -34,7 +34,6 @@ from ninetailed_wsgi.settings import Settings
 
 PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
-_QUICK_DRAFT = 65_536  # bytes that compile within a tenth of a second
 _LONGEST_NAME = 100  # characters of the name of a draft
 _LINK_LIFE = 24 * 60 * 60
 _EMPTY_PLAY: Mapping[str, Any] = {"sides": [], "link": "", "wrong": "", "devices": DEVICES, "kinds": KINDS}
@@ -234,7 +233,7 @@ class Inspector:
     def _hand_in(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        """Keep a draft for the process that counts, which compiles large ones too: they may take seconds."""
+        """Keep a draft for the process that counts, which compiles it too: a regular expression may take seconds."""
         data_dir, settings = self._edge.data_dir, self._settings
         if form.text("discard") == "yes":
             drafts.discard(data_dir, where)
@@ -244,10 +243,7 @@ class Inspector:
         draft = drafts.Draft(raw, name[:_LONGEST_NAME], self._service.clock(), viewer.name)
         try:
             read_json(raw)
-            if len(raw) <= _QUICK_DRAFT:  # so that errors in its rules are told at once
-                draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
-            else:
-                draft.read(settings.content_locale)
+            draft.read(settings.content_locale)
         except InvalidData as error:
             if as_json:
                 raise
