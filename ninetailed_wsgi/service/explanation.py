@@ -27,6 +27,11 @@ _COUNTS = {
 }
 _NEVER = {("lessThan", "1"), ("equal", "0"), ("lessThanInclusive", "0")}
 _ONCE = {("greaterThanInclusive", "1"), ("greaterThan", "0")}
+# The value * stands for any (spec section 5).
+_PRESENCE = (
+    (re.compile(r'\b(?:equal|contains) "\*"'), "exists"),
+    (re.compile(r'\b(?:notEqual|notContains) "\*"'), "notExists"),
+)
 _WORD = re.compile(r"[A-Za-z_]+")
 _WORDS = {
     "equal": "is",
@@ -115,6 +120,8 @@ def sentence(wanted: str) -> str:
 
 
 def _reworded(text: str) -> str:
+    for pattern, operator in _PRESENCE:
+        text = pattern.sub(operator, text)
     parts = _OURS_OR_NOT.split(text)
     parts[::2] = [_WORD.sub(lambda match: _WORDS.get(match[0], match[0]), part) for part in parts[::2]]
     return "".join(f" {part[1:-1]}" if part.startswith("[") else part for part in parts)

@@ -24,6 +24,7 @@ def pages_of(harness: Harness, hostile: str) -> list[list[Any]]:
         ["select", "#event", "page"],
         ["fill", "#about", "/pricing"],
         ["fill", "#traits", '{"plan": "pro"}'],
+        ["fill", "#url", "https://shop.example/pricing"],
         ["click", "main form > button", ""],
     ]
     return [
@@ -87,6 +88,7 @@ def test_pages_fit_are_accessible_and_run_nothing_that_strangers_wrote(chromium:
         assert look["headings"].startswith("H1"), look["name"]
         assert look["headings"].count("H1") == 1, look["name"]
     assert any("<script>window.hostile=1</script>" in look["text"] for look in looks if look["name"] == "hostile")
+    assert all("nt_preview=" in look["text"] for look in looks if look["name"] == "played"), "the longest line fits too"
     refused = [look["text"] for look in looks if look["name"] == "sign-in-refused"]
     assert all("This key is not valid here, or lacks the scope admin" in text for text in refused)
     ends = [each for each in told if not each["name"]]
