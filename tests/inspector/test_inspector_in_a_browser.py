@@ -90,7 +90,8 @@ def test_pages_fit_are_accessible_and_run_nothing_that_strangers_wrote(chromium:
     assert any("<script>window.hostile=1</script>" in look["text"] for look in looks if look["name"] == "hostile")
     assert all("nt_preview=" in look["text"] for look in looks if look["name"] == "played"), "the longest line fits too"
     refused = [look["text"] for look in looks if look["name"] == "sign-in-refused"]
-    assert all("This key is not valid here, or lacks the scope admin" in text for text in refused)
+    assert len(refused) == 4
+    assert all("this key is not valid here, or lacks the scope admin" in text for text in refused)
     ends = [each for each in told if not each["name"]]
     for end in ends:
         assert (end["outside"], end["errors"]) == ([], [])
