@@ -25,7 +25,7 @@ from ninetailed_wsgi.testing import Harness
         ("/?next=/a?b=1?%6Awt=x?y#c", "/?next=/a?b=1?%6Awt=#c"),
         ("/?next=%2Fa%3Fb%3D1?jwt=x%3Fjwt%3Dy", "/?next=%2Fa%3Fb%3D1?jwt="),
         ("/?next=/a%3Fjwt%3Dx?b=1", "/?next=%2Fa%3Fjwt%3D"),
-        ("/?next=%252Fa%253Fjwt%253Dx", "/?next=%2Fa%3Fjwt%3D"),
+        ("/?next=%252Fa%253Fjwt%253Dx", "/?next=%252Fa%253Fjwt%253D"),
         ("/?token=x?y=z", "/?token="),
         ("https://anna:secret@a.example/?q=1", "https://a.example/?q=1"),
         ("https://anna@b.example:p@a.example", "https://a.example"),

@@ -22,6 +22,8 @@ _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
 _USER = re.compile(r"(?<=://)[^/?#&;\s]+@")
 """Who logs in, and the password, before a host."""
 
+_USER_IN_JSON = re.compile(rb'://[^/?#"]+@')
+
 _NESTING = 3  # an address may be a parameter of another one, percent-encoded
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
@@ -46,7 +48,7 @@ def _hint(names: frozenset[str]) -> re2.Set | None:
     options.case_sensitive = False
     options.never_capture = True
     hint = re2.Set.SearchSet(options)
-    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}|://[^/?#"]*@""")
+    hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
     hint.Compile()
     return hint
 
@@ -100,7 +102,7 @@ class UrlMask:
         """Return whether the JSON text of an event's pages has nothing that may be a credential."""
         if pages in self._harmless:
             return True
-        if self._hint is None or self._hint.Match(pages):
+        if self._hint is None or self._hint.Match(pages) or (b"@" in pages and _USER_IN_JSON.search(pages)):
             return False
         if len(pages) <= _LONGEST_CACHED:
             if len(self._harmless) >= _CACHE_SIZE:
@@ -129,20 +131,19 @@ class UrlMask:
 
     def _value(self, value: str, nesting: int) -> str:
         """Return a value in which an address, as it is or percent-encoded, has no credentials."""
-        value = inner = self._cut(value)
-        for _ in range(nesting):
-            if "%" not in inner:
-                break
-            inner = unquote_plus(inner)
-            if (masked := self._masked(inner, nesting - 1)) != inner:
-                return quote(masked, safe="")
-        return value
+        value = self._cut(value) if "?" in value else value
+        if not nesting or ("%3" not in value and "%25" not in value):
+            return value
+        inner = unquote_plus(value)
+        # One of the two, so that a level costs what the text is long, whatever it says.
+        masked = (self._masked if "=" in inner else self._value)(inner, nesting - 1)
+        return value if masked == inner else quote(masked, safe="")
 
     def _cut(self, value: str) -> str:
         """Return a value that ends where a question mark begins a credential: ``/a?token=x`` may stand as it is."""
         parts = value.split("?")
         for place, part in enumerate(parts[1:], 1):
             name, sign, _ = part.partition("=")
-            if sign and unquote_plus(name).lower() in self._names:
+            if sign and (unquote_plus(name) if "%" in name else name).lower() in self._names:
                 return "?".join([*parts[:place], f"{name}="])
         return value
