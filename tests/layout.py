@@ -1,7 +1,7 @@
 """Checks the layout that ARCHITECTURE.md promises; `make lint` runs it.
 
 A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
-eleven rooms besides the names that users import.
+eleven rooms besides the names that users import. No name is a participle of the list below: a name says what it holds.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ FACADES = {
     "Visitor": "what pages and templates of a site call, and another one what its tests call",
 }
 
+# A noun says what a name holds; these say only that something happened to it.
+PARTICIPLES = frozenset(
+    """
+    asked begun believed chosen compared complained copied counted described done doubted drawn explained found given
+    gone held judged kept known lasted left listed looked made meant named noted remembered said seen sent served shown
+    stored taken told tried vouched wanted
+    """.split()
+)
+
 
 def problems(package: Path) -> Iterator[str]:
     """Yield a line for each module, class, function and count that is over its limit."""
@@ -35,7 +44,7 @@ def problems(package: Path) -> Iterator[str]:
         name, text = str(file.relative_to(package)), file.read_text(encoding="utf-8")
         if (lines := text.count("\n")) > MODULE_LINES:
             yield f"{name}: {lines} lines, at most {MODULE_LINES}"
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree := ast.parse(text)):
             if isinstance(node, ast.ClassDef) and node.name not in FACADES:
                 methods = sum(isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) for member in node.body)
                 if methods > METHODS:
@@ -44,6 +53,24 @@ def problems(package: Path) -> Iterator[str]:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES:
                     yield f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
+        for line, participle in sorted(set(participles(tree))):
+            yield f"{name}:{line}: {participle} is a participle, name what it holds"
+
+
+def participles(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of what a module calls by a participle alone: a class, function, parameter or variable."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                pass
+            case ast.arg(arg=name) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                pass
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                pass
+            case _:
+                continue
+        if name.strip("_").lower() in PARTICIPLES:
+            yield node.lineno, name
 
 
 def main() -> int:
