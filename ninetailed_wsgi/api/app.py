@@ -116,7 +116,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
-    app.add_route("/openapi.json", ApiDescription(edge, _described(compiled, settings)))
+    app.add_route("/openapi.json", ApiDescription(edge, _document(compiled, settings)))
     return app
 
 
@@ -137,7 +137,7 @@ def _middleware(
     return middleware
 
 
-def _described(compiled: Schemas, settings: Settings) -> dict[str, Any]:
+def _document(compiled: Schemas, settings: Settings) -> dict[str, Any]:
     return openapi.document(compiled, explain=settings.explain, inspector=bool(settings.inspector))
 
 

@@ -330,16 +330,16 @@ _INSPECTOR = (
 def _inspector_paths() -> Json:
     """Return the JSON twins of the inspector's pages; each needs a key with the scope admin (spec section 14)."""
     paths: Json = {}
-    for page, parameter, fields, shown, answered, summary, action in _INSPECTOR:
+    for page, parameter, fields, get_schema, post_schema, summary, action in _INSPECTOR:
         title = page.title().replace("-", "")
-        get = _inspector_operation(f"inspect{title}", summary, shown, parameter)
+        get = _inspector_operation(f"inspect{title}", summary, get_schema, parameter)
         item: Json = {"get": get, "parameters": [{"$ref": "#/components/parameters/inspected"}]}
         if parameter:
             item["parameters"].append({"$ref": f"#/components/parameters/{parameter}"})
-        if answered:
+        if post_schema:
             properties = {name: {"type": "string"} for name in fields}
             form = {"application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": properties}}}
-            post = _inspector_operation(f"send{title}", action, answered, parameter)
+            post = _inspector_operation(f"send{title}", action, post_schema, parameter)
             item["post"] = {**post, "requestBody": {"content": form}}
         paths[f"/inspector/{page}{f'/{{{parameter}}}' if parameter else ''}.json"] = item
     return paths

@@ -197,8 +197,12 @@ class AudienceSet:
     def matched(self, facts: Facts) -> list[str]:
         """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""
         self._bound(facts)
-        held = [decide(facts) for decide in self._decisions]
-        return list(compress(self._ids, map(held.__getitem__, self._places.values()) if self._shared else held))
+        holds_by_place = [decide(facts) for decide in self._decisions]
+        return list(
+            compress(
+                self._ids, map(holds_by_place.__getitem__, self._places.values()) if self._shared else holds_by_place
+            )
+        )
 
     def holds(self, facts: Facts, id: str) -> bool:
         """Return whether a visitor belongs now to the audience with this id."""

@@ -46,11 +46,11 @@ class Expression:
         """Return the text that calls a function with the argument."""
         return f"{self.name(function)}({self._argument})"
 
-    def test(self, text: str, test: Callable[[Any], bool], operator: str, wanted: str) -> str:
+    def test(self, text: str, test: Callable[[Any], bool], operator: str, operand: str) -> str:
         """Return the text that tells whether the value of ``text`` passes a test, which an operator was compiled to."""
         kind, comparison = INLINE.get(operator, ("", ""))
-        value = number_of(wanted) if kind == "int" else wanted
-        if not kind or value is None or wanted == "*":
+        value = number_of(operand) if kind == "int" else operand
+        if not kind or value is None or operand == "*":
             return f"{self.name(test)}({text})"
         return f"({comparison.format(self.name(value))} if type(x := {text}) is {kind} else {self.name(test)}(x))"
 

@@ -62,10 +62,10 @@ def repeat(
     while True:
         due = clock() + seconds
         _try(work)
-        while (left := max(0.0, due - clock())) > _LOOK_EVERY and between is not None:
+        while (pause := max(0.0, due - clock())) > _LOOK_EVERY and between is not None:
             sleep(_LOOK_EVERY)
             _try(between)
-        sleep(left)
+        sleep(pause)
 
 
 def _try(work: Callable[[], None]) -> None:

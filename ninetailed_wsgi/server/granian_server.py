@@ -196,9 +196,9 @@ def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server:
     stop = int(settings.store_timeout) + 3
     threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
     workers.send_bytes(b"%d" % os.getpid())
-    served = worker_app(settings, sources)
-    app = BoundedApp(served.app, settings.threads, settings.max_body_bytes)
-    start_expiry(settings, served.service, lock, app.is_busy)
+    parts = worker_app(settings, sources)
+    app = BoundedApp(parts.app, settings.threads, settings.max_body_bytes)
+    start_expiry(settings, parts.service, lock, app.is_busy)
     return app
 
 

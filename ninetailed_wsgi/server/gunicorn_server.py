@@ -44,7 +44,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self.settings = settings
         self.findings = findings
         self.sources = sources
-        self._served: WorkerApp | None = None
+        self._app: WorkerApp | None = None
         self._expiry: Expiry | None = None
         self._expiry_lock = expiry_lock(settings)
         super().__init__()
@@ -58,13 +58,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def load(self) -> Any:
         """The WSGI app; called in each worker, so that no database file is open across a fork."""
-        self._served = worker_app(self.settings, self.sources)
-        return self._served.app
+        self._app = worker_app(self.settings, self.sources)
+        return self._app.app
 
     def _expire(self, worker: Worker) -> None:
         """Let this worker remove inactive visitors unless another one does."""
-        assert self._served is not None
-        self._expiry = start_expiry(self.settings, self._served.service, self._expiry_lock, worker.is_busy)
+        assert self._app is not None
+        self._expiry = start_expiry(self.settings, self._app.service, self._expiry_lock, worker.is_busy)
 
     def _end_of_worker(self, server: Any, ended: Any) -> None:
         if isinstance(ended, Worker):

@@ -14,7 +14,7 @@ _MARK = {True: "yes", False: "no "}
 # Texts of authors, as `excerpt` writes them, long ones cut; names of properties and parameters.
 _AUTHORED = r'"[^\n]{76}\.\.\.|"(?:[^"\\]|\\.)*"'
 _OURS_OR_NOT = re.compile(rf"({_AUTHORED}|\[[^\]]*\])")
-_COUNTED = re.compile(
+_COUNT_RULE = re.compile(
     rf"(page|track) events(?: named ({_AUTHORED}))?(?: where (.*?))?(?: in the last (\S+) days)?: (\w+) (\S+)"
 )
 _COUNTS = {
@@ -71,42 +71,42 @@ def text(document: Mapping[str, Any]) -> str:
     return "\n".join(map(in_line, lines))
 
 
-def reason(explained: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def reason(decision: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Say in a sentence why a visitor gets a variant of an experience, or none.
 
     Args:
         explained: an experience as `ExperienceService.explain` says.
         names: of audiences, by id.
     """
-    if explained["decided_by"] == "preview":
+    if decision["decided_by"] == "preview":
         return "This preview forces it."
-    if explained["decided_by"] == "sticky":
+    if decision["decided_by"] == "sticky":
         return "The visitor saw this variant before and keeps it, as the experience is sticky."
-    if not explained["audience_matched"]:
-        audience = explained["audience"]
+    if not decision["audience_matched"]:
+        audience = decision["audience"]
         return f"The visitor is not in the audience {names.get(audience, audience)}."
-    if not explained["in_traffic"]:
+    if not decision["in_traffic"]:
         return (
-            f"The visitor's traffic hash {explained['traffic_hash']:.3f} is not below the traffic "
-            f"{explained['traffic']:g}, so they do not take part."
+            f"The visitor's traffic hash {decision['traffic_hash']:.3f} is not below the traffic "
+            f"{decision['traffic']:g}, so they do not take part."
         )
-    drawn, index = explained["distribution_hash"], explained["distribution_index"]
-    start, end = explained["ranges"][index] if index < len(explained["ranges"]) else (0, 0)
-    who = "For everyone" if explained["audience"] is None else f"In the audience {names.get(explained['audience'], '')}"
+    number, index = decision["distribution_hash"], decision["distribution_index"]
+    start, end = decision["ranges"][index] if index < len(decision["ranges"]) else (0, 0)
+    who = "For everyone" if decision["audience"] is None else f"In the audience {names.get(decision['audience'], '')}"
     if start == 0 and end >= 1:
         return f"{who}: all who take part get this variant."
-    return f"{who}: the visitor's hash {drawn:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
+    return f"{who}: the visitor's hash {number:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."
 
 
-def sentence(wanted: str) -> str:
+def sentence(rule: str) -> str:
     """Return what a rule wants for people: ``viewed a page whose path contains "/pricing", at least 2 times``.
 
     Args:
-        wanted: as `ExperienceService.explain` says; what authors wrote in it stays as it is.
+        rule: as `ExperienceService.explain` says; what authors wrote in it stays as it is.
     """
-    match = _COUNTED.fullmatch(wanted)
+    match = _COUNT_RULE.fullmatch(rule)
     if match is None:
-        return _reworded(wanted)
+        return _reworded(rule)
     kind, name, where, days, operator, count = match.groups()
     what = "viewed a page" if kind == "page" else f"did {name or 'any event'}"
     words = [what + (f" whose {_reworded(where)}" if where else "")]
@@ -136,8 +136,8 @@ def subject(event: object) -> str:
         page = _mapping(_mapping(event.get("context")).get("page")) or _mapping(event.get("properties"))
         about: object = page.get("path")
     elif kind == "identify":
-        told = [f"{name}={value}" for name, value in _mapping(traits).items()]
-        about = ", ".join([*([f"user {event['userId']}"] if event.get("userId") else []), *told])
+        pairs = [f"{name}={value}" for name, value in _mapping(traits).items()]
+        about = ", ".join([*([f"user {event['userId']}"] if event.get("userId") else []), *pairs])
     else:
         members = ("event", "name", "componentId", "entityId", "experienceId", "groupId")
         about = next((event[name] for name in members if event.get(name)), "")

@@ -51,8 +51,8 @@ class Live:
     def __init__(self, arrivals: Callable[[], Arrivals], clock: Callable[[], int]) -> None:
         self._arrivals = arrivals
         self._clock = clock
-        self._looked = self._until = self._second = 0
-        self._noted = self._missed = 0
+        self._look_at = self._until = self._second = 0
+        self._count = self._missed = 0
         self._failed = False
 
     # What somebody sees
@@ -72,7 +72,7 @@ class Live:
         if not watching:
             arrivals.clear()  # of somebody who watched before
         arrivals.watch(now + WATCH)
-        self._looked, self._until = now, now + WATCH
+        self._look_at, self._until = now, now + WATCH
         by_id = {}
         for line in arrivals.newest() if watching else ():
             arrival = _read(line)
@@ -85,8 +85,8 @@ class Live:
     def is_watched(self) -> bool:
         """Return whether somebody watches; asks others once a second at most."""
         now = self._clock()
-        if not self._looked <= now < self._looked + _LOOK_EVERY:
-            self._looked = now
+        if not self._look_at <= now < self._look_at + _LOOK_EVERY:
+            self._look_at = now
             try:
                 self._until = self._watched_until(now)
             except StoreUnavailable:
@@ -125,7 +125,7 @@ class Live:
         if self.is_watched():
             self._note(
                 environment,
-                lambda: {"source": source, "profileId": name, **_listed(bodies), "outcome": outcome[:_LONGEST]},
+                lambda: {"source": source, "profileId": name, **_summary(bodies), "outcome": outcome[:_LONGEST]},
             )
 
     def refused(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], why: str) -> None:
@@ -133,7 +133,7 @@ class Live:
         if self.is_watched():
             self._note(
                 environment,
-                lambda: {"source": source, "profileId": name, **_listed(bodies), "refused": why[: 2 * _LONGEST]},
+                lambda: {"source": source, "profileId": name, **_summary(bodies), "refused": why[: 2 * _LONGEST]},
             )
 
     def forget(self) -> None:
@@ -154,11 +154,11 @@ class Live:
     def _note(self, environment: Environment, arrival: Callable[[], dict[str, Any]]) -> None:
         now = self._clock()
         if now // 1000 != self._second:
-            self._second, self._noted = now // 1000, 0
-        if self._noted >= _MOST_A_SECOND:
+            self._second, self._count = now // 1000, 0
+        if self._count >= _MOST_A_SECOND:
             self._missed += 1
             return
-        self._noted += 1
+        self._count += 1
         missed, self._missed = self._missed, 0
         head = {"id": secrets.token_hex(8), "at": now, "environment": str(environment), "missed": missed}
         try:
@@ -193,11 +193,11 @@ def _decision(
 ) -> dict[str, Any]:
     why = previews.explanation(catalog, snapshot, now, overrides or Overrides())
     names = {each.id: each.name for each in catalog.audience_list}
-    shown = [each for each in why["experiences"] if each["variantIndex"] is not None]
+    experiences = [each for each in why["experiences"] if each["variantIndex"] is not None]
     return {
         "source": source,
         "profileId": why["profile"]["id"],
-        **_listed([event.body for event in events]),
+        **_summary([event.body for event in events]),
         "audiences": [shorten(names[id], 60) for id in why["profile"]["audiences"][:_MOST_EXPERIENCES]],
         "experiences": [
             {
@@ -206,14 +206,14 @@ def _decision(
                 "variantIndex": each["variantIndex"],
                 "why": reason(each, names)[:_LONGEST],
             }
-            for each in shown[:_MOST_EXPERIENCES]
+            for each in experiences[:_MOST_EXPERIENCES]
         ],
     }
 
 
-def _listed(bodies: Sequence[Any]) -> dict[str, Any]:
-    told = [each if isinstance(each, Mapping) else {} for each in bodies[:_MOST_EVENTS]]
-    events = [{"type": str(each.get("type", "?"))[:40], "what": subject(each)[:_LONGEST]} for each in told]
+def _summary(bodies: Sequence[Any]) -> dict[str, Any]:
+    mappings = [each if isinstance(each, Mapping) else {} for each in bodies[:_MOST_EVENTS]]
+    events = [{"type": str(each.get("type", "?"))[:40], "what": subject(each)[:_LONGEST]} for each in mappings]
     return {"events": events, "more": max(0, len(bodies) - _MOST_EVENTS)}
 
 

@@ -123,7 +123,7 @@ class VisitorData(dict[str, Any]):
         """Return a member that the page may change."""
         if member not in self._copies:
             self._copies.add(member)
-            self[member] = copied(self[member])
+            self[member] = copy_of(self[member])
         return self[member]
 
 
@@ -131,7 +131,7 @@ def no_answer(*_: Any, **__: Any) -> None:
     return None
 
 
-class Noted:
+class PageParts:
     """What a page asked for to show it, for those who want to know.
 
     Args:
@@ -140,28 +140,28 @@ class Noted:
 
     Attributes:
         exposures: in the order in which the page asked.
-        asked: for the panel, by kind (``entry``, ``experience``, ``flag``) and id or key.
+        parts: for the panel, by kind (``entry``, ``experience``, ``flag``) and id or key.
     """
 
     def __init__(self, serves: bool, panel: bool) -> None:
         self._serves = serves
         self._panel = panel
         self.exposures: dict[ServedComponent, None] = {}
-        self.asked: dict[tuple[str, str], ServedComponent] = {}
+        self.parts: dict[tuple[str, str], ServedComponent] = {}
 
-    def note(self, kind: str, name: object, served: Callable[[], ServedComponent]) -> None:
-        """Note what the page asked for; ``served`` says what it shows."""
+    def note(self, kind: str, name: object, component_of: Callable[[], ServedComponent]) -> None:
+        """Note what the page asked for; ``component_of`` says what it shows."""
         if not (self._serves or self._panel) or not isinstance(name, str):
             return
-        shown = served()
+        component = component_of()
         if self._serves:
-            self.exposures[shown] = None
+            self.exposures[component] = None
         if self._panel:
-            self.asked[kind, name] = shown
+            self.parts[kind, name] = component
 
     def clear(self) -> None:
         """Forget it, as for another visitor, or where the page is not shown."""
-        self.exposures, self.asked = {}, {}
+        self.exposures, self.parts = {}, {}
 
 
 class Conversation:
@@ -178,7 +178,7 @@ class Conversation:
         is_renewed: whether the cookie's visitor is no longer this one.
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
         published: the content that decided.
-        noted: what the page asked for to show it.
+        parts_of_page: what the page asked for to show it.
         preview: the overrides of the preview that the page is seen in; None: it is no preview.
     """
 
@@ -187,7 +187,7 @@ class Conversation:
         self.is_renewed = False
         self.is_page_stored = False
         self.published = Published(None)
-        self.noted = Noted(backend.counts_served, PANEL in environ)
+        self.parts_of_page = PageParts(backend.counts_served, PANEL in environ)
         self.visit = Visit(environ, backend.origin)
         self._environ = environ
         self._backend = backend
@@ -262,16 +262,18 @@ class Conversation:
         """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
         self.is_answered = True  # from now on nobody comes to write what waits
         if not is_shown:
-            self.noted.exposures = {}
+            self.parts_of_page.exposures = {}
         self.write()
-        if self.noted.exposures and self._is_stored:  # asked for after the page's write, which came early
-            self._backend.evaluate(self._question([], self._id, exposures=tuple(self.noted.exposures)), self._seconds)
+        if self.parts_of_page.exposures and self._is_stored:  # asked for after the page's write, which came early
+            self._backend.evaluate(
+                self._question([], self._id, exposures=tuple(self.parts_of_page.exposures)), self._seconds
+            )
 
     def renew(self) -> None:
         """Begin a new visitor."""
         self._data, self._id, self._failed, self.is_renewed = None, None, False, True
         self._only_evaluated, self._ids = [], Ids()
-        self.noted.clear()
+        self.parts_of_page.clear()
 
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
@@ -315,7 +317,7 @@ class Conversation:
         if self._backend.counts_served:
             self._failed = False  # an answer that came too late loses no event
             if self.is_answered:
-                exposures, self.noted.exposures = tuple(self.noted.exposures), {}
+                exposures, self.parts_of_page.exposures = tuple(self.parts_of_page.exposures), {}
         self._ask(events, self._name, self._ids, preflight=False, exposures=exposures)
 
     def _ask(
@@ -385,19 +387,19 @@ def is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def copied(value: Any) -> Any:
+def copy_of(value: Any) -> Any:
     """Return a copy of a JSON value."""
     return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
 
-def explained(conversation: Conversation, seconds: float) -> tuple[Decision, Decision]:
+def explanations(conversation: Conversation, seconds: float) -> tuple[Decision, Decision]:
     """Return why a page shows what it shows, and why it would show what it does outside of a preview.
 
     Args:
         seconds: to wait for each at most, besides the budget of the page.
     """
-    events, known = conversation._only_evaluated, conversation._id or _first(conversation._cookie_ids())
-    question = conversation._question(events, known, preflight=True, exposures=())
+    events, id = conversation._only_evaluated, conversation._id or _first(conversation._cookie_ids())
+    question = conversation._question(events, id, preflight=True, exposures=())
     overrides = replace(conversation.preview or Overrides(), explains=True)
     why = conversation._backend.evaluate(question._replace(overrides=overrides), seconds)
     if conversation.preview is None or why.data is None:

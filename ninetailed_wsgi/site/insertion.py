@@ -34,12 +34,12 @@ class Kind(Enum):
 
 def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str, str]]) -> Kind:
     """Return what becomes of an answer: only a whole page of HTML, not encoded and not for saving, is changed."""
-    named = {name.lower(): value.strip() for name, value in headers}
+    fields = {name.lower(): value.strip() for name, value in headers}
     is_page = (
-        named.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
-        and named.get("content-encoding", "identity").lower() in ("", "identity")
-        and not named.keys() & {"content-range", "transfer-encoding"}
-        and not named.get("content-disposition", "").lower().startswith("attachment")
+        fields.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
+        and fields.get("content-encoding", "identity").lower() in ("", "identity")
+        and not fields.keys() & {"content-range", "transfer-encoding"}
+        and not fields.get("content-disposition", "").lower().startswith("attachment")
         and status[:3] not in ("204", "205", "206", "304")
         and status[:1] != "1"
         and environ.get("HTTP_SEC_FETCH_DEST", "") in _DESTINATIONS
@@ -48,7 +48,7 @@ def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str
         return Kind.UNTOUCHED
     if environ.get("REQUEST_METHOD") == "HEAD":
         return Kind.HEAD
-    length = named.get("content-length", "")
+    length = fields.get("content-length", "")
     if not length:
         return Kind.STREAM
     return Kind.WHOLE if length.isascii() and length.isdigit() and int(length) <= _LONGEST_PAGE else Kind.UNTOUCHED
@@ -75,10 +75,10 @@ class Stream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what can be sent now that these bytes came."""
-        seen = max(0, len(self._waiting) - len(_NAME))
+        start = max(0, len(self._waiting) - len(_NAME))
         self._waiting += chunk
         self._has_mark = self._has_mark or MARK in chunk
-        end = _last(self._waiting, seen)
+        end = _last(self._waiting, start)
         before = b"" if end is None else self._take(end)
         self._has_end = (self._has_end or end is not None) and len(self._waiting) <= _LONGEST_END
         return before if self._has_end else before + self._take(_beginning(self._waiting))
@@ -89,9 +89,9 @@ class Stream:
         return self._markup() + rest if self._has_end and not self._has_mark else rest
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._waiting[:size])
+        piece = bytes(self._waiting[:size])
         del self._waiting[:size]
-        return taken
+        return piece
 
 
 class Insertion:

@@ -24,7 +24,7 @@ from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.service.preview_links import NAME
 from ninetailed_wsgi.site import beacon
 from ninetailed_wsgi.site.answer_headers import Headers
-from ninetailed_wsgi.site.conversation import PANEL, explained
+from ninetailed_wsgi.site.conversation import PANEL, explanations
 from ninetailed_wsgi.site.insertion import MARK, Insertion
 from ninetailed_wsgi.site.page_view import cookies_of
 from ninetailed_wsgi.site.panel_view import script_json, view
@@ -148,7 +148,7 @@ class Panel:
 
     def _document(self, visitor: Visitor, prefix: str) -> dict[str, Any]:
         conversation, environ = visitor.attend(), visitor.environ
-        why, natural = explained(conversation, _PATIENCE)
+        why, natural = explanations(conversation, _PATIENCE)
         document: dict[str, Any] = {
             "preview": conversation.preview is not None,
             "left": self._previews.seconds_left(environ),
@@ -158,7 +158,9 @@ class Panel:
         if why.data is None or natural.data is None:
             return {**document, "failed": True, "experiences": [], "audiences": [], "rest": []}
         published = why.content.experiences.experiences
-        return document | view(conversation.noted.asked, why.data, natural.data, conversation.preview, published)
+        return document | view(
+            conversation.parts_of_page.parts, why.data, natural.data, conversation.preview, published
+        )
 
     def _is_proven(self, environ: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
         content = self._tokens.signed("panel", *self._where, fields.get("proof"))
@@ -186,7 +188,7 @@ def _script(environ: Mapping[str, Any]) -> PageAnswer:
     started: list[Any] = []
     data = script()
     etag = f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
-    body = b"".join(beacon.answer(environ, lambda *given: started.extend(given), data, etag))
+    body = b"".join(beacon.answer(environ, lambda *arguments: started.extend(arguments), data, etag))
     return PageAnswer(started[0], [*started[1], ("Cross-Origin-Resource-Policy", "same-origin")], body)
 
 

@@ -18,7 +18,7 @@ from ninetailed_wsgi.service.explanation import sentence
 _LONGEST = 120  # characters of a value or a rule
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
-Asked = Mapping[tuple[str, str], ServedComponent]
+Parts = Mapping[tuple[str, str], ServedComponent]
 Reasons = Mapping[str, Any]
 """One experience or audience as `ExperienceService.explain` has it."""
 
@@ -29,8 +29,8 @@ def script_json(document: object) -> str:
 
 
 def view(
-    asked: Asked,
-    shown: Mapping[str, Any],
+    parts: Parts,
+    explanation: Mapping[str, Any],
     natural: Mapping[str, Any],
     overrides: Overrides | None,
     published: Sequence[Experience],
@@ -38,8 +38,8 @@ def view(
     """Return the ``experiences``, ``audiences`` and other ``overrides`` that the panel lists.
 
     Args:
-        asked: what the page asked for, as `Conversation.asked` has it.
-        shown: the explanation of what the page shows.
+        parts: what the page asked for, as `PageParts.parts` has it.
+        explanation: the explanation of what the page shows.
         natural: that of what it would show outside of a preview.
         overrides: of the preview; None: it is no preview.
         published: the experiences of the content that decided.
@@ -48,37 +48,37 @@ def view(
     content = {each.id: each for each in published}
     before = {each["id"]: each for each in natural["experiences"]}
     experiences = [
-        _experience(each, before.get(each["id"]), content.get(each["id"]), asked, forced.experiences)
-        for each in shown["experiences"]
+        _experience(each, before.get(each["id"]), content.get(each["id"]), parts, forced.experiences)
+        for each in explanation["experiences"]
     ]
     # The rules of those that decide about this page; all rules of a large site would be more than the page itself.
-    told = {*(each["audience"] for each in experiences if each["asked"]), *forced.audiences}
+    detail = {*(each["audience"] for each in experiences if each["asked"]), *forced.audiences}
     return {
         "experiences": experiences,
-        "audiences": _audiences(shown["audiences"], natural["audiences"], forced, told),
+        "audiences": _audiences(explanation["audiences"], natural["audiences"], forced, detail),
         "rest": _rest(forced),
     }
 
 
 def _experience(
-    shown: Reasons, natural: Reasons | None, content: Experience | None, asked: Asked, forced: Mapping[str, int]
+    reasons: Reasons, natural: Reasons | None, content: Experience | None, parts: Parts, forced: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return one experience; what a page can tell from the rest is left out, as the panel is small."""
-    index, before = shown["variantIndex"], None if natural is None else natural["variantIndex"]
-    told = {
-        "id": shown["id"],
-        "name": shown["name"] or shown["id"],
-        "audience": shown["audience"],
-        "asked": _asked(content, asked),
+    index, before = reasons["variantIndex"], None if natural is None else natural["variantIndex"]
+    detail = {
+        "id": reasons["id"],
+        "name": reasons["name"] or reasons["id"],
+        "audience": reasons["audience"],
+        "asked": _changeable(content, parts),
         "shown": index,
         "natural": before,
-        "why": why(shown),
-        "forced": forced.get(shown["id"]),
+        "why": why(reasons),
+        "forced": forced.get(reasons["id"]),
         "variants": _variants(content),
     }
     if index != before:
-        told["otherwise"] = "It is not published." if natural is None else why(natural)
-    return told
+        detail["otherwise"] = "It is not published." if natural is None else why(natural)
+    return detail
 
 
 def why(reasons: Reasons) -> str:
@@ -99,16 +99,16 @@ def why(reasons: Reasons) -> str:
     return f"{begins}; the visitor's number {number:.2f} is in no range, so it is the control."
 
 
-def _asked(experience: Experience | None, asked: Asked) -> list[list[Any]]:
+def _changeable(experience: Experience | None, parts: Parts) -> list[list[Any]]:
     """Return what the page asked for that an experience may change: kind, id or key, whether it decides there."""
     if experience is None:
         return []
-    parts = {("experience" if part.kind else "entry", part.key) for part in experience.replacements}
-    parts |= {("flag", part.key) for part in experience.variables}
+    keys = {("experience" if part.kind else "entry", part.key) for part in experience.replacements}
+    keys |= {("flag", part.key) for part in experience.variables}
     return [
-        [kind, name, served.experience == experience.id]
-        for (kind, name), served in asked.items()
-        if (kind, name) in parts
+        [kind, name, component.experience == experience.id]
+        for (kind, name), component in parts.items()
+        if (kind, name) in keys
     ]
 
 
@@ -118,17 +118,17 @@ def _variants(experience: Experience | None) -> list[str]:
 
 
 def _audiences(
-    shown: Sequence[Reasons], natural: Sequence[Reasons], forced: Overrides, told: Collection[str | None]
+    current: Sequence[Reasons], natural: Sequence[Reasons], forced: Overrides, detail: Collection[str | None]
 ) -> list[dict[str, Any]]:
     before = {each["id"]: each["matched"] for each in natural}
     audiences: list[dict[str, Any]] = []
-    for each in shown:
+    for each in current:
         audiences.append({"id": each["id"], "name": each["name"] or each["id"], "on": each["matched"]})
         if each["matched"] != before.get(each["id"], False):
             audiences[-1]["changed"] = True
         if each["id"] in forced.audiences:
             audiences[-1]["forced"] = forced.audiences[each["id"]]
-        if each["id"] in told:
+        if each["id"] in detail:
             audiences[-1]["groups"] = [[_rule(rule) for rule in group["rules"]] for group in each["groups"]]
     return audiences
 
@@ -141,8 +141,8 @@ def _rule(rule: Mapping[str, Any]) -> list[Any]:
             f"{rule['kind']} of: {'; '.join(_rule(each)[1] for each in rule['rules'])}"[:_LONGEST],
             "",
         ]
-    found = "" if rule["type"] == "identify" else _short(rule["found"])
-    return [rule["held"], sentence(str(rule["wanted"]))[:_LONGEST], found]
+    value = "" if rule["type"] == "identify" else _short(rule["found"])
+    return [rule["held"], sentence(str(rule["wanted"]))[:_LONGEST], value]
 
 
 def _rest(overrides: Overrides) -> list[str]:

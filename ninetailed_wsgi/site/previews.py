@@ -122,7 +122,7 @@ class Previews:
         overrides = self._read("preview-link", tokens[-1])
         if overrides is None:
             return _expired()
-        return _redirection(environ, self._cookie(self._begun(overrides, LIFE), LIFE, environ))
+        return _redirection(environ, self._cookie(self._cookie_token(overrides, LIFE), LIFE, environ))
 
     def moved(self, environ: Mapping[str, Any], place: str, overrides: Overrides, seconds: int) -> PageAnswer:
         """Return what leads to a page of the site in a preview with these overrides.
@@ -135,13 +135,13 @@ class Previews:
         """
         # One slash, since browsers take two as the beginning of another host, and a backslash as a slash.
         place = "/" + quote(place.lstrip("/\\"), safe=_IN_QUERIES)
-        token = self._begun(overrides, seconds)
+        token = self._cookie_token(overrides, seconds)
         if len(token) > LONGEST:
             raise ValueError(f"the overrides take {len(token)} characters, expected at most {LONGEST}")
         headers = [("Location", place), ("Content-Length", "0"), *SEEN_ONCE]
         return PageAnswer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
 
-    def _begun(self, overrides: Overrides, seconds: int) -> str:
+    def _cookie_token(self, overrides: Overrides, seconds: int) -> str:
         """Return what the cookie of a preview has: its overrides, and who somebody without an id is while it lasts."""
         document = {**overrides.document(), _VISITOR: overrides.visitor or str(uuid.uuid4())}
         return self._tokens.sign("preview", *self._where, document, seconds)

@@ -16,7 +16,7 @@ from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import PREVIEW_MARK, TRACK, track_attributes
-from ninetailed_wsgi.site.conversation import Backend, Conversation, copied, is_text, never_raises, no_answer, nothing
+from ninetailed_wsgi.site.conversation import Backend, Conversation, copy_of, is_text, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
 from ninetailed_wsgi.site.page_view import Visit
 from ninetailed_wsgi.site.rich_text import linked_merge_tags
@@ -167,9 +167,9 @@ class Visitor:
             self._misunderstood("flag", key, "the key of an inline variable", "its default counts")
         conversation = self._use()
         changes = [change for change in conversation.answer()["changes"] if is_for_every_client(change)]
-        conversation.noted.note("flag", key, lambda: variants.served_flag(changes, key))
+        conversation.parts_of_page.note("flag", key, lambda: variants.served_flag(changes, key))
         value = variants.flag(changes, key, default)
-        return value if value is default else copied(value)
+        return value if value is default else copy_of(value)
 
     @never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
@@ -198,7 +198,7 @@ class Visitor:
             name = json.dumps(entry[:_LONGEST_ID])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         order = conversation.published.order
-        conversation.noted.note("entry", id_of(entry), lambda: variants.served_entry(entry, experiences, order))
+        conversation.parts_of_page.note("entry", id_of(entry), lambda: variants.served_entry(entry, experiences, order))
         visible_entry = variants.entry_to_show(entry, experiences, order)
         if visible_entry is entry and not isinstance(entry, str):
             self._report_unresolved(entry)
@@ -222,7 +222,7 @@ class Visitor:
             return None
         conversation = self._use()
         changes = conversation.answer()["changes"]
-        conversation.noted.note("experience", entity, lambda: variants.served_entity(changes, entity))
+        conversation.parts_of_page.note("experience", entity, lambda: variants.served_entity(changes, entity))
         return variants.entity_variant(changes, entity)
 
     @never_raises(lambda self, path, fallback=None: fallback or "")

@@ -198,7 +198,7 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
         "page_view.context_of",
         "page_view.locale_of",
         "conversation.cookie_values",
-        "visitor.variants.shown",
+        "visitor.variants.entry_to_show",
         "visitor.merge_tags.resolve",
         "conversation.orjson.loads",
     ],

@@ -41,7 +41,7 @@ class Form(NamedTuple):
         """Return a field without spaces around it; empty where it is not there."""
         return self.fields.get(name, "").strip()
 
-    def named(self, prefix: str) -> dict[str, str]:
+    def with_prefix(self, prefix: str) -> dict[str, str]:
         """Return the fields that say something of a prefix such as ``audience:``, by what follows it."""
         return {name[len(prefix) :]: value for name, value in self.fields.items() if name.startswith(prefix) and value}
 
@@ -77,12 +77,12 @@ def _multipart(raw: bytes, content_type: str, limit: int) -> Form:
 
 def overrides_of(form: Form) -> Overrides:
     """Return the overrides of a playground; InvalidData says which field is wrong."""
-    indexes = form.named("experience:")
+    indexes = form.with_prefix("experience:")
     if wrong := [value for value in indexes.values() if not value.isascii() or not value.isdecimal()]:
         raise InvalidData(f"experience: found {wrong[0][:20]!r}, expected the index of a variant")
     return Overrides.of(
         {
-            "audiences": {id: value == "on" for id, value in form.named("audience:").items()},
+            "audiences": {id: value == "on" for id, value in form.with_prefix("audience:").items()},
             "experiences": {id: int(index[:9]) for id, index in indexes.items()},
             "traits": _mapping(form, "traits", '{"plan": "pro"}'),
             "location": {name: value for name in TEXT_MEMBERS if (value := form.text(name))},
@@ -107,11 +107,11 @@ def events_of(form: Form) -> list[dict[str, Any]]:
     elif kind:
         raise InvalidData(f"event: found {kind[:20]!r}, expected one of {', '.join(KINDS)}")
     if text := form.text("events"):
-        given = _json(text, "events")
-        listed = given if isinstance(given, list) else [given]
-        if not all(isinstance(each, dict) for each in listed):
+        value = _json(text, "events")
+        bodies = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, dict) for each in bodies):
             raise InvalidData('events: expected an event such as {"type": "track", "event": "order"}, or a list')
-        events += listed
+        events += bodies
     return [_whole(event, place) for place, event in enumerate(events)]
 
 

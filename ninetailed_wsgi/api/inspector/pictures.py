@@ -44,25 +44,25 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
         parts.append(f'<text x="0" y="{top + 16}">{html.escape(name[:20])}</text>')
         parts.append(f'<rect class="range" x="130" y="{top + 3}" width="{width:.1f}" height="18"/>')
         parts.append(f'<text x="{138 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
-    told = "; ".join(f"{name}: {text}" for name, _, text in rows)
-    return _picture(max(26, 26 * len(rows)), told, parts)
+    descriptions = "; ".join(f"{name}: {text}" for name, _, text in rows)
+    return _picture(max(26, 26 * len(rows)), descriptions, parts)
 
 
 def allocation(rows: Sequence[tuple[str, float, float | None]]) -> str:
     """Draw for each variant two bars: hollow the share that is wanted, filled the share that was counted, if it was."""
-    parts, told = [], []
-    for number, (name, wanted, seen) in enumerate(rows):
+    parts, descriptions = [], []
+    for number, (name, wanted_share, counted_share) in enumerate(rows):
         top = number * 44
         parts.append(f'<text x="0" y="{top + 24}">{html.escape(name[:20])}</text>')
-        for place, kind, share in ((top + 2, "hollow", wanted), (top + 21, "range", seen)):
+        for place, kind, share in ((top + 2, "hollow", wanted_share), (top + 21, "range", counted_share)):
             if share is None:
                 continue
             width = max(1.0, min(1.0, share) * 200)
             parts.append(f'<rect class="{kind}" x="70" y="{place}" width="{width:.1f}" height="15"/>')
             word = "wanted" if kind == "hollow" else "counted"
             parts.append(f'<text x="{78 + width:.1f}" y="{place + 12}">{word} {share:.1%}</text>')
-            told.append(f"{name}: {word} {share:.1%}")
-    return _picture(max(44, 44 * len(rows)), "; ".join(told), parts)
+            descriptions.append(f"{name}: {word} {share:.1%}")
+    return _picture(max(44, 44 * len(rows)), "; ".join(descriptions), parts)
 
 
 def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, str]]) -> str:
@@ -76,7 +76,7 @@ def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, st
         return ""
     low, high = min(bounds), max(bounds)
     scale = 220 / ((high - low) or 1)
-    parts, told = [], []
+    parts, descriptions = [], []
     for number, (name, mean, span, text) in enumerate(rows):
         middle = number * 28 + 14
         parts.append(f'<text x="0" y="{middle + 4}">{html.escape(name[:20])}</text>')
@@ -87,8 +87,8 @@ def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, st
         parts.append(f'<path class="whisker" d="M{start:.1f} {middle}H{end:.1f}{ends}"/>')
         parts.append(f'<path class="event" transform="translate({place:.1f} {middle})" d="{_OTHER}"/>')
         parts.append(f'<text x="310" y="{middle + 4}">{html.escape(text)}</text>')
-        told.append(f"{name}: {text}")
-    return _picture(28 * len(rows), "; ".join(told), parts)
+        descriptions.append(f"{name}: {text}")
+    return _picture(28 * len(rows), "; ".join(descriptions), parts)
 
 
 def timeline(events: Sequence[Mapping[str, Any]]) -> str:

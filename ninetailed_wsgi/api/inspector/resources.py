@@ -214,8 +214,8 @@ class Inspector:
             self._service.previews.check(where, overrides)
             if events:
                 self._edge.schemas.check("profile-request", {"events": events})
-            terms, asked = Terms(self._edge.access.guarded), form.text("visitor")
-            values["sides"] = views.playground(self._service, where, asked, events, overrides, terms, device_of(form))
+            terms, visitor = Terms(self._edge.access.guarded), form.text("visitor")
+            values["sides"] = views.playground(self._service, where, visitor, events, overrides, terms, device_of(form))
             if (url := form.text("url")) and self._edge.access.tokens:
                 if urlsplit(url).scheme not in ("http", "https"):
                     raise InvalidData("the address of the page must begin with http:// or https://")

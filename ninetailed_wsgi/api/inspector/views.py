@@ -145,19 +145,19 @@ def live(service: ExperienceService, where: Environment, kind: str, text: str, n
     """
     if service.live is None:  # the inspector of a service that somebody made without
         return {"watching": False, "missed": 0, "arrivals": []}
-    seen = service.live.watch(where)
+    watch = service.live.watch(where)
     if name:
         with suppress(ProfileNotFound):
             name = service.record(where, name)["profile"]["id"]
     arrivals = [
         each
-        for each in seen["arrivals"]
+        for each in watch["arrivals"]
         if (not kind or any(event["type"] == kind for event in each["events"]))
         and (not text or any(text.casefold() in event["what"].casefold() for event in each["events"]))
         and each["profileId"].startswith(name)
     ]
-    missed = sum(each["missed"] for each in seen["arrivals"])
-    return {"watching": seen["watching"], "missed": missed, "arrivals": arrivals}
+    missed = sum(each["missed"] for each in watch["arrivals"])
+    return {"watching": watch["watching"], "missed": missed, "arrivals": arrivals}
 
 
 def playground(
@@ -174,7 +174,7 @@ def playground(
     if service.previews.has_draft:
         sides.append(("Draft content", Overrides(**{**_members(overrides), "content": "draft"}), device))
     return [
-        (title, _explained(service, where, service.preview(where, name or None, events, each, terms, of_device)))
+        (title, _with_reasons(service, where, service.preview(where, name or None, events, each, terms, of_device)))
         for title, each, of_device in sides
     ]
 
@@ -191,7 +191,7 @@ def what_if(data_dir: Path, where: Environment) -> Json:
 
 def state(service: ExperienceService, where: Environment, access: Access, settings: Settings) -> Json:
     """Return what is served, from which store, and which rules are in force."""
-    now, counted = service.state(), population.read(settings.data_dir, where)
+    now, numbers = service.state(), population.read(settings.data_dir, where)
     return {
         "version": __version__,
         "environment": str(where),
@@ -212,8 +212,8 @@ def state(service: ExperienceService, where: Environment, access: Access, settin
             "footprint": footprint(service.store),
             "historyEvents": settings.history_events,
             "historyDays": settings.history_days,
-            "visitors": counted and counted.document["visitors"]["total"],
-            "countedAt": counted and counted.computed_at,
+            "visitors": numbers and numbers.document["visitors"]["total"],
+            "countedAt": numbers and numbers.computed_at,
         },
         "location": now.location and {"builtAt": int(now.location[0] * 1000), "refused": now.location[1]},
         "imports": now.imports and dict(zip(("waiting", "oldestSeconds", "aside"), now.imports, strict=True)),
@@ -228,9 +228,9 @@ def state(service: ExperienceService, where: Environment, access: Access, settin
     }
 
 
-def _explained(service: ExperienceService, where: Environment, explained: Json) -> Json:
+def _with_reasons(service: ExperienceService, where: Environment, explanation: Json) -> Json:
     names = {each.id: each.name for each in service.content(*where).audience_list}
-    return {**explained, "experiences": [{**each, "why": reason(each, names)} for each in explained["experiences"]]}
+    return {**explanation, "experiences": [{**each, "why": reason(each, names)} for each in explanation["experiences"]]}
 
 
 def _variants(catalog: Any, id: str) -> int:
