@@ -132,6 +132,8 @@ class Inspector:
         more: dict[str, Any] = {"form": Form({}), "hits": None, "wrong": ""}
         if template == "playground":
             more |= {**_EMPTY_PLAY, "form": Form({"visitor": req.get_param("visitor") or ""})}
+        if template == "what_if":
+            more["names"] = views.experience_names(self._service, where)
         self._render(resp, req, template, {"document": document, **more}, viewer)
 
     def _export(self, resp: Response, where: Environment, id: str, viewer: Viewer) -> None:
@@ -248,7 +250,8 @@ class Inspector:
             if as_json:
                 raise
             resp.status = falcon.HTTP_400
-            values = {"document": views.what_if(data_dir, where), "form": form, "wrong": str(error)}
+            names = views.experience_names(self._service, where)
+            values = {"document": views.what_if(data_dir, where), "form": form, "wrong": str(error), "names": names}
             self._render(resp, req, "what_if", values, viewer)
             return
         try:

@@ -179,6 +179,11 @@ def playground(
     ]
 
 
+def experience_names(service: ExperienceService, where: Environment) -> dict[str, str]:
+    """Return the names of the published experiences by id."""
+    return {each.id: each.name for each in service.content(*where).experience_list}
+
+
 def what_if(data_dir: Path, where: Environment) -> Json:
     """Return what was counted last of what publishing a draft would change, and the draft that waits for it."""
     numbers, handed = population.read(data_dir, where), drafts.read(data_dir, where)
