@@ -14,30 +14,10 @@ from ninetailed_wsgi.authoring.audiences import stored_rules
 from ninetailed_wsgi.content.compiling import Catalog
 from ninetailed_wsgi.core.experiences import Experience
 from ninetailed_wsgi.core.metrics import Metric
+from ninetailed_wsgi.core.operator_words import COMPARISON_WORDS, COUNT_WORDS
 from ninetailed_wsgi.core.operators import NUMERIC, OPERATORS
 from ninetailed_wsgi.core.problems import shorten
 
-_COMPARISON_WORDS = {
-    "equal": "is",
-    "notEqual": "is not",
-    "contains": "contains",
-    "notContains": "does not contain",
-    "startsWith": "starts with",
-    "endsWith": "ends with",
-    "matches": "matches",
-    "greaterThan": "is more than",
-    "greaterThanInclusive": "is at least",
-    "lessThan": "is less than",
-    "lessThanInclusive": "is at most",
-}
-_COUNT_WORDS = {
-    "equal": "exactly",
-    "notEqual": "not exactly",
-    "greaterThan": "more than",
-    "greaterThanInclusive": "at least",
-    "lessThan": "fewer than",
-    "lessThanInclusive": "at most",
-}
 _WINDOWS = ("days", "last_days", "when")
 _INDENT = "    "
 
@@ -119,7 +99,7 @@ def _counted_words(kind: str, event: str, operator: str, count: str, conditions:
         return "never " + ", ".join(words)
     once = (operator, count) in (("greaterThanInclusive", "1"), ("greaterThan", "0"))
     times = "time" if count == "1" else "times"
-    return ", ".join([*words, *([] if once else [f"{_COUNT_WORDS[operator]} {count} {times}"])])
+    return ", ".join([*words, *([] if once else [f"{COUNT_WORDS[operator]} {count} {times}"])])
 
 
 def _condition_name(key: Mapping[str, Any]) -> str:
@@ -138,7 +118,7 @@ def _comparison(operator: str, value: str) -> str:
         return "is there"
     if operator == "notExists" or (value == "*" and operator in ("notEqual", "notContains")):
         return "is not there"
-    return f"{_COMPARISON_WORDS[operator]} {shorten(value) if operator in NUMERIC else _text(value)}"
+    return f"{COMPARISON_WORDS[operator]} {shorten(value) if operator in NUMERIC else _text(value)}"
 
 
 def _experience(experience: Experience, names: Mapping[str, str], metric: Metric | None) -> Iterator[str]:

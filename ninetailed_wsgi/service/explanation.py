@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ninetailed_wsgi.core.operator_words import COMPARISON_WORDS, COUNT_WORDS
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.operations.terminal import in_line
 
@@ -17,14 +18,6 @@ _OURS_OR_NOT = re.compile(rf"({_AUTHORED}|\[[^\]]*\])")
 _COUNT_RULE = re.compile(
     rf"(page|track) events(?: named ({_AUTHORED}))?(?: where (.*?))?(?: in the last (\S+) days)?: (\w+) (\S+)"
 )
-_COUNTS = {
-    "equal": "exactly",
-    "notEqual": "not exactly",
-    "greaterThan": "more than",
-    "greaterThanInclusive": "at least",
-    "lessThan": "fewer than",
-    "lessThanInclusive": "at most",
-}
 _NEVER = {("lessThan", "1"), ("equal", "0"), ("lessThanInclusive", "0")}
 _ONCE = {("greaterThanInclusive", "1"), ("greaterThan", "0")}
 # The value * stands for any (spec section 5).
@@ -34,15 +27,7 @@ _PRESENCE = (
 )
 _WORD = re.compile(r"[A-Za-z_]+")
 _WORDS = {
-    "equal": "is",
-    "notEqual": "is not",
-    "greaterThan": "is more than",
-    "greaterThanInclusive": "is at least",
-    "lessThan": "is less than",
-    "lessThanInclusive": "is at most",
-    "startsWith": "starts with",
-    "endsWith": "ends with",
-    "notContains": "does not contain",
+    **COMPARISON_WORDS,
     "exists": "is there",
     "notExists": "is not there",
     "session_count": "number of sessions",
@@ -115,7 +100,7 @@ def sentence(rule: str) -> str:
     if (operator, count) in _NEVER:
         return "never " + ", ".join(words)
     if (operator, count) not in _ONCE:
-        words.append(f"{_COUNTS.get(operator, operator)} {count} {'time' if count == '1' else 'times'}")
+        words.append(f"{COUNT_WORDS.get(operator, operator)} {count} {'time' if count == '1' else 'times'}")
     return ", ".join(words)
 
 
