@@ -184,7 +184,7 @@ class BatchResource(_Resource):
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         where, body = self._batch(req, resp, "batch", organization, environment)
-        # In a preview nothing is stored, whoever sends it.
+        # A preview stores nothing.
         options = {"guarded": self._edge.access.guarded, "preflight": KEY in req.env}
         _answer(resp, {"profiles": self._service.upsert_many(where, body, **options)})
 

@@ -160,7 +160,7 @@ def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> t
             differing = [digest for digest, state in page.items() if there.get(digest) != state]
             present += len(page) - len(differing)
             for some in _batched(differing, _AT_ONCE):
-                records = source.contents.fetch(some)  # fewer when some were deleted meanwhile
+                records = source.contents.fetch(some)  # without those that were deleted meanwhile
                 console.patiently(partial(target.contents.load, records))
                 copies += len(records)
                 present += len(records)

@@ -129,8 +129,8 @@ def told(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             )
         assert run.returncode == 0, run.stderr
         assert len(harness.events) == 2, "only the pages after the end of a preview are visits"
-    assert json.loads(run.stdout)["odd"].startswith(url), "it led to another host"
     seen: dict[str, Any] = json.loads(run.stdout)
+    assert seen["odd"].startswith(url), "it led to another host"
     return seen
 
 

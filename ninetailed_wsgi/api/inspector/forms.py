@@ -47,7 +47,16 @@ class Form(NamedTuple):
 
 
 def read_form(req: Request, limit: int) -> Form:
-    """Return the form of a request, of at most ``limit`` bytes; InvalidData where it is none."""
+    """Return the form that a request sent.
+
+    Args:
+        req: the request.
+        limit: bytes that the form may have.
+
+    Raises:
+        PayloadTooLarge: it has more.
+        InvalidData: the body is no form.
+    """
     raw = read_body(req.env, req.content_length, limit)
     if (req.content_type or "").partition(";")[0].strip().lower() == "multipart/form-data":
         return _multipart(raw, req.content_type or "", limit)

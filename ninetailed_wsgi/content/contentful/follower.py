@@ -118,7 +118,7 @@ class Follower:
         """Read the space for the first time; return why it could not be read, while `state` is what the copy says."""
         self.share()
         if self._schedule.outcome().trouble:
-            self._schedule.hurry()  # of an earlier run, and whoever starts this one may have mended it
+            self._schedule.hurry()  # the trouble of an earlier run may be over
         end = self._wall_clock() + _OTHERS_WITHIN
         while True:
             self.read_copy()

@@ -34,7 +34,7 @@ class PollOutcome(NamedTuple):
         failures: how many failed in a row.
         not_before: when the next may be, in seconds since the epoch.
         trouble: why it failed; None: it did not.
-        not_even: until when Contentful itself is to be left alone, whoever hurries, in seconds since the epoch.
+        not_even: until then a refresh asks Contentful nothing either, in seconds since the epoch.
     """
 
     failures: int = 0

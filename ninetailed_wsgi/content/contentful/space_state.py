@@ -88,14 +88,14 @@ def _pruned(value: object, levels: int) -> object:
 
 
 def entry_id(item: object) -> str:
-    """Return the id of an entry; empty where there is none."""
+    """Return the id of an entry, or an empty text."""
     sys = item.get("sys") if isinstance(item, dict) else None
     id = sys.get("id") if isinstance(sys, dict) else None
     return id if isinstance(id, str) else ""
 
 
 def content_type(item: Mapping[str, Any]) -> str:
-    """Return the id of an entry's content type; empty where there is none."""
+    """Return the id of an entry's content type, or an empty text."""
     link = item["sys"].get("contentType")
     target = link.get("sys") if isinstance(link, dict) else None
     id = target.get("id") if isinstance(target, dict) else None
