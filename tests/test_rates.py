@@ -36,6 +36,14 @@ def test_an_address_that_asks_too_often_is_429_and_told_when_to_come_back(limite
     assert get(api, "192.0.2.2").status_code == 404
 
 
+def test_requests_by_the_routes_of_a_space_count_as_well(limited: Callable[..., Api]) -> None:
+    api = limited("2/day")
+    space = api.prefix.replace("/v2/organizations", "/v3/spaces") + "/profiles/nobody"
+    assert get(api, "192.0.2.1").status_code == 404
+    statuses = [api.request("GET", space, whole_path=True, remote_addr="192.0.2.1").status_code for _ in range(2)]
+    assert statuses == [404, 429]
+
+
 def test_nothing_of_a_refused_request_is_stored(limited: Callable[..., Api]) -> None:
     api = limited("1/day")
     data(api.send("/profiles/one", {"events": [page()]}))
