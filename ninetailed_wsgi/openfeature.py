@@ -62,7 +62,7 @@ class NinetailedProvider(AbstractProvider):
 
     Example::
 
-        api.set_provider(NinetailedProvider(Settings(content="content.json")))
+        api.set_provider_and_wait(NinetailedProvider(Settings(content="content.json")))
         client.get_boolean_value("new-checkout", False, EvaluationContext(targeting_key=visitor.id))
     """
 
