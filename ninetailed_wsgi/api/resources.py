@@ -94,7 +94,8 @@ class _Resource:
         verdict = self._edge.access.judge(body["events"], caller, where, self._service.certifies)
         if verdict.unverified:
             resp.set_header("X-Ninetailed-Identity", "unverified")
-            self._service.count_unverified(verdict.unverified)
+            if self._service.metrics:
+                self._service.metrics.unverified(verdict.unverified)
         return body if verdict.events is body["events"] else {**body, "events": verdict.events}
 
     def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None, caller: Caller) -> None:

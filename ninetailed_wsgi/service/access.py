@@ -124,10 +124,12 @@ class Terms(NamedTuple):
     Attributes:
         guarded: whether names that do not certify themselves are user ids, and user ids were verified.
         allowance: how many new profiles the address of the request may have; None: any number.
+        renames: whether the caller reads the answer, and so learns the new id that an identify gives.
     """
 
     guarded: bool = False
     allowance: Allowance | None = None
+    renames: bool = True
 
 
 ANY_TERMS = Terms()

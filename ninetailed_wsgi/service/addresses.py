@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ninetailed_wsgi.core.company import Company, wants_company
-from ninetailed_wsgi.core.location import Located, wants_lookup
+from ninetailed_wsgi.core.location import wants_lookup
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.enrichment.companies import Companies
 from ninetailed_wsgi.enrichment.company_cache import CompanyCache
 from ninetailed_wsgi.enrichment.source import CompanySource, LocationSource
+from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore, Store
@@ -33,21 +34,6 @@ def companies_of(settings: Settings, store: KeptStore, database: CompanySource |
 
         sources.append(Albacross(settings.albacross_url, key, cache, store.id_key))
     return Companies(sources, cache, store.id_key)
-
-
-class AddressFacts(NamedTuple):
-    """What an address tells.
-
-    Attributes:
-        location: where it is; None: that was not asked for.
-        company: what is known of its company; None: that was not asked for.
-    """
-
-    location: Located | None = None
-    company: Company | None = None
-
-
-NOTHING = AddressFacts()
 
 
 class Addresses:
@@ -72,7 +58,7 @@ class Addresses:
             asks: whether sources that are far may be asked, for a later request.
         """
         if not address:
-            return AddressFacts()
+            return NO_FACTS
         events, features = body["events"], (body.get("options") or {}).get("features") or ()
         location = None
         if self._location and wants_lookup(events, features):

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
-from ninetailed_wsgi.core.location import Located, laid_over
+from ninetailed_wsgi.core.location import laid_over
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.service.folding import Conditions, Folding, FoldOutcome, Run, Snapshot
+from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Conditions, Folding, FoldOutcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry
 
@@ -28,7 +28,7 @@ class Application:
         store: where the profiles are.
         catalog: the content whose audiences count the events.
         conditions: what holds for every request of the environment.
-        location: what the location database says of the request's address; None: it was not asked.
+        facts: what the address of the request tells.
 
     Attributes:
         catalog: as above.
@@ -38,8 +38,8 @@ class Application:
     __slots__ = (
         "_claims",
         "_conditions",
+        "_facts",
         "_homes",
-        "_location",
         "_owners",
         "_profiles",
         "_store",
@@ -52,13 +52,13 @@ class Application:
         store: Store,
         catalog: Catalog,
         conditions: Conditions,
-        location: Located | None = None,
+        facts: AddressFacts = NO_FACTS,
     ) -> None:
         self.catalog = catalog
         self.excess: list[tuple[Event, int]] = []
         self._store = store
         self._conditions = conditions
-        self._location = location
+        self._facts = facts
         self._homes: dict[Key, Key] = {}  # a name as the request says it -> the profile that it leads to
         self._owners: dict[Key, identity.Owner] = {}  # what was read of a profile before its fold
         self._claims: dict[Key, Key] = {}  # aliases claimed and not yet confirmed -> the claimant
@@ -112,8 +112,9 @@ class Application:
 
     def _move_location(self, events: Iterable[Event]) -> None:
         """Lay what events say of the location over what the database says, for the events that follow."""
-        if self._location:
-            self._location = laid_over(self._location, (event.body for event in events))
+        if self._facts.location:
+            location = laid_over(self._facts.location, (event.body for event in events))
+            self._facts = self._facts._replace(location=location)
 
     def apply_run(self, run: Run) -> None:
         """Apply each profile's events in one atomic step; names that turn out to be aliases are followed."""
@@ -136,7 +137,7 @@ class Application:
 
     def _update(self, run: Run) -> dict[Key, FoldOutcome]:
         """Fold and store the events of each profile; return what was decided."""
-        fold = Folding(run, self.catalog, self._conditions, self._location, self._owners)
+        fold = Folding(run, self.catalog, self._conditions, self._facts, self._owners)
         return update(self._store, run, fold, self._conditions)
 
     # Whose an event is

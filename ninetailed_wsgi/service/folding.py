@@ -31,7 +31,6 @@ class Conditions(NamedTuple):
         history_bytes: what its history may take; the oldest events over it go.
         metrics: counts what is stored; None: nobody asks.
         label: the environment as metrics name it; empty: they do not.
-        company: what is known of the company of the request's address; None: it was not asked for.
     """
 
     new_session_id: Callable[[], str]
@@ -39,7 +38,21 @@ class Conditions(NamedTuple):
     history_bytes: int = retention.HISTORY_BYTES
     metrics: Metrics | None = None
     label: str = ""
+
+
+class AddressFacts(NamedTuple):
+    """What the address of a request tells.
+
+    Attributes:
+        location: where it is; None: that was not asked for.
+        company: what is known of its company; None: that was not asked for.
+    """
+
+    location: Located | None = None
     company: Company | None = None
+
+
+NO_FACTS = AddressFacts()
 
 
 class Snapshot(NamedTuple):
@@ -76,24 +89,24 @@ class Folding:
         run: the events.
         catalog: the content whose audiences count them.
         conditions: as above.
-        location: what the location database says of the request's address; None: it was not asked.
+        facts: what the address of the request tells.
         owners: what was read of profiles before; a pointer that means nothing is taken for no profile.
     """
 
-    __slots__ = ("_catalog", "_conditions", "_location", "_owners", "_run", "_session_ids")
+    __slots__ = ("_catalog", "_conditions", "_facts", "_owners", "_run", "_session_ids")
 
     def __init__(
         self,
         run: Run,
         catalog: Catalog,
         conditions: Conditions,
-        location: Located | None,
+        facts: AddressFacts,
         owners: Mapping[Key, Owner],
     ) -> None:
         self._run = run
         self._catalog = catalog
         self._conditions = conditions
-        self._location = location
+        self._facts = facts
         self._owners = owners
         # A fold that runs again gives a profile's sessions the same ids in the same order.
         self._session_ids: dict[Key, list[str]] = {}
@@ -161,10 +174,11 @@ class Folding:
 
     def _enrich(self, record: Record, event: Event) -> None:
         """Note what the address of the request tells."""
-        if self._location:
-            profile.locate(record, self._location)
-        if self._conditions.company:
-            profile.enrich(record, self._conditions.company, event.at, self._conditions.traits_bytes)
+        location, company = self._facts
+        if location:
+            profile.locate(record, location)
+        if company:
+            profile.enrich(record, company, event.at, self._conditions.traits_bytes)
 
     def _session_id(self, ids: list[str], position: count[int]) -> str:
         index = next(position)

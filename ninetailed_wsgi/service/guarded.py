@@ -13,12 +13,11 @@ from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
-from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
+from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.application import Application, Step, update
-from ninetailed_wsgi.service.folding import Conditions, Folding, FoldOutcome, Run
-from ninetailed_wsgi.service.new_profiles import Allowance
+from ninetailed_wsgi.service.folding import AddressFacts, Conditions, Folding, FoldOutcome, Run
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry, Write
 
@@ -36,12 +35,11 @@ class GuardedApplication(Application):
     """The events of one request whose user ids were vouched for.
 
     Args:
-        store, catalog, conditions, location: as of `Application`.
-        issued: whether a key is that of an id which certifies itself; any other name is a user id.
-        new_key: makes the key of a new profile.
+        store, catalog, conditions, facts: as of `Application`.
+        terms: on which events are applied.
+        issued: whether a name is an id which certifies itself; any other one is a user id.
+        new_id: makes the id of a new profile.
         now: ms since the epoch.
-        renames: whether the caller reads the answer, and so learns the new id that an identify gives.
-        allowance: how many new profiles the address of the request may have; None: any number.
     """
 
     def __init__(
@@ -49,20 +47,19 @@ class GuardedApplication(Application):
         store: Store,
         catalog: Catalog,
         conditions: Conditions,
-        location: Located | None = None,
+        facts: AddressFacts,
+        terms: Terms,
         *,
-        issued: Callable[[Key], bool],
-        new_key: Callable[[], Key],
+        issued: Callable[[str], bool],
+        new_id: Callable[[], str],
         now: int,
-        renames: bool,
-        allowance: Allowance | None = None,
     ) -> None:
-        super().__init__(store, catalog, conditions, location)
+        super().__init__(store, catalog, conditions, facts)
         self._issued = issued
-        self._new_key = new_key
+        self._new_id = new_id
         self._now = now
-        self._renames = renames
-        self._allowance = allowance
+        self._renames = terms.renames
+        self._allowance = terms.allowance
         self._room: bool | None = None
         self._names: dict[Key, list[str]] = {}  # user ids that a profile is to list, as it was asked for by them
 
@@ -71,7 +68,7 @@ class GuardedApplication(Application):
         if name in self._homes:
             return self._homes[name]
         owner = self._owner_of(name)
-        if not self._issued(name):
+        if not self._issued(name.name):
             owner = self._adopt(name, owner)
         self._homes[name] = owner.key
         self._owners[owner.key] = owner
@@ -100,6 +97,10 @@ class GuardedApplication(Application):
         self._move_location(event for _, event in steps)
         self._confirm_claims()
 
+    def _new_key(self, name: Key) -> Key:
+        """Return the key of a new profile, in the environment of a name."""
+        return name._replace(name=self._new_id())
+
     # Whose a name is
 
     def _owner_of(self, name: Key) -> identity.Owner:
@@ -110,13 +111,13 @@ class GuardedApplication(Application):
         owner = identity.resolve(self._store, name)
         if owner.record is None or not self._renames or leads(owner.record, name.name, self._now):
             return owner
-        return identity.Owner(self._new_key(), None)
+        return identity.Owner(self._new_key(name), None)
 
     def _adopt(self, name: Key, owner: identity.Owner) -> identity.Owner:
         """Give a profile with an issued id to a user id, which may have none, or one of the time before this mode."""
-        if owner.record is not None and self._issued(owner.key):
+        if owner.record is not None and self._issued(owner.key.name):
             return owner
-        new = self._new_key()
+        new = self._new_key(name)
         if owner.record is not None:
             return self._rename(owner.key, owner.record, new, None)
         self._check_room()
@@ -147,9 +148,9 @@ class GuardedApplication(Application):
         if is_other:  # claimed before anybody vouched for it, or a name of another user: who is verified takes it
             self._take(alias, theirs)
         if mine is not None:
-            self._lead(name, identity.Owner(self._new_key(), None))
-        elif self._renames and not generated and self._issued(home):
-            self._lead(name, self._rename(home, record, self._new_key(), self._now + GRACE))
+            self._lead(name, identity.Owner(self._new_key(name), None))
+        elif self._renames and not generated and self._issued(home.name):
+            self._lead(name, self._rename(home, record, self._new_key(home), self._now + GRACE))
             if record is None and self._allowance:
                 self._allowance.count(1)
         home = self.home(name)
@@ -175,7 +176,7 @@ class GuardedApplication(Application):
         """Take a user id from a profile that nobody vouched for."""
         assert owner.record is not None
         if owner.key == alias:  # its very id, of the time before this mode: it gets another one, that nobody knows
-            owner = self._rename(alias, owner.record, self._new_key(), None)
+            owner = self._rename(alias, owner.record, self._new_key(alias), None)
         identity.release(self._store, owner.key, alias.name)
         self._profiles.pop(owner.key, None)
 
@@ -207,12 +208,12 @@ class GuardedApplication(Application):
             raise self._allowance.refusal()
 
     def _merged(self, home: Key, owner: Key) -> Key:
-        until = self._now + GRACE if self._renames and self._issued(home) else None
+        until = self._now + GRACE if self._renames and self._issued(home.name) else None
         return identity.merge(self._store, home, owner, until)
 
     def _update(self, run: Run) -> dict[Key, FoldOutcome]:
         """As of `Application`; raise RateLimited, with nothing stored, where the address may have no new profile."""
-        base = (run, self.catalog, self._conditions, self._location, self._owners)
+        base = (run, self.catalog, self._conditions, self._facts, self._owners)
         fold = _GuardedFolding(*base, names=self._names, takes_new=self._takes_new())
         outcomes = update(self._store, run, fold, self._conditions)
         if self._allowance and (number := sum(outcome.is_new for outcome in outcomes.values())):

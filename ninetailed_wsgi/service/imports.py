@@ -9,23 +9,13 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
-from operator import attrgetter
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
-from typing import Any
 
-from ninetailed_wsgi.core.events import Event
-from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.forks import prepare_forks
 from ninetailed_wsgi.operations.logs import stack
-from ninetailed_wsgi.service.access import Terms
-from ninetailed_wsgi.service.application import Step
-from ninetailed_wsgi.service.applications import Applications
-from ninetailed_wsgi.service.batches import Batch
-from ninetailed_wsgi.service.incoming import prepared
-from ninetailed_wsgi.service.limits import named_by
 from ninetailed_wsgi.store.protocol import Queue
 
 MAX_TRIES = 5
@@ -43,57 +33,6 @@ LOOK_SELDOM = 5.0
 _FORK_WAITS = 2.0  # seconds that a fork waits at most for the batch that is being applied
 
 _log = logging.getLogger("ninetailed_wsgi")
-
-
-class Imports:
-    """Accepts batches and applies them later: exactly once and in order, even if processes die.
-
-    Args:
-        queue: where they wait.
-        applications: applies their events.
-        clock: returns the time, in milliseconds since the epoch.
-        merging: returns the turn of events that merge large profiles, by whether the batch is ``guarded``.
-
-    Attributes:
-        consumer: the thread of this process.
-    """
-
-    def __init__(
-        self,
-        queue: Queue,
-        applications: Applications,
-        clock: Callable[[], int],
-        merging: Callable[[Sequence[Step], bool], AbstractContextManager[None]],
-    ) -> None:
-        self._queue = queue
-        self._merging = merging
-        self._applications = applications
-        self._clock = clock
-        self.consumer = Consumer(queue, self.apply)
-
-    def accept(self, environment: Environment, events: Sequence[Event], now: int, *, guarded: bool) -> None:
-        """Keep the events of a batch that arrived at this time (ms), and wake the thread.
-
-        Raises:
-            StoreUnavailable: the queue is full or cannot serve.
-        """
-        bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
-        batch = Batch(environment, now, bodies, guarded)
-        self._queue.put(batch.encode(), batch.names)
-        self.consumer.wake()
-
-    def apply(self, number: int, text: bytes) -> None:
-        """Apply an encoded batch; may be called again for the same one, with whatever is left to do."""
-        environment, at, bodies, guarded = Batch.decode(text)
-        places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
-        arrived = prepared([body for body in bodies if body is not None], at)
-        events = [event._replace(imported=(number, places[event.place])) for event in arrived]
-        steps = named_by(events, environment.key)
-        application = self._applications.on(Terms(guarded), environment, self._clock(), renames=False)
-        with self._merging(steps, guarded):
-            for name in dict.fromkeys(name for name, _ in steps):
-                application.look_up(name)
-            application.apply(steps)
 
 
 class Consumer:

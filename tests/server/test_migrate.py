@@ -96,7 +96,7 @@ def serve_from(place: migration.Place) -> ExperienceService:
 
 
 def drain(place: migration.Place) -> None:
-    assert Consumer(place.queue, serve_from(place)._imports.apply).drain()  # type: ignore[union-attr]
+    assert Consumer(place.queue, serve_from(place).apply_import).drain()
 
 
 def whole(place: migration.Place) -> list[Any]:
@@ -169,7 +169,7 @@ def test_an_import_that_was_applied_in_part_is_not_doubled(filled: str, urls: li
     head = source.queue.head()
     assert head is not None
     batch = {**json.loads(head.batch), "events": [*sent[:4], *[None] * 5]}
-    service._imports.apply(head.number, orjson.dumps(batch))  # type: ignore[union-attr]  # and the process dies
+    service.apply_import(head.number, orjson.dumps(batch))  # and the process dies
     assert migrate(filled, urls[0], "--final") == 0
     target = open_(urls[0])
     drain(target)
