@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
+MODULES = os.pathsep.join([str(ROOT / "tests" / "without"), str(ROOT)])
+"""The PYTHONPATH of a server that a test starts."""
 SERVERS = ("gunicorn", "granian")
 """What `serve` can run the app under."""
 
@@ -109,7 +111,7 @@ def running(command: list[str], folder: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**environment, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"},
+            env={**environment, "PYTHONPATH": MODULES, "PYTHONFAULTHANDLER": "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

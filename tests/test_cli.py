@@ -33,6 +33,7 @@ from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import check_all, check_location
 from ninetailed_wsgi.server.gunicorn_server import configuration
 from ninetailed_wsgi.settings import OPTIONS, USES
+from tests.serving import MODULES
 
 ROOT = Path(__file__).parent.parent
 PROFILES = "/v2/organizations/default/environments/main/profiles"
@@ -50,7 +51,7 @@ def environment(**variables: str) -> dict[str, str]:
     """This process's environment without settings of the service and options of gunicorn, and with ours on top."""
     ours = ("NINETAILED_", "GUNICORN_", "LISTEN_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "PYTHONPATH": str(ROOT), **variables}
+    return {**kept, "PYTHONPATH": MODULES, **variables}
 
 
 @dataclass

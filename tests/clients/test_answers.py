@@ -18,8 +18,9 @@ from ninetailed_wsgi.contract.run import Run, Send
 from ninetailed_wsgi.contract.target import ROUTES, prefix
 from ninetailed_wsgi.testing import Client
 from tests.clients.generations import GENERATIONS, Generation, refusals
-from tests.conformance.cases import load_cases
+from tests.conformance.cases import cases_in, files_of, load_cases
 from tests.contract.servers import CASES, breaches, speaking_with
+from tests.tables import by_id, check_each
 
 SENTENCES = [(each, one) for each in GENERATIONS for one in each.forbidden]
 DECISIONS = load_cases("audiences", "experiences")
@@ -77,10 +78,14 @@ def _publish(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("case", DECISIONS, ids=lambda case: case["id"])
+@pytest.mark.parametrize("file", files_of("audiences", "experiences"))
 def test_every_decision_satisfies_the_clients_of_either_routes_and_is_the_same_on_both(
-    server: Server, case: dict[str, Any]
+    server: Server, file: str
 ) -> None:
+    check_each(by_id(cases_in(file)), lambda case: _satisfies_the_clients(server, case))
+
+
+def _satisfies_the_clients(server: Server, case: dict[str, Any]) -> None:
     client, answers = Client(server.app), {}
     path = f"/profiles/{quote(case['profile'], safe='')}"
     for step in case["steps"]:

@@ -9,15 +9,21 @@ import pytest
 from support import Server
 
 from ninetailed_wsgi.contract.answers import differences
+from tests.tables import by_id, check_each
 
-from .cases import load_cases
+from .cases import cases_in, files_of, load_cases
 
 AREAS = ("sessions", "identity", "location", "events")
 CASES = load_cases(*AREAS)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_case_is_answered_as_expected(cases_server: Server, case: dict[str, Any]) -> None:
+@pytest.mark.parametrize("file", files_of(*AREAS))
+def test_each_case_of_a_file_is_answered_as_expected(cases_server: Server, file: str) -> None:
+    check_each(by_id(cases_in(file)), lambda case: answered(cases_server, case))
+
+
+def answered(cases_server: Server, case: dict[str, Any]) -> None:
+    """Send the case's steps to an environment that nobody used yet; each answer is as the case expects."""
     api = cases_server.environment()
     answers: list[Any] = []
     for number, step in enumerate(case["steps"]):

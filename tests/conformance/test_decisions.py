@@ -13,8 +13,9 @@ from ninetailed_wsgi.core.audiences import AudienceSet, Facts, compile_audience
 from ninetailed_wsgi.core.events import Event, event_time, in_order, message_key
 from ninetailed_wsgi.core.experiences import ExperienceSet, compile_experience
 from ninetailed_wsgi.enrichment.device import device_type
+from tests.tables import by_id, check_each
 
-from .cases import load_cases, milliseconds
+from .cases import cases_in, files_of, load_cases, milliseconds
 
 CASES = load_cases()
 
@@ -62,14 +63,20 @@ def decide(case: dict[str, Any], *, counted_late: bool) -> dict[str, Any]:
     return {"audiences": matched, "experiences": selected, "changes": changes}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_case_is_decided_as_expected(case: dict[str, Any]) -> None:
-    assert decide(case, counted_late=False) == case["expected"], case["name"]
+@pytest.mark.parametrize("file", files_of())
+def test_each_case_of_a_file_is_decided_as_expected(file: str) -> None:
+    def decided(case: dict[str, Any]) -> None:
+        assert decide(case, counted_late=False) == case["expected"], case["name"]
+
+    check_each(by_id(cases_in(file)), decided)
 
 
-@pytest.mark.parametrize("case", load_cases("audiences"), ids=lambda case: case["id"])
-def test_audience_published_after_the_visits_counts_them_alike(case: dict[str, Any]) -> None:
-    assert decide(case, counted_late=True) == case["expected"], case["name"]
+@pytest.mark.parametrize("file", files_of("audiences"))
+def test_audiences_published_after_the_visits_count_them_alike(file: str) -> None:
+    def decided(case: dict[str, Any]) -> None:
+        assert decide(case, counted_late=True) == case["expected"], case["name"]
+
+    check_each(by_id(cases_in(file)), decided)
 
 
 def test_there_are_at_least_150_cases_each_with_its_own_id_and_sentence() -> None:

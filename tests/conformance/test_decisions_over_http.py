@@ -13,7 +13,9 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 from support import Clock, Server
 
-from .cases import load_cases
+from tests.tables import by_id, check_each
+
+from .cases import cases_in, files_of, load_cases
 
 CASES = load_cases()
 
@@ -64,7 +66,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         store = request.getfixturevalue("make_redis_store")(clock)
     server = Server(folder, content=folder / "content", geo=None, clock=clock, store=store)
     http_server = make_server("127.0.0.1", 0, server.app, handler_class=_Quiet)
-    thread = threading.Thread(target=http_server.serve_forever)
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
     thread.start()
     yield Client(server, http_server.server_port)
     http_server.shutdown()
@@ -73,6 +75,9 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     server.close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_case_is_answered_as_expected(case: dict[str, Any], client: Client) -> None:
-    assert client.decided(case) == case["expected"], case["name"]
+@pytest.mark.parametrize("file", files_of())
+def test_each_case_of_a_file_is_answered_as_expected(file: str, client: Client) -> None:
+    def answered(case: dict[str, Any]) -> None:
+        assert client.decided(case) == case["expected"], case["name"]
+
+    check_each(by_id(cases_in(file)), answered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
@@ -10,14 +11,23 @@ from unittest.mock import patch
 import mpmath
 import numpy
 import pytest
-import scipy.stats
 
 from ninetailed_wsgi.insights import statistics
 from ninetailed_wsgi.insights.statistics import Beta, Normal
 
-# On its import this library sets up the root logger of the process, and with it what every other test sees logged.
-with patch("logging.config.fileConfig"):
-    from bayesian_testing.experiments import BinaryDataTest, NormalDataTest
+
+@pytest.fixture(scope="module")
+def stats() -> Any:
+    """scipy.stats, which takes a second to import: a test process that runs none of these tests does without."""
+    return import_module("scipy.stats")
+
+
+@pytest.fixture(scope="module")
+def other_library() -> Any:
+    # On its import it sets up the root logger of the process, and with it what every other test sees logged.
+    with patch("logging.config.fileConfig"):
+        return import_module("bayesian_testing.experiments")
+
 
 BETAS = [
     [(100, 10), (100, 16)],
@@ -117,10 +127,10 @@ def test_the_chance_of_two_rates_agrees_with_its_closed_form() -> None:
 
 
 @pytest.mark.parametrize("moments", NORMALS)
-def test_chances_of_means_are_exact_to_a_millionth(moments: list[tuple[float, float]]) -> None:
+def test_chances_of_means_are_exact_to_a_millionth(moments: list[tuple[float, float]], stats: Any) -> None:
     means = [Normal(*each) for each in moments]
     assert statistics.chances_best(means) == pytest.approx(_exact_chances(means), abs=1e-6)
-    closed = scipy.stats.norm.cdf((means[1].mean - means[0].mean) / numpy.hypot(means[0].deviation, means[1].deviation))
+    closed = stats.norm.cdf((means[1].mean - means[0].mean) / numpy.hypot(means[0].deviation, means[1].deviation))
     assert statistics.chance_above(means[1], means[0]) == pytest.approx(float(closed), abs=1e-9)
 
 
@@ -136,11 +146,11 @@ def test_expected_losses_are_exact_to_a_millionth(counts: list[tuple[int, int]])
     )
 
 
-def test_the_expected_loss_of_two_means_agrees_with_its_closed_form() -> None:
+def test_the_expected_loss_of_two_means_agrees_with_its_closed_form(stats: Any) -> None:
     one, other = Normal(10.0, 0.5), Normal(11.0, 0.6)
     spread, gap = numpy.hypot(0.5, 0.6), 1.0
     z = gap / spread
-    loss = gap * scipy.stats.norm.cdf(z) + spread * scipy.stats.norm.pdf(z)
+    loss = gap * stats.norm.cdf(z) + spread * stats.norm.pdf(z)
     assert statistics.expected_losses([one, other]) == pytest.approx([loss, loss - gap], abs=1e-9)
 
 
@@ -169,9 +179,9 @@ def test_a_lift_against_a_control_that_may_be_zero_has_no_interval() -> None:
     assert statistics.lift_interval(Normal(1.0, 0.1), Normal(0.1, 0.2)) is None
 
 
-def test_rates_agree_with_another_library_within_its_sampling_error() -> None:
+def test_rates_agree_with_another_library_within_its_sampling_error(other_library: Any) -> None:
     counts = {"control": (4000, 400), "red": (4100, 452), "blue": (3900, 371)}
-    other = BinaryDataTest()
+    other = other_library.BinaryDataTest()
     for name, (visitors, conversions) in counts.items():
         other.add_variant_data_agg(name, visitors, conversions, a_prior=1, b_prior=1)
     rates = _rates(list(counts.values()))
@@ -181,10 +191,10 @@ def test_rates_agree_with_another_library_within_its_sampling_error() -> None:
     assert statistics.expected_losses(rates) == pytest.approx([losses[name] for name in counts], abs=1e-4)
 
 
-def test_means_agree_with_another_library_within_its_sampling_error() -> None:
+def test_means_agree_with_another_library_within_its_sampling_error(other_library: Any) -> None:
     draw = random.Random(3)
     samples = {name: [draw.gauss(mean, 4) for _ in range(3000)] for name, mean in (("a", 20), ("b", 20.1), ("c", 20.2))}
-    other = NormalDataTest()
+    other = other_library.NormalDataTest()
     for name, values in samples.items():
         other.add_variant_data(name, values, w_prior=1e-6)
     means = [statistics.mean_of(len(v), sum(v), sum(x * x for x in v)) for v in samples.values()]
@@ -195,12 +205,12 @@ def test_means_agree_with_another_library_within_its_sampling_error() -> None:
     assert statistics.expected_losses(posteriors) == pytest.approx([losses[name] for name in samples], abs=2e-3)
 
 
-def test_the_posterior_of_a_mean_has_the_standard_error_of_the_sample() -> None:
+def test_the_posterior_of_a_mean_has_the_standard_error_of_the_sample(stats: Any) -> None:
     values = [0.0, 0.0, 3.0, 12.5, 0.0, 7.0]
     mean = statistics.mean_of(len(values), sum(values), sum(x * x for x in values))
     assert mean is not None
     assert mean.mean == pytest.approx(numpy.mean(values))
-    assert mean.deviation == pytest.approx(float(scipy.stats.sem(values)))
+    assert mean.deviation == pytest.approx(float(stats.sem(values)))
 
 
 @pytest.mark.parametrize("values", [[], [5.0], [2.0, 2.0, 2.0], [0.1] * 1000])
@@ -217,9 +227,9 @@ def test_values_without_spread_have_no_posterior(values: list[float]) -> None:
         ([400, 600], [0.5, 0.5]),
     ],
 )
-def test_a_sample_ratio_agrees_with_the_chi_square_test(visitors: list[int], shares: list[float]) -> None:
+def test_a_sample_ratio_agrees_with_the_chi_square_test(visitors: list[int], shares: list[float], stats: Any) -> None:
     chance, expected = statistics.sample_ratio(visitors, shares)
-    reference = scipy.stats.chisquare(visitors, [sum(visitors) * share for share in shares])
+    reference = stats.chisquare(visitors, [sum(visitors) * share for share in shares])
     assert chance == pytest.approx(float(reference.pvalue), rel=1e-9)
     assert expected == pytest.approx([sum(visitors) * share for share in shares])
 
