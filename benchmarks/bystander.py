@@ -2,7 +2,7 @@
 
 ``python benchmarks/bystander.py`` lets 16 connections merge profiles of 1 MB of history without a pause, or preflight
 the same, in turns with nobody but the visitor; so a busy machine slows both. A client that is answered 429 waits as
-long as the answer says, with ``--rude`` not at all.
+long as the answer says, with ``--rude`` not at all, and with ``--reconnect`` it opens a connection for each request.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="[4]")
     parser.add_argument("--seconds", type=float, default=3, help="of each half of a round [3]")
     parser.add_argument("--rude", action="store_true", help="come back at once after a 429")
+    parser.add_argument("--reconnect", action="store_true", help="open a connection for each request of a client")
     options = parser.parse_args()
     rows, wanted = [], []
     for kind in options.kinds or KINDS:
@@ -73,7 +74,7 @@ def measure(kind: str, options: argparse.Namespace) -> Beside:
             prepare(server.port)
             found = Beside([], [], Counter(), options.rounds * options.seconds)
             events(server.port, 1)
-            with clients(server.port, kind, options.rude) as (at_work, answers):
+            with clients(server.port, kind, options.rude, options.reconnect) as (at_work, answers):
                 for _ in range(options.rounds):
                     found.alone.extend(events(server.port, options.seconds))
                     at_work.set()
@@ -136,10 +137,10 @@ def post(connection: http.client.HTTPConnection, path: str, body: list[dict[str,
 
 
 @contextmanager
-def clients(port: int, kind: str, rude: bool) -> Iterator[tuple[Event, Counter[int]]]:
+def clients(port: int, kind: str, rude: bool, reconnect: bool) -> Iterator[tuple[Event, Counter[int]]]:
     """Run the clients in another process; they are at work while the event is set."""
     at_work, end, counts = multiprocessing.Event(), multiprocessing.Event(), multiprocessing.Queue()
-    process = multiprocessing.Process(target=_clients, args=(port, kind, rude, at_work, end, counts))
+    process = multiprocessing.Process(target=_clients, args=(port, kind, rude, reconnect, at_work, end, counts))
     process.start()
     answers: Counter[int] = Counter()
     try:
@@ -152,7 +153,7 @@ def clients(port: int, kind: str, rude: bool) -> Iterator[tuple[Event, Counter[i
         process.kill()
 
 
-def _clients(port: int, kind: str, rude: bool, at_work: Event, end: Event, counts: Any) -> None:
+def _clients(port: int, kind: str, rude: bool, reconnect: bool, at_work: Event, end: Event, counts: Any) -> None:
     answers: Counter[int] = Counter()
 
     def client(number: int) -> None:
@@ -164,6 +165,8 @@ def _clients(port: int, kind: str, rude: bool, at_work: Event, end: Event, count
             body = [event()] if kind == "page" else [event(), identify(number)]
             status, rest = post(connection, f"/profiles/{name}", body)
             answers[status] += 1
+            if reconnect:
+                connection.close()
             if status == 429 and not rude:
                 time.sleep(rest)
 

@@ -15,6 +15,8 @@ from typing import Any
 import diskcache
 import gunicorn.http.message
 import gunicorn.http.unreader
+import gunicorn.http.wsgi
+import gunicorn.util
 import pytest
 from gunicorn import glogging
 from gunicorn.workers import gthread
@@ -67,6 +69,16 @@ def test_gunicorns_worker_and_connections_have_what_ours_uses() -> None:
     assert parameters(gthread.TConn.init) == ["self"], "server/worker.py makes the parser before a thread does"
     assert "and not conn.data_ready" in source, "server/worker.py says so, or a thread would wait for the first byte"
     assert parameters(gthread.TConn.close) == ["self", "graceful"]
+
+
+def test_gunicorns_worker_answers_over_the_socket_that_a_connection_has_at_that_time() -> None:
+    late = "server/refusing_worker.py: a 429 would be sent at once, or not at all"
+    assert "wsgi.create(req, conn.sock," in inspect.getsource(gthread.ThreadWorker.handle_request), late
+    source = inspect.getsource(gunicorn.http.wsgi.Response) + inspect.getsource(gunicorn.util)
+    assert "util.write(self.sock, util.to_bytestring(header_str" in source, late
+    assert "sock.sendall(data)" in source, late
+    assert "sock.sendall(chunk)" in source, late
+    assert parameters(gthread.ThreadWorker.wait_for_and_dispatch_events) == ["self", "timeout"], late
 
 
 def test_gunicorns_parser_takes_back_what_was_read_before() -> None:

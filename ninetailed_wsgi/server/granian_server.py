@@ -30,6 +30,7 @@ from ninetailed_wsgi.operations.metrics import worker_ended
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import Finding
+from ninetailed_wsgi.server.refusals import pause
 from ninetailed_wsgi.server.worker_app import expiry_lock, start_expiry, worker_app
 from ninetailed_wsgi.settings import Settings
 
@@ -46,6 +47,9 @@ READERS_PER_ADDRESS = 32
 
 CONNECTIONS = 1000
 """Connections of one process at a time, as gunicorn's default."""
+
+REFUSALS = 128
+"""429s that one process sends late at a time, each by a thread that waits; those beyond them are sent at once."""
 
 HEAD_BYTES = LONGEST_REQUEST_LINE + 65_536
 """Bytes of a head in all; of a longer one, Granian reads no more."""
@@ -80,8 +84,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "http": HTTPModes.http1,
         "websockets": False,
         "workers": settings.workers,
-        # Those that wait for bodies come on top of those that compute.
-        "blocking_threads": settings.threads + READERS,
+        # Those that wait for bodies or refuse come on top of those that compute.
+        "blocking_threads": settings.threads + READERS + REFUSALS,
         "backlog": 2048,
         "backpressure": CONNECTIONS,
         "http1_settings": HTTP1Settings(header_read_timeout=_IDLE, max_buffer_size=HEAD_BYTES),
@@ -119,21 +123,36 @@ class BoundedApp:
         app: a WSGI app.
         threads: requests that are answered at a time; more wait.
         longest_body: bytes; of a longer body no more is read, as the app refuses it.
+        sleep: waits so many seconds.
     """
 
-    def __init__(self, app: Any, threads: int, longest_body: int) -> None:
+    def __init__(self, app: Any, threads: int, longest_body: int, sleep: Callable[[float], None] = time.sleep) -> None:
         self._app = app
         self._longest_body = longest_body
         self._turns = threading.Semaphore(threads)
         self._lock = threading.Lock()
         self._readers: Counter[object] = Counter()
         self._answering = 0
+        self._sleep = sleep
+        self._refusals = 0
 
     def is_busy(self) -> bool:
         """Return whether a request is being answered."""
         return self._answering > 0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        statuses: list[str] = []
+
+        def start(status: str, *rest: Any) -> Any:
+            statuses.append(status)
+            return start_response(status, *rest)
+
+        answer = self._answer(environ, start)
+        if statuses[-1].startswith("429"):
+            self._wait_before_refusal()
+        return answer
+
+    def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if length := self._length(environ):
             address = environ.get("REMOTE_ADDR")
             if not self._begins_to_read(address):
@@ -150,6 +169,19 @@ class BoundedApp:
                 return list(self._app(environ, start_response))
             finally:
                 self._answering -= 1
+
+    def _wait_before_refusal(self) -> None:
+        """Let a client that would come back at once wait; no thread that computes does."""
+        with self._lock:
+            if self._refusals >= REFUSALS:
+                return
+            self._refusals += 1
+            seconds = pause(self._refusals)
+        try:
+            self._sleep(seconds)
+        finally:
+            with self._lock:
+                self._refusals -= 1
 
     def _length(self, environ: Environ) -> int:
         """Return how long a body says it is, bytes; one of chunks counts as of the longest length."""

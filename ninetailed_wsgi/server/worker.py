@@ -20,7 +20,7 @@ from gunicorn import glogging
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, Arrival
-from ninetailed_wsgi.server.shares import Shares, SharingWorker
+from ninetailed_wsgi.server.shares import SharingWorker
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
@@ -276,11 +276,6 @@ class _Rest:
 def _unsent(sock: Any) -> int:
     """Bytes of answers that the client has not confirmed."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-
-
-def worker_class(longest_body: int) -> type[Worker]:
-    """Return the worker for an app that refuses bodies of more bytes."""
-    return type("Worker", (Worker,), {"longest_body": longest_body, "shares": Shares()})
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints

@@ -1,0 +1,49 @@
+"""How late a 429 is sent: a client that comes back at once waits for it, and nobody else does.
+
+A refusal costs a client nothing, and the server most of a request: sixteen clients that come back at once made the
+median of everybody else six times as long. So the answer comes late. Connections and addresses do not count, as behind
+a proxy or one NAT they are those of other people, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+SHORTEST_PAUSE = 0.25
+"""Seconds between a 429 and its sending."""
+
+LONGEST_PAUSE = 1.0
+"""Seconds: no longer than the shortest time that a 429 asks its client to wait (`Retry-After`)."""
+
+REFUSALS_PER_SECOND = 64
+"""429s that a process sends in a second, until the longest pause is reached."""
+
+Item = TypeVar("Item")
+
+
+def pause(waiting: int) -> float:
+    """Return the seconds until the next 429 is sent, where so many of them wait."""
+    return min(max(SHORTEST_PAUSE, waiting / REFUSALS_PER_SECOND), LONGEST_PAUSE)
+
+
+class Refusals(Generic[Item]):
+    """Answers that are sent later, in their order; times are those of a clock that never goes back, in seconds."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, Item]] = deque()
+
+    def add(self, item: Item, now: float) -> None:
+        """Let an answer wait; never for less time than one that waits already."""
+        due = now + pause(len(self._waiting))
+        self._waiting.append((max(due, self._waiting[-1][0]) if self._waiting else due, item))
+
+    def seconds(self, now: float) -> float | None:
+        """Return how long nothing is due; None: nothing waits."""
+        return max(0.0, self._waiting[0][0] - now) if self._waiting else None
+
+    def due(self, now: float) -> Iterator[Item]:
+        """Yield the answers whose time has come, each once."""
+        while self._waiting and self._waiting[0][0] <= now:
+            yield self._waiting.popleft()[1]

@@ -1,0 +1,98 @@
+"""gunicorn's worker sends a 429 late, while its connection waits in the loop and no thread for it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from typing import Any
+
+from ninetailed_wsgi.server.refusals import Refusals
+from ninetailed_wsgi.server.shares import Shares
+from ninetailed_wsgi.server.worker import Worker
+
+_REFUSAL = b" 429 "
+_STATUS = slice(8, 13)  # of a status line, HTTP/1.1 429 Too Many Requests
+
+
+class RefusingWorker(Worker):
+    """The worker whose 429s come late; all other answers are sent as they are made."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._answers: dict[Any, bytes] = {}  # 429s of connections whose thread is about to be free
+        self._refusals: Refusals[tuple[Any, Any, bytes]] = Refusals()
+
+    # In a thread
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request, and put the answer aside if it is a 429."""
+        sock = conn.sock
+        conn.sock = sending = _Sending(sock)
+        try:
+            is_kept = super().handle_request(req, conn)
+            if sending.refusal is not None:
+                self._answers[conn] = bytes(sending.refusal)
+            return is_kept
+        finally:
+            conn.sock = sock
+
+    # In the loop that watches all sockets
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Keep or end the connection, later if its answer comes later; at the stop nobody waits."""
+        refusal = self._answers.pop(conn, None)
+        if refusal is None:
+            super().finish_request(conn, fs)
+        elif self.alive:
+            self._refusals.add((conn, fs, refusal), time.monotonic())
+        else:
+            self._refuse(conn, fs, refusal)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, but not longer than until a 429 is due, and send those that are."""
+        if (rest := self._refusals.seconds(time.monotonic())) is not None:
+            timeout = min(timeout, rest)
+        super().wait_for_and_dispatch_events(timeout)
+        for conn, fs, refusal in self._refusals.due(time.monotonic() if self.alive else math.inf):
+            self._refuse(conn, fs, refusal)
+
+    def _refuse(self, conn: Any, fs: Any, refusal: bytes) -> None:
+        """Send a 429, which is so short that the buffer takes all of it, and go on as after any answer."""
+        with contextlib.suppress(OSError):  # the client left; the next look at its socket says so, too
+            conn.sock.send(refusal, socket.MSG_DONTWAIT)
+        super().finish_request(conn, fs)
+
+
+class _Sending:
+    """A connection's socket while a request is answered.
+
+    Attributes:
+        refusal: the answer so far if it is a 429, of which nothing is sent; else None.
+    """
+
+    __slots__ = ("_has_begun", "_sock", "refusal")
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._has_begun = False
+        self.refusal: bytearray | None = None
+
+    def sendall(self, data: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            if data[_STATUS] == _REFUSAL:
+                self.refusal = bytearray()
+        if self.refusal is None:
+            self._sock.sendall(data)
+        else:
+            self.refusal += data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def worker_class(longest_body: int) -> type[RefusingWorker]:
+    """Return the worker for an app that refuses bodies of more bytes."""
+    return type("Worker", (RefusingWorker,), {"longest_body": longest_body, "shares": Shares()})
