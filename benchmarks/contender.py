@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ninetailed_wsgi import Settings
 from ninetailed_wsgi.server import granian_server
-from ninetailed_wsgi.server.gunicorn_server import Server
+from ninetailed_wsgi.server.gunicorn_server import GunicornServer
 from ninetailed_wsgi.server.worker_app import WorkerApp
 
 
@@ -37,7 +37,7 @@ def echo_app() -> Any:
     return app
 
 
-class Contender(Server):
+class Contender(GunicornServer):
     """The service's server with what the command line changes of it."""
 
     def __init__(self, name: str, settings: Settings, worker_class: str | None) -> None:

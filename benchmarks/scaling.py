@@ -39,7 +39,7 @@ from ninetailed_wsgi.content import content_source
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.store.protocol import Decided, Fold, StoreEntry
+from ninetailed_wsgi.store.protocol import Fold, OutcomeT, StoreEntry
 from ninetailed_wsgi.store.redis.documents import WRITE
 from ninetailed_wsgi.store.redis.server import RedisServer
 from ninetailed_wsgi.store.redis.store import RedisStore
@@ -247,8 +247,8 @@ class Observed(RedisStore):
 
     folding = 0
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        def timed(key: Key, entry: StoreEntry) -> Decided:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
+        def timed(key: Key, entry: StoreEntry) -> OutcomeT:
             began = time.thread_time_ns()
             try:
                 return fold(key, entry)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Decided, Fold, Store, StoreEntry
+from ninetailed_wsgi.store.protocol import Fold, OutcomeT, Store, StoreEntry
 
 
 class TwiceFolded:
@@ -16,8 +16,8 @@ class TwiceFolded:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        def both(key: Key, entry: StoreEntry) -> Decided:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
+        def both(key: Key, entry: StoreEntry) -> OutcomeT:
             first = copy.deepcopy(fold(key, entry._replace(document=copy.deepcopy(entry.document))))
             second = fold(key, entry)
             assert first == second, f"the fold of {key} decided {first}, then {second}"

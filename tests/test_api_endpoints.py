@@ -31,7 +31,7 @@ from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.service import ExperienceService
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, StoreEntry
+from ninetailed_wsgi.store.protocol import Document, Fold, OutcomeT, StoreEntry
 
 MakeServer = Callable[..., Server]
 
@@ -272,7 +272,7 @@ class BrokenStore:
     def read(self, key: Key) -> StoreEntry:
         return StoreEntry(None, 0, list)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         raise self.reason
 
     def documents(

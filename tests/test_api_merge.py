@@ -21,7 +21,7 @@ from support import (
     track,
 )
 
-from ninetailed_wsgi.core.ids import Ids
+from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.testing import Harness
 
@@ -175,7 +175,7 @@ def test_an_id_that_a_page_gave_out_before_asking_leads_to_the_profile_that_it_j
         service, where = harness.service, Environment("test", "main")
         service.upsert(where, "known", {"events": [identify("user", {"a": 1})]})
         cookie = service.new_id(where)
-        answer = service.upsert(where, None, {"events": [*first, identify("user", {"b": 1})]}, ids=Ids([cookie]))
+        answer = service.upsert(where, None, {"events": [*first, identify("user", {"b": 1})]}, ids=PageIds([cookie]))
         assert answer["profile"]["id"] == "known"
         assert service.get(where, cookie)["profile"]["traits"] == {"a": 1, "b": 1}
 

@@ -18,7 +18,7 @@ from support import Api, Server, data, error, identify, of, page, profile_path, 
 
 import ninetailed_wsgi
 from ninetailed_wsgi import Ninetailed
-from ninetailed_wsgi.api.app import _Headers
+from ninetailed_wsgi.api.app import _CommonHeaders
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.content import ContentFolder
@@ -101,7 +101,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "X-Force-IP": lambda text: BEHIND_PROXIES.of({"HTTP_X_FORCE_IP": text, "REMOTE_ADDR": "127.0.0.1"}),
     "X-Forwarded-For": lambda text: BEHIND_PROXIES.of({"HTTP_X_FORWARDED_FOR": text, "REMOTE_ADDR": "127.0.0.1"}),
     "Forwarded": lambda text: BEHIND_PROXIES.of({"HTTP_FORWARDED": text, "REMOTE_ADDR": "127.0.0.1"}),
-    "traceparent": _Headers(("*",))._traceparent,
+    "traceparent": _CommonHeaders(("*",))._traceparent,
     "Cookie": lambda text: cookie_values(
         Visit({"HTTP_COOKIE": text.encode().decode("latin-1")}, lambda _: ("http", "")).cookies, ("ntaid", "a", "1")
     ),

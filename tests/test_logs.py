@@ -20,7 +20,7 @@ from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from ninetailed_wsgi.store.protocol import Decided, Fold, StoreEntry
+from ninetailed_wsgi.store.protocol import Fold, OutcomeT, StoreEntry
 
 MakeServer = Callable[..., Server]
 
@@ -60,7 +60,7 @@ class Broken(DiskStore):
 
     reason: Exception | None = None
 
-    def update(self, keys: Any, fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Any, fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         if self.reason:
             raise self.reason from KeyError(EMAIL)
         return super().update(keys, fold)

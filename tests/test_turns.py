@@ -15,7 +15,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, Store, StoreEntry
+from ninetailed_wsgi.store.protocol import Document, Fold, OutcomeT, Store, StoreEntry
 
 MakeServer = Callable[..., Server]
 BROWSER = 6  # connections that a browser opens to one host
@@ -30,7 +30,7 @@ class SlowStore:
         self._store = store
         self.may = threading.Event()
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         if any(key.name == "hot" for key in keys):
             assert self.may.wait(30)
         return self._store.update(keys, fold)

@@ -25,11 +25,11 @@ from ninetailed_wsgi.api.resources import (
     Edge,
     ImportResource,
     InsightsResource,
-    Live,
+    Liveness,
     PreviewEntries,
     ProfileResource,
     ProfilesResource,
-    Ready,
+    Readiness,
     Refresh,
     ResultsResource,
     Scrape,
@@ -107,8 +107,8 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     space_edge = replace(edge, spaces=SpaceNames.of(settings))
     for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
         _add_environment_routes(app, prefix, insights, side)
-    app.add_route("/health/live", Live())
-    app.add_route("/health/ready", Ready(service))
+    app.add_route("/health/live", Liveness())
+    app.add_route("/health/ready", Readiness(service))
     app.add_route("/content/refresh", Refresh(edge, settings.contentful_webhook_secret_file))
     if settings.inspector:
         from ninetailed_wsgi.api.inspector.resources import add_inspector  # needs an extra
@@ -123,7 +123,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
 def _middleware(
     settings: Settings, service: ExperienceService, origins: Origins, address: ClientAddress, metrics: Metrics | None
 ) -> list[Any]:
-    middleware: list[Any] = [_Headers(origins)]
+    middleware: list[Any] = [_CommonHeaders(origins)]
     if metrics or settings.access_log:
         middleware.insert(0, Observed(metrics, settings.access_log))
     if settings.rate_limit:
@@ -158,7 +158,7 @@ def _random_hex(size: int) -> str:
     return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
 
-class _Headers:
+class _CommonHeaders:
     """Adds CORS and trace headers to every answer."""
 
     def __init__(self, origins: Origins, new_id: Callable[[int], str] = _random_hex) -> None:

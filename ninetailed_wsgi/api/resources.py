@@ -316,7 +316,7 @@ def _webhook_secret(file: Path) -> bytes:
     return secret
 
 
-class Live:
+class Liveness:
     """``/health/live``: this process answers."""
 
     def on_get(self, req: Request, resp: Response) -> None:
@@ -325,7 +325,7 @@ class Live:
     on_head = on_get
 
 
-class Ready:
+class Readiness:
     """``/health/ready``: requests can be served now; 503 with the reason otherwise."""
 
     def __init__(self, service: ExperienceService) -> None:

@@ -10,7 +10,7 @@ from ninetailed_wsgi.authoring.items import Entry, Experience, MergeTag, Metric,
 Component: TypeAlias = dict[str, Any]
 """One thing that an experience changes."""
 
-Kind: TypeAlias = Literal["experiment", "personalization"]
+ExperienceKind: TypeAlias = Literal["experiment", "personalization"]
 
 
 def experience(
@@ -20,7 +20,7 @@ def experience(
     audience: Mapping[str, Any] | str | None = None,
     traffic: float = 1,
     distribution: Sequence[float] | None = None,
-    kind: Kind | None = None,
+    kind: ExperienceKind | None = None,
     sticky: bool = False,
     id: str | None = None,
     name: str | None = None,
@@ -82,7 +82,7 @@ def flag(
     audience: Mapping[str, Any] | str | None = None,
     traffic: float = 1,
     distribution: Sequence[float] | None = None,
-    kind: Kind | None = None,
+    kind: ExperienceKind | None = None,
     sticky: bool = False,
     id: str | None = None,
     name: str | None = None,

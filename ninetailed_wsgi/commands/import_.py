@@ -62,7 +62,7 @@ class _ImportState:
 
 
 @dataclass(slots=True)
-class _Part:
+class _Chunk:
     """Events that go to the service together."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -129,7 +129,7 @@ class _FileImport:
         self._progress_file = None if file == "-" else beside(file, ".progress")
         self._rejects_file = beside(file, ".rejects.ndjson")
         self.state = self._begin(_ImportState(f"{where.organization}/{where.environment}", size))
-        self._batch = _Part()
+        self._batch = _Chunk()
 
     def run(self, raw: BinaryIO, longest: int) -> None:
         lines, number = self.state.lines, 0
@@ -215,7 +215,7 @@ class _FileImport:
 
     def _apply(self, lines: int) -> None:
         """Apply the batch and remember that this many lines are done."""
-        batch, self._batch = self._batch, _Part()
+        batch, self._batch = self._batch, _Chunk()
         if batch.events:
             try:
                 self._send(batch.events)
@@ -229,7 +229,7 @@ class _FileImport:
             with replacement(self._progress_file) as file:
                 file.write(orjson.dumps(asdict(self.state)))
 
-    def _apply_singly(self, batch: _Part) -> None:
+    def _apply_singly(self, batch: _Chunk) -> None:
         for event, (number, text) in zip(batch.events, batch.lines, strict=True):
             try:
                 self._send([event])

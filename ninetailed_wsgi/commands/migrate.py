@@ -76,7 +76,7 @@ def _settings_of(settings: Settings, where: str | None) -> Settings:
     return replace(settings, **place)  # these read text
 
 
-class Place(NamedTuple):
+class Side(NamedTuple):
     """A store with its import queue, and what a person calls it."""
 
     name: str
@@ -84,15 +84,15 @@ class Place(NamedTuple):
     queue: Queue
 
 
-def open_place(settings: Settings, *, filling: bool = False) -> Place:
+def open_place(settings: Settings, *, filling: bool = False) -> Side:
     """The store that these settings name, which drops nothing of a history that it gets; ``filling``: as the target."""
     name = str(settings.store or settings.data_dir.resolve())
     # The servers' own bounds hold from the next event of a profile on.
     whole = replace(settings, history_events=1_000_000, history_days=36_500)
-    return Place(name, *open_store(whole, filling=filling))
+    return Side(name, *open_store(whole, filling=filling))
 
 
-def migrate(source: Place, target: Place, console: Console, *, final: bool) -> bool:
+def migrate(source: Side, target: Side, console: Console, *, final: bool) -> bool:
     """Copy what differs, pass after pass, until nearly nothing does; with ``final`` once, and compare all of both.
 
     Return False when the stores differ in the end, as others write to them.
@@ -111,7 +111,7 @@ def migrate(source: Place, target: Place, console: Console, *, final: bool) -> b
     return True
 
 
-def _begin(source: Place, target: Place) -> None:
+def _begin(source: Side, target: Side) -> None:
     if source.name == target.name:
         raise CommandError(f"--from and --to are both {source.name}")
     if _empty(source):
@@ -128,7 +128,7 @@ def _begin(source: Place, target: Place) -> None:
         target.store.take_id_key(key)  # else no id of the source would be one at the target
 
 
-def _empty(place: Place) -> bool:
+def _empty(place: Side) -> bool:
     state = place.queue.state()
     return not (state.waiting or state.aside or place.store.contents.count())
 
@@ -136,7 +136,7 @@ def _empty(place: Place) -> bool:
 # Copying
 
 
-def _pass(source: Place, target: Place, console: Console) -> int:
+def _pass(source: Side, target: Side, console: Console) -> int:
     """Copy what differs and remove what the source does not have; the number of changes."""
     comparisons, copies, present = _copy_documents(source.store, target.store, console)
     # What was compared and is there: more means documents that are gone from the source.
@@ -247,7 +247,7 @@ class _Totals:
         )
 
 
-def _finish(source: Place, target: Place, console: Console) -> bool:
+def _finish(source: Side, target: Side, console: Console) -> bool:
     here, there = (_totals(place, console) for place in (source, target))
     console.out.write(f"{source.name}: {here}\n{target.name}: {there}\n")
     if here == there:
@@ -262,7 +262,7 @@ def _finish(source: Place, target: Place, console: Console) -> bool:
     return False
 
 
-def _totals(place: Place, console: Console) -> _Totals:
+def _totals(place: Side, console: Console) -> _Totals:
     sums = _Totals(last=place.queue.contents.last())
     total = max(place.store.contents.count(), 1)
     with console.progress(f"documents read again of {place.name}") as progress:

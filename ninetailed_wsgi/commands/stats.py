@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 @dataclass(slots=True)
-class _Totals:
+class _StoreCounts:
     profiles: int = 0
     aliases: int = 0
     events: int = 0
@@ -39,14 +39,16 @@ class _Totals:
 
 def stats(store: KeptStore, where: Environment | None, console: Console) -> None:
     """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
-    by_environment: dict[str, _Totals] = {f"{where.organization}/{where.environment}": _Totals()} if where else {}
+    by_environment: dict[str, _StoreCounts] = (
+        {f"{where.organization}/{where.environment}": _StoreCounts()} if where else {}
+    )
     with console.progress("documents") as progress:
         total = max(store.contents.count(), 1)
         for count, (key, document, events, size) in enumerate(store.contents.sizes(), start=1):
             progress.at(count, count / total)
             if where is None or key[:2] == (where.organization, where.environment):
                 _add(
-                    by_environment.setdefault(f"{key.organization}/{key.environment}", _Totals()),
+                    by_environment.setdefault(f"{key.organization}/{key.environment}", _StoreCounts()),
                     document,
                     events,
                     size,
@@ -59,7 +61,7 @@ def stats(store: KeptStore, where: Environment | None, console: Console) -> None
     console.out.write(f"{store.contents.footprint()}\n")
 
 
-def _add(sums: _Totals, document: Document, events: int, size: int) -> None:
+def _add(sums: _StoreCounts, document: Document, events: int, size: int) -> None:
     sums.bytes += size
     if "to" in document or "into" in document:
         return

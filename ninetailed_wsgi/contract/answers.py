@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
@@ -23,12 +25,18 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
 
+    @property
     def document(self) -> Any:
-        """Return the body as JSON; ABSENT if it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return ABSENT
+        """Return the body as JSON; ValueError if it is not JSON."""
+        return orjson.loads(self.body)
+
+
+def document_of(answer: Answer) -> Any:
+    """Return the body of an answer as JSON; ABSENT if it is not JSON."""
+    try:
+        return answer.document
+    except ValueError:
+        return ABSENT
 
 
 def unmet(step: Mapping[str, Any], answer: Answer, earlier: Sequence[Any]) -> list[str]:
@@ -134,7 +142,7 @@ def _outside_schema(method: str, path: str, answer: Answer, spaces: bool) -> lis
     media_type = answer.headers.get("content-type", "nothing")
     if not re.match(r"application/json\b", media_type):
         return [f"headers.content-type: found {media_type}, expected application/json"]
-    document = answer.document()
+    document = document_of(answer)
     if document is ABSENT:
         return ["body: found no JSON"]
     schema = _schema_of(method, path, answer.status)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from ninetailed_wsgi.contract import report
 from ninetailed_wsgi.contract.access import access_cases
 from ninetailed_wsgi.contract.cases import Case, load_cases
-from ninetailed_wsgi.contract.run import CaseResult, Run, claims_of
+from ninetailed_wsgi.contract.run import CaseResult, CaseRun, claims_of
 from ninetailed_wsgi.contract.target import NoAnswer, Target, prefix
 from ninetailed_wsgi.operations.terminal import in_line, unescaped
 
@@ -34,7 +34,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
             claims = claims_of(send, options.key or "") if options.claims is None else options.claims
             path = prefix(options.organization, options.environment, options.routes)
             mark = f"contract-{secrets.token_hex(6)}"
-            at = Run(send, path, claims, mark, options.key or "", options.origin)
+            at = CaseRun(send, path, claims, mark, options.key or "", options.origin)
             at.reach()
         except NoAnswer as error:
             err.write(in_line(f"{refusal} cannot test {options.base_url}: {error}") + "\n")
@@ -54,7 +54,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
     return _tell(summary, options.report, out, err)
 
 
-def _run_all(at: Run, cases: Sequence[Case], results: list[CaseResult], out: TextIO) -> bool:
+def _run_all(at: CaseRun, cases: Sequence[Case], results: list[CaseResult], out: TextIO) -> bool:
     """Run the cases and print each as it ends; return whether that was interrupted."""
     terminal = out.isatty()
     try:
@@ -69,7 +69,7 @@ def _run_all(at: Run, cases: Sequence[Case], results: list[CaseResult], out: Tex
     return False
 
 
-def _cleaned_up(at: Run) -> list[str]:
+def _cleaned_up(at: CaseRun) -> list[str]:
     try:
         return at.clean_up()
     except KeyboardInterrupt:  # a second time: stop at once

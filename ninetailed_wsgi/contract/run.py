@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 from ninetailed_wsgi.contract.access import authorization
-from ninetailed_wsgi.contract.answers import ABSENT, Answer, pointed_at, unfit, unmet
+from ninetailed_wsgi.contract.answers import ABSENT, Answer, document_of, pointed_at, unfit, unmet
 from ninetailed_wsgi.contract.cases import CLAIMS, PROFILE, Case, batch_names, marked, profile_name
 from ninetailed_wsgi.contract.target import ROUTES, NoAnswer
 from ninetailed_wsgi.service.keys import SCOPES
@@ -65,7 +65,7 @@ class CaseResult:
     reason: str = ""
 
 
-class Run:
+class CaseRun:
     """One run of cases against one environment of one server.
 
     Args:
@@ -95,7 +95,7 @@ class Run:
             NoAnswer: the server does not answer, does not know the environment, or refuses the key.
         """
         answer = self._send("GET", f"{self._prefix}{PROFILE}{self._mark}-nobody", None, authorization("", self._key))
-        document = answer.document()
+        document = document_of(answer)
         error = document.get("error") if isinstance(document, dict) else None
         if isinstance(error, dict) and error.get("code") == "ERR_CONFIG_NOT_FOUND":
             raise NoAnswer(f"the server answers: {document.get('message')}")
@@ -156,7 +156,7 @@ class Run:
                 problems = [str(error)]
             if problems or answer is None:
                 return Breach((number, len(steps)), request, step["expect"], answer, problems)
-            answers.append(answer.document())
+            answers.append(document_of(answer))
         return None
 
     def _answer(
@@ -166,7 +166,7 @@ class Run:
         end = time.monotonic() + step.get("within", 0)
         while True:
             answer = self._exchange(request)
-            problems = unmet(step, answer, [*answers, answer.document()])
+            problems = unmet(step, answer, [*answers, document_of(answer)])
             # Not there yet, or incomplete; any other answer is final.
             if not problems or answer.status not in (404, step["expect"]["status"]) or time.monotonic() >= end:
                 return answer, problems + unfit(step, answer, self._prefix.startswith(ROUTES["spaces"]))
@@ -209,7 +209,7 @@ def claims_of(send: Send, key: str = "") -> tuple[str, ...]:
     Raises:
         NoAnswer: there was no answer.
     """
-    document = send("GET", "/openapi.json", None, authorization("", key)).document()
+    document = document_of(send("GET", "/openapi.json", None, authorization("", key)))
     info = document.get("info") if isinstance(document, dict) else None
     claimed = info.get("x-claims") if isinstance(info, dict) else None
     return tuple(claim for claim in CLAIMS if isinstance(claimed, list) and claim in claimed)
@@ -220,7 +220,7 @@ def _in_path(value: object) -> str:
 
 
 def _answered_ids(answer: Answer) -> Iterator[str]:
-    document = answer.document()
+    document = document_of(answer)
     data = document.get("data") if document is not ABSENT and isinstance(document, dict) else None
     if isinstance(data, dict):
         profiles = data.get("profiles")

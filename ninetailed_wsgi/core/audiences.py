@@ -13,7 +13,7 @@ from typing import Any
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, digest
 from ninetailed_wsgi.core.expressions import Expression, joined
 from ninetailed_wsgi.core.problems import ContentError, Problems, Remark
-from ninetailed_wsgi.core.rules import DAY, Decision, Facts, Rule, compile_rule
+from ninetailed_wsgi.core.rules import DAY, Facts, Predicate, Rule, compile_rule
 
 __all__ = ["Audience", "AudienceSet", "ContentError", "Facts", "Group", "compile_audience"]
 
@@ -50,7 +50,7 @@ class Audience:
     id: str
     name: str
     root: Node
-    decide: Decision
+    decide: Predicate
     counters: tuple[Counter, ...]
     text: str
     remarks: tuple[Remark, ...] = ()

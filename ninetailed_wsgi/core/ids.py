@@ -41,7 +41,7 @@ class NewIds(NamedTuple):
     session: Callable[[], str]
 
 
-class Ids:
+class PageIds:
     """The ids that one page made: each of its requests gets the same ones in the same order.
 
     So the write of the page's events makes the profile and the session that the preflights before it answered.

@@ -16,7 +16,7 @@ from ninetailed_wsgi.core.problems import excerpt, shorten
 from ninetailed_wsgi.core.profile import Record, english_location
 from ninetailed_wsgi.errors import InvalidData
 
-Content = Literal["published", "draft"]
+ContentName = Literal["published", "draft"]
 
 MEMBERS = ("audiences", "experiences", "traits", "location", "at", "content")
 _LATEST = 253_402_300_799_999  # the last millisecond of the year 9999
@@ -42,7 +42,7 @@ class Overrides:
     traits: Mapping[str, Any] = field(default_factory=dict)
     location: Mapping[str, Any] = field(default_factory=dict)
     at: int | None = None
-    content: Content = "published"
+    content: ContentName = "published"
     explains: bool = False
     visitor: str = ""
 

@@ -23,7 +23,7 @@ class ContentError(ValueError):
         super().__init__("; ".join(f"{path}: {message}" for path, message in self.problems))
 
 
-Kind = Literal["odd", "note"]
+RemarkKind = Literal["odd", "note"]
 
 
 class Remark(NamedTuple):
@@ -34,7 +34,7 @@ class Remark(NamedTuple):
         path, message: as of a `ContentError`.
     """
 
-    kind: Kind
+    kind: RemarkKind
     path: str
     message: str
 
@@ -50,7 +50,7 @@ class Problems(list[tuple[str, str]]):
         super().__init__()
         self.remarks: list[Remark] = []
 
-    def remark(self, kind: Kind, path: str, message: str) -> None:
+    def remark(self, kind: RemarkKind, path: str, message: str) -> None:
         """Note something that is understood."""
         self.remarks.append(Remark(kind, path, message))
 

@@ -75,7 +75,7 @@ class Condition(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft(Part):
+class RawRule(Part):
     """One rule as stored, with the conditions that could be read."""
 
     conditions: tuple[Condition, ...]
@@ -107,7 +107,7 @@ class Draft(Part):
         return comparisons
 
 
-def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
+def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> RawRule:
     """Read the parts of a rule; an unreadable condition is noted and left out."""
     _remark(body, path, problems)
     rows = body.get("conditions")
@@ -115,7 +115,7 @@ def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Draft:
         problems.add(f"{path}.conditions", rows, "a list")
         rows = None
     conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(rows or ())]
-    return Draft(body, path, problems, tuple(condition for condition in conditions if condition is not None))
+    return RawRule(body, path, problems, tuple(condition for condition in conditions if condition is not None))
 
 
 def _remark(body: Mapping[str, Any], path: str, problems: Problems) -> None:

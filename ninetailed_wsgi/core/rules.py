@@ -13,7 +13,7 @@ from ninetailed_wsgi.core.counters import Counter, SeenEvent, counter_key
 from ninetailed_wsgi.core.expressions import Expression, joined
 from ninetailed_wsgi.core.operators import COUNTING, DENIALS, Number, compile_count_test, number_of, text_of
 from ninetailed_wsgi.core.problems import Problems, excerpt
-from ninetailed_wsgi.core.rule_parts import Comparison, Condition, Draft, read_rule
+from ninetailed_wsgi.core.rule_parts import Comparison, Condition, RawRule, read_rule
 
 DAY = 86_400_000
 LOCATION_KEYS = ("continent", "countryCode", "city", "postalCode", "region", "regionCode", "country", "timezone")
@@ -53,7 +53,7 @@ class Facts:
     oldest: int = field(default=0, init=False)
 
 
-Decision = Callable[[Facts], bool]
+Predicate = Callable[[Facts], bool]
 """Whether a rule or an audience holds for a visitor; never raises."""
 
 
@@ -106,10 +106,10 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
     if compile_kind is None:
         problems.add_choice(f"{path}.type", kind, _KINDS)
         return None
-    draft = read_rule(body, path, Problems())
-    rule = compile_kind(draft)
-    problems.take(draft.problems)
-    return None if draft.problems else rule
+    raw = read_rule(body, path, Problems())
+    rule = compile_kind(raw)
+    problems.take(raw.problems)
+    return None if raw.problems else rule
 
 
 def find(values: Mapping[str, Any], key: str) -> object:
@@ -128,13 +128,13 @@ def find(values: Mapping[str, Any], key: str) -> object:
 # Rules about the visitor
 
 
-def _identify(draft: Draft) -> Rule | None:
-    draft.refuse_conditions()
-    key = draft.body.get("key")
+def _identify(raw: RawRule) -> Rule | None:
+    raw.refuse_conditions()
+    key = raw.body.get("key")
     if not isinstance(key, str) or not key:
-        draft.problems.add(f"{draft.path}.key", key, "the name of a trait")
+        raw.problems.add(f"{raw.path}.key", key, "the name of a trait")
         key = ""
-    comparison = draft.comparison()
+    comparison = raw.comparison()
     if comparison is None:
         return None
     words = f"trait {excerpt(key)} {comparison.words}"
@@ -143,12 +143,12 @@ def _identify(draft: Draft) -> Rule | None:
     return _of_member("identify", words, "traits", key, comparison)
 
 
-def _location(draft: Draft) -> Rule | None:
-    draft.refuse_conditions()
-    key: Any = draft.body.get("key")
+def _location(raw: RawRule) -> Rule | None:
+    raw.refuse_conditions()
+    key: Any = raw.body.get("key")
     if key not in LOCATION_KEYS:
-        draft.problems.add_choice(f"{draft.path}.key", key, LOCATION_KEYS)
-    comparison = draft.comparison(blank_is_missing=True)
+        raw.problems.add_choice(f"{raw.path}.key", key, LOCATION_KEYS)
+    comparison = raw.comparison(blank_is_missing=True)
     if comparison is None:
         return None
     return _of_member("location", f"{key} {comparison.words}", "location", key, comparison)
@@ -164,15 +164,15 @@ def _of_member(type: str, words: str, mapping: str, key: str, comparison: Compar
     return Rule(type, words, lambda facts: getattr(facts, mapping).get(key), test, write)
 
 
-def _returning(draft: Draft) -> Rule:
-    operator = draft.operator("equal")
+def _returning(raw: RawRule) -> Rule:
+    operator = raw.operator("equal")
     if operator not in ("equal", "notEqual"):
-        draft.problems.add_choice(f"{draft.path}.operator", operator, ("equal", "notEqual"))
-    answer = draft.body.get("value")
+        raw.problems.add_choice(f"{raw.path}.operator", operator, ("equal", "notEqual"))
+    answer = raw.body.get("value")
     value = "true" if answer is None or answer == "" else text_of(answer)
     if value not in ("true", "false"):
-        draft.problems.add(f"{draft.path}.value", answer, "true or false")
-    comparisons = draft.comparisons("session_count")
+        raw.problems.add(f"{raw.path}.value", answer, "true or false")
+    comparisons = raw.comparisons("session_count")
     tests = tuple(comparison.test for comparison in comparisons)
     returning = (value == "true") == (operator == "equal")
 
@@ -184,13 +184,13 @@ def _returning(draft: Draft) -> Rule:
     return Rule("isReturningVisitor", " and ".join(words), lambda facts: facts.session_count, holds)
 
 
-def _device(draft: Draft) -> Rule:
-    comparisons = draft.comparisons("type")
-    if not draft.conditions:
-        draft.problems.add(f"{draft.path}.conditions", None, "a condition with the key type")
+def _device(raw: RawRule) -> Rule:
+    comparisons = raw.comparisons("type")
+    if not raw.conditions:
+        raw.problems.add(f"{raw.path}.conditions", None, "a condition with the key type")
     for name, value in (comparison.identity for comparison in comparisons):
         if name in ("equal", "notEqual") and value not in (*DEVICE_TYPES, "*"):
-            draft.problems.add_choice(f"{draft.path}.conditions", value, DEVICE_TYPES)
+            raw.problems.add_choice(f"{raw.path}.conditions", value, DEVICE_TYPES)
     tests = tuple(comparison.test for comparison in comparisons)
     words = " and ".join(f"device {comparison.words}" for comparison in comparisons)
     holds = tests[0] if len(tests) == 1 else lambda device: all(test(device) for test in tests)
@@ -200,26 +200,26 @@ def _device(draft: Draft) -> Rule:
 # Rules that count events
 
 
-def _page(draft: Draft) -> Rule:
-    return _counting(draft, "page", None)
+def _page(raw: RawRule) -> Rule:
+    return _counting(raw, "page", None)
 
 
-def _track(draft: Draft) -> Rule:
-    name = draft.body.get("value")
+def _track(raw: RawRule) -> Rule:
+    name = raw.body.get("value")
     if not isinstance(name, str) or not name:
-        draft.problems.add(f"{draft.path}.value", name, "the name of an event, or *")
+        raw.problems.add(f"{raw.path}.value", name, "the name of an event, or *")
         name = None
-    return _counting(draft, "track", None if name == "*" else name)
+    return _counting(raw, "track", None if name == "*" else name)
 
 
-def _counting(draft: Draft, kind: str, name: str | None) -> Rule:
-    operator = draft.operator("greaterThanInclusive")
+def _counting(raw: RawRule, kind: str, name: str | None) -> Rule:
+    operator = raw.operator("greaterThanInclusive")
     if operator not in COUNTING:
-        draft.problems.add_choice(f"{draft.path}.operator", operator, COUNTING)
+        raw.problems.add_choice(f"{raw.path}.operator", operator, COUNTING)
         operator = "greaterThanInclusive"
-    count = draft.count()
-    windows = [_days(condition) for condition in draft.conditions if condition.key in WINDOW_KEYS]
-    compiled = [_event_condition(condition) for condition in draft.conditions if condition.key not in WINDOW_KEYS]
+    count = raw.count()
+    windows = [_days(condition) for condition in raw.conditions if condition.key in WINDOW_KEYS]
+    compiled = [_event_condition(condition) for condition in raw.conditions if condition.key not in WINDOW_KEYS]
     conditions = [condition for condition in compiled if condition is not None]
     holds, enough = compile_count_test(operator, count)
     key = counter_key(kind, name, [condition.identity for condition in conditions], enough)
@@ -321,7 +321,7 @@ def _member(key: str) -> str:
     return key.rpartition("_")[2]
 
 
-_KINDS: dict[str, Callable[[Draft], Rule | None]] = {
+_KINDS: dict[str, Callable[[RawRule], Rule | None]] = {
     "page": _page,
     "track": _track,
     "identify": _identify,

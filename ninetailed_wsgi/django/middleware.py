@@ -15,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.conversation import PANEL
-from ninetailed_wsgi.site.insertion import Kind, Stream, inserted, kind_of
+from ninetailed_wsgi.site.insertion import AnswerKind, Stream, inserted, kind_of
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 
@@ -125,11 +125,11 @@ def _decides(visitor: Visitor) -> bool:
 def _personal(request: HttpRequest, visitor: Visitor, response: Any) -> Any:
     """Write what the page recorded, and give the response the headers of a page that used its visitor."""
     panel = site().panel if visitor.backend is site() and PANEL in request.META else None
-    kind = kind_of(request.META, str(response.status_code), list(response.items())) if panel else Kind.UNTOUCHED
-    if kind is not Kind.UNTOUCHED:
+    kind = kind_of(request.META, str(response.status_code), list(response.items())) if panel else AnswerKind.UNTOUCHED
+    if kind is not AnswerKind.UNTOUCHED:
         visitor.attend()
     response = _headed(visitor, response)
-    return response if panel is None or kind is Kind.UNTOUCHED else _with_panel(request, visitor, response, panel)
+    return response if panel is None or kind is AnswerKind.UNTOUCHED else _with_panel(request, visitor, response, panel)
 
 
 def _with_panel(request: HttpRequest, visitor: Visitor, response: Any, panel: Panel) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ninetailed_wsgi.enrichment.maxmind import Kind, MaxMindDatabase, member, text
+from ninetailed_wsgi.enrichment.maxmind import DatabaseKind, MaxMindDatabase, member, text
 
 LONGEST_TEXT = 256
 """Characters of a member; longer text is cut."""
@@ -68,4 +68,4 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-_KIND = Kind("company_database", _TYPES, _EXPECTED, "company", _company)
+_KIND = DatabaseKind("company_database", _TYPES, _EXPECTED, "company", _company)

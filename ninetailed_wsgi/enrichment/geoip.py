@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ninetailed_wsgi.enrichment.maxmind import HAS_C_EXTENSION, WITHOUT_C_EXTENSION, Kind, MaxMindDatabase
+from ninetailed_wsgi.enrichment.maxmind import HAS_C_EXTENSION, WITHOUT_C_EXTENSION, DatabaseKind, MaxMindDatabase
 from ninetailed_wsgi.enrichment.maxmind import member as _map
 from ninetailed_wsgi.enrichment.maxmind import text as _text
 
@@ -142,4 +142,4 @@ def _two_letters(value: object) -> str | None:
     return value if isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() else None
 
 
-_KIND = Kind("geoip_database", ACCEPTED_TYPES, _EXPECTED, "location", _places)
+_KIND = DatabaseKind("geoip_database", ACCEPTED_TYPES, _EXPECTED, "location", _places)

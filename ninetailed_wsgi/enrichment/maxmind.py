@@ -1,6 +1,6 @@
 """MaxMind database files: opened with care, replaced while they are in use, asked for the record of an address.
 
-Source: the MaxMind DB format. What is read of a record is said by a `Kind`.
+Source: the MaxMind DB format. What is read of a record is said by a `DatabaseKind`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ except ImportError:
 log = logging.getLogger("ninetailed_wsgi.location")
 
 
-class Kind(NamedTuple):
+class DatabaseKind(NamedTuple):
     """What a database is for.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Stamp(NamedTuple):
         return cls(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-class _Reader(geoip2.database.Reader):
+class _RecordReader(geoip2.database.Reader):
     """geoip2's reader, giving records as they are: its model objects would double the time of a look-up."""
 
     def record(self, address: str | IPv4Address | IPv6Address) -> object:
@@ -90,7 +90,7 @@ class _Opened:
 
     __slots__ = ("answers", "built", "database_type", "has_ipv6", "reader", "stamp", "warned")
 
-    def __init__(self, reader: _Reader, metadata: Metadata, stamp: _Stamp, kind: Kind) -> None:
+    def __init__(self, reader: _RecordReader, metadata: Metadata, stamp: _Stamp, kind: DatabaseKind) -> None:
         self.reader = reader
         self.stamp = stamp
         self.database_type = metadata.database_type
@@ -124,7 +124,7 @@ class MaxMindDatabase:
         SettingsError: the file is missing, unreadable, damaged or of another type; or it cannot be copied.
     """
 
-    def __init__(self, path: str | Path, kind: Kind, *, check_every: float = 1.0) -> None:
+    def __init__(self, path: str | Path, kind: DatabaseKind, *, check_every: float = 1.0) -> None:
         self._kind = kind
         # Absolute from the start: a server may change its working folder later.
         self._path = Path(os.path.abspath(path))
@@ -157,11 +157,11 @@ class MaxMindDatabase:
         return self._current.built.timestamp(), self._reported != ""
 
     def answer(self, ip: str, argument: str = "") -> Any:
-        """Return what the `Kind` reads of an address's record; None where that fails.
+        """Return what the `DatabaseKind` reads of an address's record; None where that fails.
 
         Args:
             ip: an IPv4 or IPv6 address as text; an IPv4 address inside an IPv6 one is looked up as IPv4.
-            argument: for `Kind.read`; results are cached by both. Never raises.
+            argument: for `DatabaseKind.read`; results are cached by both. Never raises.
         """
         if self._followed:
             self._watcher.ensure()  # the first request after a fork starts the thread
@@ -217,14 +217,14 @@ class MaxMindDatabase:
             log.warning("%s. The previous version stays in use.", problem)
 
 
-def _cannot_read(path: Path, problem: OSError, kind: Kind) -> str:
+def _cannot_read(path: Path, problem: OSError, kind: DatabaseKind) -> str:
     if isinstance(problem, FileNotFoundError) and not path.exists():
         return f"{kind.option}: {path} does not exist; {kind.expected}"
     # Without the name in it: that of a temporary file is another one at each attempt.
     return f"{kind.option}: {path} cannot be opened ({problem.strerror or problem})"
 
 
-def _open(path: Path, kind: Kind) -> _Opened:
+def _open(path: Path, kind: DatabaseKind) -> _Opened:
     """Open a private copy of the file; raises OSError, or SettingsError when the content is not what is needed."""
     with _open_file(path, kind) as source:
         # Taken before the copy: a file that is still being written has another stamp at the next check.
@@ -252,7 +252,7 @@ def _private_copy(source: BinaryIO) -> Iterator[str]:
             os.unlink(copy)
 
 
-def _open_file(path: Path, kind: Kind) -> BinaryIO:
+def _open_file(path: Path, kind: DatabaseKind) -> BinaryIO:
     try:
         status = path.stat()
     except ValueError as problem:
@@ -263,14 +263,14 @@ def _open_file(path: Path, kind: Kind) -> BinaryIO:
     return path.open("rb")
 
 
-def _open_copy(path: Path, copy: str, stamp: _Stamp, kind: Kind) -> _Opened:
+def _open_copy(path: Path, copy: str, stamp: _Stamp, kind: DatabaseKind) -> _Opened:
     try:
         with maxminddb.open_database(copy, maxminddb.MODE_MMAP) as slow:
             metadata = slow.metadata()
             if not any(accepted in metadata.database_type for accepted in kind.types):
                 raise SettingsError([f'{kind.option}: {path} is of type "{metadata.database_type}"; {kind.expected}'])
             _check(slow)
-        reader = _Reader(copy, mode=maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
+        reader = _RecordReader(copy, mode=maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
         return _Opened(reader, metadata, stamp, kind)
     except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage
         raise
@@ -318,7 +318,7 @@ def _check_keys(value: object) -> None:
             _check_keys(member)
 
 
-def _answer(opened: _Opened, kind: Kind, ip: str, argument: str) -> Any:
+def _answer(opened: _Opened, kind: DatabaseKind, ip: str, argument: str) -> Any:
     return kind.read(_find(opened, ip), argument)
 
 

@@ -37,7 +37,7 @@ class Population(NamedTuple):
     problem: str | None = None
 
 
-class Contents(NamedTuple):
+class PopulationContent(NamedTuple):
     """The contents that visitors are counted by.
 
     Attributes:
@@ -57,7 +57,7 @@ class Contents(NamedTuple):
         return draft.catalog(self.locale, self.history_events, self.history_days)
 
 
-def compute(data_dir: Path, store: Store, contents: Contents, now: int) -> None:
+def compute(data_dir: Path, store: Store, contents: PopulationContent, now: int) -> None:
     """Count the visitors of every environment and keep the numbers in place of the last.
 
     Raises:
@@ -69,14 +69,14 @@ def compute(data_dir: Path, store: Store, contents: Contents, now: int) -> None:
         count(data_dir, store, where, contents, now)
 
 
-def compute_waiting(data_dir: Path, store: Store, contents: Contents, now: int) -> None:
+def compute_waiting(data_dir: Path, store: Store, contents: PopulationContent, now: int) -> None:
     """Count where a draft was handed in since; as `compute`."""
     for where in drafts.environments(data_dir):
         if waiting(data_dir, where) is not None:
             count(data_dir, store, where, contents, now)
 
 
-def count(data_dir: Path, store: Store, where: Environment, contents: Contents, now: int) -> None:
+def count(data_dir: Path, store: Store, where: Environment, contents: PopulationContent, now: int) -> None:
     """Count the visitors of one environment, beside the draft that was handed in, else that of the options."""
     before, handed, problem = contents.published(*where), drafts.read(data_dir, where), None
     after = contents.draft(*where) if contents.draft and handed is None else before

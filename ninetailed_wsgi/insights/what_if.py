@@ -20,7 +20,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.experiences import Experience
 
 Change = Literal["added", "removed", "changed", "same"]
-History = Callable[[], Iterable[tuple[int, int, Mapping[str, Any]]]]
+HistoryReader = Callable[[], Iterable[tuple[int, int, Mapping[str, Any]]]]
 
 SAMPLES = 10
 """Visitors that are shown with what they get before and after."""
@@ -62,7 +62,7 @@ class ContentComparison:
         self.after = after
         self.now = now
 
-    def decide(self, record: profile.Record, next_ordinal: int, history: History) -> tuple[View, View]:
+    def decide(self, record: profile.Record, next_ordinal: int, history: HistoryReader) -> tuple[View, View]:
         """Return what a visitor gets by either content; the record does not change, the history is read if needed.
 
         The same as publishing the content and asking the API at that time.

@@ -18,7 +18,7 @@ from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.content.live import LiveContent
-    from ninetailed_wsgi.service.access import Place
+    from ninetailed_wsgi.service.access import Hosting
     from ninetailed_wsgi.store.protocol import QueueState
 
 # The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
@@ -176,7 +176,7 @@ def check_environments(settings: Settings) -> Finding:
     return Finding("ok", "environments", environments)
 
 
-def place_of(bind: str) -> Place:
+def hosting_of(bind: str) -> Hosting:
     """Return where a server is that listens on an address: on this machine alone, or in a network (spec section 16)."""
     host = bind.rpartition(":")[0].strip("[]")
     if host == "localhost":
@@ -191,7 +191,7 @@ def check_access(settings: Settings) -> Finding:
     """Read the files of keys and of the identity secret, and warn where everybody may do everything (section 16)."""
     from ninetailed_wsgi.service.access import Access
 
-    place = place_of(settings.bind)
+    place = hosting_of(settings.bind)
     try:
         access = Access.of(settings, place)
     except SettingsError as error:

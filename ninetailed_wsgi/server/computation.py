@@ -85,7 +85,7 @@ def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | 
     own = replace(settings, metrics=False, geoip_database=None)
     services: list[ExperienceService] = []
 
-    def opened() -> tuple[ExperienceService, population.Contents]:
+    def opened() -> tuple[ExperienceService, population.PopulationContent]:
         if not services:  # here, so that a store that cannot be reached is tried again
             services.append(ExperienceService.from_settings(own))
         return services[0], contents_of(settings, services[0])
@@ -103,11 +103,11 @@ def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | 
     return work, waiting if settings.inspector else None
 
 
-def contents_of(settings: Settings, service: ExperienceService) -> population.Contents:
+def contents_of(settings: Settings, service: ExperienceService) -> population.PopulationContent:
     """Return by which contents the visitors of a service are counted."""
     draft = service.previews.draft if settings.draft_content else None
     bounds = (settings.history_events, settings.history_days)
-    return population.Contents(service.content, draft, settings.content_locale, *bounds)
+    return population.PopulationContent(service.content, draft, settings.content_locale, *bounds)
 
 
 def _end_with(server: int) -> None:

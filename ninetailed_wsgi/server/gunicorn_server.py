@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 def run(settings: Settings, findings: Sequence[Finding], sources: Sources) -> None:
     """Serve until a signal says stop; ends by SystemExit, as gunicorn does."""
     gunicorn.http.message.MAX_REQUEST_LINE = LONGEST_REQUEST_LINE
-    Server(settings, findings, sources).run()
+    GunicornServer(settings, findings, sources).run()
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
+class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn's application class with our configuration.
 
     The base class reads neither ./gunicorn.conf.py nor GUNICORN_CMD_ARGS, and that is meant: a file that happens to

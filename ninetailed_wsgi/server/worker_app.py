@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.operations.metrics import process_metrics
-from ninetailed_wsgi.server.checks import place_of
+from ninetailed_wsgi.server.checks import hosting_of
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def worker_app(settings: Settings, sources: Sources | None) -> WorkerApp:
 
     with _quietly():
         service = ExperienceService.from_settings(settings, sources)
-        return WorkerApp(service, api(service, settings, Access.of(settings, place_of(settings.bind))))
+        return WorkerApp(service, api(service, settings, Access.of(settings, hosting_of(settings.bind))))
 
 
 def expiry_lock(settings: Settings) -> IO[bytes] | None:

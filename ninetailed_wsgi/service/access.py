@@ -17,7 +17,7 @@ from ninetailed_wsgi.settings import Settings
 Issued = Callable[[Environment, str], bool]
 """Whether a name is a profile id that was issued for an environment."""
 
-Place = Literal["site", "local", "network"]
+Hosting = Literal["site", "local", "network"]
 """Where the API is: mounted in a site, on a server that listens on loopback (or a harness), on any other server."""
 
 SENDER_SCOPES = frozenset(("events", "read"))
@@ -67,7 +67,7 @@ class Permission(Enum):
     """401 without a valid key, 403 with one that lacks the scope."""
 
 
-class _Rule(NamedTuple):
+class _Requirement(NamedTuple):
     """Who may do an operation in the mode ``guarded``, and what all others get.
 
     Attributes:
@@ -81,26 +81,26 @@ class _Rule(NamedTuple):
     otherwise: Permission = Permission.REFUSED
 
 
-_RULES: Mapping[str, _Rule] = {
-    "create": _Rule(),
-    "update": _Rule(("events",), own=True, otherwise=Permission.FRESH),
-    "get": _Rule(("read",), own=True, otherwise=Permission.ABSENT),
-    "batch": _Rule(("events",)),
-    "import": _Rule(("events",)),
-    "delete": _Rule(("delete",)),
-    "insights": _Rule(),
-    "flags": _Rule(("read", "events"), own=True, otherwise=Permission.FRESH),
-    "explain": _Rule(("admin",)),
-    "results": _Rule(("admin",)),
-    "preview": _Rule(("admin",)),
-    "inspector": _Rule(("admin",)),
-    "metrics": _Rule(("admin",)),
-    "openapi": _Rule(("admin",)),
-    "refresh": _Rule(("admin",)),
-    "reasons": _Rule(("admin",)),
+_REQUIREMENTS: Mapping[str, _Requirement] = {
+    "create": _Requirement(),
+    "update": _Requirement(("events",), own=True, otherwise=Permission.FRESH),
+    "get": _Requirement(("read",), own=True, otherwise=Permission.ABSENT),
+    "batch": _Requirement(("events",)),
+    "import": _Requirement(("events",)),
+    "delete": _Requirement(("delete",)),
+    "insights": _Requirement(),
+    "flags": _Requirement(("read", "events"), own=True, otherwise=Permission.FRESH),
+    "explain": _Requirement(("admin",)),
+    "results": _Requirement(("admin",)),
+    "preview": _Requirement(("admin",)),
+    "inspector": _Requirement(("admin",)),
+    "metrics": _Requirement(("admin",)),
+    "openapi": _Requirement(("admin",)),
+    "refresh": _Requirement(("admin",)),
+    "reasons": _Requirement(("admin",)),
 }
 
-OPERATIONS = tuple(_RULES)
+OPERATIONS = tuple(_REQUIREMENTS)
 
 
 def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) -> Permission:
@@ -112,7 +112,7 @@ def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) 
         guarded: whether the mode is ``guarded``; in ``open`` everybody may do everything.
         own: whether the profile is named by an id that certifies itself.
     """
-    rule = _RULES[operation]
+    rule = _REQUIREMENTS[operation]
     if not guarded or not rule.scopes or (rule.own and own) or any(map(caller.may, rule.scopes)):
         return Permission.ALLOWED
     return rule.otherwise
@@ -170,7 +170,7 @@ class Access:
     new_profiles: NewProfiles | None = None
 
     @classmethod
-    def of(cls, settings: Settings, place: Place, *, now: Callable[[], float] | None = None) -> Access:
+    def of(cls, settings: Settings, place: Hosting, *, now: Callable[[], float] | None = None) -> Access:
         """Return the rules that settings mean at a place, with the defaults of spec section 16.
 
         Args:
@@ -209,7 +209,7 @@ class Access:
         """
         decision = decide(operation, caller, guarded=self.guarded, own=own)
         if decision is Permission.REFUSED:
-            scope = " or ".join(_RULES[operation].scopes)
+            scope = " or ".join(_REQUIREMENTS[operation].scopes)
             if caller.trusted:
                 raise Forbidden(f"this key or address lacks the scope {scope}")
             raise Unauthorized(f"expected Authorization: Bearer KEY, a key with the scope {scope}")

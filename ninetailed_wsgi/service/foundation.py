@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from ninetailed_wsgi.content import Catalog, ContentSource
 from ninetailed_wsgi.core import profile, retention
-from ninetailed_wsgi.core.ids import Ids, NewIds
+from ninetailed_wsgi.core.ids import NewIds, PageIds
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
@@ -149,7 +149,7 @@ class Foundation:
         """Return an id for a profile of this environment that nobody has yet."""
         return self._ids.make(environment)
 
-    def new_ids(self, environment: Environment, ids: Ids) -> NewIds:
+    def new_ids(self, environment: Environment, ids: PageIds) -> NewIds:
         """Return what makes the ids of a request, those of ``ids`` first."""
         return ids.replay(NewIds(partial(self.new_id, environment), self._new_session_id))
 

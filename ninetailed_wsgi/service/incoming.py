@@ -42,7 +42,7 @@ def prepared(
     return [*ordered[:-1], ordered[-1]._replace(exposures=tuple(exposures))] if exposures else ordered
 
 
-def identify(events: Sequence[Event]) -> bool:
+def identifies(events: Sequence[Event]) -> bool:
     """Return whether any of the events says who its visitor is, or sets traits."""
     for event in events:
         if event.user_id or event.body.get("traits"):

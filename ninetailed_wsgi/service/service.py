@@ -12,7 +12,7 @@ from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import Ids, NewIds
+from ninetailed_wsgi.core.ids import NewIds, PageIds
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
@@ -24,7 +24,7 @@ from ninetailed_wsgi.service.batches import Batch
 from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Snapshot
 from ninetailed_wsgi.service.foundation import Foundation
 from ninetailed_wsgi.service.guarded import GuardedApplication, leads
-from ninetailed_wsgi.service.incoming import identify, prepared
+from ninetailed_wsgi.service.incoming import identifies, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.turns import NO_TURN, writers
@@ -48,7 +48,7 @@ class ExperienceService(Foundation):
         preflight: bool = False,
         address: str | None = None,
         locale: str = "en",
-        ids: Ids | None = None,
+        ids: PageIds | None = None,
         catalog: Catalog | None = None,
         terms: Terms = ANY_TERMS,
         entities: bool = False,
@@ -75,7 +75,7 @@ class ExperienceService(Foundation):
         is_claim = terms.guarded and name is not None and not self.certifies(environment, name)
         replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        steps = [(key, event) for event in events] if is_claim or identify(events) else ()
+        steps = [(key, event) for event in events] if is_claim or identifies(events) else ()
         turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
         with self._merging(steps, terms.guarded), turn:
             if steps:

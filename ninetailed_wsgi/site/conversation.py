@@ -13,7 +13,7 @@ import orjson
 
 from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.events import ServedComponent
-from ninetailed_wsgi.core.ids import Ids
+from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
@@ -198,7 +198,7 @@ class Conversation:
         self._data: VisitorData | None = None
         self._id: str | None = None  # of the profile, as soon as it is known
         self._name: str | None = None  # the id that the unwritten events go to
-        self._ids = Ids()
+        self._ids = PageIds()
         self._failed = False
         self._is_stored = False  # whether this page wrote
         self._consent: bool | None = None
@@ -272,7 +272,7 @@ class Conversation:
     def renew(self) -> None:
         """Begin a new visitor."""
         self._data, self._id, self._failed, self.is_renewed = None, None, False, True
-        self._only_evaluated, self._ids = [], Ids()
+        self._only_evaluated, self._ids = [], PageIds()
         self.parts_of_page.clear()
 
     def forget(self) -> bool:
@@ -306,7 +306,7 @@ class Conversation:
         self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
         self._awaits_sdk |= stores and len(storable) < len(waiting)
         if storable and not self._unwritten:
-            self._name, self._ids = self._id or _first(self._cookie_ids()), Ids()
+            self._name, self._ids = self._id or _first(self._cookie_ids()), PageIds()
         self._unwritten += storable
         return bool(storable)
 
@@ -324,7 +324,7 @@ class Conversation:
         self,
         events: list[dict[str, Any]],
         name: str | None,
-        ids: Ids | None = None,
+        ids: PageIds | None = None,
         *,
         preflight: bool = True,
         exposures: tuple[ServedComponent, ...] = (),
@@ -347,7 +347,7 @@ class Conversation:
         self,
         events: list[dict[str, Any]],
         name: str | None,
-        ids: Ids | None = None,
+        ids: PageIds | None = None,
         *,
         preflight: bool = False,
         exposures: tuple[ServedComponent, ...],

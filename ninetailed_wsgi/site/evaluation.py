@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ninetailed_wsgi.core.company import FEATURE
 from ninetailed_wsgi.core.events import ServedComponent
-from ninetailed_wsgi.core.ids import Ids
+from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.page_view import PAGE_MEMBERS
 
@@ -27,7 +27,7 @@ MOST_IDENTIFY = 50
 
 _INDEX = re.compile(r"events\[(\d+)\]")
 
-Event = dict[str, Any]
+EventBody = dict[str, Any]
 
 
 class Question(NamedTuple):
@@ -50,12 +50,12 @@ class Question(NamedTuple):
 
     environ: Mapping[str, Any]
     name: str | None
-    events: Sequence[Event]
-    presence: Callable[[], Event]
+    events: Sequence[EventBody]
+    presence: Callable[[], EventBody]
     locale: str
     preflight: bool
     awaits_sdk: bool = False
-    ids: Ids | None = None
+    ids: PageIds | None = None
     exposures: Sequence[ServedComponent] = ()
     is_last: bool = False
     overrides: Overrides | None = None
@@ -93,7 +93,7 @@ class Evaluation:
     schemas: Any
     access: Access
     caller: Caller
-    refuse: Callable[[Event, InvalidData], None]
+    refuse: Callable[[EventBody, InvalidData], None]
 
     def decide(self, question: Question, environment: Environment, address: str | None) -> Decision:
         """Return what the service answers, in as many requests as the events need.
@@ -134,7 +134,7 @@ class Evaluation:
         self,
         question: Question,
         name: str | None,
-        events: Sequence[Event],
+        events: Sequence[EventBody],
         exposures: Sequence[ServedComponent] = (),
         *,
         environment: Environment,
@@ -175,7 +175,7 @@ class Evaluation:
             return self.service.content(*environment)
         return self.service.previews.catalog(environment, question.overrides)
 
-    def _is_valid(self, event: Event) -> bool:
+    def _is_valid(self, event: EventBody) -> bool:
         if event["type"] == "page" and len(event["properties"]) == len(PAGE_MEMBERS):
             return True  # made of the request alone, as `Visit` does
         from ninetailed_wsgi.service.access import check_names  # loaded with the service
@@ -188,7 +188,7 @@ class Evaluation:
             return False
         return True
 
-    def _rest(self, events: Sequence[Event], error: InvalidData) -> list[Event]:
+    def _rest(self, events: Sequence[EventBody], error: InvalidData) -> list[EventBody]:
         """Return the events of a refused request that the refusal does not name; none where it names none."""
         indexes = {int(match[1]) for problem in error.problems if (match := _INDEX.match(problem))}
         refused = indexes & set(range(len(events))) or set(range(len(events)))
@@ -203,9 +203,9 @@ def _is_robot(question: Question) -> bool:
     return is_robot(question.environ.get("HTTP_USER_AGENT"))
 
 
-def in_requests(events: Sequence[Event]) -> Iterator[list[Event]]:
+def in_requests(events: Sequence[EventBody]) -> Iterator[list[EventBody]]:
     """Yield the events in order, in lists that are each within the limits of a request."""
-    batch: list[Event] = []
+    batch: list[EventBody] = []
     identify = 0
     for event in events:
         is_identify = event["type"] == "identify"

@@ -23,7 +23,7 @@ _LONGEST_PAGE = 16 * 1024 * 1024  # bytes of a page that is put together in memo
 _DESTINATIONS = ("", "document", "empty")  # Sec-Fetch-Dest of a page, and of a script that loads one
 
 
-class Kind(Enum):
+class AnswerKind(Enum):
     """What becomes of an answer."""
 
     UNTOUCHED = "untouched"
@@ -32,7 +32,7 @@ class Kind(Enum):
     WHOLE = "whole"
 
 
-def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str, str]]) -> Kind:
+def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str, str]]) -> AnswerKind:
     """Return what becomes of an answer: only a whole page of HTML, not encoded and not for saving, is changed."""
     fields = {name.lower(): value.strip() for name, value in headers}
     is_page = (
@@ -45,13 +45,17 @@ def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str
         and environ.get("HTTP_SEC_FETCH_DEST", "") in _DESTINATIONS
     )
     if not is_page:
-        return Kind.UNTOUCHED
+        return AnswerKind.UNTOUCHED
     if environ.get("REQUEST_METHOD") == "HEAD":
-        return Kind.HEAD
+        return AnswerKind.HEAD
     length = fields.get("content-length", "")
     if not length:
-        return Kind.STREAM
-    return Kind.WHOLE if length.isascii() and length.isdigit() and int(length) <= _LONGEST_PAGE else Kind.UNTOUCHED
+        return AnswerKind.STREAM
+    return (
+        AnswerKind.WHOLE
+        if length.isascii() and length.isdigit() and int(length) <= _LONGEST_PAGE
+        else AnswerKind.UNTOUCHED
+    )
 
 
 def inserted(page: bytes, markup: Callable[[], bytes]) -> bytes:
@@ -112,48 +116,48 @@ class Insertion:
         self._environ = environ
         self._start_response = start_response
         self._markup = markup
-        self._kind: Kind | None = None
+        self._kind: AnswerKind | None = None
         self._stream = Stream(lambda: b"")
         self._whole: list[bytes] = []
         self._waiting: tuple[Any, ...] = ()  # what a page that is put together begins with
 
     def takes(self, status: str, headers: Sequence[tuple[str, str]]) -> bool:
         """Return whether this answer is a page that gets markup."""
-        return kind_of(self._environ, status, headers) is not Kind.UNTOUCHED
+        return kind_of(self._environ, status, headers) is not AnswerKind.UNTOUCHED
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         """Begin the answer as the server's ``start_response`` does."""
         kind, more = kind_of(self._environ, status, headers), (() if exc_info is None else (exc_info,))
-        if kind is Kind.WHOLE and self._kind not in (None, Kind.WHOLE):
-            kind = Kind.STREAM  # the site begins again, and the server has to know at once
+        if kind is AnswerKind.WHOLE and self._kind not in (None, AnswerKind.WHOLE):
+            kind = AnswerKind.STREAM  # the site begins again, and the server has to know at once
         self._kind = kind
-        if kind is Kind.WHOLE:
+        if kind is AnswerKind.WHOLE:
             self._waiting, self._whole = (status, headers, *more), []
             return self._whole.append
-        if kind is not Kind.UNTOUCHED:
+        if kind is not AnswerKind.UNTOUCHED:
             headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         write = self._start_response(status, headers, *more)
-        if kind is not Kind.STREAM:
+        if kind is not AnswerKind.STREAM:
             return write  # type: ignore[no-any-return]  # of the server
         self._stream = Stream(lambda: self._markup(headers))
         return lambda data: write(self._stream.feed(data))
 
     def around(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """Return the body of the answer, with markup if it is a page; the site's own where it is not."""
-        return body if self._kind in (Kind.UNTOUCHED, Kind.HEAD) else _Body(self, body)
+        return body if self._kind in (AnswerKind.UNTOUCHED, AnswerKind.HEAD) else _Body(self, body)
 
     def pieces(self, body: Iterable[bytes]) -> Iterator[bytes]:
         """Yield what the server sends, at least one piece for each of the site's, except for a page put together."""
         for chunk in body:
-            if self._kind is Kind.STREAM:
+            if self._kind is AnswerKind.STREAM:
                 yield self._stream.feed(chunk)
-            elif self._kind is Kind.WHOLE:
+            elif self._kind is AnswerKind.WHOLE:
                 self._whole.append(chunk)
             else:
                 yield chunk
-        if self._kind is Kind.STREAM and (rest := self._stream.end()):
+        if self._kind is AnswerKind.STREAM and (rest := self._stream.end()):
             yield rest
-        elif self._kind is Kind.WHOLE:
+        elif self._kind is AnswerKind.WHOLE:
             yield self._put_together()
 
     def _put_together(self) -> bytes:

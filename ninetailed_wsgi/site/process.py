@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, StoreUnavailable
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.site.browser_sdk import AwaitedEvents
-from ninetailed_wsgi.site.evaluation import Decision, Evaluation, Event, Question
+from ninetailed_wsgi.site.evaluation import Decision, Evaluation, EventBody, Question
 from ninetailed_wsgi.site.mount_options import MountOptions
 from ninetailed_wsgi.site.reports import Reports
 from ninetailed_wsgi.site.workers import Call, Workers
@@ -178,7 +178,7 @@ class Process:
         evaluation = Evaluation(service, schemas(), self._access, INSIDE, partial(self._refuse, service))
         return Engine(service, evaluation, ClientAddress(self._settings.trusted_proxies))
 
-    def _refuse(self, service: ExperienceService, event: Event, error: InvalidData) -> None:
+    def _refuse(self, service: ExperienceService, event: EventBody, error: InvalidData) -> None:
         if service.live is not None:
             where = service.environment(self._options.organization, self._options.environment)
             service.live.refused(where, "page", "", [event], str(error))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, Store, StoreEntry, Write
+from ninetailed_wsgi.store.protocol import Document, Fold, HistoryEntry, OutcomeT, Store, StoreEntry, Write
 
 
 class Overlay:
@@ -23,7 +23,7 @@ class Overlay:
             return self._store.read(key) if self._store else StoreEntry(None, 0, list)
         return StoreEntry(_copy(entry.document), entry.next_ordinal, entry.history)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         decisions = {}
         for key in keys:
             entry = self.read(key)

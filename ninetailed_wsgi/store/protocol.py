@@ -60,7 +60,7 @@ class Write(NamedTuple):
         return self
 
 
-class FoldDecision(Protocol):
+class Outcome(Protocol):
     """What a fold decides: what is to be stored, and whatever else the caller of ``update`` wants to know."""
 
     @property
@@ -68,9 +68,9 @@ class FoldDecision(Protocol):
         """What is to be stored; None: what is there stays."""
 
 
-Decided = TypeVar("Decided", bound=FoldDecision | None)
+OutcomeT = TypeVar("OutcomeT", bound=Outcome | None)
 
-Fold = Callable[[Key, StoreEntry], Decided]
+Fold = Callable[[Key, StoreEntry], OutcomeT]
 """Pure: decides from an entry alone, whose document it may change, and changes nothing else; None: what is there stays.
 
 It may run again for the same key, so what it wants to be known is part of its decision.
@@ -87,7 +87,7 @@ class Store(Protocol):
     def read(self, key: Key) -> StoreEntry:
         """Return what is stored for a key."""
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         """Read, fold and write each key atomically; several keys in as few transactions as the store can.
 
         Returns what was decided for each key: by the fold that read what is there now, or whose write was stored.

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
         viewed,
         with_query,
     )
-    from ninetailed_wsgi.testing.client import Answer, Client, Refused
+    from ninetailed_wsgi.contract.answers import Answer
+    from ninetailed_wsgi.testing.client import Client, Refused
     from ninetailed_wsgi.testing.clock import Clock
     from ninetailed_wsgi.testing.companies import Companies
     from ninetailed_wsgi.testing.conforms import assert_conforms

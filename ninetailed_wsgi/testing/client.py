@@ -5,25 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
 
 import orjson
 
-
-class Answer(NamedTuple):
-    """An answer: status, headers with lower-case names, and the body as bytes."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def document(self) -> Any:
-        """Return the body as JSON."""
-        return orjson.loads(self.body)
+from ninetailed_wsgi.contract.answers import Answer
 
 
 class Refused(Exception):

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 from ninetailed_wsgi.testing.contentful_documents import (
     MOST,
     STANDARD,
-    Entry,
     Refusal,
+    SpaceEntry,
     array,
     content_type,
     deleted,
@@ -29,12 +29,12 @@ from ninetailed_wsgi.testing.contentful_documents import (
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class _SyncItem:
     """One thing that a synchronization tells: an entry as it was published, or that one is gone."""
 
     number: int
     id: str
-    entry: Entry | None
+    entry: SpaceEntry | None
 
 
 class SpaceAnswers:
@@ -54,13 +54,13 @@ class SpaceAnswers:
         self._page_size = page_size
         self._links = {"space": link("Space", space), "environment": link("Environment", environment)}
         self._standard = STANDARD if personalization else {}
-        self._published: dict[str, Entry] = {}
-        self._drafts: dict[str, Entry] = {}
-        self._changes: dict[str, _Change] = {}
+        self._published: dict[str, SpaceEntry] = {}
+        self._drafts: dict[str, SpaceEntry] = {}
+        self._changes: dict[str, _SyncItem] = {}
         self._number = 0
         self._generation = 0
 
-    def change(self, entry: Entry, *, publish: bool) -> None:
+    def change(self, entry: SpaceEntry, *, publish: bool) -> None:
         """Store a new version of an entry: its ``sys`` completed, its fields by locale."""
         id = entry["sys"]["id"]
         self._number += 1
@@ -95,9 +95,9 @@ class SpaceAnswers:
         """Refuse the tokens of before."""
         self._generation += 1
 
-    def _note(self, id: str, entry: Entry | None) -> None:
+    def _note(self, id: str, entry: SpaceEntry | None) -> None:
         self._changes.pop(id, None)  # the newest change of an entry is the last
-        self._changes[id] = _Change(self._number, id, entry)
+        self._changes[id] = _SyncItem(self._number, id, entry)
 
     # Answers
 
@@ -172,7 +172,9 @@ class SpaceAnswers:
             raise Refusal(400, "BadRequest", "The sync token is not valid.")
         return bool(initial), size, since
 
-    def _array(self, matches: list[Entry], query: dict[str, str], entries: Mapping[str, Entry]) -> dict[str, Any]:
+    def _array(
+        self, matches: list[SpaceEntry], query: dict[str, str], entries: Mapping[str, SpaceEntry]
+    ) -> dict[str, Any]:
         answer = array(matches, query)
         page = answer["items"]
         answer["items"] = [self._view(entry, query) for entry in page]
@@ -190,7 +192,7 @@ class SpaceAnswers:
                 fields.setdefault(name, field_type(next(iter(values.values()), None)))
         return types
 
-    def _view(self, entry: Entry, query: Mapping[str, str]) -> dict[str, Any]:
+    def _view(self, entry: SpaceEntry, query: Mapping[str, str]) -> dict[str, Any]:
         return entry_view(entry, query.get("locale", self.locales[0]), self.locales)
 
     def _space(self) -> dict[str, Any]:

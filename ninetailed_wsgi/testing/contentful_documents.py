@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-Entry = Mapping[str, Any]
+SpaceEntry = Mapping[str, Any]
 
 STANDARD: Mapping[str, Mapping[str, str]] = {
     "nt_audience": {"nt_name": "Symbol", "nt_rules": "Object", "nt_audience_id": "Symbol"},
@@ -35,12 +35,12 @@ class Refusal(Exception):
         return error | ({"details": self._details} if self._details else {})
 
 
-def selected(entries: Iterable[Entry], query: Mapping[str, str], locale: str) -> list[Entry]:
+def selected(entries: Iterable[SpaceEntry], query: Mapping[str, str], locale: str) -> list[SpaceEntry]:
     """Return the entries that pass every parameter of a query; ``locale`` is the default one."""
     return [entry for entry in entries if all(_fits(entry, name, value, locale) for name, value in query.items())]
 
 
-def _fits(entry: Entry, name: str, value: str, locale: str) -> bool:
+def _fits(entry: SpaceEntry, name: str, value: str, locale: str) -> bool:
     """Tell whether an entry passes one parameter; what is no filter lets everything pass."""
     match name:
         case "content_type" | "sys.contentType.sys.id":
@@ -58,7 +58,7 @@ def _fits(entry: Entry, name: str, value: str, locale: str) -> bool:
     return True
 
 
-def linked(entry_view: list[Entry], entries: Mapping[str, Entry], depth: int) -> list[Entry]:
+def linked(entry_view: list[SpaceEntry], entries: Mapping[str, SpaceEntry], depth: int) -> list[SpaceEntry]:
     """Return the entries that entries link to, so many levels deep, without those entries themselves."""
     ids_so_far, included, level = {entry["sys"]["id"] for entry in entry_view}, [], entry_view
     for _ in range(depth):
@@ -69,7 +69,7 @@ def linked(entry_view: list[Entry], entries: Mapping[str, Entry], depth: int) ->
     return included
 
 
-def entry_view(entry: Entry, locale: str, locales: Sequence[str]) -> dict[str, Any]:
+def entry_view(entry: SpaceEntry, locale: str, locales: Sequence[str]) -> dict[str, Any]:
     """Return an entry in one locale, or in all of them for ``*``."""
     if locale == "*":
         return dict(entry)
@@ -132,7 +132,7 @@ def link(type: str, id: str) -> dict[str, Any]:
     return {"sys": {"type": "Link", "linkType": type, "id": id}}
 
 
-def kind_of(entry: Entry) -> str:
+def kind_of(entry: SpaceEntry) -> str:
     """Return the id of an entry's content type."""
     kind: str = entry["sys"]["contentType"]["sys"]["id"]
     return kind

@@ -67,7 +67,7 @@ class ContentfulSpace:
         self._delay = 0.0
         self._largest = largest_answer
         self._publish(content)
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _SpaceServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.address = f"contentful://{space}/{environment}"
         self.preview_address = f"contentful-preview://{space}/{environment}"
@@ -169,7 +169,7 @@ class ContentfulSpace:
             self._answers.change(entry, publish=True)
 
 
-class _Server(ThreadingHTTPServer):
+class _SpaceServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
@@ -180,7 +180,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler(space: ContentfulSpace) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class SpaceHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -199,4 +199,4 @@ def _handler(space: ContentfulSpace) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             """Print nothing: a test's output belongs to the test."""
 
-    return Handler
+    return SpaceHandler

@@ -35,7 +35,7 @@ from ninetailed_wsgi.testing import report
 from ninetailed_wsgi.testing.client import Client
 from ninetailed_wsgi.testing.clock import START, Clock
 from ninetailed_wsgi.testing.companies import Companies
-from ninetailed_wsgi.testing.locations import Locations, Lookup
+from ninetailed_wsgi.testing.locations import Locations, LocationWrapper
 from ninetailed_wsgi.testing.publishing import GivenContent, Published, PublishedContent
 from ninetailed_wsgi.testing.recording import Captured, RecordingStore
 from ninetailed_wsgi.testing.visitor import Visitor
@@ -65,7 +65,7 @@ ROUTES = ("/v2/organizations", "/v3/spaces", "/v1/organizations")
 SHARDS = 1
 
 
-class Ids:
+class SeededIds:
     """Ids that look real and depend only on the seed; each kind has its own sequence."""
 
     def __init__(self, seed: int) -> None:
@@ -139,7 +139,7 @@ class Harness:
     ) -> None:
         _refuse_unused(settings)
         self.clock = Clock(now)
-        self.ids = Ids(seed)
+        self.ids = SeededIds(seed)
         self.reports = Reports()
         self._start = self.clock.now
         self._folder = tempfile.TemporaryDirectory(prefix="ninetailed-harness-")
@@ -416,7 +416,7 @@ def _location(location: LocationLike, settings: Settings) -> LocationSource | No
         return LocationDatabase(location)
     if isinstance(location, Mapping):
         return Locations(location)
-    return location if location is None or hasattr(location, "state") else Lookup(location)
+    return location if location is None or hasattr(location, "state") else LocationWrapper(location)
 
 
 def _id(published: Published | str) -> str:

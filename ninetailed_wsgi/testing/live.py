@@ -51,7 +51,7 @@ class LiveServer:
 
     def __init__(self, harness: Harness, app: WSGIApplication | None = None) -> None:
         self.harness = harness
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _HarnessServer(("127.0.0.1", 0), _HarnessHandler)
         self._server.set_app(_Controlled(app or harness.app, harness))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.api_url = self.url + harness.client.prefix
@@ -72,7 +72,7 @@ class LiveServer:
         self._server.server_close()
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
+class _HarnessServer(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
@@ -84,7 +84,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
 
-class _Handler(WSGIRequestHandler):
+class _HarnessHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Print nothing: a test's output belongs to the test."""
 

@@ -13,7 +13,7 @@ Place: TypeAlias = dict[str, Any]
 _EXPECTED = 'text such as "Berlin, DE" or "DE", or the members of a location'
 
 
-class Lookup:
+class LocationWrapper:
     """Wraps any object with a ``lookup`` as a `LocationSource`."""
 
     def __init__(self, places: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.store.protocol import Arrivals, Contents, Decided, Document, Fold, KeptStore, StoreEntry
+from ninetailed_wsgi.store.protocol import Arrivals, Contents, Document, Fold, KeptStore, OutcomeT, StoreEntry
 from ninetailed_wsgi.testing.clock import moment
 
 
@@ -62,7 +62,7 @@ class RecordingStore:
     def read(self, key: Key) -> StoreEntry:
         return self._store.read(key)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         decisions = self._store.update(keys, fold)
         with self._recording:
             for key, decision in decisions.items():

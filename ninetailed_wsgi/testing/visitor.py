@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.core import variants
 from ninetailed_wsgi.core.company import FEATURE
 from ninetailed_wsgi.core.entry_forms import id_of
-from ninetailed_wsgi.testing.client import Answer, Client, Refused
+from ninetailed_wsgi.testing.client import Client, Refused
 
 if TYPE_CHECKING:
     from ninetailed_wsgi.testing.harness import Harness

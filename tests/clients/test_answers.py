@@ -13,8 +13,8 @@ from support import Clock, Server
 from support import page as page_event
 
 from ninetailed_wsgi import create_app
-from ninetailed_wsgi.contract.answers import Answer
-from ninetailed_wsgi.contract.run import Run, Send
+from ninetailed_wsgi.contract.answers import Answer, document_of
+from ninetailed_wsgi.contract.run import CaseRun, Send
 from ninetailed_wsgi.contract.target import ROUTES, prefix
 from ninetailed_wsgi.testing import Client
 from tests.clients.generations import GENERATIONS, Generation, refusals
@@ -45,7 +45,7 @@ def checking(send: Send, routes: str, refused: list[str]) -> Send:
         answer = send(method, path, body, headers)
         below = path.removeprefix(prefix("acme", "main", routes))
         if below != path and method not in ("OPTIONS", "HEAD"):
-            clients = refusals(routes, method, below, answer.status, answer.document())
+            clients = refusals(routes, method, below, answer.status, document_of(answer))
             refused.extend(f"{client}: {method} {below}" for client in clients)
         return answer
 
@@ -58,7 +58,7 @@ def test_every_answer_of_the_contract_satisfies_the_clients_of_its_routes(tmp_pa
     send = checking(speaking_with(create_app(data_dir=tmp_path, store_shards=2, access="open")), routes, refused)
     # Answers about flags are for OpenFeature's providers.
     cases = [case for case in CASES if case.claim != "flags"]
-    results = [*Run(send, prefix("acme", "main", routes), ("deduplication", "choices"), routes).results(cases)]
+    results = [*CaseRun(send, prefix("acme", "main", routes), ("deduplication", "choices"), routes).results(cases)]
     assert breaches(results) == []
     assert refused == []
 

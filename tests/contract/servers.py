@@ -16,7 +16,7 @@ from wsgiref.types import WSGIApplication
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.contract.answers import Answer
 from ninetailed_wsgi.contract.cases import CLAIMS, load_cases
-from ninetailed_wsgi.contract.run import CaseResult, Run, Send
+from ninetailed_wsgi.contract.run import CaseResult, CaseRun, Send
 from ninetailed_wsgi.contract.target import prefix
 from ninetailed_wsgi.testing import Client
 
@@ -33,9 +33,9 @@ def speaking_with(app: WSGIApplication, base: str = "") -> Send:
     return send
 
 
-def run_of(app: WSGIApplication, base: str = "", claims: Collection[str] = CLAIMS) -> Run:
+def run_of(app: WSGIApplication, base: str = "", claims: Collection[str] = CLAIMS) -> CaseRun:
     """A run against an app in this process that is mounted under ``base``."""
-    return Run(speaking_with(app, base), prefix("acme", "main"), claims, "test")
+    return CaseRun(speaking_with(app, base), prefix("acme", "main"), claims, "test")
 
 
 def breaches(results: Collection[CaseResult]) -> list[str]:

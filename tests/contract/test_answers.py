@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ninetailed_wsgi.contract.answers import Answer, unfit, unmet
+from ninetailed_wsgi.contract.answers import Answer, document_of, unfit, unmet
 from ninetailed_wsgi.contract.cases import Case, marked
 
 ORIGIN = "https://shop.example"
@@ -75,7 +75,7 @@ def test_an_answer_is_json_of_its_schema(headers: dict[str, str], body: bytes, p
 def test_status_and_body_are_compared_and_both_are_said() -> None:
     step = {"request": {}, "expect": {"status": 200, "body": {"a": 1}}}
     answer = Answer(201, {}, b"no JSON")
-    assert unmet(step, answer, [answer.document()]) == [
+    assert unmet(step, answer, [document_of(answer)]) == [
         "status: found 201, expected 200",
         'body: found nothing, expected {"a": 1}',
     ]

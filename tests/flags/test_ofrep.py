@@ -10,8 +10,7 @@ from openfeature.evaluation_context import EvaluationContext
 
 from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.openfeature import NinetailedProvider
-from ninetailed_wsgi.testing import Harness, flag
-from ninetailed_wsgi.testing.client import Answer
+from ninetailed_wsgi.testing import Answer, Harness, flag
 from tests.flags.conftest import FLAGS, PRO
 
 ALL = "/ofrep/v1/evaluate/flags"

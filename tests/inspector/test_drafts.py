@@ -56,7 +56,7 @@ def hand_in(harness: Harness, draft: str | bytes, name: str = "", page: str = "w
 
 def count(harness: Harness) -> None:
     """Count what waits, as the process for results does every two seconds."""
-    contents = population.Contents(harness.service.content)
+    contents = population.PopulationContent(harness.service.content)
     population.compute_waiting(harness.settings.data_dir, harness.service.store, contents, harness.clock())
 
 

@@ -15,8 +15,7 @@ from proxies import behind_nginx
 from serving import Server, serving
 
 from ninetailed_wsgi.service.keys import changing, new_key
-from ninetailed_wsgi.testing import Client, Harness
-from ninetailed_wsgi.testing.client import Answer
+from ninetailed_wsgi.testing import Answer, Client, Harness
 from ninetailed_wsgi.testing.live import LiveServer
 from tests.tables import check_each
 

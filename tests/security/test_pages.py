@@ -9,8 +9,7 @@ import pytest
 from support import identify
 
 from ninetailed_wsgi import visitor_of
-from ninetailed_wsgi.testing import Client, Harness, audience, experience, trait
-from ninetailed_wsgi.testing.client import Answer
+from ninetailed_wsgi.testing import Answer, Client, Harness, audience, experience, trait
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from support import identify, page, track
 
-from ninetailed_wsgi.testing import Harness
-from ninetailed_wsgi.testing.client import Answer
+from ninetailed_wsgi.testing import Answer, Harness
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support import identify, page
 
-from ninetailed_wsgi.core.ids import Ids
+from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.testing import Harness
@@ -54,7 +54,7 @@ def test_an_id_that_a_page_made_leads_to_the_user_for_a_minute_at_most(before: l
     with Harness(access="guarded") as harness:
         service, where, terms = harness.service, harness.environment, Terms(guarded=True)
         anna = service.upsert(where, None, {"events": [identify("anna", {"plan": "pro"})]}, terms=terms)["profile"]
-        ids = Ids()
+        ids = PageIds()
         made = service.new_ids(where, ids).profile()  # in the cookie before the answer, where that is late
         login: dict[str, Any] = {"events": [*before, identify("anna")]}
         assert service.upsert(where, None, login, ids=ids, terms=terms)["profile"]["id"] == anna["id"]

@@ -13,7 +13,16 @@ from support import START, milliseconds
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, HistoryEvent, Store, StoreEntry, Write
+from ninetailed_wsgi.store.protocol import (
+    Document,
+    Fold,
+    HistoryEntry,
+    HistoryEvent,
+    OutcomeT,
+    Store,
+    StoreEntry,
+    Write,
+)
 
 
 def key(name: str = "visitor", environment: str = "main", organization: str = "org") -> Key:
@@ -74,7 +83,7 @@ class Wrapped:
     def read(self, where: Key) -> StoreEntry:
         return self.inner.read(where)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         return self.inner.update(keys, fold)
 
     def documents(
@@ -101,8 +110,8 @@ class CutAt(Wrapped):
         super().__init__(store)
         self.at, self.took_effect, self.count = at, took_effect, 0
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        decisions: dict[Key, Decided] = {}
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
+        decisions: dict[Key, OutcomeT] = {}
         for where in keys:
             number, self.count = self.count, self.count + 1
             if number == self.at and not self.took_effect:
@@ -167,8 +176,8 @@ class _InTurn(Wrapped):
 
         return StoreEntry(entry.document, entry.next_ordinal, history)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        decisions: dict[Key, Decided] = {}
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
+        decisions: dict[Key, OutcomeT] = {}
         for where in keys:
             self._turns.pause(self._number)
             decisions |= self.inner.update([where], fold)
@@ -186,8 +195,8 @@ class Interleaved(Wrapped):
         self._turn()
         return self.inner.read(where)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
-        decisions: dict[Key, Decided] = {}
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
+        decisions: dict[Key, OutcomeT] = {}
         for where in keys:
             self._turn()
             decisions |= self.inner.update([where], fold)

@@ -88,14 +88,14 @@ def _read(
         order = _locale_order(locales, used, locale)
     except Faulty as fault:
         return refusal(file, str(fault))
-    content = _Reader(file, order, export=export, published=published).read(every)
+    content = _EntryReader(file, order, export=export, published=published).read(every)
     if locale is not None and used and locale not in used:
         message = f"no entry has a value in the wanted locale {locale}: those of {order[-1]} are served"
         content.problems.append(Problem("note", file, "", message))
     return content
 
 
-class _Reader:
+class _EntryReader:
     """Puts the entries of one file where they belong by their content type."""
 
     def __init__(self, file: str, locales: Sequence[str], *, export: bool, published: bool = False) -> None:

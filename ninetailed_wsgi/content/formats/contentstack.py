@@ -11,7 +11,7 @@ from typing import Any
 
 from ninetailed_wsgi.content.entries import Content
 from ninetailed_wsgi.content.formats.contentful import read_delivery
-from ninetailed_wsgi.content.formats.foreign import Node, entry, link, objects, unique
+from ninetailed_wsgi.content.formats.foreign import ForeignEntry, entry, link, objects, unique
 
 
 def is_contentstack(document: object) -> bool:
@@ -29,7 +29,7 @@ def is_contentstack(document: object) -> bool:
 
 def read_contentstack(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
     """Read such a document; arguments as for `read_delivery`."""
-    nodes = [Node(one["uid"], one) for one in objects(document) if isinstance(one.get("uid"), str)]
+    nodes = [ForeignEntry(one["uid"], one) for one in objects(document) if isinstance(one.get("uid"), str)]
     items = [entry(node, _fields(node), published=node.fields.get("publish_details") != []) for node in unique(nodes)]
     return read_delivery({"items": items}, file, locale, drafts=drafts)
 
@@ -39,7 +39,7 @@ def _have_uids(entries: Iterable[object]) -> bool:
     return bool(rows) and all(isinstance(one, dict) and isinstance(one.get("uid"), str) for one in rows)
 
 
-def _fields(node: Node) -> dict[str, Any]:
+def _fields(node: ForeignEntry) -> dict[str, Any]:
     fields = {name: value for name, value in node.fields.items() if name.startswith("nt_")}
     if node.kind == "nt_experience":
         audiences = _references(fields.get("nt_audience"))

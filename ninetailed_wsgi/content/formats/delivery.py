@@ -9,10 +9,10 @@ from typing import Any
 
 from ninetailed_wsgi.content.compiling import Catalog, ListedAudience, ListedExperience
 
-Entry = dict[str, Any]
+DeliveryEntry = dict[str, Any]
 
 
-def delivery(catalog: Catalog) -> dict[str, list[Entry]]:
+def delivery(catalog: Catalog) -> dict[str, list[DeliveryEntry]]:
     """Return ``audiences`` and ``experiences``, in the order of the content."""
     audiences = {each.id: _audience(each) for each in catalog.audience_list}
     return {
@@ -21,12 +21,12 @@ def delivery(catalog: Catalog) -> dict[str, list[Entry]]:
     }
 
 
-def _audience(audience: ListedAudience) -> Entry:
+def _audience(audience: ListedAudience) -> DeliveryEntry:
     fields = {"nt_name": audience.name, "nt_audience_id": audience.id, "nt_rules": audience.rules}
     return _entry(audience.entry or audience.id, "nt_audience", fields)
 
 
-def _experience(experience: ListedExperience, audiences: dict[str, Entry], catalog: Catalog) -> Entry:
+def _experience(experience: ListedExperience, audiences: dict[str, DeliveryEntry], catalog: Catalog) -> DeliveryEntry:
     compiled = next(each for each in catalog.experiences.experiences if each.id == experience.id)
     variant_ids = dict.fromkeys(id for part in compiled.replacements for id in part.variants if id)
     fields: dict[str, Any] = {
@@ -42,6 +42,6 @@ def _experience(experience: ListedExperience, audiences: dict[str, Entry], catal
     return _entry(experience.entry or experience.id, "nt_experience", fields)
 
 
-def _entry(id: str, content_type: str, fields: dict[str, Any]) -> Entry:
+def _entry(id: str, content_type: str, fields: dict[str, Any]) -> DeliveryEntry:
     link = {"sys": {"type": "Link", "linkType": "ContentType", "id": content_type}}
     return {"sys": {"type": "Entry", "id": id, "contentType": link}, "fields": fields}

@@ -20,7 +20,7 @@ _TELLTALES = {
 }
 
 
-class Node(NamedTuple):
+class ForeignEntry(NamedTuple):
     """An entry of another system: its id, and its fields under the names of the Delivery API."""
 
     id: str
@@ -32,7 +32,7 @@ class Node(NamedTuple):
         return next((kind for field, kind in _TELLTALES.items() if field in self.fields), None)
 
 
-def entry(node: Node, fields: Mapping[str, Any], *, published: bool = True) -> dict[str, Any]:
+def entry(node: ForeignEntry, fields: Mapping[str, Any], *, published: bool = True) -> dict[str, Any]:
     """Return an entry as the Delivery API answers it; one that is not published as the management API does."""
     sys = {"id": node.id, "type": "Entry", "contentType": {"sys": {"id": node.kind}}, "locale": "*"}
     return {"sys": sys if published else {**sys, "version": 1}, "fields": dict(fields)}
@@ -55,9 +55,9 @@ def objects(value: object) -> Iterator[Mapping[str, Any]]:
             waiting += [inner for name, inner in one.items() if not AUTHORED.intersection((name, _snake(name)))]
 
 
-def unique(nodes: Iterable[Node]) -> list[Node]:
+def unique(nodes: Iterable[ForeignEntry]) -> list[ForeignEntry]:
     """Return the nodes that decide anything, of those with one id and kind the one with the most fields."""
-    by_id: dict[tuple[str, str], Node] = {}
+    by_id: dict[tuple[str, str], ForeignEntry] = {}
     for node in nodes:
         if (kind := node.kind) is not None:
             first = by_id.get((kind, node.id))

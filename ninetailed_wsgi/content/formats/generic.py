@@ -32,7 +32,7 @@ _TELLING = {"rules": "audiences", "event": "metrics", "nt_experiences": "entries
 
 def read_generic(document: Mapping[str, object], file: str) -> Content:
     """Read the generic form; ``file`` is its path, for messages."""
-    return _Reader(file).read(document)
+    return _ListReader(file).read(document)
 
 
 def read_list(items: Sequence[object], file: str) -> Content:
@@ -45,15 +45,15 @@ def read_list(items: Sequence[object], file: str) -> Content:
     for item in items:
         names = [name for member, name in _TELLING.items() if isinstance(item, dict) and member in item]
         lists[names[0] if names else "experiences"].append(item)
-    return _Reader(file).read(lists)
+    return _ListReader(file).read(lists)
 
 
 def read_metrics(document: Mapping[str, object], file: str) -> Content:
     """Read only the ``metrics`` of a document, which stand beside the entries of any form."""
-    return _Reader(file).read({"metrics": document.get("metrics")})
+    return _ListReader(file).read({"metrics": document.get("metrics")})
 
 
-class _Reader:
+class _ListReader:
     def __init__(self, file: str) -> None:
         self._file = file
         self._content = Content()

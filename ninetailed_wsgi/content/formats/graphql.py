@@ -13,7 +13,7 @@ from typing import Any
 
 from ninetailed_wsgi.content.entries import Content, refusal
 from ninetailed_wsgi.content.formats.contentful import read_delivery
-from ninetailed_wsgi.content.formats.foreign import Node, entry, link, objects, unique
+from ninetailed_wsgi.content.formats.foreign import ForeignEntry, entry, link, objects, unique
 
 _LISTS = re.compile(r"(Collection|Connection)$")
 _OWN = re.compile(r"nt[A-Z_]|all_nt_")
@@ -41,11 +41,11 @@ def read_graphql(document: Mapping[str, Any], file: str, locale: str | None, *, 
     return read_delivery({"items": items}, file, locale, drafts=drafts)
 
 
-def _nodes(data: Mapping[str, Any]) -> Iterable[Node]:
+def _nodes(data: Mapping[str, Any]) -> Iterable[ForeignEntry]:
     for one in objects(data):
         fields = {_field(name): _list(value) for name, value in one.items() if re.match("nt[A-Z_]", name)}
         if fields and (id := _id(one, fields)):
-            yield Node(id, fields)
+            yield ForeignEntry(id, fields)
 
 
 def _field(name: str) -> str:
@@ -71,7 +71,7 @@ def _id(one: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
     return next((id for id in public if isinstance(id, str) and id), None)
 
 
-def _fields(node: Node, audiences: Mapping[str, str]) -> dict[str, Any]:
+def _fields(node: ForeignEntry, audiences: Mapping[str, str]) -> dict[str, Any]:
     fields = dict(node.fields)
     if node.kind == "nt_experience":
         fields.setdefault("nt_experience_id", node.id)

@@ -34,7 +34,7 @@ from ninetailed_wsgi.store.disk.history import (
 from ninetailed_wsgi.store.disk.rows import Rows
 from ninetailed_wsgi.store.disk.shards import Shards
 from ninetailed_wsgi.store.keys import digest_of
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, StoreEntry
+from ninetailed_wsgi.store.protocol import Document, Fold, HistoryEntry, OutcomeT, StoreEntry
 
 
 class DiskStore:
@@ -81,7 +81,7 @@ class DiskStore:
         document, extent = read_row(self._shards.fetch(digest))
         return StoreEntry(document, extent.next, lambda: self._read_history(digest))
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         if len(keys) == 1:
             digest = digest_of(keys[0])
             return self._update_shard(self._shards.of(digest), [(keys[0], digest)], fold)
@@ -89,7 +89,7 @@ class DiskStore:
         for key in keys:
             digest = digest_of(key)
             by_shard.setdefault(self._shards.of(digest), []).append((key, digest))
-        decisions: dict[Key, Decided] = {}
+        decisions: dict[Key, OutcomeT] = {}
         for shard, group in by_shard.items():
             decisions.update(self._update_shard(shard, group, fold))
         return decisions
@@ -131,7 +131,7 @@ class DiskStore:
 
     # One key
 
-    def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def _update_shard(self, shard: int, keys: Sequence[tuple[Key, bytes]], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         rows = self._shards.rows(shard)
         try:
             decisions = self._update_unlocked(rows, *keys[0], fold) if len(keys) == 1 else None
@@ -139,7 +139,7 @@ class DiskStore:
         except (sqlite3.Error, OSError) as error:
             raise self._shards.unavailable(shard, rows, error) from error
 
-    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold[Decided]) -> dict[Key, Decided] | None:
+    def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold[OutcomeT]) -> dict[Key, OutcomeT] | None:
         """Update one key if nobody else does at the same time; what was decided, or None when somebody else does."""
         try:
             decision, update = self._fold(rows, key, digest, fold)
@@ -157,7 +157,9 @@ class DiskStore:
             return None
         return {key: decision}
 
-    def _update_locked(self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def _update_locked(
+        self, rows: Rows, keys: Sequence[tuple[Key, bytes]], fold: Fold[OutcomeT]
+    ) -> dict[Key, OutcomeT]:
         decisions = {}
         with self._shards.transaction(rows, keys[0][1]):
             for key, digest in keys:
@@ -166,7 +168,7 @@ class DiskStore:
                     update.write(rows)
         return decisions
 
-    def _fold(self, rows: Rows, key: Key, digest: bytes, fold: Fold[Decided]) -> tuple[Decided, RowUpdate | None]:
+    def _fold(self, rows: Rows, key: Key, digest: bytes, fold: Fold[OutcomeT]) -> tuple[OutcomeT, RowUpdate | None]:
         row_key = DOCUMENT + digest
         version, value = rows.read(row_key)
         document, extent = read_row(value)

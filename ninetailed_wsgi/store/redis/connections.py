@@ -45,7 +45,7 @@ _ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, redis.ConnectionError
 
 
 @dataclass(slots=True)
-class _Client:
+class _ProcessClient:
     """The client of one process, and how often it asked a Cluster for its topology."""
 
     client: Any = None
@@ -66,7 +66,7 @@ class Connections:
         self._url = url
         self._timeout = timeout
         self._wait_replicas = wait_replicas
-        self._here = PerProcess(_Client)
+        self._here = PerProcess(_ProcessClient)
 
     def run(self, commands: Sequence[RedisCommand]) -> list[Any]:
         """Return the answers to commands that are sent together; StoreUnavailable when one of them has none."""

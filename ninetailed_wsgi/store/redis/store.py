@@ -20,7 +20,7 @@ import orjson
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload
-from ninetailed_wsgi.store.protocol import Decided, Document, Fold, HistoryEntry, StoreEntry, Write
+from ninetailed_wsgi.store.protocol import Document, Fold, HistoryEntry, OutcomeT, StoreEntry, Write
 from ninetailed_wsgi.store.redis.arrivals import RedisArrivals
 from ninetailed_wsgi.store.redis.commands import RedisCommand
 from ninetailed_wsgi.store.redis.contents import RedisContents
@@ -90,7 +90,7 @@ class RedisStore:
         self._remember(name, raw)
         return self.entry(name, raw)
 
-    def update(self, keys: Sequence[Key], fold: Fold[Decided]) -> dict[Key, Decided]:
+    def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         names = {name_for(key): key for key in keys}
         # What this thread has read before may be outdated: it saves reading it again when it is not.
         earlier = {name: raw for name in names if (raw := self._documents().pop(name, ANY)) is not ANY}
@@ -156,7 +156,7 @@ class RedisStore:
         documents[name] = raw
 
 
-class _Update(Generic[Decided]):
+class _Update(Generic[OutcomeT]):
     """One call of `RedisStore.update`, over all its attempts.
 
     Attributes:
@@ -165,10 +165,10 @@ class _Update(Generic[Decided]):
     """
 
     def __init__(
-        self, store: RedisStore, keys: dict[str, Key], earlier: dict[str, bytes | None], fold: Fold[Decided]
+        self, store: RedisStore, keys: dict[str, Key], earlier: dict[str, bytes | None], fold: Fold[OutcomeT]
     ) -> None:
         self.keys = keys
-        self.decisions: dict[Key, Decided] = {}
+        self.decisions: dict[Key, OutcomeT] = {}
         self._store = store
         self._fold = fold
         self._texts = earlier  # what lies under each name
