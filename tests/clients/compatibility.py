@@ -18,8 +18,8 @@ FOLDERS = ("tests/clients", "tests/sdk")
 
 WAYS = {
     "client": "the unchanged client itself calls a running server",
-    "schema": "requests written by hand from its published description, answers held against its published schema",
-    "request": "requests written by hand from the documentation, answers not held against a schema of the client",
+    "schema": "requests written by hand from its published description, answers checked against its published schema",
+    "request": "requests written by hand from the documentation, answers not checked against a schema of the client",
 }
 OPERATIONS = (
     *("create", "update", "identify", "merge", "preflight", "batch", "sticky", "flags", "locale", "consent", "reset"),
@@ -64,28 +64,27 @@ ABSENT: dict[str, tuple[str, ...]] = {
 
 HEAD = """# Compatibility
 
-You want to know whether your client works with this API. The table says which client is tested with which operation,
-and how. It is made of the markers of the tests, and a test keeps it current:
-`python -m tests.clients.compatibility > docs/compatibility.md`.
+You want to know whether your client works with this API. The table says which operations are tested with which client, and
+how. `python -m tests.clients.compatibility > docs/compatibility.md` makes this page from marks in the tests.
 
 | word | meaning |
 | --- | --- |
 """
 _ABSENT = "—"
 TAIL = """
-A dash: the client has no such operation. The SDKs for browsers send no preflight, and RudderStack sends batches alone.
+A dash: the client has no such operation. The SDKs for browsers send no preflight, and RudderStack sends only batches.
 Variants of entities are only on the routes of spaces, which the newest clients use.
 
-No `optimization` client has run against this API. Of its packages, the npm registry that the tests use had only
+No `optimization` client has run against this API, because it could not be installed. Of its packages, the npm registry that the tests use had only
 `@contentful/optimization-react-web` 2.0.1 in November 2026, which needs `@contentful/optimization-web` 2.0.1; `-web`,
 `-node`, `-core`, `-api-client`, `-api-schemas`, `-nextjs` and `-react-native` were missing. The SDKs for iOS and
-Android are no npm packages. Their rows rest on published descriptions of their requests and answers
-(`fixtures/cases/clients`), and the requests of the five 2.x clients differ in these tests by library, channel and
-first event only.
+Android are no npm packages. Their rows follow published descriptions of their requests and answers
+(`fixtures/cases/clients`). In these tests, the requests of the five 2.x clients differ only in library, channel and
+first event.
 
-`experience.js` alone, with each of its plugins, in `experience.js-react` and in `experience.js-next` plays the same
-visits in the window of jsdom. React 18 renders the components. For `-next`, the routes of Next.js 14 are announced by
-its own event emitter: its compiler and server are not part of the tests. `experience.js-node` runs in Node.
+The tests run the same visits in jsdom with `experience.js` alone, with each of its plugins, in `experience.js-react` and
+in `experience.js-next`. React 18 renders the components. For `-next`, the event emitter of Next.js 14 announces the
+routes; its compiler and server are not part of the tests. `experience.js-node` runs in Node.
 
 **Next:** [point a client at this API](clients.md).
 """
