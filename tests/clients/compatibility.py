@@ -82,8 +82,8 @@ Android are no npm packages. Their rows follow published descriptions of their r
 (`fixtures/cases/clients`). In these tests, the requests of the five 2.x clients differ only in library, channel and
 first event.
 
-The tests run the same visits in jsdom with `experience.js` alone, with each of its plugins, in `experience.js-react` and
-in `experience.js-next`. React 18 renders the components. For `-next`, the event emitter of Next.js 14 announces the
+The tests run the same visits in jsdom with `experience.js` alone, with each of its plugins, in `experience.js-react`
+and in `experience.js-next`. React 18 renders the components. For `-next`, the event emitter of Next.js 14 announces the
 routes; its compiler and server are not part of the tests. `experience.js-node` runs in Node.
 
 **Next:** [point a client at this API](clients.md).
