@@ -64,8 +64,9 @@ ABSENT: dict[str, tuple[str, ...]] = {
 
 HEAD = """# Compatibility
 
-You want to know whether your client works with this API. The table says which operations are tested with which client, and
-how. `python -m tests.clients.compatibility > docs/compatibility.md` makes this page from marks in the tests.
+You want to know whether your client works with this API. The table says which operations are tested
+with which client, and how. `python -m tests.clients.compatibility > docs/compatibility.md` makes this page
+from marks in the tests.
 
 | word | meaning |
 | --- | --- |
@@ -75,7 +76,7 @@ TAIL = """
 A dash: the client has no such operation. The SDKs for browsers send no preflight, and RudderStack sends only batches.
 Variants of entities are only on the routes of spaces, which the newest clients use.
 
-No `optimization` client has run against this API, because it could not be installed. Of its packages, the npm registry that the tests use had only
+No `optimization` client has run against this API. Of its packages, the npm registry that the tests use had only
 `@contentful/optimization-react-web` 2.0.1 in November 2026, which needs `@contentful/optimization-web` 2.0.1; `-web`,
 `-node`, `-core`, `-api-client`, `-api-schemas`, `-nextjs` and `-react-native` were missing. The SDKs for iOS and
 Android are no npm packages. Their rows follow published descriptions of their requests and answers
