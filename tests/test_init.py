@@ -99,7 +99,7 @@ SITES = {
     """,
 }
 VISIT = """
-from tests.mount.sites import Browser
+from tests.mount.browser import Browser
 browser = Browser(app)
 print(browser.get("/pricing").text, browser.get("/pricing").text)
 """

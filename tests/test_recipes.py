@@ -20,7 +20,7 @@ RECIPES = re.findall(r"<!-- recipe: (\w+) (\S+) -->\n```\w+\n(.*?)```\n", TEXT, 
 
 VISIT = """
 import json
-from tests.mount.sites import Browser
+from tests.mount.browser import Browser
 from ninetailed_wsgi import Ninetailed
 # Not 100 ms, which a machine that runs other tests beside this one may need for the first page.
 Ninetailed.__init__.__kwdefaults__["time_budget_ms"] = 20_000

@@ -40,7 +40,7 @@ async function main() {
     const look = async () => {
       await page.waitForFunction(() => window.shop && document.readyState === "complete");
       seen.push(await page.evaluate(read));
-      await page.screenshot({ path: `${screenshots}/${seen.length}.png`, fullPage: true });
+      if (process.env.SCREENSHOTS) await page.screenshot({ path: `${screenshots}/${seen.length}.png`, fullPage: true });
     };
     for (const path of ["/", "/pricing", "/pricing/business", "/"]) {
       await page.goto(url + path);
@@ -70,12 +70,12 @@ async function main() {
     await page.click("nt-panel .tab");
     await page.setViewportSize({ width: 1280, height: 800 });
     panel.before = await reads(true);
-    await page.screenshot({ path: `${screenshots}/panel.png` });
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${screenshots}/panel.png` });
     const script = await (await page.request.get(`${url}/ninetailed/panel.js`)).body();
     panel.bytes = script.length + await page.evaluate(() => document.getElementById("ninetailed-panel").textContent.length);
     await Promise.all([page.waitForNavigation(), page.click('nt-panel [data-key="experience pricing-offer 0"]')]);
     panel.after = await reads(true);
-    await page.screenshot({ path: `${screenshots}/panel-preview.png` });
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${screenshots}/panel-preview.png` });
     await Promise.all([page.waitForNavigation(), page.click("nt-panel .bar button")]);
     panel.ended = await reads(false);
     const refused = await browser.newContext({ extraHTTPHeaders: { "Sec-GPC": "1" } });
@@ -88,7 +88,7 @@ async function main() {
     await other.waitForTimeout(2500);
     const withoutConsent = { sent, tracked, cookies: await refused.cookies() };
     await page.setViewportSize({ width: 390, height: 800 });
-    await page.screenshot({ path: `${screenshots}/phone.png`, fullPage: true });
+    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${screenshots}/phone.png`, fullPage: true });
     console.log(JSON.stringify({ seen, errors, withoutConsent, panel }));
   } finally {
     await browser.close();

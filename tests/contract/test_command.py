@@ -35,6 +35,13 @@ def inside(monkeypatch: pytest.MonkeyPatch, app: WSGIApplication) -> str:
     return "http://broken.example"
 
 
+def with_some_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the command the cases about profiles and batches alone: all of them take seconds over HTTP."""
+    cases = [case for case in CASES if case.area in ("profiles", "batch")]
+    assert len(cases) > 20
+    monkeypatch.setattr(command, "load_cases", lambda: cases)
+
+
 # What it is given
 
 
@@ -106,7 +113,11 @@ def test_an_environment_that_the_server_does_not_know_is_2(monkeypatch: pytest.M
     assert "acme" in told.err
 
 
-def test_the_server_may_be_mounted_under_a_prefix(api: WSGIApplication, tmp_path: Path) -> None:
+def test_the_server_may_be_mounted_under_a_prefix(
+    monkeypatch: pytest.MonkeyPatch, api: WSGIApplication, tmp_path: Path
+) -> None:
+    with_some_cases(monkeypatch)
+
     def site(environ: WSGIEnvironment, start_response: StartResponse) -> object:
         assert environ["PATH_INFO"].startswith("/shop/api/")
         return api({**environ, "PATH_INFO": environ["PATH_INFO"].removeprefix("/shop/api")}, start_response)
@@ -322,7 +333,8 @@ def test_profiles_that_cannot_be_deleted_are_counted_and_named(
     assert f"0 profiles were made and deleted; {len(left)} could not be deleted: {left[0]}, " in told.out
 
 
-def test_two_runs_at_once_do_not_meet(api: WSGIApplication, tmp_path: Path) -> None:
+def test_two_runs_at_once_do_not_meet(monkeypatch: pytest.MonkeyPatch, api: WSGIApplication, tmp_path: Path) -> None:
+    with_some_cases(monkeypatch)
     statuses: list[int] = []
     with behind_a_port(api) as url:
         arguments = [*CONTRACT, "--base-url", url]

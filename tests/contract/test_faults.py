@@ -15,15 +15,20 @@ from tests.contract.faults import FAULTS, Ask, Fault, Reply, Request, with_fault
 from tests.contract.servers import CASES, Told, behind_a_port, breaches, run_of, speaking_with
 
 
+def with_cases_of_one_area(monkeypatch: pytest.MonkeyPatch, case: str) -> str:
+    """Give the command the cases of this case's area, for the sake of time; the area."""
+    area = next(one.area for one in CASES if one.id == case)
+    monkeypatch.setattr(command, "load_cases", lambda: [one for one in CASES if one.area == area])
+    return area
+
+
 @pytest.mark.parametrize(
     ("fault", "case"), FAULTS.values(), ids=[f"{name}, by {case}" for name, (_, case) in FAULTS.items()]
 )
 def test_a_broken_server_is_caught(
     api: WSGIApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, case: str
 ) -> None:
-    # In this process and with the cases of one area, for the sake of time; the next test does all over HTTP.
-    area = next(one.area for one in CASES if one.id == case)
-    monkeypatch.setattr(command, "load_cases", lambda: [one for one in CASES if one.area == area])
+    area = with_cases_of_one_area(monkeypatch, case)
     monkeypatch.setattr(command, "Target", lambda url, timeout: speaking_with(with_fault(api, fault)))
     told = Told("http://broken.example", tmp_path)
     assert told.status == 1
@@ -33,8 +38,11 @@ def test_a_broken_server_is_caught(
 
 
 @pytest.mark.parametrize("name", ["changes missing", "no CORS header", "201 events at most"])
-def test_a_broken_server_is_caught_over_http(api: WSGIApplication, tmp_path: Path, name: str) -> None:
+def test_a_broken_server_is_caught_over_http(
+    api: WSGIApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     fault, case = FAULTS[name]
+    with_cases_of_one_area(monkeypatch, case)
     with behind_a_port(with_fault(api, fault)) as url:
         told = Told(url, tmp_path)
     assert told.status == 1

@@ -40,7 +40,7 @@ from django.core.wsgi import get_wsgi_application
 app = get_wsgi_application()
 """
 VISIT = """
-from tests.mount.sites import Browser
+from tests.mount.browser import Browser
 from ninetailed_wsgi import Ninetailed
 # Not 100 ms, which a machine that runs other tests beside this one may need for the first page.
 Ninetailed.__init__.__kwdefaults__["time_budget_ms"] = 20_000

@@ -13,7 +13,8 @@ from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 from ninetailed_wsgi.store import opening
 from ninetailed_wsgi.store.disk.store import DiskStore
-from tests.mount.sites import SITES, App, Browser, Reply, Respond, answering, bare_site, below
+from tests.mount.browser import App, Browser
+from tests.mount.sites import SITES, Reply, Respond, answering, bare_site, below
 
 ROOT = Path(__file__).parent.parent.parent
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
@@ -78,7 +79,7 @@ class Mounted:
 
     def app(self, respond: Respond, **options: Any) -> Ninetailed:
         """The middleware around the site."""
-        given = {"data_dir": self.folder / "data", "content": SHOP, "geoip_database": GEO, "store_shards": 2}
+        given = {"data_dir": self.folder / "data", "content": SHOP, "store_shards": 2}
         # Not 100 ms: other tests may keep this machine busy.
         site = answering(self.make_site(), respond)
         self.latest = Ninetailed(site, **{"time_budget_ms": 20_000, "access": "open", **given, **options})

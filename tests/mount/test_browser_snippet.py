@@ -22,8 +22,9 @@ import ninetailed_wsgi.django.urls
 from ninetailed_wsgi import Ninetailed, visitor_of
 from ninetailed_wsgi.site.browser_sdk import PAGES_WITHOUT_EVENTS
 from ninetailed_wsgi.site.visitor import Visitor
+from tests.mount.browser import Browser
 from tests.mount.conftest import Mounted
-from tests.mount.sites import Browser, set_django_up
+from tests.mount.sites import set_django_up
 from tests.support import page as page_event
 
 set_django_up()

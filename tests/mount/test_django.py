@@ -17,7 +17,8 @@ import ninetailed_wsgi.django.urls
 from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.django import middleware
 from ninetailed_wsgi.testing import Harness, audience, flag, performed
-from tests.mount.sites import Browser, set_django_up
+from tests.mount.browser import Browser
+from tests.mount.sites import set_django_up
 
 set_django_up()
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ninetailed_wsgi import Ninetailed, visitor_of
+from tests.mount.browser import Browser, Environ
 from tests.mount.conftest import ROOT, SHOP
-from tests.mount.sites import Browser, Environ
 
 PAGE = (ROOT / "docs" / "existing-sites.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^<!-- tests/mount/test_existing_sites.py -->\n```python\n(.*?)^```$", PAGE, re.M | re.S)

@@ -16,8 +16,9 @@ from redis_servers import Redis
 
 from ninetailed_wsgi.site import reports
 from ninetailed_wsgi.site.visitor import KEY, Visitor
+from tests.mount.browser import Answer, Browser, Environ
 from tests.mount.conftest import GEO, SHOP, Mounted
-from tests.mount.sites import Answer, Browser, Environ, Reply
+from tests.mount.sites import Reply
 from tests.serving import wait_until
 
 BASELINES = "['hero', 50, [], [], 'you', True]"

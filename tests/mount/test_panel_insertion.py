@@ -24,8 +24,9 @@ from ninetailed_wsgi.django.middleware import site as django_mount
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.site.insertion import Stream
 from ninetailed_wsgi.site.visitor import KEY
+from tests.mount.browser import Answer, App, Browser, Environ
 from tests.mount.conftest import SHOP, Mounted
-from tests.mount.sites import Answer, App, Browser, Environ, Reply, set_django_up
+from tests.mount.sites import Reply, set_django_up
 from tests.mount.test_previewed_pages import link, opened
 
 set_django_up()

@@ -12,8 +12,9 @@ import pytest
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.service.preview_links import LONGEST
 from ninetailed_wsgi.site.visitor import Visitor
+from tests.mount.browser import Answer, Browser, Environ
 from tests.mount.conftest import Mounted
-from tests.mount.sites import Answer, Browser, Environ, Reply
+from tests.mount.sites import Reply
 from tests.mount.test_panel_insertion import PAGE, document, page
 from tests.mount.test_previewed_pages import API, EVENT, link, opened, previews
 

@@ -13,8 +13,9 @@ import pytest
 from werkzeug.middleware.lint import LintMiddleware
 
 from ninetailed_wsgi.site.visitor import KEY
+from tests.mount.browser import App, Browser, Environ
 from tests.mount.conftest import Mounted
-from tests.mount.sites import App, Browser, Environ, Reply, below
+from tests.mount.sites import Reply, below
 
 MEBIBYTE = 1024 * 1024
 

@@ -23,8 +23,9 @@ from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.service.preview_links import LONGEST
 from ninetailed_wsgi.site.previews import Previews
 from ninetailed_wsgi.site.visitor import KEY, Visitor
+from tests.mount.browser import Answer, Browser
 from tests.mount.conftest import SECRET, Mounted
-from tests.mount.sites import Answer, Browser, Reply, set_django_up
+from tests.mount.sites import Reply, set_django_up
 
 set_django_up()
 API = "/ninetailed/v2/organizations/default/environments/main"

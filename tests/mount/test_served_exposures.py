@@ -14,8 +14,9 @@ from serving import wait_until
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 from ninetailed_wsgi.testing import Client, Harness, experience, metric
+from tests.mount.browser import Browser, Environ
 from tests.mount.conftest import Mounted
-from tests.mount.sites import Browser, Environ, Reply
+from tests.mount.sites import Reply
 
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 LIMIT = {"type": "InlineVariable", "key": "limit", "baseline": {"value": 50}, "variants": [{"value": 20}]}

@@ -11,8 +11,9 @@ import pytest
 from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.site.visitor import KEY, Visitor
-from tests.mount.conftest import Mounted
-from tests.mount.sites import Environ, Reply
+from tests.mount.browser import Environ
+from tests.mount.conftest import GEO, Mounted
+from tests.mount.sites import Reply
 
 API = "/ninetailed/v2/organizations/default/environments/main"
 PAGE_EVENT = {
@@ -107,7 +108,7 @@ def test_a_page_that_uses_the_visitor_sets_the_cookie_to_the_id_of_the_profile(m
 
 
 def test_the_page_event_says_what_the_request_says(mounted: Mounted) -> None:
-    browser = mounted.visited_by(lambda visitor: visitor.page(category="tea"))
+    browser = mounted.visited_by(lambda visitor: visitor.page(category="tea"), geoip_database=GEO)
     browser.get(
         "/caf%C3%A9".replace("%C3%A9", "\xc3\xa9") + "?q=gr%C3%BCn&utm_source=newsletter&q=oolong",
         HTTP_REFERER="https://search.example/?q=tea",

@@ -15,8 +15,9 @@ from jinja2 import DictLoader, Environment
 from ninetailed_wsgi.jinja import HELPERS
 from ninetailed_wsgi.site import reaching
 from ninetailed_wsgi.site.visitor import KEY
+from tests.mount.browser import Environ
 from tests.mount.conftest import ROOT, Mounted
-from tests.mount.sites import Environ, Reply, set_django_up
+from tests.mount.sites import Reply, set_django_up
 
 OFFER = {"id": "pricing-offer", "variants": [{"id": "banner-offer", "title": "Ten percent off"}]}
 BANNER = {"id": "banner", "title": "Free shipping from 50", "nt_experiences": [OFFER]}

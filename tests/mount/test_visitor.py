@@ -18,8 +18,9 @@ from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.site.paste import filter_app_factory
 from ninetailed_wsgi.site.reaching import visitor_of
 from ninetailed_wsgi.site.visitor import KEY, Visitor
-from tests.mount.conftest import SHOP, Mounted
-from tests.mount.sites import Browser, Environ, Reply
+from tests.mount.browser import Browser, Environ
+from tests.mount.conftest import GEO, SHOP, Mounted
+from tests.mount.sites import Reply
 
 HTTPS = {"wsgi.url_scheme": "https"}
 
@@ -112,7 +113,7 @@ def test_asking_without_saying_anything_stores_nothing_and_counts_nothing(bare: 
     def use(visitor: Visitor) -> object:
         return [visitor.profile["session"]["count"], visitor.audiences, visitor.flag("checkout-button")]
 
-    browser = bare.visited_by(use)
+    browser = bare.visited_by(use, geoip_database=GEO)
     answer = browser.get("/journal", REMOTE_ADDR="127.0.0.1", HTTP_USER_AGENT="iPhone Mobile Safari")
     assert "'european-visitors'" in answer.text
     assert "recent-readers" not in answer.text
@@ -365,7 +366,7 @@ def test_a_merge_tag_is_the_first_truthy_value_of_its_candidates_or_the_fallback
         visitor.identify(**TRAITS)
         return visitor.merge_tag(path, "fallback")
 
-    assert bare.visited_by(use).get(REMOTE_ADDR="127.0.0.1").text == text
+    assert bare.visited_by(use, geoip_database=GEO).get(REMOTE_ADDR="127.0.0.1").text == text
 
 
 def test_a_merge_tag_without_a_fallback_has_the_published_one_or_is_empty(bare: Mounted) -> None:

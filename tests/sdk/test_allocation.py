@@ -1,8 +1,12 @@
-"""Who gets which variant is decided by the same numbers as in the vendor's own code, computed here by node."""
+"""Who gets which variant is decided by the same numbers as in the vendor's own code, computed here by node.
+
+``make fuzz`` compares 100,000 pairs of an experience and a visitor, the tests fewer.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import string
 import subprocess
@@ -13,7 +17,7 @@ import pytest
 from ninetailed_wsgi.core.experiences import LARGEST_HASH, Experience, compile_experience, hash_fraction
 from tests.sdk.client import FOLDER
 
-PAIRS = 100_000
+PAIRS = int(os.environ.get("PAIRS", "20000"))
 SEED = 20_240_229
 # murmurhash-js takes the low byte of each UTF-16 unit where the hosted service takes UTF-8: they agree on ASCII.
 CHARACTERS = string.ascii_letters + string.digits + "-_. :/@+%"
@@ -110,7 +114,7 @@ def compiled(drawn: tuple[list[dict[str, Any]], list[Pair]]) -> list[Experience]
     return [compile_experience(given["id"], "", "nt_experiment", given["audience"], given) for given in drawn[0]]
 
 
-def test_a_hundred_thousand_pairs_were_computed_and_every_outcome_occurs(computed: list[Numbers]) -> None:
+def test_every_pair_was_computed_and_every_outcome_occurs(computed: list[Numbers]) -> None:
     assert len(computed) == PAIRS
     assert {numbers.index for numbers in computed} == set(range(6))
     assert {numbers.matches for numbers in computed} == {True, False}

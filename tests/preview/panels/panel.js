@@ -69,7 +69,7 @@ async function main() {
         const page = await watched({ colorScheme: scheme, viewport: { width, height: 800 }, bypassCSP: scheme === "dark" });
         await page.goto(link);
         await page.waitForSelector(`${root} .tab`);
-        const shot = (name) => page.screenshot({ path: `${folder}/${name}-${scheme}-${width}.png` });
+        const shot = (name) => process.env.SCREENSHOTS && page.screenshot({ path: `${folder}/${name}-${scheme}-${width}.png` });
         const closed = await state(page);
         await shot("closed");
         await page.click(`${root} .tab`);
