@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ TOLERANCE = 1.1
 RATIOS = {
     ("a flag", "a get"): 1.3,
     ("an update over WSGI, guarded", "an update over WSGI, stored"): 1.1,
+    ("a page, stored", "its event over WSGI, stored"): 1.25,
+    ("a page, evaluated", "its event over WSGI, evaluated"): 1.2,
 }
 """What an operation may take at most, as a multiple of another one."""
 MARK = "getppid"  # a function of the C library that nothing else calls; callgrind writes its counts down there
@@ -121,10 +124,11 @@ def run_operations(folder: Path) -> None:
 def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]]:
     """What each is and what it is done with: in-process, a visitor with ten audiences and experiences."""
     import orjson
+    import page
     from scenario import ENVIRONMENT, page_event, past, write_content
     from servers import FIXTURES
 
-    from ninetailed_wsgi import Settings
+    from ninetailed_wsgi import Ninetailed, Settings
     from ninetailed_wsgi.api.app import api
     from ninetailed_wsgi.content import ContentFolder
     from ninetailed_wsgi.core import profile
@@ -158,14 +162,14 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     def update() -> dict[str, Any]:
         return {"events": events(1), "options": {"features": ["location"]}}
 
-    def request(name: str = "anna") -> dict[str, Any]:
-        return posted(f"{ENVIRONMENT}/profiles/{name}", orjson.dumps(update()))
+    def request(name: str = "anna", query: str = "") -> dict[str, Any]:
+        return posted(f"{ENVIRONMENT}/profiles/{name}", orjson.dumps(update()), query)
 
-    def posted(path: str, body: bytes) -> dict[str, Any]:
+    def posted(path: str, body: bytes, query: str = "") -> dict[str, Any]:
         return {
             "REQUEST_METHOD": "POST",
             "PATH_INFO": path,
-            "QUERY_STRING": "",
+            "QUERY_STRING": query,
             "SERVER_PROTOCOL": "HTTP/1.1",
             "CONTENT_TYPE": "text/plain",
             "CONTENT_LENGTH": str(len(body)),
@@ -189,7 +193,7 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
     def start_response(status: str, headers: Any, exc_info: Any = None) -> None:
         assert status in ("200 OK", "204 No Content"), status
 
-    for name in ("anna", issued):
+    for name in ("anna", "ben", issued):
         service.upsert(environment, name, {"events": [plain(event) for event in past("anna")]}, address="127.0.0.1")
     stored = service.store.read(environment.key("anna"))
     seen = service.get(environment, "anna")["experiences"]
@@ -226,6 +230,15 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
         audiences = catalog.audiences.matched(profile.facts(record, stored.next_ordinal, at))
         catalog.experiences.select(record["stable_id"], audiences, record["sticky"])
 
+    def show(site: Ninetailed, environ: dict[str, Any]) -> None:
+        for _ in site(environ, start_response):
+            pass
+
+    # The thread that answers pages is counted, too.
+    options = {"data_dir": folder / "data", "content": content, "geoip_database": database, "organization": "bench"}
+    shared = {**options, "service": service, "access": "open", "time_budget_ms": 600_000}
+    storing, evaluating = Ninetailed(page.site, **shared), Ninetailed(page.site, preflight=True, **shared)
+
     milliseconds = int(now.timestamp() * 1000)
     batches = [[event for n in range(50) for event in events(4, anonymousId=f"visitor-{n}")] for _ in range(2)]
     return {
@@ -237,6 +250,10 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
         "25 Insights events over WSGI, stored": (answer, [insights() for _ in range(31)]),
         "a decision": (decide, [milliseconds] * 101),
         "a batch of 200 events, stored": (lambda batch: service.upsert_many(environment, {"events": batch}), batches),
+        "a page, stored": (partial(show, storing), [page.page_request("ben") for _ in range(31)]),
+        "its event over WSGI, stored": (answer, [request("ben") for _ in range(31)]),
+        "a page, evaluated": (partial(show, evaluating), [page.page_request("ben") for _ in range(31)]),
+        "its event over WSGI, evaluated": (answer, [request("ben", "type=preflight") for _ in range(31)]),
     }
 
 
