@@ -235,8 +235,8 @@ def operations(folder: Path) -> dict[str, tuple[Callable[[Any], Any], list[Any]]
             pass
 
     # The thread that answers pages is counted, too.
-    options = {"data_dir": folder / "data", "content": content, "geoip_database": database, "organization": "bench"}
-    shared = {**options, "service": service, "access": "open", "time_budget_ms": 600_000}
+    options: dict[str, Any] = {"data_dir": folder / "data", "content": content, "geoip_database": database}
+    shared = {**options, "organization": "bench", "service": service, "access": "open", "time_budget_ms": 600_000}
     storing, evaluating = Ninetailed(page.site, **shared), Ninetailed(page.site, preflight=True, **shared)
 
     milliseconds = int(now.timestamp() * 1000)

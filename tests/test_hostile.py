@@ -103,7 +103,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "Forwarded": lambda text: BEHIND_PROXIES.of({"HTTP_FORWARDED": text, "REMOTE_ADDR": "127.0.0.1"}),
     "traceparent": _CommonHeaders(("*",))._traceparent,
     "Cookie": lambda text: cookie_values(
-        Visit({"HTTP_COOKIE": text.encode().decode("latin-1")}, lambda _: ("http", "")).cookies, ("ntaid", "a", "1")
+        Visit({"HTTP_COOKIE": text.encode().decode("latin-1")}, lambda _: ("http", "")).cookies(("ntaid", "a", "1")),
+        ("ntaid", "a", "1"),
     ),
     "Accept-Language": lambda text: locale_of({"HTTP_ACCEPT_LANGUAGE": text}),
     "path and query": lambda text: page_of(

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_WITHOUT_SYS = (str, bytes, int, float, list, tuple, type(None))
+
 
 def sys_of(entry: Any) -> Mapping[str, Any] | None:
     """Return what an entry or link says of itself; None where it has no ``sys``."""
-    if isinstance(entry, str | bytes | int | float | list | tuple | None):
+    if isinstance(entry, _WITHOUT_SYS):
         return None
     sys = entry.get("sys") if isinstance(entry, Mapping) else getattr(entry, "sys", None)
     return sys if isinstance(sys, Mapping) else None
@@ -29,6 +31,8 @@ def id_of(entry: Any) -> str | None:
 
 def members_of(entry: Any) -> Mapping[str, Any]:
     """Return the fields of an entry in any form; none of a link, and of what is no entry."""
+    if isinstance(entry, str):
+        return {}
     if isinstance(entry, Mapping):
         fields = entry.get("fields")
         return fields if isinstance(fields, Mapping) else entry

@@ -66,11 +66,12 @@ def _decided(
 ) -> tuple[Mapping[str, Any] | None, str]:
     baseline = id_of(entry) or ""
     selected = {each["experienceId"]: each for each in experiences}
-    rows = _experiences_of(entry)
-    order = [_experience_id(each) for each in rows]
+    members = members_of(entry)
+    rows = _rows_of(members)
+    order: Sequence[str | None] = [_experience_id(each) for each in rows]
     if not rows or any(map(is_link, rows)):
-        order = list(published(baseline)) or order
-    if not order and "nt_experiences" not in members_of(entry):
+        order = published(baseline) or order
+    if not order and "nt_experiences" not in members:
         # Without an order: the first by id that replaces this entry.
         order = [id for id, each in selected.items() if baseline in each["variants"]]
     # The first selected one decides, even if it only replaces other entries, as in the SDKs.
@@ -128,7 +129,11 @@ def unwrapped(value: Any) -> Any:
 
 
 def _experiences_of(entry: Any) -> list[Any]:
-    rows = members_of(entry).get("nt_experiences")
+    return _rows_of(members_of(entry))
+
+
+def _rows_of(members: Mapping[str, Any]) -> list[Any]:
+    rows = members.get("nt_experiences")
     return rows if isinstance(rows, list) else []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
@@ -11,19 +10,18 @@ from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
 
-from ninetailed_wsgi import __version__
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.site.browser_sdk import BrowserSdk
 from ninetailed_wsgi.site.evaluation import Decision, Question
+from ninetailed_wsgi.site.page_events import page_event, plain
 from ninetailed_wsgi.site.page_view import Visit, cookie_values
 from ninetailed_wsgi.site.previews import Previews
 
 PANEL = "ninetailed.panel"
 """Present in the environ of a page that gets the panel; see site/panel.py."""
 
-_LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
 _PRESENCE: dict[str, Any] = {"type": "identify", "userId": "", "traits": {}}  # which no audience rule counts
 _LATE = (
     "a page used its visitor for the first time after its response began, so nothing is stored: call visitor.page() "
@@ -112,6 +110,9 @@ class Published(NamedTuple):
         return (tag.id, tag.fallback) if tag else None
 
 
+_NOTHING_PUBLISHED = Published(None)
+
+
 class VisitorData(dict[str, Any]):
     """``profile``, ``experiences`` and ``changes`` of a visitor; nobody may change them, as visitors share parts."""
 
@@ -186,7 +187,7 @@ class Conversation:
         self.is_answered = is_late
         self.is_renewed = False
         self.is_page_stored = False
-        self.published = Published(None)
+        self.published = _NOTHING_PUBLISHED
         self.parts_of_page = PageParts(backend.counts_served, PANEL in environ)
         self.visit = Visit(environ, backend.origin)
         self._environ = environ
@@ -236,10 +237,10 @@ class Conversation:
 
     def record(self, event: dict[str, Any], *, only_evaluated: bool = False) -> None:
         """Record an event of this page; one that is only evaluated is not stored."""
-        event = _plain(event)
+        event = plain(event)
         if event["type"] == "page":
             event["properties"] = {**event["properties"], **self.visit.page}
-        self._waiting.append((_event(self.visit, event), only_evaluated))
+        self._waiting.append((page_event(self.visit, event), only_evaluated))
         if self.is_answered and not self._is_late:
             self.answer()
 
@@ -302,13 +303,17 @@ class Conversation:
             return False
         stores = self.consent and not (self._is_late or self._is_forgotten) and self.visit.is_seen
         stores = stores and self.preview is None
-        storable = [event for event, only_evaluated in waiting if stores and not only_evaluated]
-        self._only_evaluated += [event for event, only_evaluated in waiting if only_evaluated or not stores]
-        self._awaits_sdk |= stores and len(storable) < len(waiting)
-        if storable and not self._unwritten:
+        storable: list[dict[str, Any]] = []
+        for event, only_evaluated in waiting:
+            (self._only_evaluated if only_evaluated or not stores else storable).append(event)
+        if not storable:
+            self._awaits_sdk |= stores
+            return False
+        self._awaits_sdk |= len(storable) < len(waiting)
+        if not self._unwritten:
             self._name, self._ids = self._id or _first(self._cookie_ids()), PageIds()
         self._unwritten += storable
-        return bool(storable)
+        return True
 
     def _store(self) -> None:
         """Store the events that wait for it and, where the response begins, what the page showed."""
@@ -364,7 +369,7 @@ class Conversation:
             self._environ,
             name,
             events,
-            partial(_event, self.visit, presence),
+            partial(page_event, self.visit, presence),
             self.visit.locale,
             preflight,
             awaits_sdk=preflight and self._awaits_sdk and self._id is None,
@@ -379,7 +384,8 @@ class Conversation:
     def _cookie_ids(self) -> list[str]:
         if self.is_renewed or not self.consent:
             return []
-        return cookie_values(self.visit.cookies, self._backend.cookie_names)
+        names = self._backend.cookie_names
+        return cookie_values(self.visit.cookies(names), names)
 
 
 def is_text(value: object) -> bool:
@@ -410,17 +416,6 @@ def explanations(conversation: Conversation, seconds: float) -> tuple[Decision, 
 
 def _first(ids: list[str]) -> str | None:
     return ids[0] if ids else None
-
-
-def _event(visit: Visit, event: dict[str, Any]) -> dict[str, Any]:
-    context = {"library": _LIBRARY, **visit.context()}
-    return {"channel": "server", "messageId": str(uuid.uuid4()), "context": context, **event}
-
-
-def _plain(event: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page recorded as JSON, which is what is stored: a page may pass anything."""
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS))
-    return plain
 
 
 def nothing(id: str) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ninetailed_wsgi.core.company import FEATURE
@@ -24,6 +23,8 @@ MOST_EVENTS = 200
 
 MOST_IDENTIFY = 50
 """Identify events of one request (spec section 1)."""
+
+_ALL_FEATURES, _LOCATION_ALONE = {"features": ("location", FEATURE)}, {"features": ("location",)}
 
 _INDEX = re.compile(r"events\[(\d+)\]")
 
@@ -108,18 +109,17 @@ class Evaluation:
         content = self._content(question, environment)
         if not question.preflight and not question.events:
             return self._expose(question, environment)
-        ask = partial(self._ask, environment=environment, address=address, content=content)
         events = [event for event in question.events if self._is_valid(event)]
         # The answer to a preflight knows the events of its own request only, so these must be one.
-        requests = [events[-MOST_EVENTS:]] if question.preflight else list(in_requests(events))
+        requests = [events[-MOST_EVENTS:]] if question.preflight else in_requests(events)
         name, answer = question.name, None
         for batch in requests:
             exposures = question.exposures if batch is requests[-1] else ()
-            if (data := ask(question, name, batch, exposures)) is not None:
+            if (data := self._ask(question, name, batch, exposures, environment, address, content)) is not None:
                 answer, name = data, data["profile"]["id"]
         if answer is None:  # nothing was said, or all of it refused
             question = question._replace(preflight=True, ids=None)
-            answer = ask(question, name, [question.presence()])
+            answer = self._ask(question, name, [question.presence()], (), environment, address, content)
         return Decision() if answer is None else Decision(answer, answer["profile"]["id"], content)
 
     def _expose(self, question: Question, environment: Environment) -> Decision:
@@ -135,8 +135,7 @@ class Evaluation:
         question: Question,
         name: str | None,
         events: Sequence[EventBody],
-        exposures: Sequence[ServedComponent] = (),
-        *,
+        exposures: Sequence[ServedComponent],
         environment: Environment,
         address: str | None,
         content: Any,
@@ -147,8 +146,8 @@ class Evaluation:
         terms = self.access.terms(self.caller, address)
         while events:
             verdict = self.access.judge(events, self.caller, environment, self.service.certifies)
-            features = ["location", FEATURE] if question.consents else ["location"]
-            body = {"events": verdict.events, "options": {"features": features}}
+            options = _ALL_FEATURES if question.consents else _LOCATION_ALONE
+            body = {"events": verdict.events, "options": options}
             try:
                 answer: dict[str, Any] = self.service.upsert(
                     environment,
@@ -203,16 +202,17 @@ def _is_robot(question: Question) -> bool:
     return is_robot(question.environ.get("HTTP_USER_AGENT"))
 
 
-def in_requests(events: Sequence[EventBody]) -> Iterator[list[EventBody]]:
-    """Yield the events in order, in lists that are each within the limits of a request."""
-    batch: list[EventBody] = []
+def in_requests(events: list[EventBody]) -> list[list[EventBody]]:
+    """Return the events in order, in lists that are each within the limits of a request."""
+    if len(events) <= MOST_IDENTIFY:
+        return [events] if events else []
+    batches: list[list[EventBody]] = [[]]
     identify = 0
     for event in events:
         is_identify = event["type"] == "identify"
-        if len(batch) == MOST_EVENTS or (is_identify and identify == MOST_IDENTIFY):
-            yield batch
-            batch, identify = [], 0
-        batch.append(event)
+        if len(batches[-1]) == MOST_EVENTS or (is_identify and identify == MOST_IDENTIFY):
+            batches.append([])
+            identify = 0
+        batches[-1].append(event)
         identify += is_identify
-    if batch:
-        yield batch
+    return batches

@@ -255,21 +255,24 @@ class Ninetailed:
             self.hint("public", _PUBLIC)
         if status.startswith("304"):
             return private
-        cookies = dict(reversed(visitor.visit.cookies))  # of two with one name, scripts see the first
-
-        def scheme() -> str:
-            return self.origin(visitor.environ)[0]
-
+        # Of two with one name, scripts see the first.
+        cookies = dict(reversed(visitor.visit.cookies(self.cookie_names)))
         if not visitor.consent:
             expired = [name for name in self.cookie_names if name in cookies and not sets_cookie(headers, name)]
-            return [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in expired)]
-        id = visitor.cookie_id
+            return [*private, *_forgotten(self, visitor, expired)]
+        id, name = visitor.cookie_id, self.cookie.name
         if visitor.is_renewed:
-            old = [name for name in self.cookie_names if name in cookies and not (id and name == self.cookie.name)]
-            private = [*private, *(("Set-Cookie", self.cookie.expired(name, scheme())) for name in old)]
-        if id and not sets_cookie(headers, self.cookie.name) and self.cookie.is_due(id, cookies.get(self.cookie.name)):
-            return [*private, ("Set-Cookie", self.cookie.value(id, scheme()))]
+            old = [other for other in self.cookie_names if other in cookies and not (id and other == name)]
+            private = [*private, *_forgotten(self, visitor, old)]
+        if id and not sets_cookie(headers, name) and self.cookie.is_due(id, cookies.get(name)):
+            return [*private, ("Set-Cookie", self.cookie.value(id, self.origin(visitor.environ)[0]))]
         return private
+
+
+def _forgotten(site: Ninetailed, visitor: Visitor, cookies: Iterable[str]) -> Headers:
+    """Return what makes the browser forget cookies with these names."""
+    scheme = site.origin(visitor.environ)[0]
+    return [("Set-Cookie", site.cookie.expired(name, scheme)) for name in cookies]
 
 
 def _starting(

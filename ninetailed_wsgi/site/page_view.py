@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -22,6 +22,9 @@ PAGE_MEMBERS = ("path", "query", "referrer", "search", "url")
 
 LONGEST_COOKIE = 4096
 """Characters of a cookie's value (RFC 6265 section 6.1)."""
+
+_SAFE_IN_PATHS = "/;=,~!$&'()*+:@"
+_PLAIN_PATH = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE_IN_PATHS)}]*")
 
 _COMMON_LENGTH = 100
 """Characters of a header that tells languages, of which the answer is remembered."""
@@ -63,7 +66,7 @@ class Visit:
         self._place: tuple[object, ...] | None = None
         self._page: dict[str, Any] = {}
         self._is_seen: bool | None = None
-        self._cookies: tuple[str, list[tuple[str, str]]] | None = None
+        self._cookies: tuple[tuple[str, Collection[str]], list[tuple[str, str]]] | None = None
 
     @property
     def page(self) -> dict[str, Any]:
@@ -86,12 +89,11 @@ class Visit:
         """The language that the browser prefers."""
         return locale_of(self.environ)
 
-    @property
-    def cookies(self) -> list[tuple[str, str]]:
-        """The cookies in the order in which they were sent, empty and oversized ones left out."""
-        header = self.environ.get("HTTP_COOKIE", "")
-        if self._cookies is None or self._cookies[0] != header:
-            self._cookies = header, _cookies(self.environ)
+    def cookies(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Return the cookies of these names in the order in which they were sent, without empty and oversized ones."""
+        place = (self.environ.get("HTTP_COOKIE", ""), names)
+        if self._cookies is None or self._cookies[0] != place:
+            self._cookies = place, _cookies(self.environ, names)
         return self._cookies[1]
 
     def context(self) -> dict[str, Any]:
@@ -105,7 +107,9 @@ def page_of(environ: Environ, origin: tuple[str, str]) -> dict[str, Any]:
     Args:
         origin: scheme and host as the visitor's browser has them.
     """
-    path = quote(_bytes(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")), safe="/;=,~!$&'()*+:@")
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    if not _PLAIN_PATH.fullmatch(path):  # PERF: most paths have nothing to encode
+        path = quote(_bytes(path), safe=_SAFE_IN_PATHS)
     query = _text(environ.get("QUERY_STRING", ""))
     search = f"?{query}" if query else ""
     return {
@@ -174,13 +178,18 @@ def cookie_values(cookies: Iterable[tuple[str, str]], names: Iterable[str]) -> l
     return [value for name in names for other, value in cookies if other == name]
 
 
-def _cookies(environ: Environ) -> list[tuple[str, str]]:
+def _cookies(environ: Environ, names: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """Return the cookies of a request; ``names`` None: all of them."""
+    cookies = []
     # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
-    parts = [part.partition("=") for part in _text(environ.get("HTTP_COOKIE", "")).split(";")]
-    cookies = [(name.strip(), value.strip().strip('"')) for name, _, value in parts]
-    return [
-        (name, unquote(value) if "%" in value else value) for name, value in cookies if 0 < len(value) <= LONGEST_COOKIE
-    ]
+    for part in _text(environ.get("HTTP_COOKIE", "")).split(";"):
+        name, _, value = part.partition("=")
+        name = name.strip()
+        if names is None or name in names:
+            value = value.strip().strip('"')
+            if 0 < len(value) <= LONGEST_COOKIE:
+                cookies.append((name, unquote(value) if "%" in value else value))
+    return cookies
 
 
 def _bytes(text: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,12 +40,15 @@ class Engine:
     """What answers, from the first request of a process on.
 
     Attributes:
+        environment: whose visitors the pages ask for.
+        address_of: returns the address of a visitor from the environ.
         api: the WSGI app of the API, made at its first call because that takes longer than a page should wait.
     """
 
     service: Any
     evaluation: Evaluation
-    address: Any
+    environment: Environment
+    address_of: Callable[[Mapping[str, Any]], str | None]
     api: Callable[..., Iterable[bytes]] | None = None
 
 
@@ -121,10 +124,10 @@ class Process:
 
     def forget(self, id: str) -> bool:
         """Delete the visitor with this id; return whether nothing is stored of them."""
-        engine, options = self.running(), self._options
+        engine = self.running()
         if engine is None:
             return False
-        environment = engine.service.environment(options.organization, options.environment)
+        environment = engine.environment
         if not self._access.guarded or engine.service.certifies(environment, id):
             with suppress(ProfileNotFound):
                 engine.service.delete(environment, id, guarded=self._access.guarded)
@@ -132,10 +135,9 @@ class Process:
 
     def check_preview(self, overrides: Overrides) -> None:
         """Raise InvalidData where a preview names what the content does not have."""
-        engine, options = self.running(), self._options
+        engine = self.running()
         if engine is not None:
-            environment = engine.service.environment(options.organization, options.environment)
-            engine.service.previews.check(environment, overrides)
+            engine.service.previews.check(engine.environment, overrides)
 
     def close(self) -> None:
         """End the threads and close the store; pages get baselines from now on."""
@@ -150,10 +152,10 @@ class Process:
 
         Its page knows the id of the profile that the events go to, so that the cookie can carry it.
         """
-        engine, options = self.running(), self._options
+        engine = self.running()
         if engine is None:
             return Decision()
-        environment = engine.service.environment(options.organization, options.environment)
+        environment = engine.environment
         if self._access.guarded and question.name is not None:
             issued = partial(engine.service.certifies, environment)
             question = question._replace(name=next(filter(issued, (question.name, *question.others)), None))
@@ -161,9 +163,7 @@ class Process:
             call.id = engine.service.new_ids(environment, question.ids).profile()
         if not call.begin():
             return Decision()
-        # What a visitor's browser forces is not believed where visitors are not trusted.
-        address_of = engine.address.sender if self._access.guarded else engine.address.of
-        decision = engine.evaluation.decide(question, environment, address_of(question.environ))
+        decision = engine.evaluation.decide(question, environment, engine.address_of(question.environ))
         if question.awaits_sdk and question.name and self._awaited.is_open:
             self._awaited.note(_is_stored(engine.service, environment, question.name))
         return decision
@@ -176,7 +176,11 @@ class Process:
 
         service = self._service or ExperienceService.from_settings(self._settings)
         evaluation = Evaluation(service, schemas(), self._access, INSIDE, partial(self._refuse, service))
-        return Engine(service, evaluation, ClientAddress(self._settings.trusted_proxies))
+        address = ClientAddress(self._settings.trusted_proxies)
+        # What a visitor's browser forces is not believed where visitors are not trusted.
+        address_of = address.sender if self._access.guarded else address.of
+        environment = service.environment(self._options.organization, self._options.environment)
+        return Engine(service, evaluation, environment, address_of)
 
     def _refuse(self, service: ExperienceService, event: EventBody, error: InvalidData) -> None:
         if service.live is not None:

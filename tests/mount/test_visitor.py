@@ -9,12 +9,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from uuid import RFC_4122, UUID
 
 import orjson
 import pytest
 
 from ninetailed_wsgi import Ninetailed, Settings, create_app
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.site.page_events import page_event
+from ninetailed_wsgi.site.page_view import Visit, page_of
 from ninetailed_wsgi.site.paste import filter_app_factory
 from ninetailed_wsgi.site.reaching import visitor_of
 from ninetailed_wsgi.site.visitor import KEY, Visitor
@@ -742,3 +746,22 @@ def test_a_template_may_name_the_version_as_text(bare: Mounted, version: Any) ->
     bare.visited_by(lambda visitor: told.extend([visitor.handoff(version), visitor.handoff(3)])).get()
     assert '"state"' in told[0]
     assert told[0] == told[1]
+
+
+# The events of a page
+
+
+def test_each_event_of_a_page_has_a_random_uuid_as_its_message_id() -> None:
+    visit = Visit({"PATH_INFO": "/"}, lambda _: ("https", "shop.example"))
+    texts = {page_event(visit, {"type": "page", "properties": {}})["messageId"] for _ in range(200)}
+    ids = [UUID(text) for text in texts]
+    assert len(ids) == 200
+    assert {(id.version, id.variant) for id in ids} == {(4, RFC_4122)}
+    assert {str(id) for id in ids} == texts
+
+
+def test_the_path_of_a_page_is_percent_encoded_byte_by_byte_where_an_address_needs_it() -> None:
+    for byte in range(256):
+        path = f"/tea{chr(byte)}pot"
+        expected = quote(path.encode("latin-1"), safe="/;=,~!$&'()*+:@")
+        assert page_of({"PATH_INFO": path}, ("https", "shop.example"))["path"] == expected
