@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT, Api, Server, component, data, error, identify, page
 
+from ninetailed_wsgi import testing
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.service.explanation import sentence
+from ninetailed_wsgi.service.explanation import reason, sentence
+from ninetailed_wsgi.site.panel_view import view
 
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
 
@@ -126,3 +129,61 @@ def test_the_terminal_makes_no_store_where_there_is_none(tmp_path: Path, capsys:
 )  # fmt: skip
 def test_a_rule_is_a_sentence_for_people_and_what_authors_wrote_stays(wanted: str, told: str) -> None:
     assert sentence(wanted) == told
+
+
+@pytest.mark.parametrize(
+    ("decision", "told"),
+    [
+        ({"decided_by": "preview"}, "This preview shows it, whatever the rules say."),
+        ({"decided_by": "sticky"}, "The visitor saw this variant before and keeps it, as the experience is sticky."),
+        ({"audience_matched": False}, "The visitor is not in the audience Members."),
+        ({"audience_matched": False, "audience": "gone"}, "The visitor is not in the audience gone."),
+        (
+            {"in_traffic": False},
+            "In the audience Members, but the visitor does not take part: the traffic hash 0.700 is not below the "
+            "traffic 0.5.",
+        ),
+        ({"ranges": [[0, 1]]}, "In the audience Members: all who take part get this variant."),
+        (
+            {"audience": None},
+            "For everyone: the visitor's hash 0.250 falls into the range of this variant, 0.000 to 0.500.",
+        ),
+        (
+            {"distribution_index": 2, "audience": None},
+            "For everyone: the visitor's hash 0.250 falls into no range, so they get the baseline.",
+        ),
+    ],
+)
+def test_why_a_visitor_gets_a_variant_is_one_sentence(decision: dict[str, Any], told: str) -> None:
+    allocated = {
+        "decided_by": "allocation",
+        "audience": "members",
+        "audience_matched": True,
+        "in_traffic": True,
+        "traffic": 0.5,
+        "traffic_hash": 0.7,
+        "distribution_hash": 0.25,
+        "distribution_index": 0,
+        "ranges": [[0, 0.5], [0.5, 1]],
+    }
+    assert reason({**allocated, **decision}, {"members": "Members"}) == told
+
+
+def test_the_panel_and_the_inspector_give_the_same_reasons() -> None:
+    offer = testing.experience("hero", ["hero-b"], id="offer", audience=testing.audience(testing.viewed("/pricing")))
+    split = testing.experience("title", ["title-b"], id="split", distribution=[0.5, 0.5])
+    with testing.Harness([offer, split], inspector=True, seed=3) as harness:
+        for path in ("/", "/pricing"):
+            visitor = harness.visitor().views(path)
+            explanation = harness.service.explain(harness.environment, visitor.id)
+            panel = view(
+                {},
+                explanation,
+                explanation,
+                None,
+                harness.service.content(*harness.environment).experiences.experiences,
+            )
+            page = harness.client.call("GET", f"/inspector/visitors/{visitor.id}.json").document["data"]
+            reasons = {each["id"]: each["why"] for each in page["experiences"]}
+            assert {each["id"]: each["why"] for each in panel["experiences"]} == reasons
+            assert len(reasons) == 2

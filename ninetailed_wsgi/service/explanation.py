@@ -60,24 +60,27 @@ def reason(decision: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Say in a sentence why a visitor gets a variant of an experience, or none.
 
     Args:
-        explained: an experience as `ExperienceService.explain` says.
+        decision: an experience as `ExperienceService.explain` says.
         names: of audiences, by id.
     """
     if decision["decided_by"] == "preview":
-        return "This preview forces it."
+        return "This preview shows it, whatever the rules say."
     if decision["decided_by"] == "sticky":
         return "The visitor saw this variant before and keeps it, as the experience is sticky."
+    audience = decision["audience"]
+    name = names.get(audience) or audience
     if not decision["audience_matched"]:
-        audience = decision["audience"]
-        return f"The visitor is not in the audience {names.get(audience, audience)}."
+        return f"The visitor is not in the audience {name}."
+    who = "For everyone" if audience is None else f"In the audience {name}"
     if not decision["in_traffic"]:
         return (
-            f"The visitor's traffic hash {decision['traffic_hash']:.3f} is not below the traffic "
-            f"{decision['traffic']:g}, so they do not take part."
+            f"{who}, but the visitor does not take part: the traffic hash {decision['traffic_hash']:.3f} is not below "
+            f"the traffic {decision['traffic']:g}."
         )
-    number, index = decision["distribution_hash"], decision["distribution_index"]
-    start, end = decision["ranges"][index] if index < len(decision["ranges"]) else (0, 0)
-    who = "For everyone" if decision["audience"] is None else f"In the audience {names.get(decision['audience'], '')}"
+    number, index, ranges = decision["distribution_hash"], decision["distribution_index"], decision["ranges"]
+    if index >= len(ranges):
+        return f"{who}: the visitor's hash {number:.3f} falls into no range, so they get the baseline."
+    start, end = ranges[index]
     if start == 0 and end >= 1:
         return f"{who}: all who take part get this variant."
     return f"{who}: the visitor's hash {number:.3f} falls into the range of this variant, {start:.3f} to {end:.3f}."

@@ -13,13 +13,13 @@ from typing import Any
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.experiences import Experience, Outcome
 from ninetailed_wsgi.core.preview import Overrides
-from ninetailed_wsgi.service.explanation import sentence
+from ninetailed_wsgi.service.explanation import reason, sentence
 
 _LONGEST = 120  # characters of a value or a rule
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 Parts = Mapping[tuple[str, str], ServedComponent]
-Reasons = Mapping[str, Any]
+Explanation = Mapping[str, Any]
 """One experience or audience as `ExperienceService.explain` has it."""
 
 
@@ -47,8 +47,12 @@ def view(
     forced = overrides or Overrides()
     content = {each.id: each for each in published}
     before = {each["id"]: each for each in natural["experiences"]}
+    names = {each["id"]: each["name"] for each in (*natural["audiences"], *explanation["audiences"])}
     experiences = [
-        _experience(each, before.get(each["id"]), content.get(each["id"]), parts, forced.experiences)
+        {
+            **_experience(each, content.get(each["id"]), parts, forced.experiences),
+            **_reasons(each, before.get(each["id"]), names),
+        }
         for each in explanation["experiences"]
     ]
     # The rules of those that decide about this page; all rules of a large site would be more than the page itself.
@@ -61,42 +65,26 @@ def view(
 
 
 def _experience(
-    reasons: Reasons, natural: Reasons | None, content: Experience | None, parts: Parts, forced: Mapping[str, int]
+    decision: Explanation, content: Experience | None, parts: Parts, forced: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return one experience; what a page can tell from the rest is left out, as the panel is small."""
-    index, before = reasons["variantIndex"], None if natural is None else natural["variantIndex"]
-    detail = {
-        "id": reasons["id"],
-        "name": reasons["name"] or reasons["id"],
-        "audience": reasons["audience"],
+    return {
+        "id": decision["id"],
+        "name": decision["name"] or decision["id"],
+        "audience": decision["audience"],
         "asked": _changeable(content, parts),
-        "shown": index,
-        "natural": before,
-        "why": why(reasons),
-        "forced": forced.get(reasons["id"]),
+        "forced": forced.get(decision["id"]),
         "variants": _variants(content),
     }
+
+
+def _reasons(decision: Explanation, natural: Explanation | None, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a visitor gets of an experience and why, and outside of a preview where that differs."""
+    index, before = decision["variantIndex"], None if natural is None else natural["variantIndex"]
+    reasons = {"shown": index, "natural": before, "why": reason(decision, names)}
     if index != before:
-        detail["otherwise"] = "It is not published." if natural is None else why(natural)
-    return detail
-
-
-def why(reasons: Reasons) -> str:
-    """Return in a sentence why a visitor gets a variant of an experience, or none."""
-    if reasons["decided_by"] == "preview":
-        return "This preview shows it, whatever the rules say."
-    if reasons["decided_by"] == "sticky":
-        return "Kept from an earlier view, as the experience is sticky."
-    if not reasons["audience_matched"]:
-        return "Not in its audience."
-    begins = "For everyone" if reasons["audience"] is None else "In its audience"
-    if reasons["variantIndex"] is None:
-        return f"{begins}, but not among the {reasons['traffic']:.0%} of visitors who take part."
-    number, index = reasons["distribution_hash"], reasons["distribution_index"]
-    if index < len(reasons["ranges"]):
-        start, end = reasons["ranges"][index]
-        return f"{begins}; the visitor's number {number:.2f} is in its range from {start:.2f} to {end:.2f}."
-    return f"{begins}; the visitor's number {number:.2f} is in no range, so it is the control."
+        reasons["otherwise"] = "It is not published." if natural is None else reason(natural, names)
+    return reasons
 
 
 def _changeable(experience: Experience | None, parts: Parts) -> list[list[Any]]:
@@ -118,7 +106,7 @@ def _variants(experience: Experience | None) -> list[str]:
 
 
 def _audiences(
-    current: Sequence[Reasons], natural: Sequence[Reasons], forced: Overrides, detail: Collection[str | None]
+    current: Sequence[Explanation], natural: Sequence[Explanation], forced: Overrides, detail: Collection[str | None]
 ) -> list[dict[str, Any]]:
     before = {each["id"]: each["matched"] for each in natural}
     audiences: list[dict[str, Any]] = []

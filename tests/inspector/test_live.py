@@ -114,7 +114,7 @@ def test_every_way_in_is_shown_and_what_is_refused_says_why(watched: Harness) ->
     assert told[1:] == [("preview", "anna"), ("batch", "bob"), ("batch", "cleo"), ("request", "dora"),
                         ("request", ""), ("insights", "bob"), ("insights", "nobody")]  # fmt: skip
     assert told[0][0] == "preflight"
-    assert arrivals[1]["experiences"][0]["why"] == "This preview forces it."
+    assert arrivals[1]["experiences"][0]["why"] == "This preview shows it, whatever the rules say."
     assert "events[0].messageId: found the number 5" in arrivals[4]["refused"]
     assert arrivals[5]["refused"].startswith("400: ")
     assert arrivals[6]["outcome"] == "1 left out: not valid, 1 accepted"

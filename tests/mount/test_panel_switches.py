@@ -236,7 +236,7 @@ def test_a_switch_shows_a_page_the_natural_variant_of_the_same_visitor(bare: Mou
     opened(browser, link(experiences={"pricing-offer": 0}))
     (offer,) = [each for each in document(browser.get("/"))["experiences"] if each["id"] == "pricing-offer"]
     assert (offer["shown"], offer["natural"]) == (0, 1)
-    assert offer["otherwise"].startswith("In its audience")
+    assert offer["otherwise"].startswith("In the audience")
     switch(browser, experience="pricing-offer", to="auto")
     assert b"hero-offer" in browser.get("/").body
     assert browser.cookies["ntaid"] == id

@@ -20,11 +20,11 @@ from ninetailed_wsgi.content.entries import (
     MetricEntry,
     Problem,
     Reference,
-    Severity,
     is_equal,
     refusal,
     text_of,
 )
+from ninetailed_wsgi.content.formats.file_reader import FileReader
 from ninetailed_wsgi.content.formats.foreign import AUTHORED
 from ninetailed_wsgi.core.problems import excerpt
 
@@ -95,30 +95,26 @@ def _read(
     return content
 
 
-class _EntryReader:
+class _EntryReader(FileReader):
     """Puts the entries of one file where they belong by their content type."""
 
     def __init__(self, file: str, locales: Sequence[str], *, export: bool, published: bool = False) -> None:
-        self._file = file
+        super().__init__(file)
         self._published = published
         self._locales = locales
         self._export = export
-        self._content = Content()
 
     def read(self, entries: Iterable[object]) -> Content:
         for position, entry in enumerate(entries, 1):
             sys = entry.get("sys") if isinstance(entry, dict) else None
             id = sys.get("id") if isinstance(sys, dict) else None
             if not isinstance(entry, dict) or not isinstance(sys, dict) or not isinstance(id, str) or not id:
-                self._report(
-                    "left out", "", f"entry number {position}: found no sys.id, expected an entry with sys and fields"
-                )
+                self._report("", f"entry number {position}: found no sys.id, expected an entry with sys and fields")
             elif _is_entry(entry):  # not an asset, nor what the synchronization API calls deleted
                 try:
                     self._read_entry(id, sys, entry.get("fields", {}))
                 except Faulty as fault:
-                    self._content.absent[id] = "has errors"
-                    self._report("left out", id, str(fault))
+                    self._leave_out(id, fault)
         return self._content
 
     def _read_entry(self, id: str, sys: Mapping[str, object], fields: object) -> None:
@@ -129,7 +125,7 @@ class _EntryReader:
             return
         if (reason := self._not_published(id, sys)) is not None:
             self._content.absent[id] = reason
-            self._report("ignored", id, f"this {_KINDS.get(kind, 'baseline')} {reason}")
+            self._report(id, f"this {_KINDS.get(kind, 'baseline')} {reason}", "ignored")
             return
         plain = self._plain(sys, fields)
         match kind:
@@ -158,7 +154,7 @@ class _EntryReader:
         # Publishing counts as a version itself, so that a published entry is one ahead of what was published.
         if isinstance(version, int) and isinstance(published, int) and version > published + 1:
             self._report(
-                "note", id, "was changed after it was published: the changed fields, which the file holds, are served"
+                id, "was changed after it was published: the changed fields, which the file holds, are served", "note"
             )
         return None
 
@@ -172,9 +168,6 @@ class _EntryReader:
             elif values is not None:
                 raise Faulty(f'{name}: found {excerpt(values)}, expected values by locale such as {{"en-US": ...}}')
         return plain
-
-    def _report(self, severity: Severity, entry: str, message: str) -> None:
-        self._content.problems.append(Problem(severity, self._file, entry, message))
 
     def _audience(self, id: str, fields: Mapping[str, object]) -> AudienceEntry:
         public = self._public_id(id, fields, "nt_audience_id")
@@ -226,13 +219,13 @@ class _EntryReader:
             try:
                 experiences.append(_link(link, f"nt_experiences[{index}]"))
             except Faulty as fault:
-                self._report("left out", id, f"{fault}; its other experiences are served")
+                self._report(id, f"{fault}; its other experiences are served")
         return BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file)
 
     def _public_id(self, id: str, fields: Mapping[str, object], name: str) -> str:
         public = text_of(fields, name)
         if public is None:
-            self._report("note", id, f"{name} is missing: the entry's own id is used instead, as older spaces have it")
+            self._report(id, f"{name} is missing: the entry's own id is used instead, as older spaces have it", "note")
         return public or id
 
 

@@ -18,11 +18,10 @@ from ninetailed_wsgi.content.entries import (
     Faulty,
     MergeTagEntry,
     MetricEntry,
-    Problem,
     Reference,
-    Severity,
     text_of,
 )
+from ninetailed_wsgi.content.formats.file_reader import FileReader
 from ninetailed_wsgi.core.problems import excerpt
 
 MEMBERS = ("audiences", "experiences", "mergeTags", "entries", "metrics")
@@ -53,10 +52,8 @@ def read_metrics(document: Mapping[str, object], file: str) -> Content:
     return _ListReader(file).read({"metrics": document.get("metrics")})
 
 
-class _ListReader:
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._content = Content()
+class _ListReader(FileReader):
+    """Reads the lists of one file, each of one kind of item."""
 
     def read(self, document: Mapping[str, object]) -> Content:
         self._each(document, "audiences", self._audience)
@@ -86,11 +83,7 @@ class _ListReader:
             try:
                 take(id, item)
             except Faulty as fault:
-                self._content.absent[id] = "has errors"
-                self._report(id, str(fault))
-
-    def _report(self, entry: str, message: str, severity: Severity = "left out") -> None:
-        self._content.problems.append(Problem(severity, self._file, entry, message))
+                self._leave_out(id, fault)
 
     def _audience(self, id: str, item: Mapping[str, object]) -> None:
         name = text_of(item, "name") or id
