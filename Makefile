@@ -17,6 +17,7 @@
 #   make bench-growth  the same update with 1,000, 100,000 and 1,000,000 stored profiles; needs 10 GB of disk
 #   make bench-results   CPU time and memory of a scan of 1,000,000 profiles for results, and Insights; needs 5 GB of disk
 #   make bench-what-if   CPU time and memory of what-if with 100,000 visitors of 50 events
+#   make bench-deletion   deletions while 3,000 imported batches of 80 kB wait, on disk and on Redis; needs 300 MB of disk, Redis
 #   make bench-space   a space of Contentful with 50,000 entries of which 300 decide: read, changed, read again
 #   make bench-scale   servers on one Redis, and what 10,000 and 1,000,000 requests/s would take, into docs/scale.md; needs wrk, Redis
 #   make baseline  renew the instruction counts that .ci/run compares; needs valgrind
@@ -44,7 +45,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-space bench-what-if
+.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-deletion bench-space bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -113,6 +114,10 @@ bench: .venv/installed-bench .venv/installed-unleash-$(UNLEASH)
 bench-growth: .venv/installed-dev
 	@$(BIN)/python benchmarks/report.py
 	@$(BIN)/python benchmarks/growth.py $(GROWTH_OPTIONS)
+
+bench-deletion: .venv/installed-dev
+	@$(BIN)/python benchmarks/deletion.py
+	@$(BIN)/python benchmarks/deletion.py --redis
 
 bench-space: .venv/installed-dev
 	@$(BIN)/python benchmarks/big_space.py

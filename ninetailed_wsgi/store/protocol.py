@@ -331,7 +331,8 @@ class Queue(Protocol):
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
         """Return a ``with`` block that says whether nobody else of any process is in one; who dies leaves it.
 
-        A caller that waits, for the queue's timeout at most, comes next: no other one enters before it.
+        A caller that waits is a deletion. It waits for the queue's timeout at most, and for one batch: consumers and
+        deletions take turns. A consumer waits for a deletion alone, and not for long.
         """
 
     @property

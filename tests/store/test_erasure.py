@@ -7,6 +7,7 @@ import io
 import itertools
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,12 @@ from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.disk.queue import ImportQueue
+from ninetailed_wsgi.store.disk.queue_files import QueueFiles
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import KeptStore, Queue, Store
 from ninetailed_wsgi.store.redis.queue import RedisQueue
+from ninetailed_wsgi.store.redis.queue_batches import RedisBatches
 from ninetailed_wsgi.store.redis.store import RedisStore
 
 WHERE = Environment("org", "main")
@@ -211,6 +214,70 @@ def test_a_deletion_reads_only_the_batches_about_its_visitor(
     assert [knows(service, name) for name in ("a", "b", "user", "tablet")] == [False] * 4
     assert knows(service, "c")
     assert knows(service, "visitor39")
+
+
+@pytest.fixture
+def numbers_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the batches that were read out of a file or a Redis, one by one."""
+    numbers: list[int] = []
+    batch, read = QueueFiles.batch, RedisBatches.read
+
+    def from_file(files: QueueFiles, name: str, number: int) -> bytes | None:
+        numbers.append(number)
+        return batch(files, name, number)
+
+    def from_redis(batches: RedisBatches, of: list[int]) -> Any:
+        numbers.extend(of)
+        return read(batches, of)
+
+    monkeypatch.setattr(QueueFiles, "batch", from_file)
+    monkeypatch.setattr(RedisBatches, "read", from_redis)
+    return numbers
+
+
+def test_of_sixty_large_batches_a_deletion_takes_those_out_of_the_store_that_name_its_visitor(
+    service: ExperienceService, queue: Queue, numbers_read: list[int]
+) -> None:
+    note = {"note": "x" * 10_000}
+    for number in range(60):
+        events = [of(f"visitor{number}", track(properties=note)), of(f"visitor{number + 1}", track(properties=note))]
+        accept(service, *events, of(f"other{number}", track()))
+    service.delete(WHERE, "visitor30")
+    about_visitor = set(numbers_read)
+    assert len(about_visitor) == 2
+    for numbers in (about_visitor, set()):  # those that were rewritten are indexed again, once
+        numbers_read.clear()
+        with pytest.raises(ProfileNotFound):
+            service.delete(WHERE, "nobody")
+        assert set(numbers_read) == numbers
+    assert queue.state().waiting == 60
+    drain(service)
+    assert [knows(service, f"visitor{number}") for number in (29, 30, 31)] == [True, False, True]
+
+
+def test_batches_are_applied_while_visitors_are_deleted_one_after_the_other(
+    service: ExperienceService, kept: KeptStore, make_queue: Callable[..., Queue], clock: Clock
+) -> None:
+    crowd(service, 60)
+    importing = serving(kept, make_queue(timeout=20), clock)
+    deleting = serving(kept, make_queue(timeout=20), clock)
+    end = time.monotonic() + 60
+
+    def work() -> None:
+        assert importing.consumer is not None
+        while not importing.consumer.drain() and time.monotonic() < end:
+            pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in itertools.cycle(range(60)):
+        with contextlib.suppress(ProfileNotFound):
+            deleting.delete(WHERE, f"visitor{number}")
+        if not thread.is_alive() or time.monotonic() > end:
+            break
+    thread.join(20)
+    assert make_queue().empty()
+    assert all(knows(service, f"other{number}") for number in range(60))
 
 
 def test_a_batch_that_was_applied_put_aside_or_rewritten_is_found_by_those_it_is_about(

@@ -28,10 +28,12 @@ from ninetailed_wsgi.service.imports import MAX_DEATHS, MAX_TRIES, Consumer
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store import identity
+from ninetailed_wsgi.store.disk import queue_lock
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.rows import Rows
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.protocol import DEATHS_APART, Head, KeptStore, Queue, QueueState, Store
+from ninetailed_wsgi.store.redis import queue_place
 
 WHERE = Environment("org", "main")
 MINUTE = 60_000
@@ -447,6 +449,39 @@ def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out
     thread.join(20)
     with consumer.alone() as alone:
         assert alone
+
+
+def test_a_consumer_that_waits_for_a_deletion_comes_before_the_next_one(
+    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer, deletion = make_queue(timeout=20), make_queue(timeout=20)
+    consumer.put(b"1")
+    waits, order = threading.Event(), []
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        threading.Event().wait(seconds)
+
+    for module in (queue_lock, queue_place):
+        monkeypatch.setattr(module, "_CONSUMER_WAITS", 20)
+        monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(queue_place, "_NEXT_FOR", 20_000)
+
+    def work() -> None:
+        with consumer.alone() as alone:
+            order.append("the consumer" if alone else "nobody")
+
+    thread = threading.Thread(target=work)
+    with deletion.alone(wait=True) as alone:
+        assert alone
+        thread.start()
+        assert waits.wait(20)
+        assert order == []
+    with deletion.alone(wait=True) as alone:
+        assert alone
+        order.append("a deletion")
+    thread.join(20)
+    assert order == ["the consumer", "a deletion"]
 
 
 def test_batches_are_rewritten_where_they_wait_and_where_they_were_put_aside(queue: Queue) -> None:

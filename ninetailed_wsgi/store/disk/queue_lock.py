@@ -13,10 +13,14 @@ from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import forked_since
 
 _LOOK_AGAIN = 0.002  # seconds
+_CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue again
 
 
 class QueueLock:
-    """Two lock files in a folder: who holds ``lock`` is at work, who holds ``turn`` comes next.
+    """Three lock files in a folder: who holds ``lock`` is at work, who holds ``turn`` comes next.
+
+    Of the consumers only the one that holds ``importer`` asks for the turn, and waits for it: it comes between two
+    deletions, however soon one follows the other, and a deletion waits for one batch, however many processes there are.
 
     Args:
         folder: of the batches that wait; it has to be there.
@@ -33,9 +37,21 @@ class QueueLock:
 
     @contextlib.contextmanager
     def alone(self, *, wait: bool) -> Iterator[bool]:
-        """Return whether nobody else is in such a block; ``wait``: after waiting for those who are."""
+        """Return whether nobody else is in such a block; ``wait``: as a deletion, after waiting for those who are."""
+        if wait:
+            with self._enter(self._timeout) as entered:
+                yield entered
+        else:
+            with self._open("importer") as importer:
+                if _lock(importer, 0):
+                    with self._enter(min(self._timeout, _CONSUMER_WAITS)) as entered:
+                        yield entered
+                else:
+                    yield False
+
+    @contextlib.contextmanager
+    def _enter(self, seconds: float) -> Iterator[bool]:
         with self._open("turn") as turn, self._open("lock") as lock:
-            seconds = self._timeout if wait else 0.0
             entered = _lock(turn, seconds) and _lock(lock, seconds)
             fcntl.flock(turn, fcntl.LOCK_UN)
             yield entered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-QUEUE, BATCHES, LAST, TRIES, ASIDE, TURN, CHANGES, NAMES, NAMES_BY_BATCH = (
+QUEUE, BATCHES, LAST, TRIES, ASIDE, TURN, NEXT, CHANGES, NAMES, NAMES_BY_BATCH = (
     "nt:{imports}:" + name
-    for name in ("queue", "batches", "last", "tries", "aside", "turn", "changes", "names", "named")
+    for name in ("queue", "batches", "last", "tries", "aside", "turn", "next", "changes", "names", "named")
 )

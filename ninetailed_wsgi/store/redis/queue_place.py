@@ -12,11 +12,14 @@ from typing import Any
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
-from ninetailed_wsgi.store.redis.queue_keys import CHANGES, QUEUE, TURN
+from ninetailed_wsgi.store.redis.queue_keys import CHANGES, NEXT, QUEUE, TURN
 from ninetailed_wsgi.store.redis.queue_scripts import CHANGE, LEAVE, TAKE, TAKE_TURN
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _LOOK_AGAIN = 0.01  # seconds
+_CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue again
+_NEXT_FOR = 250  # milliseconds that deletions leave the place to a consumer which waited and is heard no more
+_DELETING = -1  # what `TAKE` answers during a deletion
 
 
 class ConsumerPlace:
@@ -63,10 +66,16 @@ class ConsumerPlace:
 
     @contextlib.contextmanager
     def _as_consumer(self) -> Iterator[bool]:
-        name, end = self.consumer, time.monotonic() + self._lease / 1000
-        alone = bool(self._server.ask(TAKE.call([QUEUE, TURN], name, self._lease)))
+        name, end = self.consumer, time.monotonic() + _CONSUMER_WAITS
+        while True:
+            start = time.monotonic()
+            answer = self._server.ask(TAKE.call([QUEUE, TURN, NEXT], name, self._lease, _NEXT_FOR))
+            if answer != _DELETING or start >= end:
+                break
+            time.sleep(_LOOK_AGAIN)
+        alone = answer > 0
         try:
-            with self._server.updates_until(end):
+            with self._server.updates_until(start + self._lease / 1000):
                 yield alone
         finally:
             if alone:
@@ -85,7 +94,7 @@ class ConsumerPlace:
 
     def _take_turn(self, name: str) -> bool:
         end = time.monotonic() + self._timeout
-        while not self._server.ask(TAKE_TURN.call([QUEUE, TURN], name, self._lease)):
+        while not self._server.ask(TAKE_TURN.call([QUEUE, TURN, NEXT], name, self._lease)):
             if time.monotonic() >= end:
                 return False
             time.sleep(_LOOK_AGAIN)

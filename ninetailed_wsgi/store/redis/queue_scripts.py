@@ -76,12 +76,14 @@ return {number, redis.call('HGET', KEYS[2], number), redis.call('GET', KEYS[3])}
     writes=False,
 )
 
-# again, consumer, milliseconds after which a consumer counts as dead
+# again, consumer, milliseconds after which a consumer counts as dead, and after which one that waits does
 TAKE = Script("""
 local turn = redis.call('GET', KEYS[2])
 if turn and turn ~= ARGV[2] then
-  return 0
+  redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[4])
+  return -1
 end
+redis.call('DEL', KEYS[3])
 if redis.call('XLEN', KEYS[1]) == 0 then
   redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
   return 1
@@ -111,6 +113,9 @@ return 1
 TAKE_TURN = Script("""
 local turn = redis.call('GET', KEYS[2])
 if turn and turn ~= ARGV[2] then
+  return 0
+end
+if not turn and redis.call('EXISTS', KEYS[3]) == 1 then
   return 0
 end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
