@@ -2,9 +2,10 @@
 
 All keys are under ``nt:{imports}``, in one slot: ``queue`` is the stream, whose entries have the batches' numbers as
 ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` those of the head; ``aside`` why a
-batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``next`` that of a consumer that it
-keeps out, ``changes`` what it is about to replace; ``names`` and ``named`` whom each batch is about, by name and by batch. Entries of a stream cannot be changed,
-and what is taken out of one stays in its memory for a while: so no event is in the stream.
+batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``next`` that of a consumer which
+waits for its end, ``changes`` what it is about to replace; ``names`` and ``named`` whom each batch is about, by name
+and by batch. Entries of a stream cannot be changed, and what is taken out of one stays in its memory for a while: so no
+event is in the stream.
 
 The consumer that has the one pending entry of the group works; the others wait. A consumer that is silent for
 ``lease`` seconds counts as dead: the next one claims its entry. A consumer begins no update in the last part of its
@@ -15,8 +16,8 @@ batch starts only after the one before it is done or set aside. When the slow co
 or failed, nothing changes if another consumer has the batch by then or the stream no longer contains it.
 
 A deletion takes the turn, so that no consumer begins, and waits for the one that is at work. A consumer that finds the
-turn taken comes before the next deletion, so that deletions without a pause do not stop the imports. Every change that it makes
-here asks first whether the turn is still its own.
+turn taken comes before the next deletion, so that deletions without a pause do not stop the imports. Every change
+that a deletion makes here asks first whether the turn is still its own.
 """
 
 from __future__ import annotations
