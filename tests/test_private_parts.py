@@ -5,6 +5,7 @@ setup.cfg bounds the versions of these libraries. Raise a bound only after these
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import diskcache
+import geoip2.database
 import gunicorn.http.message
 import gunicorn.http.unreader
 import gunicorn.http.wsgi
@@ -22,7 +24,9 @@ from gunicorn import glogging
 from gunicorn.workers import gthread
 
 ROOT = Path(__file__).parent.parent
-BOUNDED = ("diskcache", "gunicorn", "redis")
+BOUNDED = ("diskcache", "geoip2", "gunicorn", "redis")
+PRIVATE = {"_db_reader": "geoip2", "_exit": "the standard library", "_getframe": "the standard library"}
+"""Attributes with an underscore that the package uses and does not define, and whose they are."""
 
 
 def parameters(method: Any) -> list[str]:
@@ -42,6 +46,32 @@ def test_a_library_whose_private_parts_are_used_has_an_upper_bound_that_the_inst
     assert bound, f"{package} has no upper bound in setup.cfg"
     installed = [int(part) for part in version(package).split(".")[:3]]
     assert installed < [int(part) for part in bound.split(".")]
+
+
+def test_every_private_attribute_of_a_library_is_known_here() -> None:
+    defined: set[str] = set()
+    used: set[str] = set()
+    for file in (ROOT / "ninetailed_wsgi").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                defined.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                defined.add(node.attr)
+            elif isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr):
+                used.add(node.attr)
+    of_named_tuples = {"_replace", "_asdict", "_fields"}
+    assert used - defined - of_named_tuples == PRIVATE.keys(), "give its library an upper bound, and a test here"
+
+
+# geoip2: enrichment/maxmind.py
+
+
+def test_geoip2_keeps_the_reader_of_records_where_ours_looks() -> None:
+    with geoip2.database.Reader(ROOT / "fixtures" / "geo" / "demo.mmdb") as reader:
+        assert isinstance(reader._db_reader.metadata().node_count, int), "enrichment/maxmind.py: no location"
+        assert callable(reader._db_reader.get)
 
 
 # gunicorn: server/worker.py and server/gunicorn_server.py
