@@ -54,7 +54,7 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
                 index -= _join_with_former(session, index)
             break
     else:
-        if _belongs_to_older(session["older"], at):
+        if _add_to_older(session["older"], at):
             return
         index = _insert(spans, at)
         if index == len(spans) - 1:
@@ -148,8 +148,8 @@ def _join_with_former(session: Session, index: int) -> bool:
     return True
 
 
-def _belongs_to_older(older: list[int], at: int) -> bool:
-    """Return whether an event falls among the summed sessions; between their ends it changes nothing."""
+def _add_to_older(older: list[int], at: int) -> bool:
+    """Add an event to the summed sessions if it falls among them, and return whether it does."""
     number, total, first, last = older
     if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
         return False

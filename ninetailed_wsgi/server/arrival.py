@@ -58,7 +58,7 @@ class Arrival:
     def is_whole(self) -> bool:
         """Return whether nothing more has to be waited for: all is there, or enough to refuse it."""
         if self._body < 0 and not self._read_head():
-            return self._is_head_too_long()
+            return self._end_long_head()
         if self._chunk >= 0:
             return self._read_chunks()
         return self.is_too_long or len(self.data) >= self._end
@@ -81,10 +81,10 @@ class Arrival:
                     self.expects_leave = value.strip().lower() == b"100-continue"
         return True
 
-    def _is_head_too_long(self) -> bool:
-        """Return whether a line of a head without its end, or the number of lines, is over gunicorn's limits.
+    def _end_long_head(self) -> bool:
+        """End a head of which a line, or the number of lines, is over gunicorn's limits; return whether it was.
 
-        Then the head is ended, so that gunicorn reads no more of it and words the refusal.
+        Then gunicorn reads no more of it and words the refusal.
         """
         size = len(self.data)
         while (end := self.data.find(b"\n", self._search_start)) >= 0:
@@ -113,7 +113,7 @@ class Arrival:
         while not self._in_trailers:
             line = self.data.find(b"\r\n", self._chunk)
             if line < 0:
-                return self._never_ends()
+                return self._refuse_long_line()
             digits = _SIZE.match(self.data, self._chunk)
             if digits is None:
                 return True
@@ -129,9 +129,9 @@ class Arrival:
                 return False
             else:
                 self._decoded, self._chunk = total, begin + size + 2
-        return self.data.find(_END, self._chunk) >= 0 or self._never_ends()
+        return self.data.find(_END, self._chunk) >= 0 or self._refuse_long_line()
 
-    def _never_ends(self) -> bool:
-        """Return whether a chunk's first line, or the trailers, take more than a header field may."""
+    def _refuse_long_line(self) -> bool:
+        """Note whether a chunk's first line, or the trailers, take more than a header field may; return that."""
         self.is_too_long = len(self.data) - self._chunk > LONGEST_FIELD
         return self.is_too_long

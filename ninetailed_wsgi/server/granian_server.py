@@ -155,14 +155,14 @@ class BoundedApp:
     def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if length := self._length(environ):
             address = environ.get("REMOTE_ADDR")
-            if not self._begins_to_read(address):
+            if not self._take_reader(address):
                 headers = [("Content-Type", "application/json"), ("Retry-After", "1"), ("Connection", "close")]
                 start_response("429 Too Many Requests", headers)
                 return [_BUSY]
             try:
                 self._read_body(environ, length)
             finally:
-                self._ends_to_read(address)
+                self._give_reader_back(address)
         with self._turns:
             self._answering += 1
             try:
@@ -202,14 +202,15 @@ class BoundedApp:
         except Exception as error:
             environ["wsgi.input"] = _Unreadable(error)
 
-    def _begins_to_read(self, address: object) -> bool:
+    def _take_reader(self, address: object) -> bool:
+        """Count one more reader for an address, and return False where there are as many as may be."""
         with self._lock:
             if self._readers[address] >= READERS_PER_ADDRESS or self._readers.total() >= READERS:
                 return False
             self._readers[address] += 1
             return True
 
-    def _ends_to_read(self, address: object) -> None:
+    def _give_reader_back(self, address: object) -> None:
         with self._lock:
             self._readers[address] -= 1
             if not self._readers[address]:

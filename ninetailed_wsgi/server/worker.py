@@ -110,7 +110,7 @@ class Worker(SharingWorker):
             try:
                 data = conn.sock.recv(_AT_ONCE)
             except (BlockingIOError, InterruptedError):
-                return self._may_wait(conn, half)
+                return self._keep_waiting(conn, half)
             except OSError:
                 return self._drop(conn)
             if not data and not arrival.data:
@@ -123,7 +123,7 @@ class Worker(SharingWorker):
         self._hand_over(conn, arrival)
         return False
 
-    def _may_wait(self, conn: Any, half: _Half) -> bool:
+    def _keep_waiting(self, conn: Any, half: _Half) -> bool:
         if self._half_way.has_no_place_for(half):
             return self._drop(conn)
         if half.arrival.expects_leave:

@@ -108,7 +108,7 @@ class Expiry:
 
     def step(self) -> None:
         """Look at some profiles, or at none where another worker does it or the next pass is not due."""
-        if not self._has_lock() or (self._pass is None and self._seconds() < self._next_pass):
+        if not self._take_lock() or (self._pass is None and self._seconds() < self._next_pass):
             return
         if self._pass is None:
             self._before, self._removals = self._now() - self._days * DAY, 0
@@ -146,7 +146,8 @@ class Expiry:
             if not self._environments or key[:2] in self._environments:
                 yield key, document
 
-    def _has_lock(self) -> bool:
+    def _take_lock(self) -> bool:
+        """Take the lock unless another worker has it, and return whether this one has it."""
         if not self._is_ours:
             # A lock of `lockf` belongs to the process, though all workers have the file from their parent.
             with suppress(OSError):

@@ -82,8 +82,8 @@ class Live:
 
     # What comes in
 
-    def is_watched(self) -> bool:
-        """Return whether somebody watches; asks others once a second at most."""
+    def look_for_watcher(self) -> bool:
+        """Look once a second at most, return whether somebody watches, and drop what came in where nobody does."""
         now = self._clock()
         if not self._look_at <= now < self._look_at + _LOOK_EVERY:
             self._look_at = now
@@ -104,14 +104,14 @@ class Live:
         overrides: Overrides | None = None,
     ) -> None:
         """Note the events of a visitor, and what was decided for them at this time (ms), if somebody watches."""
-        if self.is_watched():
+        if self.look_for_watcher():
             self._note(environment, lambda: _decision(source, events, catalog, snapshot, now, overrides))
 
     def batch(
         self, environment: Environment, application: Application, homes: Iterable[Key], steps: Sequence[Step], now: int
     ) -> None:
         """Note the events of each profile of a batch, as `decided` does."""
-        if not self.is_watched():
+        if not self.look_for_watcher():
             return
         events: dict[Key, list[Event]] = {}
         for name, event in steps:
@@ -122,7 +122,7 @@ class Live:
 
     def accepted(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], outcome: str) -> None:
         """Note events on which nothing was decided, as they were sent for this name, and what becomes of them."""
-        if self.is_watched():
+        if self.look_for_watcher():
             self._note(
                 environment,
                 lambda: {"source": source, "profileId": name, **_summary(bodies), "outcome": outcome[:_LONGEST]},
@@ -130,7 +130,7 @@ class Live:
 
     def refused(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], why: str) -> None:
         """Note what was refused, and why, if somebody watches."""
-        if self.is_watched():
+        if self.look_for_watcher():
             self._note(
                 environment,
                 lambda: {"source": source, "profileId": name, **_summary(bodies), "refused": why[: 2 * _LONGEST]},

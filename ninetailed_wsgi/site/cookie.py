@@ -35,8 +35,8 @@ class ProfileCookie:
         self._path = options.cookie_path
         self._set_at: OrderedDict[int, float] = OrderedDict()
 
-    def is_due(self, id: str, cookie: str | None) -> bool:
-        """Return whether to set the cookie: it changes, or this process did not set it within a day."""
+    def mark_due(self, id: str, cookie: str | None) -> bool:
+        """Note and return whether to set the cookie: it changes, or this process did not set it within a day."""
         key, now = hash(id), self.clock()
         if id == cookie and 0 <= now - self._set_at.get(key, -RENEW_AFTER) < RENEW_AFTER:
             return False

@@ -264,7 +264,7 @@ class Ninetailed:
         if visitor.is_renewed:
             old = [other for other in self.cookie_names if other in cookies and not (id and other == name)]
             private = [*private, *_forgotten(self, visitor, old)]
-        if id and not sets_cookie(headers, name) and self.cookie.is_due(id, cookies.get(name)):
+        if id and not sets_cookie(headers, name) and self.cookie.mark_due(id, cookies.get(name)):
             return [*private, ("Set-Cookie", self.cookie.value(id, self.origin(visitor.environ)[0]))]
         return private
 

@@ -48,7 +48,7 @@ def test_two_processes_watch_and_note_together(make_kept: MakeStore) -> None:
     serving.refused(WHERE, "request", "anna", [], "the watch is over")
     assert len(stores[0].arrivals.newest()) == 2
     now[0] += 4 * WATCH
-    assert not serving.is_watched()
+    assert not serving.look_for_watcher()
     assert stores[0].arrivals.newest() == [], "nothing stays when nobody watches any more"
 
 

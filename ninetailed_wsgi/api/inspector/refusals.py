@@ -33,7 +33,7 @@ class Refusals:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        if resp.status_code < 400 or req.method != "POST" or not self._live.is_watched():
+        if resp.status_code < 400 or req.method != "POST" or not self._live.look_for_watcher():
             return
         match = _ROUTE.fullmatch(req.path)
         if match is None:
