@@ -131,7 +131,8 @@ class AudienceSet:
         view = SeenEvent(event)
         for counter in counters:
             if counter.counts(view):
-                counter.keep(counts.setdefault(counter.key, []), ordinal, at, ordinal - self._history_events + 1)
+                entries = counts.get(counter.key, ())
+                counts[counter.key] = counter.keep(entries, ordinal, at, ordinal - self._history_events + 1)
 
     def missing(self, counts: Mapping[str, Any]) -> bool:
         """Return whether ``counts`` were kept for other counters than these rules have, so that `recount` is needed."""

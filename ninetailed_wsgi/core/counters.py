@@ -88,23 +88,23 @@ class Counter:
     counts: Callable[[SeenEvent], bool]
     enough: int
 
-    def keep(self, entries: list[Occurrence], ordinal: int, at: int, first_ordinal: int) -> None:
-        """Add one event to the entries (sorted by ordinal) and drop those that no longer decide anything.
+    def keep(self, entries: Sequence[Occurrence], ordinal: int, at: int, first_ordinal: int) -> Sequence[Occurrence]:
+        """Return the entries (sorted by ordinal) with one event more, without those that no longer decide anything.
 
         An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` other entries
         have a later ordinal and no earlier time, ``enough`` remain for as long as this one could count, for any window
         of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
         """
-        entries.append([ordinal, at])
+        entries = [*entries, [ordinal, at]]
         if entries[0][0] < first_ordinal:
-            entries[:] = [entry for entry in entries if entry[0] >= first_ordinal]
+            entries = [entry for entry in entries if entry[0] >= first_ordinal]
         surplus = len(entries) - self.enough
         if surplus <= 0:
-            return
+            return entries
         if surplus == 1:  # only the first one can have so many behind it
             if entries[0][1] <= min([entry[1] for entry in entries]):
                 del entries[0]
-            return
+            return entries
         rest: list[Occurrence] = []
         latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at
         for entry in reversed(entries):
@@ -115,7 +115,7 @@ class Counter:
             else:
                 continue
             rest.append(entry)
-        entries[:] = reversed(rest)
+        return rest[::-1]
 
 
 def counter_key(event_type: str, event_name: str | None, conditions: Sequence[Sequence[str]], enough: int) -> str:

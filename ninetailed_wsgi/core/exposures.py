@@ -274,10 +274,11 @@ class ExposureSet:
 
     def _entry(self, record: dict[str, Any], experience: Experience) -> dict[str, Any]:
         """Return a profile's exposure to an experience in the phase that it is in, as the newest of all."""
-        exposures = record.setdefault("exposures", {})
-        phases = exposures[experience.id] = exposures.pop(experience.id, {})
+        # Copies, as the record is that of a fold, which shares its parts with others.
+        exposures = record["exposures"] = {**record.get("exposures", {})}
+        phases = exposures[experience.id] = {**exposures.pop(experience.id, {})}
         phase = self.phases[experience.id]
-        entry: dict[str, Any] = phases.pop(phase, {})
+        entry: dict[str, Any] = {**phases.pop(phase, {})}
         phases[phase] = entry
         _drop_oldest(phases, PHASES_KEPT)
         _drop_oldest(exposures, EXPERIENCES_KEPT)

@@ -113,7 +113,7 @@ class MetricSet:
         if isinstance(name, str) and (events_counted := self._by_event.get(name)):
             conversions = record.setdefault("conversions", {_COUNTED_FOR: self._counted_for})
             for key, property in events_counted.items():
-                _add(conversions.setdefault(key, []), [at, 1, _number(event, property)])
+                conversions[key] = _added(conversions.get(key, ()), [at, 1, _number(event, property)])
 
     def missing(self, record: Mapping[str, Any]) -> bool:
         """Return whether a profile's events were counted for other metrics, so that `recount` is needed."""
@@ -153,11 +153,11 @@ def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> di
     return both
 
 
-def _add(entries: list[Conversion], entry: Conversion) -> None:
-    entries.append(entry)
-    if len(entries) > 1 and entries[-2][0] > entry[0]:
-        entries.sort()
-    entries[:] = _bounded(entries)
+def _added(entries: Sequence[Conversion], entry: Conversion) -> list[Conversion]:
+    more = [*entries, entry]
+    if len(more) > 1 and more[-2][0] > entry[0]:
+        more.sort()
+    return _bounded(more)
 
 
 def _bounded(entries: Sequence[Conversion]) -> list[Conversion]:

@@ -68,6 +68,19 @@ def new_record(profile_id: str) -> Record:
     }
 
 
+def draft(record: Record) -> Record:
+    """Return a copy that events may be applied to.
+
+    What they change is the record itself and these members; what is inside of them is replaced, and so stays shared.
+    """
+    copy = record.copy()
+    copy["session"] = record["session"].copy()
+    copy["counts"] = record["counts"].copy()
+    if "conversions" in record:
+        copy["conversions"] = record["conversions"].copy()
+    return copy
+
+
 def has_seen(record: Record, event: Event) -> bool:
     """Return whether this event, or another one of its message id, was already applied to the profile."""
     if event.imported and _was_imported(record, *event.imported):
@@ -105,8 +118,8 @@ def apply(
             record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
     elif (member := _SEEN_EXPERIENCE.get(kind)) and (experience_ := _text(body.get(member))) in sticky:
         index = body.get("variantIndex", sticky[experience_].get(_text(body.get("variantId"))))
-        if index is not None:
-            record["sticky"].setdefault(experience_, int(index))  # JSON may write 1 as 1.0
+        if index is not None and experience_ not in record["sticky"]:
+            record["sticky"] = {**record["sticky"], experience_: int(index)}  # JSON may write 1 as 1.0
     session.touch(record["session"], at, body if kind == "page" else None, new_session_id)
     if "born" not in record:
         record.update(born=record["session"]["id"], arrived=event.arrived)
@@ -150,7 +163,7 @@ def _set_traits(
     traits that are always set together has one number; one of an older version has none, and any event sets its traits.
     """
     times = _trait_times(record, 0)
-    latest = {name: value for name, value in traits.items() if at >= times.get(name, 0)}
+    latest = {name: _own(value) for name, value in traits.items() if at >= times.get(name, 0)}
     after = {**record["traits"], **latest}
     surplus = excess(record["traits"], after, most) if latest else 0
     if latest and not surplus:
@@ -158,6 +171,11 @@ def _set_traits(
         _keep_trait_times(record, {**times, **dict.fromkeys(latest, at)})
         company.note_origins(record, latest, {name: origins_[name] for name in latest if name in origins_})
     return surplus
+
+
+def _own(value: Any) -> Any:
+    """Return a JSON value that nobody else can change."""
+    return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
 
 def _trait_times(record: Record, unknown: int) -> dict[str, int]:

@@ -21,10 +21,11 @@ def weigh(record: dict[str, Any], ordinal: int, size: int, most: int) -> None:
 
     A record of an older version has no sizes: its events count as part of the first group and go with it.
     """
-    sizes = record.get("sizes")
-    if not sizes:
+    before = record.get("sizes")
+    if not before:
         record["sizes"] = [0, size]
         return
+    sizes = record["sizes"] = [*before]
     _add(sizes, ordinal, size, most // _GROUPS)
     if len(sizes) > 2:
         surplus = sum(sizes[1::2]) - most

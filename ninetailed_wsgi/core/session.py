@@ -38,23 +38,23 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
     It belongs to the latest session at most ``TIMEOUT`` away. Otherwise it starts one, in the past if the event
     is old. A late event that closes the gap between two sessions joins them.
 
+    Of ``session`` itself members are replaced; what they hold stays as it is, as others share it.
+
     Args:
         page_event: the event, which may have come from the landing page; None: it is of another type.
         new_id: makes a session id.
     """
-    spans = session["spans"]
+    spans = session["spans"] = [*session["spans"]]
     for index in range(len(spans) - 1, -1, -1):
-        span = spans[index]
-        if span[0] - TIMEOUT <= at <= span[1] + TIMEOUT:
-            if at < span[0]:
-                span[0] = at
-            elif at > span[1]:
-                span[1] = at
-            if index and span[0] - TIMEOUT <= spans[index - 1][1]:
+        first, last = spans[index]
+        if first - TIMEOUT <= at <= last + TIMEOUT:
+            if not first <= at <= last:
+                spans[index] = [min(first, at), max(last, at)]
+            if index and spans[index][0] - TIMEOUT <= spans[index - 1][1]:
                 index -= _join_with_former(session, index)
             break
     else:
-        if _add_to_older(session["older"], at):
+        if _add_to_older(session, at):
             return
         index = _insert(spans, at)
         if index == len(spans) - 1:
@@ -143,17 +143,17 @@ def _join_with_former(session: Session, index: int) -> bool:
     spans = session["spans"]
     if session.get("merged"):
         return False
-    former = spans.pop(index - 1)
-    spans[index - 1][0] = min(former[0], spans[index - 1][0])
+    (former, _), (first, last) = spans[index - 1 : index + 1]
+    spans[index - 1 : index + 1] = [[min(former, first), last]]
     return True
 
 
-def _add_to_older(older: list[int], at: int) -> bool:
+def _add_to_older(session: Session, at: int) -> bool:
     """Add an event to the summed sessions if it falls among them, and return whether it does."""
-    number, total, first, last = older
+    number, total, first, last = session["older"]
     if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
         return False
-    older[:] = [number, total + max(first - at, 0) + max(at - last, 0), min(first, at), max(last, at)]
+    session["older"] = [number, total + max(first - at, 0) + max(at - last, 0), min(first, at), max(last, at)]
     return True
 
 

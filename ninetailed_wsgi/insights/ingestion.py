@@ -155,11 +155,11 @@ def _store(
 
 def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: StoreEntry) -> _Note:
     """Decide what the reports of one profile make of it; pure."""
-    record = entry.document
-    if record is None:
+    if entry.document is None:
         return _Note(None, {NO_PROFILE: len(reports[key])})
-    if "to" in record or "into" in record:
+    if "to" in entry.document or "into" in entry.document:
         return _Note(None, None)
+    record = {**entry.document}
     belongs = partial(catalog.audiences.holds, profile.facts(record, entry.next_ordinal, now))
     results: Counter[str] = Counter()
     for report, number in joined(reports[key]):

@@ -116,7 +116,7 @@ class Folding:
         document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
         if document is not None and ("to" in document or "into" in document):
             return FoldOutcome(None, None)
-        record = document or profile.new_record(key.name)
+        record = profile.draft(document) if document else profile.new_record(key.name)
         aliases = record["aliases"]
         recounted = self._recount(record, entry, new=document is None)
         events, excess = self._apply(key, record, entry.next_ordinal)

@@ -253,7 +253,7 @@ class _GuardedFolding(Folding):
             return outcome
         if users:
             record["user"] = users[-1]
-        record["aliases"] += names
+        record["aliases"] = [*record["aliases"], *names]
         if new_names := [name for name in (*users, *names) if name not in record.get("vouched", ())]:
             record["vouched"] = [*record.get("vouched", ()), *new_names]
         write = outcome.write or Write(record)

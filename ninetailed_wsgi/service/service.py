@@ -57,6 +57,8 @@ class ExperienceService(Foundation):
     ) -> dict[str, Any]:
         """Create (``name`` None) or update a profile; return ``profile``, ``experiences`` and ``changes``.
 
+        What is inside of them is shared with other answers: nobody changes it.
+
         Args:
             preflight: answer the same and store nothing.
             ids: of the new profile and its session; None: made here. The former may be in a cookie before the answer.

@@ -21,7 +21,7 @@ class Overlay:
         entry = self._entries.get(key)
         if entry is None:
             return self._store.read(key) if self._store else StoreEntry(None, 0, list)
-        return StoreEntry(_copy(entry.document), entry.next_ordinal, entry.history)
+        return entry
 
     def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         decisions = {}
@@ -39,9 +39,9 @@ class Overlay:
             if key not in self._entries:
                 yield key, document
         for key, entry in self._entries.items():
-            own = _copy(entry.document)
-            if own and organization in (None, key.organization) and environment in (None, key.environment):
-                yield key, own
+            in_scope = organization in (None, key.organization) and environment in (None, key.environment)
+            if entry.document and in_scope:
+                yield key, entry.document
 
     def check(self) -> None:
         if self._store:
@@ -61,8 +61,4 @@ def _after(entry: StoreEntry, write: Write) -> StoreEntry:
     def history() -> list[HistoryEntry]:
         return [*before(), *appended]
 
-    return StoreEntry(_copy(write.document), first + len(appended), history)
-
-
-def _copy(document: Document | None) -> Document | None:
-    return None if document is None else orjson.loads(orjson.dumps(document))
+    return StoreEntry(write.document, first + len(appended), history)

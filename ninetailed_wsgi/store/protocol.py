@@ -28,7 +28,7 @@ class StoreEntry(NamedTuple):
     """What is stored for one key.
 
     Attributes:
-        document: the receiver's own copy; None when there is nothing.
+        document: shared with other readers, so that nobody changes it; None when there is nothing.
         next_ordinal: the ordinal that the next event appended to the history gets; while there is a document, no
             ordinal is given twice, whatever was dropped of the history.
         history: reads the kept history, oldest first; costs a read, so it is called only when needed.
@@ -43,7 +43,7 @@ class Write(NamedTuple):
     """What a fold wants stored for one key.
 
     Attributes:
-        document: the new document; None removes the key with its history.
+        document: the new document, of the types that parsed JSON has; None removes the key with its history.
         events: appended to the history.
         replace_history: the history kept so far is dropped first.
         first: events before this ordinal are dropped when events are appended; a few of them may be kept longer.
@@ -71,9 +71,10 @@ class Outcome(Protocol):
 OutcomeT = TypeVar("OutcomeT", bound=Outcome | None)
 
 Fold = Callable[[Key, StoreEntry], OutcomeT]
-"""Pure: decides from an entry alone, whose document it may change, and changes nothing else; None: what is there stays.
+"""Pure: decides from an entry alone, and changes nothing, not its document either; None: what is there stays.
 
-It may run again for the same key, so what it wants to be known is part of its decision.
+It may run again for the same key, so what it wants to be known is part of its decision. What it wants stored is shared
+from then on as well.
 """
 
 

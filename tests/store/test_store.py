@@ -81,11 +81,7 @@ def test_a_fold_sees_what_the_one_before_it_wrote(store: Store) -> None:
 def test_a_fold_that_returns_nothing_changes_nothing(store: Store) -> None:
     put(store, key(), {"a": 1}, happened(0))
 
-    def fold(_: Key, entry: StoreEntry) -> None:
-        if entry.document is not None:
-            entry.document["a"] = 2
-
-    store.update([key(), key("unknown")], fold)
+    store.update([key(), key("unknown")], lambda _key, _entry: None)
     assert store.read(key()).document == {"a": 1}
     assert numbers(store, key()) == [0]
     assert store.read(key("unknown")).document is None
@@ -115,6 +111,28 @@ def test_a_fold_that_changes_something_outside_is_noticed_by_the_tests_of_folds(
         TwiceFolded(store).update([key()], lambda _key, _entry: Write({"n": next(numbers)}))
 
 
+def test_a_fold_that_changes_its_document_is_noticed_by_the_tests_of_folds(store: Store) -> None:
+    put(store, key(), {"list": [1]})
+
+    def fold(_: Key, entry: StoreEntry) -> Write:
+        assert entry.document is not None
+        entry.document["list"].append(2)
+        return Write({"list": [1, 2]})
+
+    with pytest.raises(AssertionError, match="changed what was stored"):
+        TwiceFolded(store).update([key()], fold)
+
+
+def test_whoever_changes_a_document_later_is_noticed_by_the_tests_of_folds(make_disk: MakeStore) -> None:
+    store = TwiceFolded(make_disk())
+    written: Document = {"list": [1]}
+    put(store, key(), written)
+    assert store.read(key()).document == {"list": [1]}
+    written["list"].append(2)
+    with pytest.raises(AssertionError, match="became"):
+        store.read(key())
+
+
 def test_a_fold_that_fails_changes_nothing_and_its_error_arrives(store: Store) -> None:
     put(store, key(), {"a": 1})
 
@@ -128,22 +146,28 @@ def test_a_fold_that_fails_changes_nothing_and_its_error_arrives(store: Store) -
     assert store.read(key()).document == {"a": 2}
 
 
-def test_a_document_that_is_no_json_is_refused_and_changes_nothing(store: Store) -> None:
-    put(store, key(), {"a": 1}, happened(0))
+def test_a_document_that_is_no_json_is_refused_and_changes_nothing(kept: Store) -> None:
+    put(kept, key(), {"a": 1}, happened(0))
     with pytest.raises(TypeError):
-        put(store, key(), {"a": object()}, happened(1))
-    assert store.read(key()).document == {"a": 1}
-    assert numbers(store, key()) == [0]
+        put(kept, key(), {"a": object()}, happened(1))
+    assert kept.read(key()).document == {"a": 1}
+    assert numbers(kept, key()) == [0]
 
 
-def test_a_document_that_was_read_is_the_readers_own(store: Store) -> None:
-    written: Document = {"list": [1]}
-    put(store, key(), written)
-    written["list"].append(2)
-    read = store.read(key()).document
-    assert read == {"list": [1]}
-    read["list"].append(3)
-    assert store.read(key()).document == {"list": [1]}
+def test_what_another_process_writes_is_read_although_this_one_remembers_what_it_wrote(make_kept: MakeStore) -> None:
+    one, other = make_kept(), make_kept()
+    for number in range(3):
+        put(one, key(), {"n": number}, happened(number))
+        assert one.read(key()).document == {"n": number}
+        put(other, key(), {"n": -number})
+        assert one.read(key()).document == {"n": -number}
+        decisions = one.update([key()], lambda _, entry: Write({**entry.document, "more": 1}, happened(7)))
+        assert decisions[key()].document == {"n": -number, "more": 1}
+        assert other.read(key()).document == {"n": -number, "more": 1}
+    put(other, key(), None)
+    assert one.read(key()).document is None
+    put(other, key(), {"n": 2})
+    assert one.read(key()).document == {"n": 2}
 
 
 def test_a_fold_can_read_the_history_and_write_on_it(store: Store) -> None:

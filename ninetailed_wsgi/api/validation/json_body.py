@@ -32,8 +32,8 @@ def read_json(raw: bytes, *, walks: bool = True) -> object:
     except orjson.JSONDecodeError as error:
         raise InvalidData(_why_not_json(raw, error)) from None
     # PERF: counting brackets settles nearly every body, striking out pairs of them nearly every batch; only the rest
-    # is walked, which takes 8 microseconds per event.
-    few = raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH
+    # is walked, which takes 8 microseconds per event. `count` looks at each byte, `replace` searches the next one.
+    few = len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) <= MAX_DEPTH
     if walks and not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
         raise InvalidData(_TOO_DEEP)
     return document

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import orjson
+
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.disk import upkeep
 from ninetailed_wsgi.store.disk.folder import check_file
@@ -94,7 +96,7 @@ class DiskContents:
                     writes, first = PendingRows(rows), next_ordinal - len(history)
                     self._history.drop(writes, digest, read_row(row)[1])
                     extent = self._history.append(writes, digest, Extent(first, first, 0, 0), history)
-                    value = row_of(key, row, document, extent)
+                    value = row_of(key, row, orjson.dumps(document), extent)
                     RowUpdate(DOCUMENT + digest, version, value, writes.pending).write(rows)
 
     def states(self) -> Iterator[dict[bytes, bytes]]:

@@ -215,14 +215,14 @@ def row_key(digest: bytes, ordinal: int) -> bytes:
     return HISTORY + digest + ordinal.to_bytes(8, "big")
 
 
-def row_of(key: Key, before: bytes | None, document: Document, extent: Extent) -> bytes:
-    """Return the row of a document; ``before`` is the one that it takes the place of."""
+def row_of(key: Key, before: bytes | None, document: bytes, extent: Extent) -> bytes:
+    """Return the row of a document, a JSON text; ``before`` is the one that it takes the place of."""
     name = name_of(key) if before is None else before[: before.find(b"\n")]
-    parts = (name, orjson.dumps(extent[:4]), orjson.dumps(document))
+    parts = (name, orjson.dumps(extent[:4]), document)
     return b"\n".join((*parts, extent.recent) if extent.recent else parts)
 
 
-def read_row(row: bytes | None) -> tuple[Document | None, Extent]:
+def read_row(row: bytes | None, parse: Callable[[bytes], Document] = orjson.loads) -> tuple[Document | None, Extent]:
     """Return the document in a row, and where its history lies; StoreUnavailable where the row is damaged."""
     if row is None:
         return None, _NO_EXTENT
@@ -232,7 +232,7 @@ def read_row(row: bytes | None) -> tuple[Document | None, Extent]:
         document = row.index(b"\n", numbers) + 1
         recent = row.find(b"\n", document) + 1 or len(row) + 1
         first, end, in_first, newest = orjson.loads(row[numbers:document])
-        return orjson.loads(row[document : recent - 1]), Extent(first, end, in_first, newest, row[recent:])
+        return parse(row[document : recent - 1]), Extent(first, end, in_first, newest, row[recent:])
     except ValueError as error:
         raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
 

@@ -14,7 +14,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+
+import orjson
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import StoreUnavailable
@@ -24,6 +27,7 @@ from ninetailed_wsgi.store.disk.folder import filled_from, id_key, note_source, 
 from ninetailed_wsgi.store.disk.history import (
     DOCUMENT,
     Changed,
+    Extent,
     History,
     PendingRows,
     RowUpdate,
@@ -35,6 +39,7 @@ from ninetailed_wsgi.store.disk.rows import Rows
 from ninetailed_wsgi.store.disk.shards import Shards
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import Document, Fold, HistoryEntry, OutcomeT, StoreEntry
+from ninetailed_wsgi.store.recent import RecentDocuments
 
 
 class DiskStore:
@@ -70,6 +75,7 @@ class DiskStore:
         self._folder = Path(folder)
         self._history = History(history_events, history_days, clock)
         self._shards = Shards(self._folder, prepare(self._folder, shards), synchronous=synchronous, timeout=timeout)
+        self._recent = RecentDocuments()
         self._id_key: bytes | None = None
         self.contents = DiskContents(self._shards, self._history)
         self.arrivals = DiskArrivals(self._folder)
@@ -78,7 +84,7 @@ class DiskStore:
 
     def read(self, key: Key) -> StoreEntry:
         digest = digest_of(key)
-        document, extent = read_row(self._shards.fetch(digest))
+        document, extent = self._read_row(digest, self._shards.fetch(digest))
         return StoreEntry(document, extent.next, lambda: self._read_history(digest))
 
     def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
@@ -171,7 +177,7 @@ class DiskStore:
     def _fold(self, rows: Rows, key: Key, digest: bytes, fold: Fold[OutcomeT]) -> tuple[OutcomeT, RowUpdate | None]:
         row_key = DOCUMENT + digest
         version, value = rows.read(row_key)
-        document, extent = read_row(value)
+        document, extent = self._read_row(digest, value)
 
         def history() -> list[HistoryEntry]:
             if (entries := self._history.entries(rows, digest, extent)) is None:
@@ -189,7 +195,14 @@ class DiskStore:
             return decision, RowUpdate(row_key, version, None, writes.pending)
         if write.events:
             extent = self._history.append(writes, digest, extent, write.events, write.first)
-        return decision, RowUpdate(row_key, version, row_of(key, value, write.document, extent), writes.pending)
+        text = orjson.dumps(write.document)
+        self._recent.remember(digest, text, write.document)
+        return decision, RowUpdate(row_key, version, row_of(key, value, text, extent), writes.pending)
+
+    def _read_row(self, digest: bytes, row: bytes | None) -> tuple[Document | None, Extent]:
+        if row is None:
+            self._recent.forget(digest)
+        return read_row(row, partial(self._recent.parse, digest))
 
     def _read_history(self, digest: bytes) -> list[HistoryEntry]:
         with self._shards.serving(self._shards.of(digest)) as rows:

@@ -1,0 +1,48 @@
+"""The documents that a process has just read or written, so that the same text is not parsed twice.
+
+A visitor's requests come in a row: a page is evaluated, then its events are stored, then those of its components. Where
+the text that lies in the store is the one remembered, its document is the one remembered, whoever else wrote meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import orjson
+
+from ninetailed_wsgi.store.protocol import Document
+
+_MOST = 128
+"""Documents that are remembered: some 8 kB each."""
+
+_LONGEST = 8192
+"""Bytes of a text that is remembered."""
+
+
+class RecentDocuments:
+    """Documents by name, the newest ones; for all threads of a process. They are shared: nobody changes them."""
+
+    def __init__(self) -> None:
+        self._documents: OrderedDict[bytes, tuple[bytes, Document]] = OrderedDict()
+
+    def parse(self, name: bytes, text: bytes) -> Document:
+        """Return the document that a JSON text stands for; ValueError where it is none."""
+        remembered = self._documents.get(name)
+        if remembered is not None and remembered[0] == text:
+            return remembered[1]
+        document: Document = orjson.loads(text)
+        self.remember(name, text, document)
+        return document
+
+    def remember(self, name: bytes, text: bytes, document: Document) -> None:
+        """Remember what `parse` answers for a text."""
+        documents = self._documents
+        documents.pop(name, None)  # so that it becomes the newest
+        if len(text) <= _LONGEST:
+            documents[name] = (text, document)
+            if len(documents) > _MOST:
+                documents.popitem(last=False)
+
+    def forget(self, name: bytes) -> None:
+        """Forget a document that is not there any more."""
+        self._documents.pop(name, None)
