@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 import tempfile
@@ -259,7 +260,7 @@ class Harness:
         id = visitor if isinstance(visitor, str) else visitor.id
         if id is None:
             raise AssertionError("this visitor has done nothing yet, so there is no profile")
-        return self.service.explain(self.environment, id)
+        return copy.deepcopy(self.service.explain(self.environment, id))
 
     def why(self, visitor: Visitor | str) -> str:
         """Return the same as `explain`, as a text to print."""
