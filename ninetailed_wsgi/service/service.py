@@ -36,7 +36,7 @@ class ExperienceService(Foundation):
     """Profiles, and what each visitor should see; made of the parts that `Foundation` names.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
-    :mod:`ninetailed_wsgi.errors`.
+    :mod:`ninetailed_wsgi.errors`. Answers share parts with each other: nobody changes them.
     """
 
     def upsert(
@@ -56,8 +56,6 @@ class ExperienceService(Foundation):
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
         """Create (``name`` None) or update a profile; return ``profile``, ``experiences`` and ``changes``.
-
-        What is inside of them is shared with other answers: nobody changes it.
 
         Args:
             preflight: answer the same and store nothing.

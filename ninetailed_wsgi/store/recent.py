@@ -27,9 +27,9 @@ class RecentDocuments:
 
     def parse(self, name: bytes, text: bytes) -> Document:
         """Return the document that a JSON text stands for; ValueError where it is none."""
-        remembered = self._documents.get(name)
-        if remembered is not None and remembered[0] == text:
-            return remembered[1]
+        entry = self._documents.get(name)
+        if entry is not None and entry[0] == text:
+            return entry[1]
         document: Document = orjson.loads(text)
         self.remember(name, text, document)
         return document
