@@ -2,6 +2,7 @@
 
 A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
 eleven rooms besides the names that users import. No name is a participle of the list below: a name says what it holds.
+A few things are done in one module alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ FACADES = {
     "ExperienceService": "the public operations of the API",
     "Harness": "what tests of a site call",
     "Visitor": "what pages and templates of a site call, and another one what its tests call",
+}
+
+# What one module does for all others, by the call that it takes.
+SINGLE = {
+    "os.replace": "operations/files.py",  # a file is written as a whole or not at all
+    "os.rename": "operations/files.py",
+    "os.register_at_fork": "operations/forks.py",  # a fork is noticed
 }
 
 # A noun says what a name holds; these say only that something happened to it.
@@ -53,6 +61,8 @@ def problems(package: Path) -> Iterator[str]:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES:
                     yield f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
+        for line, call in elsewhere(tree, name):
+            yield f"{name}:{line}: {call} is for {SINGLE.get(call, 'operations/forks.py')} alone"
         for line, participle in sorted(set(participles(tree))):
             yield f"{name}:{line}: {participle} is a participle, name what it holds"
 
@@ -71,6 +81,16 @@ def participles(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 continue
         if name.strip("_").lower() in PARTICIPLES:
             yield node.lineno, name
+
+
+def elsewhere(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of what a module does that is another one's: a call of `SINGLE`, or comparing process ids."""
+    for node in ast.walk(tree):
+        call = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+        if SINGLE.get(call, name) != name:
+            yield node.lineno, call
+        if isinstance(node, ast.Compare) and "os.getpid()" in ast.unparse(node) and name != "operations/forks.py":
+            yield node.lineno, ast.unparse(node)
 
 
 def main() -> int:

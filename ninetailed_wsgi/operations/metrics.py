@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.operations.forks import forked_since
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -292,12 +293,12 @@ def counting_together() -> Iterator[None]:
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     lock = os.open(directory, os.O_RDONLY)  # inherited by the workers: held until the last of them is gone
     fcntl.flock(lock, fcntl.LOCK_SH)
-    owner = os.getpid()
+    in_a_child = forked_since()
     os.environ[FOLDER] = str(directory)
     try:
         yield
     finally:
-        if os.getpid() == owner:
+        if not in_a_child():
             shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,4 +1,8 @@
-"""The form of a batch while it waits to be applied; no other module knows it."""
+"""The form of a batch while it waits to be applied; no other module knows it.
+
+It is JSON, ``{"at": ms, "where": [organization, environment], "events": [...]}``, where a deleted visitor's events are
+null; ``"guarded": true`` stands before them where that was the mode.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import exposures, profile, retention
@@ -14,9 +14,11 @@ from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
-from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.store.identity import Owner
 from ninetailed_wsgi.store.protocol import StoreEntry, Write
+
+if TYPE_CHECKING:
+    from ninetailed_wsgi.operations.metrics import Metrics
 
 Run = Mapping[Key, Sequence[Event]]
 """Events that are applied together, by the profile that they belong to."""

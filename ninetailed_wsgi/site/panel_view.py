@@ -13,6 +13,7 @@ from typing import Any
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.experiences import Experience, Outcome
 from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.service.explanation import reason, sentence
 
 _LONGEST = 120  # characters of a value or a rule
@@ -150,5 +151,4 @@ def _shows(outcome: Outcome) -> str:
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return shorten(value if isinstance(value, str) else json.dumps(value), _LONGEST)

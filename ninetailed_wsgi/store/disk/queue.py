@@ -1,9 +1,8 @@
 """The import queue: batches that were accepted and wait, on disk, to be applied in the order they came.
 
 ``queue/`` of the data folder holds the batches under numbers that grow and are never given twice, ``aside/`` those that
-could not be applied, under the same numbers. Both are diskcache folders, as the shards are. A batch is JSON,
-``{"at": ms, "where": [organization, environment], "events": [...]}``, where a deleted visitor's events are null.
-Beside them a table says whom each batch is about (`queue_names.py`).
+could not be applied, under the same numbers. Both are diskcache folders, as the shards are. A batch is bytes here;
+the service alone knows their form. Beside them a table says whom each batch is about (`queue_names.py`).
 """
 
 from __future__ import annotations
