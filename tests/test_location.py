@@ -22,6 +22,8 @@ from serving import wait_until
 from ninetailed_wsgi.enrichment import maxmind
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.server.checks import check_location
+from ninetailed_wsgi.settings import Settings
 
 GEO = Path(__file__).parent.parent / "fixtures" / "geo"
 DEMO = GEO / "demo.mmdb"
@@ -414,6 +416,9 @@ def test_without_the_c_extension_the_same_is_answered_after_one_warning(
         assert slow.lookup(ip, "de") == fast.lookup(ip, "de")
     (warning,) = caplog.records
     assert "C extension" in warning.getMessage()
+    monkeypatch.setattr("ninetailed_wsgi.enrichment.geoip.HAS_C_EXTENSION", False)
+    told = check_location(Settings(geoip_database=DEMO)).text
+    assert told.endswith(warning.getMessage()), "check and the log say the same of it"
 
 
 # A file that changes while it is in use
