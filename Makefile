@@ -6,7 +6,7 @@
 #   make lint    ruff, mypy, import-linter, the limits of tests/layout.py
 #   make docs    the documentation as a site, into docs/_build/; a warning is an error
 #   make diagrams  draw the Mermaid diagrams of the documentation that have no drawing yet; needs Chromium and npm
-#   make fuzz    whatever the OpenAPI document allows, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
+#   make fuzz    whatever the OpenAPI document allows and other searches, for some minutes (FUZZ_EXAMPLES=200: how much), then fuzz-guided
 #   make fuzz-guided   requests and content files that a fuzzer makes from what our code does with them (FUZZ_SECONDS=300)
 #   make mutation  change the rules of core/ in every small way, for some minutes, and see whether the fast tests notice
 #   make simulation   how often results name a winner that is none, and find one that is, by 200 experiments each
@@ -76,7 +76,8 @@ diagrams: .venv/installed-docs
 
 FUZZ_EXAMPLES ?= 200
 fuzz: .venv/installed-dev
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n auto tests/fuzz $(PYTEST_OPTIONS)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) PAIRS=100000 $(BIN)/python -m pytest -n auto -m 'not redis' tests/fuzz tests/property \
+	    tests/test_validation.py tests/store/test_store.py tests/sdk/test_allocation.py $(PYTEST_OPTIONS)
 	$(MAKE) fuzz-guided
 
 FUZZ_SECONDS ?= 300

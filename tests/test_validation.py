@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -25,6 +25,7 @@ from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.api.validation.wording import MAX_PROBLEMS, path_text
 from ninetailed_wsgi.errors import InvalidData
+from tests.searches import search
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 SCHEMAS = Schemas()
@@ -198,7 +199,7 @@ def mutated(draw: st.DrawFn) -> tuple[str, Any]:
     return name, document
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@search(150)
 @given(mutated())
 def test_both_engines_agree_about_valid_documents_with_a_member_replaced_or_removed(mutation: tuple[str, Any]) -> None:
     name, document = mutation
@@ -208,13 +209,13 @@ def test_both_engines_agree_about_valid_documents_with_a_member_replaced_or_remo
     assert all(len(line) < 1000 for line in found)
 
 
-@settings(max_examples=200, deadline=None)
+@search(100)
 @given(name=st.sampled_from(sorted(SCHEMAS.documents)), document=JSON)
 def test_both_engines_agree_about_any_json_at_all(name: str, document: Any) -> None:
     assert (problems(name, document) == []) == REFERENCE[name].is_valid(document)
 
 
-@settings(max_examples=100, deadline=None)
+@search(50)
 @given(mutated())
 def test_a_refusal_is_worded_the_same_each_time(mutation: tuple[str, Any]) -> None:
     name, document = mutation
@@ -439,7 +440,7 @@ def test_brackets_in_texts_hide_no_depth(opening: bytes) -> None:
     assert unreadable(nested(101)) == "body: nested too deeply, expected at most 100 levels"
 
 
-@settings(max_examples=300, deadline=None)
+@search(100)
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 @example(b"\x00")
 @example(b"\xff")
@@ -449,7 +450,7 @@ def test_no_bytes_make_reading_and_checking_fail_in_another_way_than_a_refusal(r
         SCHEMAS.check("profile-request", read_json(raw))
 
 
-@settings(max_examples=300, deadline=None)
+@search(100)
 @given(mutated().map(lambda mutation: mutation[1]) | JSON, st.integers(0, 2**32))
 def test_no_json_makes_reading_and_checking_fail_in_another_way_than_a_refusal(document: Any, cut: int) -> None:
     raw = json.dumps(document).encode()

@@ -6,10 +6,11 @@ import json
 import re
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ninetailed_wsgi.core.audiences import AudienceSet, Facts, compile_audience
+from tests.searches import search
 
 HISTORY_EVENTS = 8
 HISTORY_DAYS = 10
@@ -269,7 +270,7 @@ def audience_set(nodes: list[dict[str, Any]]) -> AudienceSet:
     return AudienceSet(audiences, history_events=HISTORY_EVENTS, history_days=HISTORY_DAYS)
 
 
-@settings(max_examples=600, deadline=None)
+@search(200)
 @given(
     nodes=st.lists(NODES, min_size=1, max_size=4),
     visitor=VISITORS,
@@ -295,7 +296,7 @@ def test_compiled_rules_equal_the_naive_evaluator(
     assert all(one["matched"] == any(group["held"] for group in one["groups"]) for one in explained)
 
 
-@settings(max_examples=200, deadline=None)
+@search(80)
 @given(node=NODES, visitor=VISITORS)
 def test_counts_made_anew_from_the_kept_history_decide_as_those_kept_all_along(
     node: dict[str, Any], visitor: dict[str, Any]
@@ -313,7 +314,7 @@ def test_counts_made_anew_from_the_kept_history_decide_as_those_kept_all_along(
         assert audiences.matched(facts_of(visitor, kept, now)) == audiences.matched(facts_of(visitor, anew, now))
 
 
-@settings(max_examples=200, deadline=None)
+@search(80)
 @given(node=NODES, visitor=VISITORS)
 def test_no_counter_keeps_more_entries_than_the_history_has_events(
     node: dict[str, Any], visitor: dict[str, Any]
@@ -352,7 +353,7 @@ ANY_EVENT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@search(120)
 @given(nodes=st.lists(NODES, max_size=4), events=st.lists(ANY_EVENT, max_size=4), traits=st.dictionaries(MEMBERS, JSON))
 def test_no_json_in_events_or_traits_makes_a_decision_fail(
     nodes: list[dict[str, Any]], events: list[dict[str, Any]], traits: dict[str, Any]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import MINUTE, ROOT, Server, identify, page, track
 
@@ -21,11 +20,10 @@ from ninetailed_wsgi.core.problems import ContentError
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.store.overlay import Overlay
+from tests.searches import search
 
 FORMS = ("shop.json", "shop-delivery.json", "shop-generic.json")
-QUICK = settings(
-    deadline=None, suppress_health_check=[*HealthCheck], max_examples=int(os.environ.get("FUZZ_EXAMPLES", "20"))
-)
+QUICK = search(20)
 
 TEXTS = st.sampled_from(
     ["", "*", "(a", "a{1000}{1000}", "\0", "-1", "1e999", "é" * 50, "x" * 5_000, "any", "page"]

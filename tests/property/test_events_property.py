@@ -8,13 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import DAY, HOUR, MINUTE, START, Api, Server, milliseconds, profile_path
 
-BOUNDED = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+from tests.searches import search
+
+BOUNDED = search(20)
 NOW = milliseconds(START)
 VISITORS = ["a", "b", "c"]
 NAMES = [*VISITORS, "user-1", "user-2"]
@@ -312,7 +312,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(BOUNDED, max_examples=200)
+@search(100)
 @given(body=BODIES, path=st.sampled_from(POSTS), preflight=st.booleans())
 def test_no_body_is_answered_500(server: Server, body: bytes, path: str, preflight: bool) -> None:
     answer = server.environment().send(path, body, params={"type": "preflight"} if preflight else {})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ninetailed_wsgi.insights.what_if import ContentComparison
 from ninetailed_wsgi.testing import Harness, audience, experience, flag, performed, trait, viewed
+from tests.searches import search
 
 PATHS = ("/a", "/b", "/c")
 RULES = st.one_of(
@@ -68,7 +69,7 @@ def act(harness: Harness, name: str, steps: list[tuple[str, Any]]) -> None:
             getattr(visitor, kind)(value)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck], database=None)
+@search(20)
 @given(published=contents(), draft=contents(), histories=st.lists(STEPS, min_size=1, max_size=3), newer=st.booleans())
 def test_each_visitor_gets_what_publishing_the_draft_would_give_them(
     published: list[dict[str, Any]], draft: list[dict[str, Any]], histories: list[list[Any]], newer: bool

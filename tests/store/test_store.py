@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from folds import TwiceFolded
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from parties import NOW, append, happened, history, key, numbers, put
 from support import Clock
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.store.protocol import Document, Store, StoreEntry, Write
+from tests.searches import search
 
 DAY = 86_400_000
 MakeStore = Callable[..., Any]
@@ -353,7 +354,7 @@ def test_strange_keys_never_meet(store: Store) -> None:
 _text = st.text(alphabet=st.characters(codec=None), max_size=4) | st.sampled_from(STRANGE_NAMES)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@search(40)
 @given(first=st.tuples(_text, _text, _text), second=st.tuples(_text, _text, _text))
 def test_two_keys_of_any_text_meet_only_when_they_are_equal(store: Store, first: Any, second: Any) -> None:
     put(store, Key(*first), None)
