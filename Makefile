@@ -40,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Twice as many as cores: tests of servers wait for a third of their time.
+# Twice as many as cores: tests of servers wait for a third of their time. Whoever is ready takes tests from the others.
 PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain

@@ -63,7 +63,7 @@ def running_nginx(folder: Path, text: str, port: int, *changes: tuple[str, str])
         yield there
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def _listens(server: Server) -> bool:

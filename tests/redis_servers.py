@@ -70,7 +70,7 @@ class Redis:
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
         assert self._process is not None
-        self._process.wait(15)
+        self._process.wait(60)
 
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:

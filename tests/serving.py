@@ -65,13 +65,13 @@ class Server:
     @contextlib.contextmanager
     def connection(self) -> Iterator[http.client.HTTPConnection]:
         """A connection that is kept between requests."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             yield connection
 
     def socket(self) -> socket.socket:
         """A bare connection, for what no HTTP client would send."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def workers(self) -> set[int]:
         """The process ids of gunicorn's workers."""
@@ -122,7 +122,7 @@ def running(command: list[str], folder: Path) -> Iterator[Server]:
         _end(process)
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Look again and again, for a bounded time, until something holds."""
     end = time.monotonic() + seconds
     while not holds():
@@ -167,7 +167,7 @@ def _port(process: subprocess.Popen[bytes], printed: Path) -> int:
         wait_until(listens, "the server listens", 120)  # a start took 50 s on two cores that had 14 to run
     except AssertionError as error:
         process.send_signal(signal.SIGABRT)  # with faulthandler, each thread says where it is
-        process.wait(15)
+        process.wait(60)
         raise AssertionError(f"{error}; it printed: {printed.read_text()}") from None
     return int(found[0])
 
@@ -175,7 +175,7 @@ def _port(process: subprocess.Popen[bytes], printed: Path) -> int:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
-        process.wait(15)
+        process.wait(60)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-        process.wait(15)
+        process.wait(60)

@@ -64,7 +64,7 @@ class Serving:
     printed: str
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
         with contextlib.closing(connection):
             sent = None if body is None else json.dumps(body)
             connection.request(method, path, sent, {"Content-Type": "application/json"})
@@ -106,7 +106,7 @@ def ninetailed(*arguments: str) -> tuple[str, ...]:
 
 def run(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ninetailed(*arguments), cwd=folder, env=environment(**variables), text=True, capture_output=True, timeout=60
+        ninetailed(*arguments), cwd=folder, env=environment(**variables), text=True, capture_output=True, timeout=120
     )
 
 
@@ -154,7 +154,7 @@ def test_the_curl_line_that_the_start_prints_works_when_pasted(server: Serving) 
     words = shlex.split(server.printed.splitlines()[-1])
     assert [words[0], words[2], words[4]] == ["curl", "-H", "--data"]
     header, _, value = words[3].partition(": ")
-    with urlopen(Request(words[1], words[5].encode(), {header: value}), timeout=60) as response:
+    with urlopen(Request(words[1], words[5].encode(), {header: value}), timeout=120) as response:
         answer = json.load(response)
     assert answer["error"] is None
     assert answer["data"]["profile"]["location"]["city"] == "Berlin"
@@ -174,7 +174,7 @@ def test_names_of_ten_thousand_bytes_are_served_although_each_byte_is_percent_en
 
 
 def test_a_request_line_without_end_is_refused_and_the_server_lives(server: Serving) -> None:
-    with socket.create_connection((server.host, server.port), timeout=60) as client:
+    with socket.create_connection((server.host, server.port), timeout=120) as client:
         with contextlib.suppress(ConnectionError):  # the refusal may come while we still send
             client.sendall(b"GET /" + b"a" * (4 * LONGEST_REQUEST_LINE))
         assert client.recv(100).startswith(b"HTTP/1.1 414")
@@ -442,7 +442,7 @@ def test_check_ends_quietly_when_its_reader_has_seen_enough(tmp_path: Path) -> N
     os.close(reader)
     with os.fdopen(writer, "w") as closed:
         ended = subprocess.run(
-            ninetailed("check"), cwd=tmp_path, env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=60
+            ninetailed("check"), cwd=tmp_path, env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=120
         )
     assert (ended.returncode, ended.stderr) == (1, b"")
 

@@ -387,7 +387,7 @@ def test_while_new_content_is_read_requests_get_the_old(tmp_path: Path) -> None:
     with path.open("wb") as pipe:  # opens when the other thread reads
         assert versions(opened.catalog("acme", "main")) == {"v1"}
         pipe.write(content(2))
-    looking.join(timeout=30)
+    looking.join(timeout=60)
 
     assert versions(opened.catalog("acme", "main")) == {"v2"}
 

@@ -160,7 +160,7 @@ def test_imports_wait_however_many_are_there() -> None:
     with merges._turn(waits=False):
         consumer.start()
         assert not done.wait(0.05)
-    assert done.wait(30)
+    assert done.wait(60)
     consumer.join()
 
 

@@ -125,6 +125,6 @@ interpreters.run_string(made, "import ninetailed_wsgi\\n"
     "except Exception as error:\\n    print(type(error).__name__, error, flush=True)")
 """
     program = program if sys.version_info < (3, 13) else program.replace("_xxsubinterpreters", "_interpreters")
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert run.stdout.startswith("SettingsError ")
     assert "WSGIApplicationGroup %{GLOBAL}" in run.stdout

@@ -65,7 +65,7 @@ def test_the_curl_of_the_readme_is_answered(tmp_path: Path) -> None:
     (line,) = (line for line in README.splitlines() if line.startswith("curl "))
     with serving(tmp_path, *SHOP) as server:
         here = line.replace("http://127.0.0.1:8000", server.url)
-        ran = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+        ran = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(ran.stdout)["data"]["profile"]["id"] == "anna"
 
 
@@ -74,7 +74,7 @@ def test_the_walk_makes_a_visitor_match_and_get_a_variant(tmp_path: Path) -> Non
     with serving(tmp_path, *SHOP) as server:
         here = walk.replace("http://127.0.0.1:8000", server.url)
         here = here.replace("\nview", "\necho; view").replace("\ncurl", "\necho; curl")
-        ran = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=60, check=True)
+        ran = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=120, check=True)
     first, second, explained = (json.loads(line)["data"] for line in ran.stdout.splitlines() if line)
     assert first["profile"]["audiences"] == []
     assert second["profile"]["audiences"] == ["pricing-visitors"]

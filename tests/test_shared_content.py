@@ -103,7 +103,7 @@ class Host:
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         self.asked.append({"path": request.path, **{name.lower(): value for name, value in request.headers.items()}})
-        self.goes_on.wait(30)
+        self.goes_on.wait(60)
         headers = dict(self.headers)
         if self.etag:
             headers["ETag"] = f'"{hashlib.sha256(self.document).hexdigest()[:8]}"'
@@ -307,7 +307,7 @@ def test_a_source_that_nobody_holds_ends_its_thread(host: Host) -> None:
     source.follow()
     (thread,) = [thread for thread in threading.enumerate() if thread not in before and "content" in thread.name]
     del source
-    thread.join(20)
+    thread.join(60)
 
     assert not thread.is_alive()
 

@@ -32,7 +32,7 @@ class SlowStore:
 
     def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         if any(key.name == "hot" for key in keys):
-            assert self.may.wait(30)
+            assert self.may.wait(60)
         return self._store.update(keys, fold)
 
     def read(self, key: Key) -> StoreEntry:

@@ -94,13 +94,13 @@ def test_the_beacon_reports_what_was_seen_and_clicked_under_a_strict_policy(
 
     def reported() -> tuple[set[int], bool, int]:
         content = ["--content", str(ROOT / "fixtures" / "spaces" / "shop.json")]
-        run = subprocess.run([*command, *content], capture_output=True, text=True, timeout=60, check=True)
+        run = subprocess.run([*command, *content], capture_output=True, text=True, timeout=120, check=True)
         results = json.loads(run.stdout)
         arms = [variant for result in results for variant in result["variants"] if variant["visitors"]]
         seen = all(result["exposure"] == "seen" for result in results) and all(arm["views"] for arm in arms)
         return {arm["visitors"] for arm in arms}, seen, sum(arm["clicks"] for arm in arms)
 
-    wait_until(lambda: reported() == ({1}, True, 1), "the beacon's view and click are stored", seconds=30)
+    wait_until(lambda: reported() == ({1}, True, 1), "the beacon's view and click are stored", seconds=120)
 
 
 def test_without_consent_the_browser_reports_nothing(visit: dict[str, Any]) -> None:

@@ -169,7 +169,7 @@ def test_creates_at_the_same_moment_are_one_profile(access: str) -> None:
     with Harness(CONTENT, access=access) as harness, ThreadPoolExecutor(8) as pool:
 
         def begin(events: list[dict[str, Any]]) -> str:
-            barrier.wait(30)
+            barrier.wait(60)
             id: str = create(harness.client, *events)["profile"]["id"]
             return id
 

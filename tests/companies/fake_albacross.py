@@ -70,7 +70,7 @@ class FakeAlbacross:
 
             def _answer(self, address: str) -> None:
                 if fake.mode == "slow":
-                    fake.released.wait(30)
+                    fake.released.wait(60)
                 if self.path != f"/reveal/company/{address}":
                     self.send_error(404)
                     return

@@ -345,7 +345,7 @@ def site(fake: FakeAlbacross, tmp_path: Path) -> Site:
 
 def settled(fake: FakeAlbacross, site: Site, times: int = 1) -> None:
     """Wait until so many answers are kept."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if len(fake.asked) >= times and not fake.in_flight and (site.data / FILE).exists():
             cache = CompanyCache(site.data, time.time)

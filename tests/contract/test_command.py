@@ -373,7 +373,7 @@ def slow(api: WSGIApplication) -> Iterator[tuple[str, threading.Event]]:
     def stuck(request: Request) -> Request:
         if request.method == "POST" and next(posts) == 9:
             got.set()
-            go.wait(30)
+            go.wait(60)
         return request
 
     with behind_a_port(with_fault(api, in_request(stuck))) as url:
@@ -394,9 +394,9 @@ def test_whoever_stops_the_command_gets_the_profiles_deleted(
         text=True,
     )
     try:
-        assert got.wait(30)
+        assert got.wait(60)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, err) == (130, "")

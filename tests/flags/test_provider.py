@@ -225,7 +225,7 @@ def test_a_handler_of_a_site_hears_of_changed_content_by_itself(ninetailed: Harn
     try:
         api.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, heard.put)
         ninetailed.publish(flag("new", control=0, variants=[1]))
-        assert "new" in (heard.get(timeout=30).flags_changed or ())
+        assert "new" in (heard.get(timeout=60).flags_changed or ())
     finally:
         api.shutdown()
 

@@ -34,6 +34,6 @@ def site(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 def test_the_second_look_shows_the_offer(ninetailed: Harness, chromium: list[str], tmp_path: Path) -> None:
     with LiveServer(ninetailed, ninetailed.mount(site)) as server:
         look = [*chromium, f"--user-data-dir={tmp_path}", "--virtual-time-budget=10000", "--dump-dom", server.url]
-        shown = subprocess.run(look, capture_output=True, text=True, timeout=60, check=True).stdout
+        shown = subprocess.run(look, capture_output=True, text=True, timeout=120, check=True).stdout
 
     assert shown.index("<h1>hero</h1>") < shown.index("<h1>offer</h1>")

@@ -31,7 +31,7 @@ def test_the_sdk_gets_the_dark_theme(ninetailed_server: LiveServer, node: str, s
         cwd=sdk_folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
 

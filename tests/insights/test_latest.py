@@ -204,5 +204,5 @@ def test_a_mount_loads_insights_at_the_first_report_and_never_what_results_need(
     content = tmp_path / "content.json"
     content.write_text(json.dumps(PUBLISHED), encoding="utf-8")
     command = [sys.executable, "-c", MOUNT, str(content), str(tmp_path / "data")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

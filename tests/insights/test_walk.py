@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(60)
 
 
 def test_the_walk_ends_with_the_winner_that_the_page_shows(folder: Path) -> None:

@@ -408,7 +408,7 @@ def test_a_plain_api_and_a_plain_mount_load_nothing_of_it(tmp_path: Path) -> Non
         "own = ('jinja2', 'ninetailed_wsgi.service.live')\n"
         "print([name for name in sys.modules if 'inspector' in name or name in own])\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 

@@ -43,7 +43,7 @@ def load_until_every_worker_answered(server: Server) -> list[Any]:
 
 def test_processes_may_fork_before_and_after_the_first_page(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.mount.forking", str(tmp_path / "data")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     answers = json.loads(run.stdout)
     assert len({answer["pid"] for answer in answers}) == 4

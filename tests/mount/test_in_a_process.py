@@ -73,7 +73,7 @@ def test_a_site_under_cheroot_that_used_its_visitor_ends_at_the_first_sigterm(tm
             assert process.stdout is not None
             assert process.stdout.readline() == "page True\n"
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 

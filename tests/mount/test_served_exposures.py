@@ -252,7 +252,7 @@ def test_a_budget_that_is_used_up_neither_delays_the_page_nor_loses_its_event(sh
     app = shop.mounted.latest
     assert app is not None
     app.time_budget = 0.05
-    shop.mounted.store.hook = lambda: go_on.wait(20)
+    shop.mounted.store.hook = lambda: go_on.wait(60)
     try:
         assert browser.get().status == 200
         assert texts == ["hero-b", "hero"]

@@ -512,7 +512,7 @@ def test_a_store_that_hangs_costs_the_page_no_more_than_its_time_budget(bare: Mo
     browser.get()
     assert bare.latest is not None
     bare.latest.time_budget = 0.05
-    bare.store.hook = lambda: go_on.wait(20)
+    bare.store.hook = lambda: go_on.wait(60)
     try:
         assert browser.get().text == "['hero', 1, []]"
     finally:
@@ -534,14 +534,14 @@ def test_pages_that_find_every_worker_busy_wait_for_their_turn(bare: Mounted) ->
 
     def hold() -> None:
         waiting.release()
-        go_on.wait(20)
+        go_on.wait(60)
 
     bare.store.hook = hold
     visits = [threading.Thread(target=lambda: texts.append(Browser(app).get().text)) for _ in range(10)]
     for visit in visits:
         visit.start()
     for _ in range(8):
-        assert waiting.acquire(timeout=20)
+        assert waiting.acquire(timeout=60)
     go_on.set()
     for visit in visits:
         visit.join()

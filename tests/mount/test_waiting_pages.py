@@ -26,7 +26,7 @@ LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), m
 
 def test_a_call_that_no_thread_has_taken_can_be_withdrawn_and_then_leaves_nothing() -> None:
     workers, go_on, done = Workers(1), threading.Event(), []
-    first = Call[Any](lambda call: go_on.wait(20))
+    first = Call[Any](lambda call: go_on.wait(60))
     workers.submit(first)
     late = Call[Any](lambda call: done.append("late"))
     workers.submit(late)
@@ -38,22 +38,22 @@ def test_a_call_that_no_thread_has_taken_can_be_withdrawn_and_then_leaves_nothin
     gc.collect()
     assert gone() is None
     go_on.set()
-    assert first.wait(20)
+    assert first.wait(60)
     last = Call[Any](lambda call: done.append("last"))
     workers.submit(last)
-    assert last.wait(20)
+    assert last.wait(60)
     assert done == ["last"]
     workers.close()
 
 
 def test_calls_beyond_the_threads_are_done_in_the_order_in_which_they_came() -> None:
     workers, go_on, done = Workers(2), threading.Event(), []
-    calls = [Call[Any](lambda call: go_on.wait(20)) for _ in range(2)]
+    calls = [Call[Any](lambda call: go_on.wait(60)) for _ in range(2)]
     calls += [Call[Any](lambda call, number=number: done.append(number)) for number in range(20)]
     for call in calls:
         workers.submit(call)
     go_on.set()
-    assert all(call.wait(20) for call in calls)
+    assert all(call.wait(60) for call in calls)
     assert sorted(done) == list(range(20))
     workers.close()
 
@@ -70,10 +70,10 @@ def test_a_call_begins_or_is_cancelled_never_both() -> None:
 def test_threads_end_when_the_workers_are_closed_and_take_nothing_more() -> None:
     before = set(threading.enumerate())
     workers, go_on = Workers(2), threading.Event()
-    busy, quick = Call[Any](lambda call: go_on.wait(20)), Call[Any](lambda call: 1)
+    busy, quick = Call[Any](lambda call: go_on.wait(60)), Call[Any](lambda call: 1)
     workers.submit(busy)
     workers.submit(quick)
-    assert quick.wait(20)
+    assert quick.wait(60)
     started = [thread for thread in threading.enumerate() if thread not in before and thread.name[:10] == "ninetailed"]
     assert (quick.answer, quick.error) == (1, None)
     workers.close()
@@ -92,7 +92,7 @@ def test_what_fails_in_a_thread_is_told_and_the_thread_works_on() -> None:
     failing, next_one = Call[Any](fail), Call[Any](lambda call: "fine")
     for call in (failing, next_one):
         workers.submit(call)
-        assert call.wait(20)
+        assert call.wait(60)
     assert (str(failing.error), next_one.answer) == ("gone", "fine")
     workers.close()
 

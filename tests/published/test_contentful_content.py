@@ -304,7 +304,7 @@ def test_after_a_fork_the_children_share_the_turns(space: ContentfulSpace, tmp_p
     children = []
     for _ in range(2):
         if (child := os.fork()) == 0:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             while "second" not in {one.id for one in read.catalog("space1", "master").experience_list}:
                 if time.monotonic() > end:
                     os._exit(1)
@@ -326,13 +326,13 @@ def test_a_request_never_waits_for_contentful(space: ContentfulSpace, tmp_path: 
         check_every=0.01,
     )
     read.load()
-    space.delay(1.0)
+    space.delay(10.0)
     asked = len(space.requests)
     read.follow()
     begun = time.monotonic()
     for _ in range(1000):
         assert read.catalog("space1", "master").experience_list
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 10.0
     assert len(space.requests) <= asked + 2
 
 

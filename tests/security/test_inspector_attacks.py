@@ -266,7 +266,7 @@ def test_a_slow_upload_keeps_nobody_waiting_and_a_long_one_is_cut_off(tmp_path: 
             began = time.monotonic()
             answer = server.call("GET", "/inspector/state.json", headers={"Authorization": f"Bearer {key}"})
             assert answer.status == 200
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 10  # which one of the slow may take
         finally:
             for each in slow:
                 each.close()

@@ -31,7 +31,7 @@ def tab(server: Server, number: int, id: str, begin: threading.Barrier, told: li
             for step in range(12):
                 event = proof("anna") if step == 4 else page(f"tab-{number}-{step}", f"/{number}/{step}")
                 if step in (4, 6):
-                    begin.wait(30)
+                    begin.wait(60)
                 answer = call(connection, "POST", f"{PREFIX}/profiles/{id}", {"events": [event]})
                 assert answer.status == 200, answer.body
                 told.append(answer.json()["data"]["profile"])

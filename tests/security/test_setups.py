@@ -182,7 +182,7 @@ fetchImpl("{server.url}{PROFILES}", {{method: "POST", body: {json.dumps(body)},
   .then(answer => answer.json()).then(answer => console.log(answer.data.profile.id));
 """
     ran = subprocess.run(
-        [node, "-e", script], env={"NINETAILED_KEY": key}, capture_output=True, text=True, timeout=60, check=True
+        [node, "-e", script], env={"NINETAILED_KEY": key}, capture_output=True, text=True, timeout=120, check=True
     )
     name = urllib.parse.quote("ben@example.com")
     found = server.call("GET", f"{PROFILES}/{name}", headers={"Authorization": f"Bearer {key}"})

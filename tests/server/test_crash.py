@@ -165,13 +165,13 @@ def strike(server: Server, load: Load, chance: random.Random, left: list[str]) -
             wait_until(lambda: len(server.workers() - set(workers)) == 2, "new workers take over")  # noqa: B023
         elif blow == "stop":
             server.process.terminate()
-            assert server.process.wait(30) == 0
+            assert server.process.wait(60) == 0
             return
         else:
             server.process.kill()
             for worker in workers:  # those that a killed master leaves behind notice it only after a second
                 os.kill(worker, signal.SIGKILL)
-            server.process.wait(15)
+            server.process.wait(60)
             return
 
 

@@ -34,7 +34,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert UNIT.name not in ran.stderr, ran.stderr
     assert ran.returncode == 0, ran.stderr
@@ -133,7 +133,7 @@ def test_the_backup_of_the_page_is_whole_while_the_service_serves(
     _, target, flag, folder = command.split()
     source, copy = server.printed.parent / "data", tmp_path / "copy"
     words = [{target: str(copy), folder: str(source)}.get(word, word) for word in ("backup", target, flag, folder)]
-    subprocess.run([sys.executable, "-m", "ninetailed_wsgi", *words], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "ninetailed_wsgi", *words], check=True, timeout=120)
     store = DiskStore(copy)
     for number in range(10):
         assert store.read(Key("acme", "main", f"kept-{number}")).document is not None

@@ -25,7 +25,7 @@ MEBIBYTE = 1 << 20
 def run(*command: str | Path) -> bool:
     """Whether a command exists and succeeds."""
     with suppress(FileNotFoundError):
-        return subprocess.run([*map(str, command)], capture_output=True, timeout=60).returncode == 0
+        return subprocess.run([*map(str, command)], capture_output=True, timeout=120).returncode == 0
     return False
 
 

@@ -24,7 +24,7 @@ class Stream:
 
     def read(self, size: int) -> bytes:
         self._reading.release()
-        assert self._go_on.wait(20)
+        assert self._go_on.wait(60)
         return b"{}"
 
 
@@ -47,12 +47,12 @@ def test_an_address_that_sends_many_halves_of_bodies_is_refused_and_no_other() -
     for thread in slow:
         thread.start()
     for _ in slow:
-        assert reading.acquire(timeout=20)
+        assert reading.acquire(timeout=60)
     assert ask(app, io.BytesIO(b"{}"), "a")[0] == "429 Too Many Requests"
     assert ask(app, io.BytesIO(b"{}"), "b") == ("200 OK", b"{}")
     go_on.set()
     for thread in slow:
-        thread.join(20)
+        thread.join(60)
     assert ask(app, io.BytesIO(b"{}"), "a") == ("200 OK", b"{}")
 
 
@@ -65,7 +65,7 @@ def test_so_many_requests_are_answered_at_a_time_and_no_more() -> None:
         with lock:
             running, most = running + 1, max(most, running + 1)
         entered.release()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         with lock:
             running -= 1
         return echo(environ, start_response)
@@ -75,11 +75,11 @@ def test_so_many_requests_are_answered_at_a_time_and_no_more() -> None:
     for thread in threads:
         thread.start()
     for _ in range(2):
-        assert entered.acquire(timeout=20)
+        assert entered.acquire(timeout=60)
     assert app.is_busy()
     go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert most == 2
     assert not app.is_busy()
 
@@ -105,5 +105,5 @@ def test_no_worker_outlives_the_process_that_started_it(tmp_path: Path) -> None:
         wait_until(lambda: len(server.workers()) == 2, "both workers run")
         workers = server.workers()
         os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait(20)
+        server.process.wait(60)
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers end")

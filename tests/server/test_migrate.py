@@ -206,7 +206,7 @@ def test_a_killed_migration_goes_on_and_nobody_uses_its_target_before_its_end(
     filled: str, urls: list[str], open_: Open, place: str, call: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [sys.executable, "-c", DIES, place, str(call), filled, urls[0]]
-    killed = subprocess.run(command, check=False, timeout=60, capture_output=True)
+    killed = subprocess.run(command, check=False, timeout=120, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     for reading in ("serve", "stats", "check"):
         assert main([reading, "--store", urls[0]]) != 0

@@ -178,7 +178,7 @@ def test_a_request_in_progress_at_the_stop_is_answered_and_nothing_is_left_behin
                 wait_until(lambda: refuses(server), "no new connection is taken")
                 client.sendall(body)
             assert read_answer(client).status == 200
-        assert server.process.wait(15) == 0
+        assert server.process.wait(60) == 0
     assert not counts.exists()
 
 

@@ -80,7 +80,7 @@ def test_clients_that_are_refused_wait_without_a_thread_and_until_the_stop_at_mo
         if kind == "gunicorn":
             server.process.send_signal(signal.SIGTERM)
             assert [status(connection) for connection in refused] == [429] * len(ROUTES)
-            assert server.process.wait(30) == 0
+            assert server.process.wait(60) == 0
 
 
 def says_nothing(connection: http.client.HTTPConnection) -> bool:

