@@ -25,6 +25,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.core.copies import copy_of
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
@@ -288,7 +289,7 @@ def _float(value: Any) -> float | None:
 
 
 def _object(value: Any) -> Sequence[Any] | Mapping[str, Any] | None:
-    return value if isinstance(value, dict | list) else None
+    return copy_of(value) if isinstance(value, dict | list) else None  # the content's own, which every visitor gets
 
 
 def _kind(value: Any) -> str:

@@ -25,6 +25,7 @@ import orjson
 from ninetailed_wsgi.core import company, exposures, metrics, retention, session
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.core.company import Company
+from ninetailed_wsgi.core.copies import copy_of
 from ninetailed_wsgi.core.events import MESSAGE_KEY_LENGTH, Event
 from ninetailed_wsgi.core.experiences import hash_fraction
 from ninetailed_wsgi.core.location import given_members
@@ -163,7 +164,7 @@ def _set_traits(
     traits that are always set together has one number; one of an older version has none, and any event sets its traits.
     """
     times = _trait_times(record, 0)
-    latest = {name: _own(value) for name, value in traits.items() if at >= times.get(name, 0)}
+    latest = {name: copy_of(value) for name, value in traits.items() if at >= times.get(name, 0)}
     after = {**record["traits"], **latest}
     surplus = excess(record["traits"], after, most) if latest else 0
     if latest and not surplus:
@@ -171,11 +172,6 @@ def _set_traits(
         _keep_trait_times(record, {**times, **dict.fromkeys(latest, at)})
         company.note_origins(record, latest, {name: origins_[name] for name in latest if name in origins_})
     return surplus
-
-
-def _own(value: Any) -> Any:
-    """Return a JSON value that nobody else can change."""
-    return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
 
 def _trait_times(record: Record, unknown: int) -> dict[str, int]:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
-import orjson
-
+from ninetailed_wsgi.core.copies import copy_of
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.ids import PageIds
 from ninetailed_wsgi.core.preview import Overrides
@@ -391,11 +390,6 @@ class Conversation:
 def is_text(value: object) -> bool:
     """Return whether a page gave what type hints ask for: templates are not checked."""
     return isinstance(value, str)
-
-
-def copy_of(value: Any) -> Any:
-    """Return a copy of a JSON value."""
-    return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
 
 def explanations(conversation: Conversation, seconds: float) -> tuple[Decision, Decision]:

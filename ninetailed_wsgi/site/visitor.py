@@ -12,11 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from ninetailed_wsgi.core import merge_tags, variants
+from ninetailed_wsgi.core.copies import copy_of
 from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import PREVIEW_MARK, TRACK, track_attributes
-from ninetailed_wsgi.site.conversation import Backend, Conversation, copy_of, is_text, never_raises, no_answer, nothing
+from ninetailed_wsgi.site.conversation import Backend, Conversation, is_text, never_raises, no_answer, nothing
 from ninetailed_wsgi.site.handoff import handoff_text, is_for_every_client, sdk_version, snippet
 from ninetailed_wsgi.site.page_view import Visit
 from ninetailed_wsgi.site.rich_text import linked_merge_tags

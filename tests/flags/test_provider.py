@@ -78,6 +78,12 @@ def test_the_details_of_each_type_say_variant_and_reason(
     assert details.flag_metadata["experienceId"] == variant.partition(":")[0]
 
 
+def test_what_a_caller_does_with_an_object_changes_nobodys_flag(client: OpenFeatureClient) -> None:
+    value: Any = client.get_object_value("layout", {}, ANNA)
+    value["columns"] = 99
+    assert client.get_object_value("layout", {}, ANNA) == {"columns": 3}
+
+
 def test_the_context_decides_and_without_it_the_default_serves(client: OpenFeatureClient) -> None:
     assert client.get_boolean_value("checkout", False, EvaluationContext("anna", {"plan": "pro"})) is True
     details = client.get_boolean_details("checkout", False, ANNA)

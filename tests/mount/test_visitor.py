@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from ninetailed_wsgi import Ninetailed, Settings, create_app
+from ninetailed_wsgi.authoring import flag
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.site.page_events import page_event
 from ninetailed_wsgi.site.page_view import Visit, page_of
@@ -134,6 +135,34 @@ def test_asking_before_saying_gives_a_first_time_visitor_one_id(bare: Mounted) -
     browser = bare.visited_by(use)
     assert browser.get().text == "True"
     assert bare.profile(browser.cookies["ntaid"])["session"]["count"] == 1
+
+
+def test_what_a_page_does_with_what_it_is_given_stays_in_the_page(bare: Mounted, tmp_path: Path) -> None:
+    def answer(visitor: Visitor) -> list[Any]:
+        return [visitor.profile, visitor.audiences, visitor.experiences, visitor.changes, visitor.flag("layout")]
+
+    def spoil(value: Any) -> None:
+        for part in list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []:
+            spoil(part)
+        if isinstance(value, dict):
+            value["spoiled"] = True
+        elif isinstance(value, list):
+            value.append("spoiled")
+
+    def use(visitor: Visitor) -> str:
+        visitor.identify("", sizes=["m", {"shoes": 38}])
+        before = json.dumps(visitor.flag("layout"))
+        spoil(answer(visitor))
+        visitor.track("seen")
+        spoil(answer(visitor))
+        return before
+
+    layout = flag("layout", control={}, variants=[{"columns": [1, 2]}], distribution=[0, 1])
+    browser = bare.visited_by(use, content=[layout])
+    assert [json.loads(browser.get().text) for _ in range(3)] == 3 * [{"columns": [1, 2]}]
+    profile = bare.profile(next(iter(browser.cookies.values())))
+    assert profile["traits"] == {"sizes": ["m", {"shoes": 38}]}
+    assert "spoiled" not in json.dumps(profile)
 
 
 def test_what_is_said_after_something_was_asked_counts_from_then_on(bare: Mounted) -> None:
