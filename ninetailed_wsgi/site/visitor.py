@@ -137,8 +137,7 @@ class Visitor:
     @property
     def id(self) -> str:
         """The profile's id; empty where it cannot be known now. Example: ``visitor.id``"""
-        value: str = self._use().answer()["profile"]["id"]
-        return value
+        return str(self._use().answer()["profile"]["id"])
 
     @property
     def profile(self) -> dict[str, Any]:
