@@ -43,6 +43,73 @@ def test_values_of_these_parameters_are_emptied_wherever_they_stand(address: str
     assert UrlMask().text(address) == masked
 
 
+ANNA = "https://anna:hidden@a.example/b?c=1"
+USERS = [
+    ANNA,
+    "https://hidden@a.example",
+    'https://anna:hid"hidden"@a.example/',
+    "https://anna:hidden@hidden@a.example/",
+    "https://anna:hidden%2Fhidden%40hidden@a.example/",
+    "https://anna:hidden&hidden;hidden hidden@a.example/",
+    "//anna:hidden@a.example/",
+    "https:\\\\anna:hidden@a.example/",
+    "https:/anna:hidden@a.example/",
+    "HTTPS:anna:hidden@a.example/",
+    "ftp://anna:hidden@a.example/",
+    "https%3A%2F%2Fanna%3Ahidden%40a.example%2F",
+]
+
+
+def inside(address: str, nesting: int) -> list[str]:
+    """Addresses with an address in their query, path or fragment, percent-encoded so many times."""
+    for _ in range(nesting):
+        address = quote(address, safe="")
+    begin = [f"https://shop.example/{rest}" for rest in ("?next=", "?a=1&next=", "to/", "#", "?q=see+")]
+    return [f"{each}{address}" for each in begin]
+
+
+@pytest.mark.parametrize("member", ["url", "referrer", "search"])
+@pytest.mark.parametrize("user", USERS)
+def test_nobody_who_logs_in_is_stored_wherever_an_address_stands(user: str, member: str) -> None:
+    assert "hidden" not in str(masked(UrlMask(), viewed(**{member: user})))
+    assert "hidden" not in str(masked(UrlMask(), viewed(query={"next": user})))
+    assert "hidden" not in str(masked(UrlMask(), viewed(query={"next": ["1", quote(user, safe="")]})))
+    assert "hidden" not in str(masked(UrlMask(), viewed(url=f"/?next={quote(user, safe='')}")))
+
+
+@pytest.mark.parametrize("nesting", [0, 1, 2, 3])
+@pytest.mark.parametrize("user", [user for user in USERS if not {"&", "%"} & {*user} and user[6] in "/\\\\"])
+def test_nobody_who_logs_in_is_stored_in_an_address_inside_an_address(user: str, nesting: int) -> None:
+    for address in inside(user, nesting):
+        assert "hidden" not in str(masked(UrlMask(), viewed(url=address))), address
+        assert masked(UrlMask(), viewed(url=address))["context"]["page"]["url"].startswith("https://shop.example/")
+
+
+def test_only_who_logs_in_is_taken_out() -> None:
+    for nesting in range(4):
+        for address, rest in zip(inside(ANNA, nesting), inside("https://a.example/b?c=1", nesting), strict=True):
+            assert masked(UrlMask(), viewed(url=address))["context"]["page"]["url"] == rest
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://a.example/@anna",
+        "https://a.example/?mail=anna@b.example",
+        "https://a.example/?next=https://b.example&mail=anna@b.example",
+        "https://a.example/?mail=anna%40b.example&next=https%3A%2F%2Fb.example%2F%40anna",
+        "https://a.example/?next=https%3A%2F%2Fb.example%2F%3Fmail%3Danna%2540b.example",
+        "https://a.example/x//anna@b.example",
+        "mailto:anna@b.example",
+        "https://a.example:8080/40%/@",
+    ],
+)
+def test_an_at_sign_elsewhere_stays(address: str) -> None:
+    body = viewed(url=address, query={"next": address})
+    assert masked(UrlMask(), body) == body
+    assert UrlMask(["x"]).text(address) == address
+
+
 def test_an_event_without_credentials_stays_the_same_object() -> None:
     event: dict[str, Any] = {"context": {"page": {"url": "/?q=1", "query": {"q": "1"}}}, "properties": {}}
     assert UrlMask().event(event) is event

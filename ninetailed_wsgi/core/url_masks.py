@@ -19,10 +19,6 @@ MASKED = (
 _ADDRESSES = ("url", "referrer", "search")
 _MEMBERS = {*_ADDRESSES, "query"}
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
-_USER = re.compile(r"(?<=://)[^/?#&;\s]+@")
-"""Who logs in, and the password, before a host."""
-
-_USER_IN_JSON = re.compile(rb'://[^/?#"]+@')
 
 _NESTING = 3  # an address may be a parameter of another one, percent-encoded
 
@@ -51,6 +47,49 @@ def _hint(names: frozenset[str]) -> re2.Set | None:
     hint.Add(f"""(?:["?&#;]|%[0-9a-f][0-9a-f])(?:{pattern})(?:=|%|":)|{_NEEDLESSLY_ENCODED}""")
     hint.Compile()
     return hint
+
+
+def _signs(plain: str, codes: str, levels: int) -> str:
+    """Return a pattern of signs that are plain or percent-encoded up to so many times."""
+    return f"(?:[{plain}]|%(?:25){{0,{levels - 1}}}(?:{codes}))" if levels else f"[{plain}]"
+
+
+def _user(levels: int) -> re.Pattern[str]:
+    """Compile what finds a user and a password before a host, in an address that is encoded so many times.
+
+    What is encoded once more is a sign of theirs, such as a slash in a password. Browsers take a backslash for a slash,
+    and one for two after http. An address in a query ends at its next parameter. No two matches can begin in one piece
+    between slashes, so the time is linear.
+    """
+    colon, slash = _signs(":", "3a", levels), _signs(r"/\\", "2f|5c", levels)
+    begin = f"(?:^|{_signs(':=', '3a|3d', levels)}){slash}{{2,}}|https?{colon}{slash}"
+    end = f"{_signs(r'/?#' + chr(92) * 2, '2f|5c|3f|23', levels)}|{_signs('&', '26', max(levels - 1, 0))}"
+    return re.compile(rf"({begin})(?:(?!{end}|\s).)*{_signs('@', '40', levels)}", re.IGNORECASE)
+
+
+_USERS = tuple(map(_user, range(_NESTING + 1)))
+# At the beginning all of it is an address, so that an ampersand is a sign, and a browser needs no slash after http.
+_FIRST_USER = re.compile(r"^(\s*(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,}|\s*https?:[/\\]?)[^/\\?#]*@", re.IGNORECASE)
+_USER_IN_JSON = re2.compile(
+    r"""(?i)(?:(?:[:="\s]|%(?:25)*3[ad])(?:[/\\]|%(?:25)*(?:2f|5c)){2}|https?(?::|%(?:25)*3a)[/\\]?)"""
+    r"""[^/?#]*(?:@|%(?:25)*40)"""
+)
+"""What the JSON text of a page has wherever it may have a user before a host."""
+
+
+def _may_have_user(pages: bytes) -> bool:
+    return (b"@" in pages or b"40" in pages) and _USER_IN_JSON.search(pages) is not None
+
+
+def _without_users(address: str) -> str:
+    """Return an address without users and passwords before its host and those of the addresses in it."""
+    if "@" in address:
+        address = _FIRST_USER.sub(r"\1", address)
+    elif "40" not in address:
+        return address
+    for pattern in _USERS if "%" in address else _USERS[:1]:
+        address = pattern.sub(r"\1", address)
+    return address
 
 
 class UrlMask:
@@ -85,7 +124,8 @@ class UrlMask:
 
     def text(self, address: str) -> str:
         """Return an address, or a query, with the values of these parameters emptied, and no user before the host."""
-        return self._masked(address, _NESTING) if "=" in address or "@" in address else address
+        address = _without_users(address)
+        return self._masked(address, _NESTING) if "=" in address else address
 
     def _page(self, page: dict[str, Any]) -> dict[str, Any]:
         changes: dict[str, Any] = {}
@@ -102,7 +142,7 @@ class UrlMask:
         """Return whether the JSON text of an event's pages has nothing that may be a credential."""
         if pages in self._harmless:
             return True
-        if self._hint is None or self._hint.Match(pages) or (b"@" in pages and _USER_IN_JSON.search(pages)):
+        if self._hint is None or self._hint.Match(pages) or _may_have_user(pages):
             return False
         if len(pages) <= _LONGEST_CACHED:
             if len(self._harmless) >= _CACHE_SIZE:
@@ -127,10 +167,11 @@ class UrlMask:
             masked = self._value(value, nesting)
             return pair[0] if masked == value else f"{start}{name}={masked}"
 
-        return _PAIR.sub(emptied, _USER.sub("", address))
+        return _PAIR.sub(emptied, address)
 
     def _value(self, value: str, nesting: int) -> str:
         """Return a value in which an address, as it is or percent-encoded, has no credentials."""
+        value = _FIRST_USER.sub(r"\1", value) if "@" in value else value
         value = self._cut(value) if "?" in value else value
         if not nesting or ("%3" not in value and "%25" not in value):
             return value
