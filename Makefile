@@ -45,7 +45,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline build audit clean shop-flask shop-django bench-results bench-deletion bench-space bench-what-if
+.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline packages build audit clean shop-flask shop-django bench-results bench-deletion bench-space bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -151,15 +151,18 @@ examples/built/static/shop.js: $(wildcard examples/browser/*.*)
 	@cd examples/browser && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent build
 	@touch $@
 
-# setuptools leaves times of files in the sdist, and pip the path of the wheel in the environment: both would differ by
-# machine.
-build: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600))
-build: .venv/installed-dev
+# setuptools leaves times of files in the sdist, the umask of whoever cloned the repository is in both, and pip leaves the
+# path of the wheel in the environment: all of them would differ by machine.
+packages: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600))
+packages: .venv/installed-dev
 	rm -rf build dist
-	$(BIN)/python -m build --quiet
-	mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist
-	tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
+	$(BIN)/python -m build --quiet --sdist
+	mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist && chmod -R u=rwX,go=rX build/sdist
+	tar --sort=name --mtime=@$$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner \
 	    -C build/sdist -cf - . --transform 's,^\./,,' | gzip -n >build/sdist.tar.gz && mv build/sdist.tar.gz dist/*.tar.gz
+	umask 022 && $(BIN)/python -m build --quiet --wheel --outdir dist build/sdist/*
+
+build: packages
 	$(BIN)/python -m venv build/runtime
 	build/runtime/bin/python -m pip --quiet --disable-pip-version-check install dist/*.whl
 	rm -f build/runtime/lib/python*/site-packages/ninetailed_wsgi-*/direct_url.json
