@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jwt
 import pytest
 from support import identify, page, track
 
@@ -82,6 +83,22 @@ def test_two_tabs_that_prove_the_same_user_at_once_end_in_one_profile(harness: H
     first = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
     second = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
     assert first["id"] == second["id"] != id
+
+
+def test_a_proof_of_more_than_4096_characters_counts_as_none(harness: Harness) -> None:
+    assert harness.access.tokens is not None
+    claims = {"sub": "anna", "aud": "/".join(harness.environment), "exp": harness.clock() // 1000 + 60}
+
+    def padded(size: int) -> str:
+        return jwt.encode({**claims, "pad": "x" * size}, harness.access.tokens._secrets[0])
+
+    size = next(size for size in range(2800, 3100) if len(padded(size)) > 4096)
+    key = {"Authorization": f"Bearer {harness.key('read')}"}
+    for token, status in ((padded(size), 404), (padded(size - 1), 200)):
+        answer = send(harness, "/profiles", identify("anna", {"nt_identity": token, "plan": "pro"}))
+        assert profile(answer)["traits"] == {"plan": "pro"}
+        assert ("x-ninetailed-identity" in answer.headers) is (status == 404)
+        assert harness.client.get("/profiles/anna", headers=key).status == status
 
 
 def test_a_proof_that_is_sent_again_changes_nothing(harness: Harness) -> None:
