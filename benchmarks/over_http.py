@@ -122,10 +122,9 @@ def side_by_side(folder: Path) -> list[Contender]:
     events, content = page_events(folder), write_content(folder / "content.json", audiences=AUDIENCES)
     contenders = []
     for server in ("gunicorn", "granian"):
-        echo = [sys.executable, str(HERE / "contender.py"), "echo", "--workers", str(WORKERS), "--server", server]
         ours = service(folder / f"data-{server}", content, workers=WORKERS, server=server)
         contenders += [
-            Contender(f"bare Falcon echo, {server}", partial(serving, echo), events),
+            Contender(f"bare Falcon echo, {server}", partial(serving, echo(server)), events),
             Contender(f"ninetailed-wsgi, {server}", partial(serving, ours), events, prepare),
         ]
     if reason := unleash.missing():
@@ -134,6 +133,11 @@ def side_by_side(folder: Path) -> list[Contender]:
     asked = load.write(folder / "contexts", (unleash.request(visitor, EXPERIENCES) for visitor in VISITORS))
     start = partial(unleash.running, EXPERIENCES)
     return [*contenders, Contender(f"Unleash {unleash.version()}", start, asked, partial(check_unleash, asked))]
+
+
+def echo(server: str) -> list[str]:
+    """The command that serves the bare app under this server."""
+    return [sys.executable, str(HERE / "contender.py"), "echo", "--workers", str(WORKERS), "--server", server]
 
 
 def worker_classes(folder: Path) -> list[Contender]:
@@ -243,12 +247,12 @@ def beside(contenders: Sequence[Contender], contender: Contender) -> Contender:
 
 def report(contenders: Sequence[Contender], rounds: int, seconds: int) -> Part:
     named = {each.label: each for each in contenders}
-    echo, ours = named["bare Falcon echo, gunicorn"], named["ninetailed-wsgi, gunicorn"]
+    bare, ours = named["bare Falcon echo, gunicorn"], named["ninetailed-wsgi, gunicorn"]
     other = next((each for each in contenders if each.label.startswith("Unleash")), None)
     wanted = [
-        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the echo's", False, 1.5, ours.against(echo, n, "cpu"))
+        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the echo's", False, 1.5, ours.against(bare, n, "cpu"))
           for n in (1, 8)),
-        *(Target(f"{n} connections: p99 of the echo's", False, 2, ours.against(echo, n, "p99")) for n in (8, 32)),
+        *(Target(f"{n} connections: p99 of the echo's", False, 2, ours.against(bare, n, "p99")) for n in (8, 32)),
         *(Target(f"{n} connection{'s' * (n > 1)}: of Unleash's rate", True, 1,
                  ours.against(other, n, "rate") if other else None) for n in (1, 8)),
     ]  # fmt: skip

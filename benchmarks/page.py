@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.api.app import api
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.site.workers import Call
 
 ROUNDS, REQUESTS = 31, 40
 BODY = b"the site's page" * 500
@@ -102,6 +103,19 @@ def call(app: Any, environ: dict[str, Any]) -> None:
         pass
 
 
+def in_its_own_thread(process: Any) -> None:
+    """Let pages be decided in the thread that serves them, to see what the hand-over to another one costs."""
+
+    def evaluate(question: Any, seconds: float) -> Any:
+        call = Call(partial(process._decide, question))
+        call.run()
+        if call.error is not None:
+            raise call.error
+        return call.answer
+
+    process.evaluate = evaluate
+
+
 def ways(folder: Path) -> dict[str, Way]:
     """All ways, each with a visitor of its own who is in all audiences."""
     content = write_content(folder / "content.json", audiences=AUDIENCES)
@@ -118,17 +132,23 @@ def ways(folder: Path) -> dict[str, Way]:
     assert engine is not None
     service = engine.service
     evaluating = Ninetailed(site, preflight=True, service=service, **options)
+    alone = [Ninetailed(site, preflight=preflight, service=service, **options) for preflight in (False, True)]
+    for each in alone:
+        in_its_own_thread(each._here())
     app = api(service, storing.settings)
     found = {}
-    for name, preflight, pages in (("stored", False, storing), ("evaluated", True, evaluating)):
-        people = [f"{name}-{number}" for number in range(3)]
+    kinds = (("stored", False, storing, alone[0]), ("evaluated", True, evaluating, alone[1]))
+    for name, preflight, pages, pages_alone in kinds:
+        people = [f"{name}-{number}" for number in range(4)]
         for visitor in people:
             service.upsert(WHERE, visitor, {"events": list(past(visitor))}, address=ADDRESS)
-        alone = partial(service.upsert, WHERE, people[0], address=ADDRESS, preflight=preflight)
+        upsert = partial(service.upsert, WHERE, people[0], address=ADDRESS, preflight=preflight)
         query = "type=preflight" if preflight else ""
-        found[f"`service.upsert` alone, {name}"] = Way(body, alone)
+        found[f"`service.upsert` alone, {name}"] = Way(body, upsert)
         found[f"a host page, {name}"] = Way(partial(page_request, people[1]), partial(call, pages))
         found[f"the same request to the API, {name}"] = Way(partial(api_request, people[2], query), partial(call, app))
+        without = Way(partial(page_request, people[3]), partial(call, pages_alone))
+        found[f"the page without the hand-over to a thread, {name}"] = without
     return found
 
 
@@ -163,14 +183,18 @@ def part() -> Part:
 
     rows, wanted = [], []
     for kind, most in (("stored", 1.25), ("evaluated", 1.3)):
-        alone, page, other = [name for name in turns if name.endswith(f", {kind}")]
-        rows += [(name, f"{medians[name]:.0f}", f"{against(name, alone):.2f}") for name in (alone, page, other)]
+        alone, page, other, without = (name for name in turns if name.endswith(f", {kind}"))
+        rows += [
+            (name, f"{medians[name]:.0f}", f"{against(name, alone):.2f}", f"{against(name, other):.2f}")
+            for name in (alone, page, without, other)
+        ]
         wanted.append(Target(f"host page, {kind}: of `service.upsert`", False, most, against(page, alone)))
         wanted.append(Target(f"host page, {kind}: of the API in-process", False, 1.1, against(page, other)))
     head = (
         f"one page event in-process, {AUDIENCES} audiences, {EXPERIENCES} experiences; medians of {ROUNDS} rounds",
         "µs CPU",
         "of the service alone",
+        "of the API",
     )
     return Part(table(head, rows), wanted, medians)
 

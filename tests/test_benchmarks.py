@@ -69,5 +69,5 @@ def test_the_tables_in_the_document_are_replaced_and_nothing_beside_them(tmp_pat
 
 def test_every_way_to_apply_a_page_event_that_is_compared_does_so(tmp_path: Path) -> None:
     turns = page.measure(tmp_path, rounds=1)
-    assert [len(values) for values in turns.values()] == [1] * 6
+    assert [len(values) for values in turns.values()] == [1] * 8
     assert all(values[0] > 0 for values in turns.values())
