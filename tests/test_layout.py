@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from layout import NO_ROOMS, PACKAGE, ROOMS, problems
+
+from ninetailed_wsgi import Settings
+from ninetailed_wsgi.content import ContentFolder
+from ninetailed_wsgi.content.contentful.content import CHECK_EVERY
+from ninetailed_wsgi.core import session
+from ninetailed_wsgi.enrichment import albacross
+from ninetailed_wsgi.server import refusals
+from ninetailed_wsgi.store import recent
+from ninetailed_wsgi.store.disk import history
 
 
 @pytest.mark.parametrize(
@@ -75,3 +85,29 @@ def test_every_library_of_an_extra_has_a_contract_that_names_its_modules() -> No
     modules = {{"openfeature-sdk": "openfeature"}.get(name, name.replace("-", "_")) for name in packages}
     assert len(modules) > 8
     assert modules <= forbidden
+
+
+# What ARCHITECTURE.md says in numbers
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value"),
+    [
+        ("stay in the record's row until it has {:.1f} kB", history._EVENTS_IN_ROW / 1000),
+        ("the newest {} documents", recent._MOST),
+        ("{} diskcache folders", Settings().store_shards),
+        (
+            "A thread of each process checks once {} second",
+            {1.0: "a"}[inspect.signature(ContentFolder).parameters["check_every"].default],
+        ),
+        ("looks at files {} times a second", {0.2: "five"}[CHECK_EVERY]),
+        ("the latest session at most {} minutes away", session.TIMEOUT // 60_000),
+        ("The newest {} spans are kept", session.SPANS_KEPT),
+        ("At most {} look-ups in one thread", {4: "four"}[albacross.AT_ONCE]),
+        ("keeps the answer for {} to {:.0f} second", (refusals.SHORTEST_PAUSE, refusals.LONGEST_PAUSE)),
+        ("gthread with {} threads", {4: "four"}[Settings().threads]),
+    ],
+)
+def test_the_numbers_of_the_architecture_are_those_of_the_code(sentence: str, value: object) -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert sentence.format(*(value if isinstance(value, tuple) else (value,))) in text
