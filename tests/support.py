@@ -77,6 +77,7 @@ class Server:
         content: a document in the generic form, or where content lies.
         store: instead of the store in ``folder``.
         environments: each ``org/env``; empty: any.
+        merges: instead of those that the settings describe.
         settings: further settings, by name.
     """
 
@@ -90,6 +91,7 @@ class Server:
         environments: Sequence[str] = (),
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
+        merges: Merges | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or Clock()
@@ -105,6 +107,8 @@ class Server:
         contents.load()
         ids, sessions = itertools.count(1), itertools.count(1)
         options = Settings(environments=tuple(environments), **{"access": "open", **settings})
+        self.turns = Turns(options.profile_concurrency, options.store_timeout)
+        self.merges = merges or Merges(options.threads, options.store_timeout)
         self.service = ExperienceService(
             store=self.store,
             content=contents,
@@ -112,8 +116,8 @@ class Server:
             environments=[Environment.parse(pair) for pair in environments],
             max_traits_bytes=settings.get("max_traits_bytes", 65_536),
             metrics=process_metrics() if options.metrics else None,
-            turns=Turns(options.profile_concurrency, options.store_timeout),
-            merges=Merges(options.threads, options.store_timeout),
+            turns=self.turns,
+            merges=self.merges,
             clock=self.clock,
             new_id=new_id or (lambda: f"{next(ids):064x}"),
             new_session_id=lambda: str(uuid.UUID(int=next(sessions))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -21,13 +21,15 @@ LARGE = {"text": "x" * 60_000}
 
 
 class Time:
-    """A clock that only sleeping and working move."""
+    """A clock that only sleeping, working and, by ``tick`` seconds, being read move."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick: float = 0) -> None:
         self.now = 0.0
+        self.tick = tick
         self.slept: list[float] = []
 
     def __call__(self) -> float:
+        self.now += self.tick
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -36,9 +38,14 @@ class Time:
 
 
 @pytest.fixture
-def api(make_server: MakeServer) -> Api:
+def time() -> Time:
+    return Time(tick=0.001)
+
+
+@pytest.fixture
+def api(make_server: MakeServer, time: Time) -> Api:
     """Two large profiles, one of them the user's, and two small ones with another user."""
-    api = make_server(threads=3).environment()
+    api = make_server(merges=Merges(3, 0.2, time, time.sleep)).environment()
     for name, user in (("large", "user"), ("other", None)):
         api.update(name, track(properties=LARGE), track(properties=LARGE), *([identify(user)] if user else ()))
     api.update("small", page(), identify("small user"))
@@ -46,15 +53,9 @@ def api(make_server: MakeServer) -> Api:
     return api
 
 
-def merges(api: Api) -> Merges:
-    found = api.server.service._merges
-    assert found is not None
-    return found
-
-
-def busy(api: Api) -> Any:
+def busy(api: Api) -> AbstractContextManager[None]:
     """A ``with`` block in which another request merges large profiles."""
-    return merges(api)._place(merges(api)._line(), waits=False)
+    return api.server.merges.large_turn()
 
 
 JOINING = [
@@ -76,14 +77,16 @@ APART = [
 
 @pytest.mark.parametrize(("path", "events"), [pytest.param(*case[1:], id=case[0]) for case in JOINING])
 def test_who_merges_large_profiles_is_429_while_others_do_and_served_after(
-    api: Api, path: str, events: list[dict[str, Any]]
+    api: Api, time: Time, path: str, events: list[dict[str, Any]]
 ) -> None:
     with busy(api):
         refused = api.send(path, {"events": events})
         assert error(refused, 429) == "ERR_PROFILE_OVERLOAD"
         assert refused.headers["retry-after"] == "1"
+    time.now += LONGEST_REST
     data(api.send(path, {"events": events}))
-    assert merges(api)._line().rests_until > 0
+    with pytest.raises(ProfileOverload, match="just been merged"), busy(api):
+        raise AssertionError("the process rests")
 
 
 @pytest.mark.parametrize(("path", "events"), [pytest.param(*case[1:], id=case[0]) for case in APART])
@@ -120,7 +123,7 @@ def test_the_next_one_waits_until_the_process_has_rested() -> None:
     time = Time()
     merges = Merges(4, 1, time, time.sleep)
     for seconds in (0.02, 0.05, 10, 0):
-        with merges._turn(waits=False):
+        with merges.large_turn():
             time.now += seconds
     assert time.slept == pytest.approx([RESTS * 0.02, RESTS * 0.05, LONGEST_REST])
 
@@ -128,14 +131,14 @@ def test_the_next_one_waits_until_the_process_has_rested() -> None:
 def test_one_that_fails_or_does_not_begin_lets_the_next_one_in() -> None:
     time = Time()
     merges = Merges(3, 1, time, time.sleep)
-    with pytest.raises(ZeroDivisionError), merges._turn(waits=False):
+    with pytest.raises(ZeroDivisionError), merges.large_turn():
         divmod(1, 0)
-    with merges._turn(waits=False):
+    with merges.large_turn():
         time.now += 0.1
-    with pytest.raises(ProfileOverload, match="just been merged"), merges._turn(waits=False):
+    with pytest.raises(ProfileOverload, match="just been merged"), merges.large_turn():
         raise AssertionError("it rests, and there is no thread that could wait")
     time.now += 1
-    with merges._turn(waits=False):
+    with merges.large_turn():
         pass
 
 
@@ -145,7 +148,7 @@ def test_two_threads_stay_free_where_there_are_more(threads: int, at_once: int) 
     with ExitStack() as places:
         for _ in range(at_once):
             places.enter_context(merges._place(merges._line(), False))
-        with pytest.raises(ProfileOverload), merges._place(merges._line(), False):
+        with pytest.raises(ProfileOverload, match="other requests are merging"), merges.large_turn():
             raise AssertionError("one too many")
 
 
@@ -153,11 +156,11 @@ def test_imports_wait_however_many_are_there() -> None:
     merges, done = Merges(1, 0.01), threading.Event()
 
     def consume() -> None:
-        with merges._turn(waits=True):
+        with merges.large_turn(waits=True):
             done.set()
 
     consumer = threading.Thread(target=consume)
-    with merges._turn(waits=False):
+    with merges.large_turn():
         consumer.start()
         assert not done.wait(0.05)
     assert done.wait(60)
@@ -167,9 +170,9 @@ def test_imports_wait_however_many_are_there() -> None:
 def test_one_that_waited_too_long_is_refused() -> None:
     merges = Merges(4, 0.01)
     with (
-        merges._turn(waits=False),
+        merges.large_turn(),
         pytest.raises(ProfileOverload, match="time to wait was over"),
-        merges._turn(waits=False),
+        merges.large_turn(),
     ):
         raise AssertionError("two at once")
 

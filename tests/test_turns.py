@@ -58,8 +58,7 @@ def slow(make_server: MakeServer) -> tuple[SlowStore, Callable[..., Api]]:
 
 def waiting(api: Api, name: str = "hot") -> int:
     """Requests that write a profile or wait for it."""
-    turns = api.server.service._turns
-    assert turns is not None
+    turns = api.server.turns
     return sum(1 + len(queue) for key, queue in turns._waiting().queues.items() if key.name == name)
 
 
@@ -158,8 +157,7 @@ def test_whoever_may_merge_into_a_profile_takes_its_turn_also_in_a_preflight(
     make_server: MakeServer, path: str
 ) -> None:
     api = make_server(profile_concurrency=1).environment()
-    turns = api.server.service._turns
-    assert turns is not None
+    turns = api.server.turns
     organization, environment = api.prefix.split("/")[3::2]
     with turns.turn([Key(organization, environment, "user")]):
         assert error(api.send(path, {"events": [page(), identify("user")]}), 429) == "ERR_PROFILE_OVERLOAD"
@@ -169,8 +167,7 @@ def test_whoever_may_merge_into_a_profile_takes_its_turn_also_in_a_preflight(
 
 def test_a_batch_that_may_merge_into_a_profile_takes_its_turn(make_server: MakeServer) -> None:
     api = make_server(profile_concurrency=1).environment()
-    turns = api.server.service._turns
-    assert turns is not None
+    turns = api.server.turns
     organization, environment = api.prefix.split("/")[3::2]
     with turns.turn([Key(organization, environment, "user")]):
         batch = {"events": [of("device", identify("user"))]}

@@ -73,10 +73,11 @@ class Merges:
 
         Entering it raises ProfileOverload where too many such requests wait; with ``waits`` it waits among any number.
         """
-        return self._turn(waits) if moved_bytes(store, steps, guarded) >= LARGE else nullcontext()
+        return self.large_turn(waits) if moved_bytes(store, steps, guarded) >= LARGE else nullcontext()
 
     @contextmanager
-    def _turn(self, waits: bool) -> Iterator[None]:
+    def large_turn(self, waits: bool = False) -> Iterator[None]:
+        """Take the turn of a request that merges large profiles while the block runs; errors as of `turn`."""
         line = self._line()
         with self._place(line, waits):
             if not line.turn.acquire(timeout=-1 if waits else self._timeout):

@@ -107,22 +107,16 @@ def test_a_store_that_another_process_has_locked_leaves_baselines(site: Site, ca
     assert site.load().text != BASELINES
 
 
-def test_content_that_breaks_leaves_what_was_read_before(site: Site, bare: Mounted) -> None:
+def test_content_that_breaks_leaves_what_was_read_before(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     before = site.load().text
     site.content.write_text("{")
-    assert bare.latest is not None
-    engine = bare.latest._here().engine
-    assert engine is not None
-    engine.service._content._next_look = 0.0
+    wait_until(lambda: "content.json" in caplog.text, "the thread that looks reports it", seconds=60)
     assert site.load().text == before
 
 
-def test_a_location_database_that_goes_leaves_everything_else(site: Site, bare: Mounted) -> None:
+def test_a_location_database_that_goes_leaves_everything_else(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.database.unlink()
-    assert bare.latest is not None
-    engine = bare.latest._here().engine
-    assert engine is not None
-    engine.service.addresses._location._next_check = 0.0
+    wait_until(lambda: "geo.mmdb" in caplog.text, "the thread that looks reports it", seconds=60)
     answer = site.load()
     assert answer.status == 200
     assert answer.text != BASELINES
