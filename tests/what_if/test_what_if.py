@@ -231,6 +231,25 @@ def test_the_command_writes_json_and_fails_over_a_share(folder: Path, capsys: py
     assert json.loads(capsys.readouterr().out)["visitors"]["evaluated"] == 5
 
 
+def test_the_command_shows_who_changes_and_nothing_else_of_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(data_dir=folder / "data", content=folder / "content.json", store_shards=2)
+    service = ExperienceService.from_settings(settings)
+    traits = {"email": "hidden", "company": {"name": "hidden"}, "albacross": ["hidden"], "plan": "hidden"}
+    event = {"type": "identify", "channel": "web", "context": {"library": {"name": "t", "version": "4.0.0"}}}
+    for number in range(20):
+        body = {"events": [{**event, "messageId": "hidden", "userId": f"hidden-{number}", "traits": traits}]}
+        service.upsert(Environment("acme", "main"), f"visitor-{number}", body)
+    service.store.close()
+    (folder / "draft.json").write_text(json.dumps(draft(trait("plan", "other"), limit=20)))
+    for more in ([], ["--json"]):
+        assert main([*LINE, *more]) == 0
+        told = capsys.readouterr().out
+        assert "visitor-" in told
+        assert "hidden" not in told
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
