@@ -2,6 +2,7 @@
 #
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
+#   make modules  install the npm packages of the tests, so that no test does; needs node and npm
 #   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision; needs redis-server
 #   make lint    ruff, mypy, import-linter, the limits of tests/layout.py
 #   make docs    the documentation as a site, into docs/_build/; a warning is an error
@@ -45,7 +46,7 @@ PROCESSES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || ec
 SERVE_OPTIONS ?= --bind 127.0.0.1:8000
 DEMO := --data-dir .data --content fixtures/spaces/shop.json --geoip-database fixtures/geo/demo.mmdb --explain
 
-.PHONY: help lock serve test redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline packages build audit clean shop-flask shop-django bench-results bench-deletion bench-space bench-what-if
+.PHONY: help lock serve test modules redis lint docs diagrams fuzz fuzz-guided mutation simulation crash hosts soak bench bench-growth bench-scale baseline packages build audit clean shop-flask shop-django bench-results bench-deletion bench-space bench-what-if
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,10 +55,14 @@ serve: .venv/installed
 	@exec $(BIN)/python -m ninetailed_wsgi serve $(DEMO) $(SERVE_OPTIONS)
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(PROCESSES) -m 'not redis' $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m 'not redis and not crash' $(PYTEST_OPTIONS)
+
+# What the tests of browsers and of clients need from npm: they install what is missing, while others wait for it.
+modules: .venv/installed-dev
+	@$(BIN)/python -m tests.sdk.client
 
 redis: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto -m redis tests/store tests/conformance tests/server $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m redis tests/store tests/conformance tests/server $(PYTEST_OPTIONS)
 
 lint: .venv/installed-dev
 	$(BIN)/python -m ruff check .

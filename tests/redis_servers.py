@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -23,6 +25,10 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 LEFT_OUT = "the Redis store is not tested: no redis-server on this machine (Debian: apt install redis-server)"
 DATABASES = 1000
 """Each test store is a database of its own."""
+
+
+_RESERVED: list[IO[str]] = []
+"""The locks of this process's ports, which end with it."""
 
 
 class Redis:
@@ -174,7 +180,23 @@ def running(*options: str) -> Iterator[Redis]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port for a server that is started later, or again: no other process of the tests gets it, and no connection.
+
+    The system draws the ports of connections from a range of its own; one of those may be taken by the time that the
+    server binds it.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    folder = Path(tempfile.gettempdir()) / "ninetailed-wsgi-ports"
+    folder.mkdir(exist_ok=True)
+    for port in random.SystemRandom().sample(range(first - 16_000, first), 1_000):
+        reserved = (folder / str(port)).open("a")
+        try:
+            fcntl.flock(reserved, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reserved.close()
+            continue
+        _RESERVED.append(reserved)
         return port
+    raise AssertionError("no port is free")

@@ -14,6 +14,13 @@ from tests.sdk.client import install
 
 FOLDER = Path(__file__).parent
 EXAMPLES = FOLDER.parent.parent / "examples"
+BUILT = EXAMPLES / "built" / "static" / "shop.js"
+
+
+def is_built() -> bool:
+    """Whether the shops' script is newer than what it is made of."""
+    sources = [file for file in (EXAMPLES / "browser").iterdir() if file.is_file()]
+    return BUILT.exists() and BUILT.stat().st_mtime > max(file.stat().st_mtime for file in sources)
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +38,7 @@ def chromium() -> str:
     install(FOLDER)
     install(EXAMPLES / "browser")
     with open(EXAMPLES / "browser" / "package.json") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes that run in parallel build one after another
-        subprocess.run(["npm", "run", "--silent", "build"], cwd=EXAMPLES / "browser", check=True, timeout=120)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of test processes that run in parallel, the first builds
+        if not is_built():
+            subprocess.run(["npm", "run", "--silent", "build"], cwd=EXAMPLES / "browser", check=True, timeout=120)
     return str(browser)

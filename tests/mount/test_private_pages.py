@@ -267,9 +267,8 @@ def test_a_page_that_ran_out_of_time_carries_the_id_of_the_profile_that_is_store
             stored.set()
 
     harness.service.upsert = slow  # type: ignore[method-assign]  # nothing else makes an evaluation late
-    browser = site(
-        harness, lambda visitor: visitor.page(), time_budget_ms=3_000
-    )  # in which it begins on a busy machine, too
+    # Long enough for an evaluation to begin on a busy machine.
+    browser = site(harness, lambda visitor: visitor.page(), time_budget_ms=3_000)
     answer = browser.get("/")
     cookie = browser.get_cookie("ntaid")
     may_go_on.set()

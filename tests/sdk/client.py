@@ -83,3 +83,15 @@ class Sdk:
         outcome = self.try_to(call, *events, **arguments)
         assert outcome.error is None, outcome.error
         return outcome.answer
+
+
+def install_all() -> None:
+    """Install what any of the tests needs; `make modules` runs this."""
+    root = FOLDER.parent.parent
+    for file in [*root.glob("tests/*/package-lock.json"), *root.glob("tests/*/*/package-lock.json")]:
+        install(file.parent)
+    install(root / "examples" / "browser")
+
+
+if __name__ == "__main__":
+    install_all()

@@ -35,7 +35,10 @@ VISITORS, MERGED_WITH_EACH_USER, PROFILES_COUNTED, TIMES = 40, 5, 8, [2**power f
 WHOLE_HISTORY = ["--history-events", "1000000", "--history-bytes", "1000000000"]
 OPTIONS = ["--workers", "2", *WHOLE_HISTORY]
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds gunicorn's workers through /proc")
+pytestmark = [
+    pytest.mark.crash,
+    pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds gunicorn's workers through /proc"),
+]
 
 
 def audience(times: int) -> dict[str, Any]:

@@ -105,9 +105,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("text", SLOW.values(), ids=SLOW.keys())
-def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_that_one_may_take(
-    server: Server, text: bytes
-) -> None:
+def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_of_one(server: Server, text: bytes) -> None:
     with server.connection() as connection:
 
         def duration() -> float:
