@@ -30,7 +30,7 @@ from ninetailed_wsgi.store.protocol import Write
 from tests.serving import PREFIX, PROFILES, call, serving, wait_until
 
 WHERE = Environment("acme", "main")
-Open = Callable[[str], migration.Place]
+Open = Callable[[str], migration.Side]
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +50,9 @@ def urls(redis_server: Redis) -> list[str]:
 @pytest.fixture
 def open_() -> Iterator[Open]:
     """Opens the store of a migration, whatever it is marked as."""
-    opened: list[migration.Place] = []
+    opened: list[migration.Side] = []
 
-    def open_place(where: str) -> migration.Place:
+    def open_place(where: str) -> migration.Side:
         settings = Settings(store=where) if "://" in where else Settings(data_dir=Path(where), store_shards=2)  # type: ignore[arg-type]
         opened.append(migration.open_place(settings, filling=True))
         return opened[-1]
@@ -88,24 +88,24 @@ def filled(open_: Open) -> str:
     return "source"
 
 
-def serve_from(place: migration.Place) -> ExperienceService:
+def serve_from(place: migration.Side) -> ExperienceService:
     """A service whose imports wait until they are drained."""
     service = ExperienceService(store=place.store, content=ContentFolder(None), queue=place.queue)
     service.consumer.ensure = lambda: None  # type: ignore[union-attr, method-assign]
     return service
 
 
-def drain(place: migration.Place) -> None:
+def drain(place: migration.Side) -> None:
     assert Consumer(place.queue, serve_from(place).apply_import).drain()
 
 
-def whole(place: migration.Place) -> list[Any]:
+def whole(place: migration.Side) -> list[Any]:
     """Everything that a store and its queue hold."""
     stored = [(key, orjson.dumps(document), end, past) for key, document, end, past in place.store.contents.dump()]
     return [sorted(stored), list(place.queue.contents.dump()), place.queue.contents.last()]
 
 
-def events(place: migration.Place) -> Counter[str]:
+def events(place: migration.Side) -> Counter[str]:
     """How often each message id is in a history."""
     return Counter(
         orjson.loads(event)["messageId"] for each in place.store.contents.dump() for _, event in each.history
