@@ -35,6 +35,7 @@ from ninetailed_wsgi.server.worker_app import expiry_lock, start_expiry, worker_
 from ninetailed_wsgi.settings import Settings
 
 if TYPE_CHECKING:
+    from ninetailed_wsgi.service.expiry import Expiry
     from ninetailed_wsgi.service.sources import Sources
 
 Environ = dict[str, Any]
@@ -124,6 +125,9 @@ class BoundedApp:
         threads: requests that are answered at a time; more wait.
         longest_body: bytes; of a longer body no more is read, as the app refuses it.
         sleep: waits so many seconds.
+
+    Attributes:
+        expiry: what removes inactive visitors beside the app, for as long as somebody holds it; None: nothing does.
     """
 
     def __init__(self, app: Any, threads: int, longest_body: int, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -135,6 +139,7 @@ class BoundedApp:
         self._answering = 0
         self._sleep = sleep
         self._refusals = 0
+        self.expiry: Expiry | None = None
 
     def is_busy(self) -> bool:
         """Return whether a request is being answered."""
@@ -164,11 +169,15 @@ class BoundedApp:
             finally:
                 self._give_reader_back(address)
         with self._turns:
-            self._answering += 1
+            self._count_answering(1)
             try:
                 return list(self._app(environ, start_response))
             finally:
-                self._answering -= 1
+                self._count_answering(-1)
+
+    def _count_answering(self, more: int) -> None:
+        with self._lock:  # a thread that is interrupted here would leave the app busy for good
+            self._answering += more
 
     def _wait_before_refusal(self) -> None:
         """Let a client that would come back at once wait; no thread that computes does."""
@@ -231,7 +240,7 @@ def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server:
     workers.send_bytes(b"%d" % os.getpid())
     parts = worker_app(settings, sources)
     app = BoundedApp(parts.app, settings.threads, settings.max_body_bytes)
-    start_expiry(settings, parts.service, lock, app.is_busy)
+    app.expiry = start_expiry(settings, parts.service, lock, app.is_busy)
     return app
 
 

@@ -18,7 +18,7 @@ from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from tests.serving import GEO, PREFIX, PROFILES, call, running, track, wait_until
+from tests.serving import GEO, PREFIX, PROFILES, SERVERS, call, running, track, wait_until
 
 YEAR = 365 * DAY
 CLICKED_TWICE = {
@@ -110,12 +110,13 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def test_a_served_app_goes_on_through_jumps_of_the_wall_clock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_served_app_goes_on_through_jumps_of_the_wall_clock(kind: str, tmp_path: Path) -> None:
     clock, content = tmp_path / "clock", tmp_path / "content.json"
     clock.write_text("0")
     content.write_text(json.dumps({"audiences": [], "experiences": []}))
     options = ["--data-dir", str(tmp_path / "data"), "--content", str(content), "--geoip-database", str(GEO)]
-    serve = ["serve", "--bind", "127.0.0.1:0", "--workers", "2", *options]
+    serve = ["serve", "--server", kind, "--bind", "127.0.0.1:0", "--workers", "2", *options]
     with running([sys.executable, "-c", SERVE, str(clock), *serve], tmp_path) as server, server.connection() as kept:
         wait_until(lambda: len(server.workers()) == 2, "both workers run")
         workers, numbers = server.workers(), itertools.count()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from proxies import behind_nginx, installed
-from serving import GEO, PREFIX, PROFILES, ROOT, Server, page, serving
+from serving import GEO, PREFIX, PROFILES, ROOT, SERVERS, Server, page, serving
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.server.gunicorn_server import configuration
@@ -56,12 +56,14 @@ def test_the_unit_and_the_page_name_options_that_exist() -> None:
 # nginx
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, socket.socket]]:
+@pytest.fixture(scope="module", params=SERVERS)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, socket.socket]]:
     """The service as systemd would start it, trusting a proxy on this machine."""
     folder = tmp_path_factory.mktemp("deployed")
     options = ["--trusted-proxies", "127.0.0.1", "--geoip-database", str(GEO), "--metrics", "--explain"]
-    options += ["--store-shards", "2"]
+    options += ["--store-shards", "2", "--server", request.param]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, pytest.MonkeyPatch.context() as patch:
         told.bind(str(folder / "notify"))
         told.settimeout(30)

@@ -15,7 +15,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.store.disk.queue import ImportQueue
 from ninetailed_wsgi.store.disk.store import DiskStore
-from tests.serving import PREFIX, PROFILES, Answer, Server, serving, track, wait_until
+from tests.serving import PREFIX, PROFILES, SERVERS, Answer, Server, serving, track, wait_until
 
 IMPORT = PREFIX + "/import/events"
 OPTIONS = ["--workers", "1", "--store-shards", "2"]
@@ -109,10 +109,11 @@ def applied(folder: Path) -> None:
     wait_until(lambda: ImportQueue(folder).state().waiting == 0, "what was accepted is applied")
 
 
+@pytest.mark.parametrize("kind", SERVERS)
 def test_on_a_full_disk_writes_are_503_reads_are_answered_and_all_is_well_once_there_is_room(
-    tmp_path: Path, at: Path
+    kind: str, tmp_path: Path, at: Path
 ) -> None:
-    options = [*OPTIONS, "--data-dir", str(at / "data"), "--history-events", "100000"]
+    options = [*OPTIONS, "--server", kind, "--data-dir", str(at / "data"), "--history-events", "100000"]
     with serving(tmp_path, *options) as server:
         client = Client(server)
         assert [client.update().status for _ in range(5)] == [200] * 5

@@ -19,7 +19,7 @@ from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service.expiry import PASS_EVERY, Expiry
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.store.disk.store import DiskStore
-from tests.serving import PROFILES, serving, track, wait_until
+from tests.serving import PROFILES, SERVERS, serving, track, wait_until
 
 Make = Callable[..., Server]
 DAYS = 30
@@ -173,8 +173,9 @@ def test_one_worker_of_a_server_does_it_and_another_one_takes_over_when_it_ends(
     assert not api.knows("anna")
 
 
-def test_a_served_app_removes_inactive_visitors_and_counts_them(tmp_path: Path) -> None:
-    options = ("--expire-after", "30", "--metrics", "--workers", "2")
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_served_app_removes_inactive_visitors_and_counts_them(kind: str, tmp_path: Path) -> None:
+    options = ("--server", kind, "--expire-after", "30", "--metrics", "--workers", "2")
     store = DiskStore(tmp_path / "data", shards=2)
     server = Server(tmp_path / "made", clock=Clock("2024-01-01T00:00:00Z"), store=store)
     server.environment("acme", "main").update("anna", page())

@@ -13,7 +13,7 @@ from statistics import median
 from types import SimpleNamespace
 
 import pytest
-from serving import PROFILES, Server, call, page, running, wait_until
+from serving import PROFILES, SERVERS, Server, call, page, running, serving, wait_until
 from test_gunicorn import HEAD, read_answer
 
 from ninetailed_wsgi.server import worker
@@ -28,13 +28,25 @@ main(sys.argv[1:])
 """
 
 
+OPTIONS = ["--workers", "1", "--threads", "1", "--store-timeout", "5", "--max-body-bytes", "100000000"]
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With one thread and times of a second, so that one slow client would keep everybody waiting."""
     folder = tmp_path_factory.mktemp("slow")
-    options = ["--bind", "127.0.0.1:0", "--data-dir", str(folder / "data"), "--workers", "1", "--threads", "1"]
-    options += ["--store-timeout", "5", "--max-body-bytes", "100000000"]
+    options = ["--bind", "127.0.0.1:0", "--data-dir", str(folder / "data"), *OPTIONS]
     with running([sys.executable, "-c", SHORT, "serve", *options], folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same, under each server that `serve` knows."""
+    if request.param == "gunicorn":
+        yield request.getfixturevalue("server")
+        return
+    with serving(tmp_path_factory.mktemp("slow"), "--server", request.param, *OPTIONS) as server:
         yield server
 
 
@@ -49,12 +61,12 @@ def test_a_head_that_comes_byte_after_byte_is_cut_off(server: Server) -> None:
     assert server.call("GET", "/health/live").status == 200
 
 
-def test_an_answer_that_nobody_takes_is_given_up(server: Server) -> None:
-    with server.socket() as slow:
+def test_an_answer_that_nobody_takes_keeps_nobody_else_waiting(either: Server) -> None:
+    with either.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         ask = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         slow.sendall(ask * 200)  # megabytes of answers, more than any buffer between holds
-        wait_until(lambda: answers(server), "others are served")
+        wait_until(lambda: answers(either), "others are served")
 
 
 def test_a_request_that_the_store_keeps_waiting_for_longer_than_that_is_answered_all_the_same(server: Server) -> None:
@@ -105,8 +117,8 @@ SLOW = {
 
 
 @pytest.mark.parametrize("text", SLOW.values(), ids=SLOW.keys())
-def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_of_one(server: Server, text: bytes) -> None:
-    with server.connection() as connection:
+def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_of_one(either: Server, text: bytes) -> None:
+    with either.connection() as connection:
 
         def duration() -> float:
             started = time.monotonic()
@@ -115,7 +127,7 @@ def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_of_one(s
 
         before = median(duration() for _ in range(20))
         with contextlib.ExitStack() as slow:
-            clients = [slow.enter_context(server.socket()) for _ in range(16)]
+            clients = [slow.enter_context(either.socket()) for _ in range(16)]
             for client in clients:
                 client.sendall(text)
             durations = []
