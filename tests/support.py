@@ -22,7 +22,7 @@ from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.geoip import LocationDatabase
 from ninetailed_wsgi.operations.metrics import process_metrics
-from ninetailed_wsgi.service.merges import Merges
+from ninetailed_wsgi.service.merge_turns import MergeTurns
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
@@ -91,7 +91,7 @@ class Server:
         environments: Sequence[str] = (),
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
-        merges: Merges | None = None,
+        merges: MergeTurns | None = None,
         **settings: Any,
     ) -> None:
         self.clock = clock or Clock()
@@ -108,7 +108,7 @@ class Server:
         ids, sessions = itertools.count(1), itertools.count(1)
         options = Settings(environments=tuple(environments), **{"access": "open", **settings})
         self.turns = Turns(options.profile_concurrency, options.store_timeout)
-        self.merges = merges or Merges(options.threads, options.store_timeout)
+        self.merges = merges or MergeTurns(options.threads, options.store_timeout)
         self.service = ExperienceService(
             store=self.store,
             content=contents,

@@ -12,7 +12,7 @@ from support import Api, Server, data, error, identify, of, page, track
 
 from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.service.incoming import prepared
-from ninetailed_wsgi.service.merges import LONGEST_REST, RESTS, Merges, moved_bytes
+from ninetailed_wsgi.service.merge_turns import LONGEST_REST, RESTS, MergeTurns, moved_bytes
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
@@ -45,7 +45,7 @@ def time() -> Time:
 @pytest.fixture
 def api(make_server: MakeServer, time: Time) -> Api:
     """Two large profiles, one of them the user's, and two small ones with another user."""
-    api = make_server(merges=Merges(3, 0.2, time, time.sleep)).environment()
+    api = make_server(merges=MergeTurns(3, 0.2, time, time.sleep)).environment()
     for name, user in (("large", "user"), ("other", None)):
         api.update(name, track(properties=LARGE), track(properties=LARGE), *([identify(user)] if user else ()))
     api.update("small", page(), identify("small user"))
@@ -121,7 +121,7 @@ def moved(service: ExperienceService, api: Api, guarded: bool) -> int:
 
 def test_the_next_one_waits_until_the_process_has_rested() -> None:
     time = Time()
-    merges = Merges(4, 1, time, time.sleep)
+    merges = MergeTurns(4, 1, time, time.sleep)
     for seconds in (0.02, 0.05, 10, 0):
         with merges.large_turn():
             time.now += seconds
@@ -130,7 +130,7 @@ def test_the_next_one_waits_until_the_process_has_rested() -> None:
 
 def test_one_that_fails_or_does_not_begin_lets_the_next_one_in() -> None:
     time = Time()
-    merges = Merges(3, 1, time, time.sleep)
+    merges = MergeTurns(3, 1, time, time.sleep)
     with pytest.raises(ZeroDivisionError), merges.large_turn():
         divmod(1, 0)
     with merges.large_turn():
@@ -144,7 +144,7 @@ def test_one_that_fails_or_does_not_begin_lets_the_next_one_in() -> None:
 
 @pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 6)])
 def test_two_threads_stay_free_where_there_are_more(threads: int, at_once: int) -> None:
-    merges = Merges(threads, 1)
+    merges = MergeTurns(threads, 1)
     with ExitStack() as places:
         for _ in range(at_once):
             places.enter_context(merges._place(merges._line(), False))
@@ -153,7 +153,7 @@ def test_two_threads_stay_free_where_there_are_more(threads: int, at_once: int) 
 
 
 def test_imports_wait_however_many_are_there() -> None:
-    merges, done = Merges(1, 0.01), threading.Event()
+    merges, done = MergeTurns(1, 0.01), threading.Event()
 
     def consume() -> None:
         with merges.large_turn(waits=True):
@@ -168,7 +168,7 @@ def test_imports_wait_however_many_are_there() -> None:
 
 
 def test_one_that_waited_too_long_is_refused() -> None:
-    merges = Merges(4, 0.01)
+    merges = MergeTurns(4, 0.01)
     with (
         merges.large_turn(),
         pytest.raises(ProfileOverload, match="time to wait was over"),

@@ -17,8 +17,8 @@ from ninetailed_wsgi.content.report import report
 from ninetailed_wsgi.content.source import ContentSource, ContentState, ServedVersion
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.settings.content_origins import Items
 from ninetailed_wsgi.settings.contentful import SpaceAddress, Tokens
-from ninetailed_wsgi.settings.origins import Items
 
 EMPTY = compile_content(Content())
 """The catalog of no content."""

@@ -23,7 +23,7 @@ from ninetailed_wsgi.service.addresses import Addresses
 from ninetailed_wsgi.service.answers import Answers
 from ninetailed_wsgi.service.folding import Conditions
 from ninetailed_wsgi.service.imports import Consumer
-from ninetailed_wsgi.service.merges import Merges
+from ninetailed_wsgi.service.merge_turns import MergeTurns
 from ninetailed_wsgi.service.opening import opened
 from ninetailed_wsgi.service.previews import PreviewContent
 from ninetailed_wsgi.service.profile_ids import ProfileIds
@@ -79,7 +79,7 @@ class Foundation:
         masked_query_parameters: Collection[str] = MASKED,
         metrics: Metrics | None = None,
         turns: Turns | None = None,
-        merges: Merges | None = None,
+        merges: MergeTurns | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         new_id: Callable[[], str] = lambda: secrets.token_hex(32),
         new_session_id: Callable[[], str] = lambda: str(uuid.uuid4()),

@@ -9,7 +9,7 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.enrichment.device import compile_patterns
 from ninetailed_wsgi.operations.metrics import process_metrics
 from ninetailed_wsgi.service.addresses import companies_of
-from ninetailed_wsgi.service.merges import Merges
+from ninetailed_wsgi.service.merge_turns import MergeTurns
 from ninetailed_wsgi.service.sources import Sources
 from ninetailed_wsgi.service.turns import Turns
 from ninetailed_wsgi.settings import Settings
@@ -44,7 +44,7 @@ def opened(settings: Settings, sources: Sources | None = None) -> dict[str, Any]
         "masked_query_parameters": settings.masked_query_parameters,
         "metrics": process_metrics() if settings.metrics else None,
         "turns": Turns(settings.profile_concurrency, settings.store_timeout),
-        "merges": Merges(settings.threads, settings.store_timeout),
+        "merges": MergeTurns(settings.threads, settings.store_timeout),
         "id_key": store.id_key,
         "draft": sources.draft,
         "companies": companies_of(settings, store, sources.company_database, sources.albacross_key),

@@ -12,7 +12,7 @@ from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
-from ninetailed_wsgi.core.ids import NewIds, PageIds
+from ninetailed_wsgi.core.ids import REPLAY, NewIds, PageIds
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
@@ -26,7 +26,6 @@ from ninetailed_wsgi.service.foundation import Foundation
 from ninetailed_wsgi.service.guarded import GuardedApplication, leads
 from ninetailed_wsgi.service.incoming import identifies, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
-from ninetailed_wsgi.service.replay import replayed
 from ninetailed_wsgi.service.turns import NO_TURN, writers
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.overlay import Overlay
@@ -73,7 +72,7 @@ class ExperienceService(Foundation):
         facts = self.addresses.look_up(address, locale, body, asks=not preflight)
         application = self._application(environment, now, terms, preflight, catalog, facts, new)
         is_claim = terms.guarded and name is not None and not self.certifies(environment, name)
-        replay = replayed(self._ids, environment, application, body, now) if name is None and new is None else None
+        replay = self._replayed(environment, application, body, now) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
         steps = [(key, event) for event in events] if is_claim or identifies(events) else ()
         turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
@@ -289,6 +288,21 @@ class ExperienceService(Foundation):
             new_id=new.profile if new else partial(self.new_id, environment),
             now=now,
         )
+
+    def _replayed(
+        self, environment: Environment, application: Application, body: Mapping[str, Any], now: int
+    ) -> Key | None:
+        """Return the profile that a create with this first message begins; None: one of which nobody was told.
+
+        A preflight of the same message answered its id. A profile that it began leads on only for `REPLAY`: after that
+        the message id may have leaked, or be in a page that many visitors get (spec section 6).
+        """
+        if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
+            return None
+        record = application.owner(key := environment.key(id)).record
+        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now)):
+            return key
+        return None
 
     def _apply(
         self, application: Application, names: Iterable[Key], steps: Sequence[Step], *, generated: bool = False

@@ -13,7 +13,7 @@ from typing import Any
 
 from ninetailed_wsgi.core.url_masks import MASKED
 from ninetailed_wsgi.errors import SettingsError
-from ninetailed_wsgi.settings import contentful, origins, readers
+from ninetailed_wsgi.settings import content_origins, contentful, readers
 from ninetailed_wsgi.settings.declaration import PREFIX, Option
 from ninetailed_wsgi.settings.masking import quoted, without_credentials
 from ninetailed_wsgi.settings.misspellings import keyword_problems, variable_problems
@@ -78,10 +78,10 @@ class Settings:
         "Redis or Valkey that stores profiles instead of `--data-dir`: `redis://HOST:PORT/DB`, also `rediss://`, "
         "`redis+sentinel://`, `redis+cluster://`; see docs/redis.md.",
     )
-    content: tuple[origins.Origin, ...] = _option(
+    content: tuple[content_origins.Origin, ...] = _option(
         "decisions",
         (),
-        origins.content,
+        content_origins.content,
         "ORIGIN[;ORIGIN]",
         "Experiences and audiences: a file, a folder with one `organization/environment.json` per environment, Python "
         "(`package.module:name`), or a source that all servers share: `https://...`, `redis://HOST/DB?key=NAME`, a "
@@ -117,10 +117,10 @@ class Settings:
         "FILE",
         "File with the secret that webhooks of Contentful send as `X-Ninetailed-Webhook-Secret` to `/content/refresh`.",
     )
-    draft_content: tuple[origins.Origin, ...] = _option(
+    draft_content: tuple[content_origins.Origin, ...] = _option(
         "decisions",
         (),
-        origins.content,
+        content_origins.content,
         "ORIGIN[;ORIGIN]",
         "Unpublished content that previews may show, in the forms of `--content`; drafts count as published.",
     )

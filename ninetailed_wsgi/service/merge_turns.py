@@ -43,7 +43,7 @@ class _Line:
     rests_until: float = 0.0
 
 
-class Merges:
+class MergeTurns:
     """One request at a time that merges large profiles, in each process.
 
     Args:
