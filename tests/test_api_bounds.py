@@ -30,7 +30,7 @@ def traits(size: int, name: str = "a") -> dict[str, Any]:
 def test_traits_of_exactly_the_limit_are_stored_and_one_byte_more_is_refused_by_path_size_and_limit(api: Api) -> None:
     assert api.update("visitor", identify(traits=traits(LIMIT)))
     answer = api.update_answer("other", track(), identify(traits=traits(LIMIT + 1)))
-    expected = "events[1].traits: found 65537 bytes of JSON with those the profile has, expected at most 65536"
+    expected = "events[1].traits: found 65537 bytes of JSON with the profile's traits, expected at most 65536"
     assert refusal(answer) == expected
     assert not api.knows("other")
 

@@ -186,7 +186,7 @@ def test_a_changed_file_beside_python_is_served(folder: Path) -> None:
     source.look()
     assert names(source.catalog("acme", "main")) == (["interested"], ["offer"])
     assert (source.state().errors, source.state().left_out) == (0, 1)
-    assert "interested: is there twice" in str(source.problems()[0])
+    assert "interested: exists twice" in str(source.problems()[0])
 
 
 def test_files_of_an_environment_are_joined_by_python_for_all(folder: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_duplicate_id_of_code_and_a_file_names_both_places(folder: Path) -> No
     source = content_source(Settings(content=[OFFER, "more.json"]))  # type: ignore[arg-type]
     source.load()
     (problem,) = source.problems()
-    assert str(problem) == f"more.json: entry offer: is there twice and not the same, the other one in {OFFER.place}"
+    assert str(problem) == f"more.json: entry offer: exists twice with different content, also in {OFFER.place}"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_duplicate_id_of_code_and_a_file_names_both_places(folder: Path) -> No
         ("content = [{'id': 'x', 'config': float('nan')}]\n", "content", "item 1: config: found nan, expected JSON"),
         ("content = [{'id': 'x', 'config': 2**64}]\n", "content", "item 1: config: found 18446744073709551616"),
         ("a = {'id': 'x'}\na['config'] = a\ncontent = [a]\n", "content", "is nested deeper than 250 levels"),
-        ("content = [{}]\n", "content", "item 1: is not recognised: found an object"),
+        ("content = [{}]\n", "content", "item 1: is not recognized: found an object"),
         ("content = [{'sys': {'id': 'x'}, 'fields': {'a': {1}}}]\n", "content", "item 1: fields.a: found a set"),
         ("a = {'sys': {'id': 'x'}}\na['fields'] = {'a': a}\ncontent = [a]\n", "content", "is nested deeper than 250"),
         ("a = []\na.append(a)\ncontent = [{'sys': {}, 'fields': {'x': a}}]\n", "content", "is nested deeper than 250"),
@@ -304,7 +304,7 @@ def test_content_of_a_module_that_is_being_imported_says_what_to_do(folder: Path
         "app = create_app(content='circular:content', data_dir='data')\n"
         "content = []\n"
     )
-    with pytest.raises(SettingsError, match=r"circular\.py: has no content yet, as it is being imported: move"):
+    with pytest.raises(SettingsError, match=r"circular\.py: has no content yet, it is still being imported: move"):
         __import__("circular")
 
 

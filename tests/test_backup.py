@@ -164,5 +164,5 @@ def test_profiles_on_redis_are_backed_up_by_redis(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["backup", str(tmp_path / "backup"), *arguments]) == 1
-    assert "use Redis' own backup" in capsys.readouterr().err
+    assert "use Redis's own backup" in capsys.readouterr().err
     assert not (tmp_path / "backup").exists()

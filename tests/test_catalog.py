@@ -253,7 +253,7 @@ MISTAKES = {
     "entry-of-draft-experience": ("ignored", "nt_experiences[0]: the experience experience-draft is not published"),
     "entry-draft": ("ignored", "this baseline is not published"),
     "fields-a-list": ("left out", "fields: found a list, expected an object"),
-    "there-twice": ("left out", "is there twice and not the same, the other one in "),
+    "there-twice": ("left out", "exists twice with different content, also in "),
 }
 SOUND = {"good-audience", "good-experience", "good-merge-tag"}
 
@@ -516,7 +516,7 @@ def test_an_entry_that_two_files_tell_differently_is_served_as_the_first_one_has
     (line,) = left_out(tmp_path)
 
     assert loaded(tmp_path).audience_list[0].name == "Members"
-    assert "two.json: entry a: is there twice and not the same, the other one in " in line
+    assert "two.json: entry a: exists twice with different content, also in " in line
     assert line.endswith("one.json")
 
 
@@ -595,13 +595,13 @@ def test_hidden_and_other_files_of_a_folder_are_passed_over(tmp_path: Path) -> N
         (b'{"traffic": NaN}', "is not JSON: "),
         (b"\xff\xfe{}", "is not JSON: "),
         (b"[" * 5000, "is not JSON: "),
-        (b"{}", "is not recognised: found an object, expected a Contentful export (entries)"),
+        (b"{}", "is not recognized: found an object, expected a Contentful export (entries)"),
         (
             b'{"contentTypes": [], "locales": []}',
-            "is not recognised: found an object with contentTypes, locales, expected",
+            "is not recognized: found an object with contentTypes, locales, expected",
         ),
-        (b'"content"', 'is not recognised: found "content", expected a Contentful export'),
-        (b"null", "is not recognised: found nothing, expected"),
+        (b'"content"', 'is not recognized: found "content", expected a Contentful export'),
+        (b"null", "is not recognized: found nothing, expected"),
         (b'{"entries": {}}', "entries: found an object, expected a list of entries"),
         (b'{"items": 5}', "items: found 5, expected a list of entries"),
     ],
@@ -624,7 +624,7 @@ def test_a_path_that_is_not_there_refuses_the_start(tmp_path: Path) -> None:
 def test_a_folder_without_content_refuses_the_start_and_says_what_belongs_there(tmp_path: Path) -> None:
     (line,) = refused(tmp_path)
 
-    assert "holds no content file: expected {organizationId}/{environmentSlug}.json or *.json" in line
+    assert "contains no content file: expected {organizationId}/{environmentSlug}.json or *.json" in line
 
 
 def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:

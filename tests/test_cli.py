@@ -246,7 +246,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused_before_anything_starts(tmp
 def test_a_folder_with_other_files_is_refused_before_anything_starts(tmp_path: Path) -> None:
     ended = run("serve", "--data-dir", str(ROOT / "tests"), folder=tmp_path)
     assert ended.returncode == 2
-    assert "holds other files and no store" in ended.stderr
+    assert "contains other files and no store" in ended.stderr
 
 
 def test_content_with_errors_is_refused_before_anything_starts_and_all_of_them_are_listed(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_check_says_ok_to_a_good_installation_and_ends_with_zero(
 def test_check_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = check(capsys, "--data-dir", str(tmp_path / "not" / "there"))
     assert status == 0
-    assert found["data folder"] == f"ok {tmp_path}/not/there (not there yet, can be made)"
+    assert found["data folder"] == f"ok {tmp_path}/not/there (does not exist yet; the service creates it)"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -405,7 +405,7 @@ def test_check_ends_with_one_for_a_folder_of_something_else(
     tmp_path.chmod(mode)
     status, found = check(capsys, "--data-dir", str(tmp_path))
     assert (status, found["data folder"].split()[0]) == (1, "fail")
-    assert "holds other files and no store" in found["data folder"]
+    assert "contains other files and no store" in found["data folder"]
     assert stat.S_IMODE(tmp_path.stat().st_mode) == mode
 
 

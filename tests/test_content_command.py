@@ -240,7 +240,7 @@ def test_content_must_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.delenv("NINETAILED_CONTENT", raising=False)
     assert ran(capsys, "show")[::2] == (
         2,
-        "ninetailed-wsgi content: wrong usage:\n  content: name what is published with --content\n",
+        "ninetailed-wsgi content: wrong usage:\n  content: name the content with --content\n",
     )
 
 

@@ -83,7 +83,7 @@ def test_the_terminal_asks_for_organization_and_environment(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explain", where, "anna", "--data-dir", str(tmp_path / "data")]) == 2
-    assert "expected an organization, a slash, an environment" in capsys.readouterr().err
+    assert "expected ORGANIZATION/ENVIRONMENT, such as acme/main" in capsys.readouterr().err
 
 
 def test_the_terminal_says_that_there_is_no_such_profile(

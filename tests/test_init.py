@@ -168,7 +168,7 @@ def test_what_only_looks_like_a_framework_is_none(tmp_path: Path, text: str) -> 
 def test_a_file_that_is_there_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "content.json").write_text("mine")
     assert main(["init", str(tmp_path)]) == 0
-    assert "is there already and stays as it is" in capsys.readouterr().out
+    assert "exists already and was not changed" in capsys.readouterr().out
     assert (tmp_path / "content.json").read_text() == "mine"
 
 

@@ -171,7 +171,7 @@ def test_one_that_waited_too_long_is_refused() -> None:
     merges = MergeTurns(4, 0.01)
     with (
         merges.large_turn(),
-        pytest.raises(ProfileOverload, match="time to wait was over"),
+        pytest.raises(ProfileOverload, match="for as long as this one may wait"),
         merges.large_turn(),
     ):
         raise AssertionError("two at once")

@@ -171,7 +171,7 @@ def test_a_start_that_lacks_an_extra_is_refused_in_one_line_that_says_how_to_get
         Settings(**{option: given})
     (line,) = refused.value.problems
     assert line.startswith(option)
-    assert f"install the extra '{extra}' of ninetailed-wsgi" in line
+    assert f"requires an extra: pip install 'ninetailed-wsgi[{extra}]'" in line
 
 
 def test_in_a_site_they_are_under_the_prefix_of_the_api_and_count_what_its_pages_say(tmp_path: Path) -> None:

@@ -458,7 +458,7 @@ def test_a_document_behind_which_more_is_sent_as_gzip_is_refused_not_cut(host: H
     host.publish(gzip.compress(b'{"audiences": []}') + gzip.compress(b"more"))
     host.headers = {"Content-Encoding": "gzip"}
 
-    assert unfetched(host.url) == "goes on behind the end of what is compressed"
+    assert unfetched(host.url) == "has data after the end of the compressed content"
 
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
@@ -496,7 +496,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_without_end(host: Host)
 
 
 def test_a_document_that_takes_too_long_as_a_whole_is_given_up(host: Host) -> None:
-    assert unfetched(host.url, whole_within=0) == "was not there as a whole in time: its server is too slow"
+    assert unfetched(host.url, whole_within=0) == "did not arrive completely in time: its server is too slow"
 
 
 def test_an_answer_that_is_no_document_is_refused(host: Host) -> None:
@@ -654,7 +654,7 @@ def test_without_the_package_for_redis_the_start_is_refused_with_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
 
-    assert "install the extra 'redis' of ninetailed-wsgi" in refusal("redis://127.0.0.1:1/0?key=shop")
+    assert "pip install 'ninetailed-wsgi[redis]'" in refusal("redis://127.0.0.1:1/0?key=shop")
 
 
 def test_connections_that_redis_closed_are_opened_anew(publisher: Publisher, caplog: pytest.LogCaptureFixture) -> None:

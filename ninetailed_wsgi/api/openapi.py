@@ -175,7 +175,7 @@ def _cross_origin(id_: str) -> Json:
     return {
         "operationId": id_,
         "tags": ["service"],
-        "summary": "Answer a browser that asks what it may send from another site",
+        "summary": "Answer a CORS preflight",
         "responses": {"204": {"$ref": "#/components/responses/CrossOrigin"}},
     }
 
@@ -211,7 +211,13 @@ def _api_paths(side: _Side, explain: bool) -> Json:
     refusals = ("InvalidData", "UnknownEnvironment", *_ALWAYS)
     routes["/preview/entries"] = {
         "get": _operation(
-            "previewEntries", "preview", "Get what preview panels list", entries, refusals, ("content",), side=side
+            "previewEntries",
+            "preview",
+            "Get content for preview panels",
+            entries,
+            refusals,
+            ("content",),
+            side=side,
         )
     }
     if explain:
@@ -237,7 +243,7 @@ def _insights_paths() -> Json:
         post = _operation(
             "reportInsights",
             "insights",
-            "Note what visitors saw and clicked",
+            "Store what visitors saw and clicked",
             {},
             _WRITING,
             (),
@@ -293,17 +299,25 @@ def _results_paths(side: _Side) -> Json:
 _INSPECTOR = (
     ("find", "", ("name",), "inspector-find", "inspector-search", "List the content", "Find visitors"),
     ("visitors", "idOrAlias", (), "inspector-visitor", "", "Get a visitor, and why they get what they get", ""),
-    ("exports", "idOrAlias", (), "inspector-export", "", "Export all that is stored of a visitor, events included", ""),
+    ("exports", "idOrAlias", (), "inspector-export", "", "Export all data of a visitor, with events", ""),
     ("audiences", "audienceId", (), "inspector-audience", "", "Get an audience, and how many are in it", ""),
-    ("experiences", "experienceId", (), "inspector-experience", "", "Get an experience, and how it is spread", ""),
+    (
+        "experiences",
+        "experienceId",
+        (),
+        "inspector-experience",
+        "",
+        "Get an experience, and its visitors by variant",
+        "",
+    ),
     (
         "live",
         "",
         ("type", "text", "visitor"),
         "inspector-live",
         "inspector-live",
-        "Get what came in since the last look",
-        "Get some of what came in",
+        "Get the arrivals since the last request",
+        "Get the newest arrivals",
     ),
     (
         "playground",
@@ -321,9 +335,9 @@ _INSPECTOR = (
         "inspector-what-if",
         "inspector-what-if",
         "Get what publishing the draft would change",
-        "Hand in a draft, to be counted in the background",
+        "Upload a draft, to be counted in the background",
     ),
-    ("state", "", (), "inspector-state", "", "Get what is served, from where, by which rules", ""),
+    ("state", "", (), "inspector-state", "", "Get the state: content, store, access rules", ""),
 )
 
 

@@ -142,7 +142,7 @@ _ERRORS = (
         "ERR_INVALID_DATA",
         "The body or the query is wrong; the message says where and what was expected.",
     ),
-    ("Unauthorized", 401, "ERR_UNAUTHORIZED", "The operation needs a key, and none that is valid came along."),
+    ("Unauthorized", 401, "ERR_UNAUTHORIZED", "The operation needs a key, and the request has no valid one."),
     (
         "Forbidden",
         403,
@@ -166,15 +166,15 @@ _ERRORS = (
     ),
     ("MethodNotAllowed", 405, "ERR_METHOD_NOT_ALLOWED", "The route does not know this method."),
     ("PayloadTooLarge", 413, "ERR_INVALID_DATA", "The body is over the size limit, 1 MiB unless configured."),
-    ("UnsupportedEncoding", 415, "ERR_INVALID_DATA", "The body is compressed; send it as it is."),
+    ("UnsupportedEncoding", 415, "ERR_INVALID_DATA", "The body is compressed; send it uncompressed."),
     (
         "ProfileOverload",
         429,
         "ERR_PROFILE_OVERLOAD",
         "Too many concurrent writers for this one profile, or too many requests of one client.",
     ),
-    ("InternalServerError", 500, "ERR_INTERNAL_SERVER_ERROR", "Something failed that should not have."),
-    ("Unavailable", 503, "ERR_INTERNAL_SERVER_ERROR", "Storage cannot serve now; the request may be repeated."),
+    ("InternalServerError", 500, "ERR_INTERNAL_SERVER_ERROR", "An internal error; the log has the details."),
+    ("Unavailable", 503, "ERR_INTERNAL_SERVER_ERROR", "Storage is not available; the request may be repeated."),
 )
 
 

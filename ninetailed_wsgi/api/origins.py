@@ -62,7 +62,7 @@ class Origins:
                 and not (origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN))
             )
         if foreign:
-            text = f"found {origin[:100]!r}" if origin else "found a request of another site"
+            text = f"found {origin[:100]!r}" if origin else "found a request from another site"
             raise Forbidden(f"origin: {text}; name the origins whose pages may call with --cors-origins")
         return None
 

@@ -17,14 +17,14 @@ _USES = ("store",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add DIR."""
-    parser.add_argument("target", metavar="DIR", help="a new or an empty folder; the copy can be served from as it is")
+    parser.add_argument("target", metavar="DIR", help="a new or an empty folder; the copy is a complete data folder")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Back the data folder up."""
     settings = read_settings(arguments, _USES)
     if settings.store is not None:
-        raise CommandError(f"profiles are stored in {settings.store}: use Redis' own backup, see docs/redis.md")
+        raise CommandError(f"profiles are stored in {settings.store}: use Redis's own backup, see docs/redis.md")
     require_stored(settings)
     allow_open_files()  # three for each database
     console = Console(sys.stdout, sys.stderr)

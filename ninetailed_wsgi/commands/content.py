@@ -27,14 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their flags."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     show = actions.add_parser("show", help="say in words what is published", allow_abbrev=False)
-    convert = actions.add_parser("convert", help="write what is published in another form", allow_abbrev=False)
+    convert = actions.add_parser("convert", help="write the content in another form", allow_abbrev=False)
     convert.add_argument(
         "--to", required=True, choices=_FORMS, help="generic: of the SDK's mappers; contentful: for `space import`"
     )
     convert.add_argument("--output", metavar="FILE", type=Path, help="where to write it [the standard output]")
     actions.add_parser("schema", help="print the JSON Schema of content files, for editors", allow_abbrev=False)
     for action in (show, convert):
-        action.add_argument("--environment", metavar="ORG/ENV", help="of several environments this one")
+        action.add_argument("--environment", metavar="ORG/ENV", help="the environment, if the content has several")
         add_options(action, _USES)
 
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     source = content_source(read_settings(arguments, _USES))
     if not source.name:
-        raise SettingsError(["content: name what is published with --content"])
+        raise SettingsError(["content: name the content with --content"])
     source.load()
     return {"show": _show, "convert": _convert}[arguments.action](source, arguments)
 

@@ -22,7 +22,7 @@ _DELETED_AT_ONCE = 100  # as each look at the waiting imports takes its time
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ORG/ENV and FILE."""
     add_environment(parser)
-    parser.add_argument("file", metavar="FILE", help="ids or aliases, one a line; - reads the standard input")
+    parser.add_argument("file", metavar="FILE", help="ids or aliases, one per line; - reads the standard input")
 
 
 def run(arguments: argparse.Namespace) -> None:

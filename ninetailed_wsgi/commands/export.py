@@ -28,11 +28,9 @@ _USES = ("store", "environments", "decisions")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ORG/ENV, ID and the command's own flags."""
     add_environment(parser)
-    parser.add_argument(
-        "profile", metavar="ID", nargs="?", help="all that is stored of the one visitor with this id or alias"
-    )
-    parser.add_argument("--events", action="store_true", help="with the events that are stored")
-    parser.add_argument("--output", metavar="FILE", help="write to a file, which is there when it is complete")
+    parser.add_argument("profile", metavar="ID", nargs="?", help="only the visitor with this id or alias")
+    parser.add_argument("--events", action="store_true", help="include the stored events")
+    parser.add_argument("--output", metavar="FILE", help="write to this file, which appears when it is complete")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -74,7 +72,7 @@ def export(
 def export_one(service: ExperienceService, where: Environment, name: str, console: Console, *, output: str) -> None:
     """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is no profile.
 
-    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were put aside.
+    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were set aside.
     """
     record = service.record(where, name, events=True)
     if imported := service.imported(where, {record["profile"]["id"], *record["aliases"]}):

@@ -37,7 +37,7 @@ _GZIP = b"\x1f\x8b"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add FILE and ORG/ENV."""
     parser.add_argument(
-        "file", metavar="FILE", help="one event a line as JSON, may be gzip; - reads the standard input"
+        "file", metavar="FILE", help="one event per line as JSON, optionally gzip; - reads the standard input"
     )
     add_environment(parser)
 

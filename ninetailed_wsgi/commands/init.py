@@ -123,15 +123,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the content, unless it is there, and print what mounts it."""
     folder: Path = arguments.folder
     if not folder.is_dir():
-        raise CommandError(f"{folder.absolute()} is not a folder: name that of the site")
+        raise CommandError(f"{folder.absolute()} is not a folder: pass the folder of your site")
     file = folder / ("content.py" if arguments.python else "content.json")
     try:
         with file.open("x", encoding="utf-8") as written:
             written.write(CODE if arguments.python else CONTENT)
     except FileExistsError:
-        print(in_line(f"{file} is there already and stays as it is"))
+        print(in_line(f"{file} exists already and was not changed"))
     else:
-        print(in_line(f"wrote {file}: from their second view of /pricing on, visitors see banner-offer, not banner"))
+        print(in_line(f"wrote {file}: after two views of /pricing, visitors see banner-offer instead of banner"))
     content = "content:content" if arguments.python else "content.json"
     for mount in mounts_of(folder):
         literal = f'"{content}"'

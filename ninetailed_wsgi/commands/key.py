@@ -22,15 +22,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their flags."""
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    new = actions.add_parser("new", help="make a key and print it, this once", allow_abbrev=False)
-    new.add_argument("name", metavar="NAME", type=_name, help="who will use it; several keys may have one name")
+    new = actions.add_parser("new", help="make a key and print it once", allow_abbrev=False)
+    new.add_argument("name", metavar="NAME", type=_name, help="who uses the key; several keys may have the same name")
     new.add_argument(
         "--scope", required=True, type=_scopes, metavar="SCOPE[,SCOPE]", help=f"what it allows: {', '.join(SCOPES)}"
     )
-    new.add_argument("--expires", type=_days, metavar="DAYS", help="after how many days it ends [never]")
-    listing = actions.add_parser("list", help="list the keys, without the keys themselves", allow_abbrev=False)
-    revoke = actions.add_parser("revoke", help="end a key at once", allow_abbrev=False)
-    revoke.add_argument("name", metavar="NAME|ID", help="its name, or its id where several have the name")
+    new.add_argument("--expires", type=_days, metavar="DAYS", help="days until the key expires [never]")
+    listing = actions.add_parser("list", help="list the names, ids and scopes of all keys", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="revoke a key at once", allow_abbrev=False)
+    revoke.add_argument("name", metavar="NAME|ID", help="its name, or its id if several keys have the same name")
     for action in (new, listing, revoke):
         action.add_argument(
             "--keys-file", metavar="FILE", type=Path, help=f"the file of the keys [{PREFIX}KEYS_FILE]", default=None
@@ -52,7 +52,7 @@ def _new(file: Path, arguments: argparse.Namespace) -> int:
     with changing(file) as keys:
         keys.append(entry)
     print(key)  # alone on the standard output, so that `KEY=$(ninetailed-wsgi key new ...)` has it
-    print(f"key {entry.id} of {entry.name} is in {file}; it is not shown again", file=sys.stderr)
+    print(f"key {entry.id} of {entry.name} was added to {file}; the key itself is not shown again", file=sys.stderr)
     return 0
 
 
@@ -70,9 +70,9 @@ def _revoke(file: Path, arguments: argparse.Namespace) -> int:
         if len(matches) != 1:
             ids = ", ".join(key.id for key in matches)
             problem = (
-                f"several keys are named {arguments.name}; name one id of {ids}"
+                f"several keys have the name {arguments.name}; name one of the ids {ids}"
                 if matches
-                else f"no key {arguments.name}"
+                else f"no key has the name or id {arguments.name}"
             )
             raise SettingsError([f"{problem} in {file}"])
         keys.remove(matches[0])
@@ -99,7 +99,8 @@ def _name(text: str) -> str:
 def _scopes(text: str) -> list[str]:
     scopes = [scope.strip() for scope in text.split(",")]
     if wrong := [scope for scope in scopes if scope not in SCOPES]:
-        raise argparse.ArgumentTypeError(f"found {', '.join(map(repr, wrong))}, expected of {', '.join(SCOPES)}")
+        expected = f"one or more of {', '.join(SCOPES)}"
+        raise argparse.ArgumentTypeError(f"found {', '.join(map(repr, wrong))}, expected {expected}")
     return scopes
 
 

@@ -13,25 +13,25 @@ from ninetailed_wsgi.commands.command import FAILURE, Command, add_options
 from ninetailed_wsgi.commands.console import safe_streams
 
 COMMANDS = {
-    "init": "make a first content file and say how to mount it in the framework of this folder",
-    "serve": "serve the API under gunicorn",
-    "check": "look at everything that a startup depends on and print what was found",
+    "init": "write a first content file and show how to mount it in the framework of this folder",
+    "serve": "serve the API under gunicorn or Granian",
+    "check": "check everything that a startup depends on and print the result",
     "content": "say in words what is published, convert it, print its JSON Schema for editors",
     "explain": "say why a visitor is in which audience and sees which variant",
-    "preview-link": "make a link at which a page shows what somebody else would see; see docs/preview.md",
-    "contract": "hold a running server, ours or any other, to the API's contract",
+    "preview-link": "make a link that shows a page as somebody else would see it; see docs/preview.md",
+    "contract": "test whether a running server, ours or another, follows the API's contract",
     "import": "apply the events of a file; lines that are rejected go to a file beside it",
-    "export": "write profiles as JSON, one a line",
-    "delete": "delete the profiles that a file names",
-    "expire": "delete the profiles of visitors who have not been seen for long",
+    "export": "write profiles as JSON, one per line",
+    "delete": "delete the profiles that a file lists",
+    "expire": "delete the profiles of inactive visitors",
     "stats": "count what is stored",
-    "migrate": "copy all that is stored to another store, while servers serve from the first one; see docs/migrate.md",
+    "migrate": "copy everything to another store while the servers run; see docs/migrate.md",
     "results": "say whether the variants of experiences helped; needs the extra `results`",
-    "what-if": "say what publishing a draft would change for the visitors that are stored; see docs/what-if.md",
+    "what-if": "show what publishing a draft would change for the stored visitors; see docs/what-if.md",
     "backup": "copy the data folder while servers use it, and check the copy",
     "key": "make, list and revoke the keys of trusted callers; see docs/security.md",
-    "upgrade": "bring a store that an older version wrote to the format of this one",
-    "compact": "give free space back and overwrite what was deleted",
+    "upgrade": "convert a store of an older version to the current format",
+    "compact": "free disk space and overwrite deleted data",
 }
 """Each command's name and a line for the usage text; its module in this package has the same name."""
 

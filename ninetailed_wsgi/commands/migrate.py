@@ -44,10 +44,8 @@ _Item = TypeVar("_Item")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own flags."""
-    stores = "a data folder, or the URL of a Redis as for --store"
-    parser.add_argument(
-        "--from", metavar="WHERE", help=f"{stores} (default: where the options below say that profiles are)"
-    )
+    stores = "a data folder, or the URL of Redis as for --store"
+    parser.add_argument("--from", metavar="WHERE", help=f"{stores} (default: the store of the options below)")
     parser.add_argument("--to", metavar="WHERE", help="the same; empty, or partly filled by this command")
     parser.add_argument(
         "--final",
@@ -60,7 +58,7 @@ def run(arguments: argparse.Namespace) -> bool:
     """Migrate between the two stores that were typed."""
     places = vars(arguments)["from"], arguments.to
     if places == (None, None):
-        raise SettingsError(["--from, --to: expected at least one: a folder, or the URL of a Redis"])
+        raise SettingsError(["--from, --to: expected at least one of them: a folder, or the URL of Redis"])
     settings = read_settings(arguments, _USES)
     source, target = (_settings_of(settings, where) for where in places)
     require_stored(source)
@@ -113,12 +111,12 @@ def migrate(source: Side, target: Side, console: Console, *, final: bool) -> boo
 
 def _begin(source: Side, target: Side) -> None:
     if source.name == target.name:
-        raise CommandError(f"--from and --to are both {source.name}")
+        raise CommandError(f"--from and --to name the same store, {source.name}")
     if _empty(source):
         raise CommandError(f"no profiles are stored in {source.name} (--from)")
     filled_from = target.store.filled_from()
     if filled_from is None and not _empty(target):
-        raise CommandError(f"{target.name} (--to) holds profiles that no migration put there: name an empty store")
+        raise CommandError(f"{target.name} (--to) contains profiles that no migration copied: name an empty store")
     if filled_from not in (None, source.name):
         raise CommandError(
             f"{target.name} (--to) is being filled from {filled_from}: resume that migration, or empty the store"
@@ -242,7 +240,7 @@ class _Totals:
     def __str__(self) -> str:
         return (
             f"{self.documents:,} documents, {self.profiles:,} profiles, {self.aliases:,} aliases, "
-            f"{self.events:,} events, {self.waiting:,} batches waiting, {self.aside:,} put aside, "
+            f"{self.events:,} events, {self.waiting:,} batches waiting, {self.aside:,} set aside, "
             f"checksum {self.checksum:032x}"
         )
 

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_experience,
         action="append",
         default=[],
-        help="show this variant of an experience, 0 for the control; may be repeated",
+        help="show this variant of an experience, 0 for the control; can be repeated",
     )
     parser.add_argument(
         "--audience",
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_audience,
         action="append",
         default=[],
-        help="put the visitor into an audience, or take them out; may be repeated",
+        help="put the visitor into an audience, or take them out; can be repeated",
     )
     parser.add_argument(
         "--trait",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="give the visitor a trait; a value that is JSON, such as 5 or true, counts as JSON; may be repeated",
     )
-    parser.add_argument("--at", metavar="TIME", help="decide as at this time, such as 2026-12-24 or 2026-12-24T18:00Z")
+    parser.add_argument("--at", metavar="TIME", help="evaluate as of this time, such as 2026-12-24T18:00Z")
     parser.add_argument("--draft", action="store_true", help="show the content that --draft-content names")
     parser.add_argument(
         "--hours", metavar="N", type=_hours, default=24, help="how long the link may be opened, at most 24 [24]"
@@ -114,7 +114,7 @@ def _environment(place: str | None, settings: Settings) -> Environment:
     try:
         return Environment.parse(place)
     except ValueError:
-        raise SettingsError([f"--for: found {place!r}, expected an organization, a slash, an environment"]) from None
+        raise SettingsError([f"--for: found {place!r}, expected ORGANIZATION/ENVIRONMENT, such as acme/main"]) from None
 
 
 def _pair(text: str) -> tuple[str, Any]:

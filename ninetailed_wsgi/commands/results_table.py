@@ -206,12 +206,12 @@ def _judgement(result: Result) -> Iterator[str]:
     if result.needed is not None and result.verdict in ("collecting", "inconclusive"):
         more = max(0, result.needed - min(variant.visitors for variant in result.variants))
         yield from _wrapped(
-            f"the lift seen now needs {result.needed:,} visitors per variant to be proven: {more:,} more"
+            f"to confirm the current lift, each variant needs {result.needed:,} visitors: {more:,} more"
             if more
-            else f"the lift seen now would need {result.needed:,} visitors per variant: they are there"
+            else f"to confirm the current lift, each variant needs {result.needed:,} visitors: it has them"
         )
     ratio = result.sample_ratio
-    split = "too few visitors to judge" if ratio is None else f"p = {ratio:.3g}, {'fine' if ratio >= 0.001 else 'BAD'}"
+    split = "unknown (too few visitors)" if ratio is None else f"p = {ratio:.3g}, {'fine' if ratio >= 0.001 else 'BAD'}"
     yield from _wrapped(
         f"health: split {split}; {result.multiple:,} saw several variants; {result.inconsistent:,} inconsistent"
     )

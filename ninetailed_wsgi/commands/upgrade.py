@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Upgrade the store, where it has an older format."""
     settings = read_settings(arguments, _USES)
     place = settings.store or settings.data_dir.absolute()
-    print(f"{place}: {'upgraded' if upgrade_store(settings) else 'has the format of this version already'}")
+    print(f"{place}: {'upgraded' if upgrade_store(settings) else 'is already in the format of this version'}")
 
 
 COMMAND = Command(run, _USES, resume="run the same command again")

@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the content that would be published, as --content [what the inspector was handed, else --draft-content]",
     )
     parser.add_argument(
-        "--sample", metavar="N", type=_count, help="look at N visitors, chosen by a hash of their ids [all]"
+        "--sample", metavar="N", type=_count, help="evaluate N visitors, chosen by a hash of their ids [all]"
     )
-    parser.add_argument("--at", metavar="T", help="decide as at this time, such as 2026-12-24 [now]")
+    parser.add_argument("--at", metavar="T", help="evaluate as of this time, such as 2026-12-24 [now]")
     parser.add_argument(
-        "--fail-over", metavar="SHARE", type=_share, help="end with status 1 if more visitors change, such as 5%%"
+        "--fail-over", metavar="SHARE", type=_share, help="exit with status 1 if more visitors change, such as 5%%"
     )
-    parser.add_argument("--keep", action="store_true", help="keep the numbers for the pages of the inspector")
+    parser.add_argument("--keep", action="store_true", help="store the numbers for the pages of the inspector")
     parser.add_argument("--json", action="store_true", help="write JSON")
 
 
@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> bool:
     share = document["visitorsChanged"]["share"]
     if arguments.fail_over is None or share <= arguments.fail_over:
         return True
-    print(f"{share:.2%} of the visitors change, more than {arguments.fail_over:.2%} (--fail-over)", file=sys.stderr)
+    changed = f"{share:.2%} of the visitors get something else"
+    print(f"{changed}, more than {arguments.fail_over:.2%} (--fail-over)", file=sys.stderr)
     return False
 
 
@@ -80,8 +81,8 @@ def _handed_in(work: Work, draft: drafts.Draft) -> Catalog:
     try:
         return draft.catalog(settings.content_locale, settings.history_events, settings.history_days)
     except InvalidData as error:
-        problems = [f"the draft that was handed to the inspector: {problem}" for problem in error.problems]
-        raise SettingsError([*problems, "hand in another one, or name one with --draft"]) from None
+        problems = [f"the draft that was uploaded in the inspector: {problem}" for problem in error.problems]
+        raise SettingsError([*problems, "upload another one, or name one with --draft"]) from None
 
 
 def _draft(work: Work, where: Environment, content: str | None) -> Catalog:

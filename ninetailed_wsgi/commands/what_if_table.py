@@ -18,7 +18,7 @@ def lines(document: Mapping[str, Any], comparison: ContentComparison) -> Iterato
     yield f"content {document['content']['from']} -> {document['content']['to']}, {share}"
     yield f"{changed['any']:,} get something else: {changed['share']:.2%}{_interval(changed['interval'])}"
     if visitors["incomplete"]:
-        yield f"of {visitors['incomplete']:,}, older events that the draft asks for are not kept any more"
+        yield f"of {visitors['incomplete']:,}, older events that the draft needs are no longer stored"
     yield from _audiences(document["audiences"])
     yield from _experiences(document["experiences"])
     for flag in document["flags"]:
@@ -28,10 +28,10 @@ def lines(document: Mapping[str, Any], comparison: ContentComparison) -> Iterato
             yield f"    {move['visitors']:>9,}  {_short(str(move['from']), 28)} -> {_short(str(move['to']), 28)}"
     for id in document["spoiled"]:
         yield ""
-        yield f"! {in_line(id)} is a running experiment: what is measured before and after is not the same"
+        yield f"! {in_line(id)} is a running experiment: results before and after the draft are not comparable"
     if document["samples"]:
         yield ""
-        yield "some of those who get something else"
+        yield "examples of visitors who get something else"
     for sample in document["samples"]:
         yield f"  {in_line(sample['profileId'])}"
         was, becomes = (set(sample[side]["audiences"]) for side in ("before", "after"))

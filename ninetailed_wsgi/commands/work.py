@@ -82,5 +82,5 @@ def _parse_environment(text: str) -> Environment:
     try:
         return Environment.parse(text)
     except ValueError:
-        expected = "expected an organization, a slash, an environment"
+        expected = "expected ORGANIZATION/ENVIRONMENT, such as acme/main"
         raise SettingsError([f"ORG/ENV: found {text!r}, {expected}"]) from None

@@ -174,7 +174,7 @@ def _kind(value: object) -> str:
 
 def _missing(name: str, module: ModuleType, attribute: str) -> str:
     if getattr(module.__spec__, "_initializing", False):
-        return f"has no {attribute} yet, as it is being imported: move the content of {name} to a module of its own"
+        return f"has no {attribute} yet, it is still being imported: move the content of {name} to a separate module"
     lists = [each for each, value in vars(module).items() if isinstance(value, list | tuple) and each[0] != "_"]
     close = difflib.get_close_matches(attribute, lists, n=1) or lists[:1]
     return f"has no {attribute}, expected {_EXPECTED}" + (f"; did you mean {close[0]}?" if close else "")

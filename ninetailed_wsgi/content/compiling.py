@@ -204,7 +204,7 @@ class _Compilation:
             same = by_entry.setdefault(entry.entry, entry)
             if same is not entry:
                 if not is_equal(same, entry):
-                    self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
+                    self._report("left out", entry, f"exists twice with different content, also in {same.file}")
                 continue
             first = by_id.setdefault(entry.id, entry)
             if first is not entry:
@@ -304,7 +304,7 @@ class _Compilation:
         by_entry: dict[str, BaselineEntry] = {}
         for entry in entries:
             if (same := by_entry.setdefault(entry.entry, entry)) != entry:
-                self._report("left out", entry, f"is there twice and not the same, the other one in {same.file}")
+                self._report("left out", entry, f"exists twice with different content, also in {same.file}")
         experiences_by_entry = {id: tuple(dict.fromkeys(self._followed(entry))) for id, entry in by_entry.items()}
         return {id: experiences for id, experiences in experiences_by_entry.items() if experiences}
 

@@ -84,7 +84,7 @@ class ContentFolder(LiveContent):
         self.seen_at = self._wall_clock()
         if not files:
             expected = "expected {organizationId}/{environmentSlug}.json or *.json in this folder"
-            self._troubles = (Problem("error", str(path), "", f"holds no content file: {expected}"),)
+            self._troubles = (Problem("error", str(path), "", f"contains no content file: {expected}"),)
         self._latest = self._read(files)
         self._serve(self._latest)
         self._files = dict(files)

@@ -112,9 +112,7 @@ class RedisHash:
             from redis.backoff import NoBackoff
             from redis.retry import Retry
         except ImportError:
-            raise SettingsError(
-                ["content: redis:// requires a missing package: install the extra 'redis' of ninetailed-wsgi"]
-            ) from None
+            raise SettingsError(["content: redis:// requires an extra: pip install 'ninetailed-wsgi[redis]'"]) from None
         parts = urlsplit(address)
         query = dict(parse_qsl(parts.query))
         self._key = query.pop("key")

@@ -76,11 +76,11 @@ def read_body(answer: http.client.HTTPResponse, end: float) -> bytes:
             except zlib.error:
                 raise Unfetched("is sent with a Content-Encoding that its content does not have") from None
             if unpacking.unused_data:
-                raise Unfetched("goes on behind the end of what is compressed")
+                raise Unfetched("has data after the end of the compressed content")
         size += len(part)
         parts.append(part)
         if time.monotonic() > end:
-            raise Unfetched("was not there as a whole in time: its server is too slow")
+            raise Unfetched("did not arrive completely in time: its server is too slow")
     if size > LARGEST:
         raise Unfetched(f"is larger than {LARGEST // _MEBIBYTE} MiB")
     if (announced is not None and received < announced) or (unpacking and not unpacking.eof):

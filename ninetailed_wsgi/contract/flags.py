@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--claims",
         type=_claims,
         metavar="NAMES",
-        help=f"hold the server to these as well: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
+        help=f"also test these: {', '.join(CLAIMS)}; all, or none [what its /openapi.json claims]",
     )
     parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long a request may take [10]"
@@ -111,7 +111,7 @@ def _key_in(file: str) -> str:
     except OSError as error:
         raise ArgumentTypeError(f"{file} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise ArgumentTypeError(f"{file} holds no key as `ninetailed-wsgi key new` prints it") from None
+        raise ArgumentTypeError(f"{file} contains no key as `ninetailed-wsgi key new` prints it") from None
 
 
 def _seconds(text: str) -> float:

@@ -383,7 +383,7 @@ def _verdict(
     if multiple > MOST_MULTIPLE:
         return "invalid", f"{multiple:.1%} of the visitors saw several variants; up to {MOST_MULTIPLE:.0%} is fine"
     if metric is None:
-        return "collecting", "no metric says what success is"
+        return "collecting", "no metric defines what a conversion is"
     missing = []
     if few := [str(variant.index) for variant in variants if variant.visitors < LEAST_VISITORS]:
         missing.append(f"{LEAST_VISITORS} visitors of variant {' and '.join(few)}")
@@ -402,7 +402,7 @@ def _verdict(
         return "winner", f"variant {leader.index} is the best with a chance of {chance_best}"
     if all((variant.beats_control or 0) < LOSES for variant in others):
         return "loser", f"no variant has a chance of {LOSES:.0%} or more to beat the control"
-    return "inconclusive", f"the best chance, of variant {leader.index}, is {leader.best or 0:.1%}; 95% decides"
+    return "inconclusive", f"variant {leader.index} has the best chance, {leader.best or 0:.1%}; a winner needs 95%"
 
 
 def _needed(arms: Sequence[_Arm], variants: Sequence[Variant], metric: Metric | None) -> int | None:

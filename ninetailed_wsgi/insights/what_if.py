@@ -230,8 +230,8 @@ def _reason(
     audience = experience.audience
     if audience is not None and (audience in before["audiences"]) != (audience in after["audiences"]):
         verb = "enters" if audience in after["audiences"] else "leaves"
-        return f"as the visitor {verb} the audience {audience}, which is {rules.get(audience, 'same')}"
-    return "as its audience, traffic or distribution is another one"
+        return f"because the visitor {verb} the audience {audience}, which is {rules.get(audience, 'same')}"
+    return "because its audience, traffic or distribution changed"
 
 
 def interval(part: int, whole: int) -> list[float]:

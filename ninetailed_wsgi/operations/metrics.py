@@ -87,7 +87,7 @@ class Metrics:
         )
         self._unverified = Counter(
             "ninetailed_identities_unverified",
-            "Identify events of visitors whose user id was not believed, as no proof came along.",
+            "Identify events whose user id was ignored because they had no proof.",
             registry=registry,
         )
         self._expired = Counter(

@@ -132,7 +132,7 @@ def check_data_folder(settings: Settings) -> Finding:
         reason = error.strerror or str(error)
         return Finding("fail", "data folder", f"{folder} cannot be written: {reason} (--data-dir)")
     if mode & 0o077:
-        text = f"{folder} (writable; its mode {mode:04o} lets others in, a start makes it 0700)"
+        text = f"{folder} (writable; its mode {mode:04o} lets others in; startup changes it to 0700)"
         return Finding("warn", "data folder", text)
     if shards is None:
         return Finding("ok", "data folder", f"{folder} (writable, empty)")
@@ -142,8 +142,8 @@ def check_data_folder(settings: Settings) -> Finding:
 def _missing_data_folder(folder: Path) -> Finding:
     parent = next(parent for parent in folder.parents if parent.exists())
     if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK):
-        return Finding("ok", "data folder", f"{folder} (not there yet, can be made)")
-    return Finding("fail", "data folder", f"{folder} cannot be made: {parent} is not writable (--data-dir)")
+        return Finding("ok", "data folder", f"{folder} (does not exist yet; the service creates it)")
+    return Finding("fail", "data folder", f"{folder} cannot be created: {parent} is not writable (--data-dir)")
 
 
 def check_files(settings: Settings, *, rows: bool = True) -> Finding:
@@ -167,7 +167,7 @@ def check_files(settings: Settings, *, rows: bool = True) -> Finding:
             broken.append(str(error))
     if broken:
         return Finding("fail", "store files", f"{len(broken)} of {len(files)} cannot be served:", tuple(broken))
-    return Finding("ok", "store files", f"{len(files)}, all of them whole" if files else "none yet")
+    return Finding("ok", "store files", f"{len(files)}, all intact" if files else "none yet")
 
 
 def check_environments(settings: Settings) -> Finding:
@@ -197,7 +197,7 @@ def check_access(settings: Settings) -> Finding:
     except SettingsError as error:
         return Finding("fail", "access", "; ".join(error.problems))
     if access.guarded:
-        return Finding("ok", "access", "guarded: strangers use profiles by their own ids alone")
+        return Finding("ok", "access", "guarded: strangers can use a profile only by its own id")
     if access.local:
         return Finding("ok", "access", "open, for loopback hosts and pages only")
     text = f"open: anybody who reaches {settings.bind} can read, change and delete every profile; see docs/security.md"
@@ -217,7 +217,7 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
     age = max(0, ((now or datetime.now(UTC)) - database.built).days)
     text = f"{database.database_type}, built {database.built:%Y-%m-%d}, {age} {'day' if age == 1 else 'days'} old"
     if age > OLD_AFTER_DAYS and not database.database_type.endswith(DEMO_TYPE):
-        return Finding("warn", "location", f"{text}: addresses move, a newer one is more exact")
+        return Finding("warn", "location", f"{text}: addresses move, so a newer database is more accurate")
     if not HAS_C_EXTENSION:
         return Finding("warn", "location", f"{text}; {WITHOUT_C_EXTENSION}")
     return Finding("ok", "location", text)
@@ -239,7 +239,7 @@ def check_companies(settings: Settings) -> list[Finding]:
         option = "company_database" if settings.company_database and not names else "albacross_key_file"
         return [_failed("companies", error, option)]
     if settings.albacross_key_file and is_readable_by_all(settings.albacross_key_file):
-        names.append(f"every user of this machine can read {settings.albacross_key_file}: chmod o-r takes that away")
+        names.append(f"every user of this machine can read {settings.albacross_key_file}: chmod o-r prevents that")
         return [Finding("warn", "companies", "; ".join(names))]
     return [Finding("ok", "companies", "; ".join(names))] if names else []
 
@@ -294,7 +294,7 @@ def _of_content(source: LiveContent, settings: Settings, *, strict: bool) -> Fin
     text = f"{source.name} ({source.origin()})" if source.origin() else source.name
     severities = [problem.severity for problem in source.problems()]
     if strict and STRICT.intersection(severities):
-        text = f"{source.name} has what --strict refuses:"
+        text = f"{source.name} has content that --strict does not accept:"
         return Finding("fail", "content", text, tuple(report(source)))
     if "error" in severities:
         text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
@@ -343,7 +343,7 @@ def check_imports(settings: Settings) -> Finding:
     text = f"{state.waiting} of at most {settings.import_queue} waiting"
     if state.waiting:
         text += f", the oldest for {state.oldest:.0f} s"
-    return Finding("warn" if state.aside else "ok", "imports", f"{text}, {state.aside} put aside")
+    return Finding("warn" if state.aside else "ok", "imports", f"{text}, {state.aside} set aside")
 
 
 def _redis_queue(settings: Settings) -> QueueState:

@@ -1,4 +1,4 @@
-"""Deletes visitors for good: their profiles, and their events in imports that wait to be applied or were put aside.
+"""Deletes visitors for good: their profiles, and their events in imports that wait to be applied or were set aside.
 
 What was accepted before a deletion must not come back after it. So a deletion keeps the consumer from applying
 batches, finds by which names the visitors would be known once all of them were applied, takes their events out of the
@@ -45,7 +45,7 @@ def erase(store: Store, queue: Queue | None, keys: Sequence[Key], addresses: Add
 
 
 def imported(queue: Queue, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
-    """Return the events of a visitor, known by these names, that wait to be applied or were put aside."""
+    """Return the events of a visitor, known by these names, that wait to be applied or were set aside."""
     events = []
     for text in queue.batches(aside=True):
         events += [event for event in events_of(text, environment) if event and _is_of(event, names)]

@@ -53,7 +53,7 @@ class IdentityTokens:
         if not lines or min(map(len, lines)) < _SHORTEST_SECRET:
             raise SettingsError(
                 [
-                    f"identity_secret_file: {file} must hold a secret of at least {_SHORTEST_SECRET} bytes on each "
+                    f"identity_secret_file: {file} must contain a secret of at least {_SHORTEST_SECRET} bytes on each "
                     "line; `openssl rand -hex 32` makes one"
                 ]
             )

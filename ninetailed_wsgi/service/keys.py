@@ -64,7 +64,7 @@ def read_keys(file: Path) -> list[ApiKey]:
     try:
         with open(file, "rb") as handle:
             if stat.S_IMODE(os.fstat(handle.fileno()).st_mode) & 0o022:
-                raise SettingsError([f"keys_file: others than the owner can write {file}: chmod 600 {file}"])
+                raise SettingsError([f"keys_file: users other than the owner can write {file}; run chmod 600 {file}"])
             content = handle.read()
     except FileNotFoundError:
         return []

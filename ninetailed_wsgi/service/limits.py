@@ -45,7 +45,7 @@ def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: C
     trial = Application(Overlay(store), EMPTY, Conditions(lambda: "trial", most))
     trial.apply(steps)
     problems = [
-        f"events[{place}].traits: found {size} bytes of JSON with those the profile has, expected at most {most}"
+        f"events[{place}].traits: found {size} bytes of JSON with the profile's traits, expected at most {most}"
         for place, size in sorted({event.place: size for event, size in trial.excess}.items())
     ]
     if problems:

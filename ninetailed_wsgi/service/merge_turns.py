@@ -81,7 +81,7 @@ class MergeTurns:
         line = self._line()
         with self._place(line, waits):
             if not line.turn.acquire(timeout=-1 if waits else self._timeout):
-                raise ProfileOverload("other requests kept merging large profiles until the time to wait was over")
+                raise ProfileOverload("other requests merged large profiles for as long as this one may wait")
             began = None
             try:
                 self._rest(line, waits)

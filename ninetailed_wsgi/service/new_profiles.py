@@ -57,7 +57,7 @@ class NewProfiles(PerMinute):
 
     def refusal(self) -> RateLimited:
         """Return the error for an address that began as many as it may."""
-        return RateLimited(f"one address began more than {self._most} profiles in a minute", self.wait())
+        return RateLimited(f"one address created more than {self._most} profiles in a minute", self.wait())
 
 
 class Allowance:

@@ -245,7 +245,7 @@ class ExperienceService(Foundation):
         return data
 
     def imported(self, environment: Environment, names: Collection[str]) -> list[dict[str, Any]]:
-        """Return the events of the visitor with these names in imports that wait or were put aside."""
+        """Return the events of the visitor with these names in imports that wait or were set aside."""
         return erasure.imported(self._queue, environment, names) if self._queue else []
 
     def _profile(

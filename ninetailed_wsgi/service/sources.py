@@ -87,9 +87,7 @@ def albacross_key(file: Path | None) -> str:
     if not re.fullmatch(r"[!-~]{1,500}", key):
         raise SettingsError([f"albacross_key_file: {file} must hold the API key of Albacross, one line of text"])
     if find_spec("httpx") is None:
-        raise SettingsError(
-            ["albacross_key_file: a package is missing: install the extra 'companies' of ninetailed-wsgi"]
-        )
+        raise SettingsError(["albacross_key_file requires an extra: pip install 'ninetailed-wsgi[companies]'"])
     if is_readable_by_all(file):
-        _log.warning("albacross_key_file: every user of this machine can read %s: chmod o-r takes that away", file)
+        _log.warning("albacross_key_file: every user of this machine can read %s: chmod o-r prevents that", file)
     return key

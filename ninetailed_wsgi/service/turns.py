@@ -66,7 +66,7 @@ class Turns:
             with waiting.lock:
                 if turn in queue:  # else it came at the last moment
                     queue.remove(turn)
-                    raise ProfileOverload("other requests kept writing this profile until the time to wait was over")
+                    raise ProfileOverload("other requests wrote this profile for as long as this one may wait")
 
     def give_back(self, key: Key) -> None:
         """Let the next one write the profile."""

@@ -362,6 +362,8 @@ class Settings:
             value = getattr(self, each.name)
             try:
                 object.__setattr__(self, each.name, each.read(value))  # frozen for everybody else
+            except readers.MissingExtra as missing:
+                problems.append(f"{each.spellings} {missing}")
             except ValueError as error:
                 text = without_credentials(value) if each.name == "store" else quoted(value)
                 text = "something else" if each.secret else text

@@ -1,7 +1,7 @@
 """Reads the value of an option: text from a flag or variable, or a typed value from a keyword.
 
 Each reader takes what was set and returns the checked value. A ValueError's text says what would have been right; the
-option and what was found are added by `Settings`.
+option and what was found are added by `Settings`. The text of `MissingExtra` is complete.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ SECRET = "a file with a secret"
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
+
+
+class MissingExtra(ValueError):
+    """Says that an option needs an extra that is not installed, and how to install it."""
+
+    def __init__(self, extra: str) -> None:
+        super().__init__(f"requires an extra: pip install 'ninetailed-wsgi[{extra}]'")
 
 
 def address(value: object) -> str:
@@ -77,7 +84,7 @@ def results_every(value: object) -> float:
     if not 1 <= number <= 604_800:  # also refuses NaN
         raise ValueError("a number of seconds from 1 to 604800, or 0 for never")
     if find_spec("scipy") is None:
-        raise ValueError("0, as the package for it is missing: pip install 'ninetailed-wsgi[results]'")
+        raise MissingExtra("results")
     return number
 
 
@@ -93,7 +100,7 @@ def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
         if not yes_or_no(value):
             return False
         if find_spec(package) is None:
-            raise ValueError(f"no, as a package is missing: install the extra '{extra}' of ninetailed-wsgi")
+            raise MissingExtra(extra)
         return True
 
     return read
@@ -112,7 +119,7 @@ def rate(value: object) -> str:
     if not text:
         return ""
     if find_spec("limits") is None:
-        raise ValueError("no value, as a package is missing: install the extra 'limits' of ninetailed-wsgi")
+        raise MissingExtra("limits")
     from limits import parse_many
 
     try:

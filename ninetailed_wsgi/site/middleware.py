@@ -348,7 +348,7 @@ def _options(
 
     problems += Sources.problems(service)
     if mount.panel and service.identity_secret_file is None:
-        problems.append("identity_secret_file: found nothing, expected the secret of previews, as the panel needs it")
+        problems.append("identity_secret_file: found nothing, expected the secret of previews: the panel needs it")
     where = f"{mount.organization}/{mount.environment}"
     if service.environments and where not in service.environments:
         problems.append(f"environment: found {where!r}, expected one of {', '.join(service.environments)}")

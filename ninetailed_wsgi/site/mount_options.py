@@ -12,7 +12,7 @@ from typing import Any
 from ninetailed_wsgi.settings.masking import quoted
 from ninetailed_wsgi.settings.readers import one_of, whole_number, yes_or_no
 
-_NEEDS_SECURE = "yes, or no value at all: browsers take a cookie with SameSite=None only when it is secure"
+_NEEDS_SECURE = "yes, or no value at all: browsers accept a cookie with SameSite=None only if it is secure"
 
 
 COOKIES = ("ntaid", "ctfl-opt-aid")

@@ -131,13 +131,13 @@ class Panel:
         try:
             fields = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
         except ValueError:
-            return _problem("400 Bad Request", "This is no switch of the panel.")
+            return _problem("400 Bad Request", "This is not a switch of the panel.")
         first = {name: values[0] for name, values in fields.items()}
         overrides, trusted = self._previews.overrides(environ), self._trusts(environ)
         if overrides is None and not trusted:
             return _problem("403 Forbidden", "This preview has ended. Open its link again, or ask for a new one.")
         if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin" or not self._is_proven(environ, first):
-            return _problem("403 Forbidden", "This switch is of another page. Open the page again.")
+            return _problem("403 Forbidden", "This switch belongs to another page. Open the page again.")
         try:
             changed, whole = _changed(overrides or Overrides(), first)
             self._check(changed)

@@ -24,7 +24,7 @@ def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], obj
         tag = conversation.published.merge_tag(entry)
         if tag is None and in_line and conversation.published.content:
             name = json.dumps(entry[:_LONGEST_ID])
-            message = f"visitor.render: rich text links to the entry {name}, which is no published merge tag"
+            message = f"visitor.render: rich text links to the entry {name}, which is not a published merge tag"
             hint(f"linked {name}", f"{message}; shown as it is")
         return tag
 

@@ -223,8 +223,8 @@ class Queued(NamedTuple):
 
     Attributes:
         number: its place in the order, which profiles remember.
-        value: what was put; of one put aside what `QueueContents.aside` gives, as JSON with its members in order.
-        aside: whether it was put aside.
+        value: what was put; of one set aside what `QueueContents.aside` gives, as JSON with its members in order.
+        aside: whether it was set aside.
     """
 
     number: int
@@ -250,13 +250,13 @@ class QueueContents(Protocol):
     """All that a queue holds, for the commands that move it and for tests; each method raises StoreUnavailable."""
 
     def aside(self) -> dict[int, dict[str, Any]]:
-        """Return what was put aside, by number: as `Queue.set_aside` says."""
+        """Return what was set aside, by number: as `Queue.set_aside` says."""
 
     def last(self) -> int:
         """Return the number that was given last; 0 before the first."""
 
     def dump(self) -> Iterator[Queued]:
-        """Yield the batches that wait, in their order, then those put aside, in theirs, while others write."""
+        """Yield the batches that wait, in their order, then those set aside, in theirs, while others write."""
 
     def load(self, queued: Sequence[Queued], last: int) -> None:
         """Add batches of another queue, in their order, behind those that wait; numbers given later are above ``last``.
@@ -265,7 +265,7 @@ class QueueContents(Protocol):
         """
 
     def clear(self, *, aside: bool) -> None:
-        """Remove the batches that wait, or those put aside; nobody else may be at work on this queue."""
+        """Remove the batches that wait, or those set aside; nobody else may be at work on this queue."""
 
 
 class Queue(Protocol):
@@ -312,12 +312,12 @@ class Queue(Protocol):
     def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
         """Note whom the batches are about of which nobody has noted it yet, as ``names`` reads it from each.
 
-        These are batches of an older version or another store, those put aside, and those rewritten. Costs a read of
+        These are batches of an older version or another store, those set aside, and those rewritten. Costs a read of
         each of them, once; to be called before batches are asked for by name.
         """
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
-        """Yield the batches that wait; with ``aside`` then those put aside too.
+        """Yield the batches that wait; with ``aside`` then those set aside too.
 
         With ``names`` only those about any of these ids and aliases, and maybe some that were so before.
         """

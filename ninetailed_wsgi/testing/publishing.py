@@ -146,7 +146,7 @@ class PublishedContent:
         catalogs = source.catalogs()
         catalog = source.catalog(*own)
         if str(own) not in catalogs and len(catalogs) > 1 and catalog is catalogs[str(EVERY)] and not catalog.problems:
-            raise SettingsError([f"content: {source.name} holds no content file for {own}"])
+            raise SettingsError([f"content: {source.name} contains no content file for {own}"])
         return catalog.content
 
 

@@ -502,7 +502,7 @@ def test_a_key_that_everybody_can_read_is_warned_of(tmp_path: Path, caplog: pyte
 def test_the_package_for_it_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("secret-key")
     monkeypatch.setattr("ninetailed_wsgi.service.sources.find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match="install the extra 'companies'"):
+    with pytest.raises(SettingsError, match=r"requires an extra: pip install 'ninetailed-wsgi\[companies\]'"):
         albacross_key(tmp_path / "key")
 
 

@@ -117,7 +117,7 @@ def _zip() -> bytes:
         (b"", 400, "body: found nothing"),
         (b"{", 400, "body: "),
         (b"\xff\xfe\x00", 400, "body: "),
-        (b"5", 400, "is not recognised"),
+        (b"5", 400, "is not recognized"),
         (b"[" * 90_000 + b"]" * 90_000, 400, "body: "),
         (b'{"audiences": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "nested too deeply"),
         (b" " * 1_048_577, 413, "expected at most"),

@@ -415,5 +415,5 @@ def test_a_plain_api_and_a_plain_mount_load_nothing_of_it(tmp_path: Path) -> Non
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ninetailed_wsgi.settings.readers.find_spec", lambda name: None)
     for given in (True, "yes", lambda environ: True):
-        with pytest.raises(SettingsError, match="install the extra 'inspector' of ninetailed-wsgi"):
+        with pytest.raises(SettingsError, match=r"requires an extra: pip install 'ninetailed-wsgi\[inspector\]'"):
             Settings.from_env({}, inspector=given)

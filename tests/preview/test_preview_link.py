@@ -80,7 +80,7 @@ def test_a_link_to_the_draft_names_what_the_draft_has(
         (["--experience", "pricing-offer=7"], 1, "preview.experiences.pricing-offer: found 7, expected 0 to 1"),
         (["--at", "soon"], 1, 'preview.at: found "soon", expected an ISO 8601 time'),
         (["--trait", f"text={'x' * 4000}"], 1, "override fewer traits"),
-        (["--for", "acme"], 2, "--for: found 'acme', expected an organization, a slash, an environment"),
+        (["--for", "acme"], 2, "--for: found 'acme', expected ORGANIZATION/ENVIRONMENT, such as acme/main"),
     ],
 )
 def test_what_cannot_be_previewed_is_said(

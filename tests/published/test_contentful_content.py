@@ -421,7 +421,7 @@ def test_pages_that_do_not_end_are_refused(
         return 200, {}, {"items": [], "nextPageUrl": f"{space.url}/sync?sync_token={token}"}
 
     monkeypatch.setattr(space, "answer", lying)
-    assert refusal(space, clock, tmp_path).endswith("answered pages of a synchronization that do not come to an end")
+    assert refusal(space, clock, tmp_path).endswith("answered an endless series of pages of a synchronization")
 
 
 def test_limits_in_the_middle_of_many_pages_do_not_begin_again(clock: Time, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_link_in_a_line_to_what_is_no_merge_tag_stays_and_is_reported_once(cap
 
     told = [record.getMessage() for record in caplog.records if "rich text links to" in record.getMessage()]
     assert told == [
-        'visitor.render: rich text links to the entry "hero", which is no published merge tag; shown as it is'
+        'visitor.render: rich text links to the entry "hero", which is not a published merge tag; shown as it is'
     ]
 
 

@@ -125,7 +125,7 @@ def test_everything_moves_to_redis_and_back(
     assert migrate(filled, urls[0], "--final") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("34 documents compared: 0 copied, 0 removed; 0 batches of imports copied")
-    assert ": 34 documents, 30 profiles, 2 aliases, 263 events, 2 batches waiting, 1 put aside, checksum " in said[1]
+    assert ": 34 documents, 30 profiles, 2 aliases, 263 events, 2 batches waiting, 1 set aside, checksum " in said[1]
     assert said[1].split(": ")[1] == said[2].split(": ")[1]
     assert said[3] == f"verified, both stores are equal: serve from {urls[0]}"
 

@@ -90,7 +90,7 @@ def test_check_says_what_it_found_of_redis_and_changes_nothing(
     assert status == 0
     assert f"ok    store         {own_redis.url()} (Redis 7" in found or "(Valkey" in found
     assert "append-only file, fsync always" in found
-    assert "0 of at most 10000 waiting, 0 put aside" in found
+    assert "0 of at most 10000 waiting, 0 set aside" in found
     assert own_redis.client.dbsize() == 0
     RedisQueue(RedisServer(own_redis.url())).put(b"1")
     assert "1 of at most 10000 waiting" in run(capsys, own_redis.url(), "check")[1]

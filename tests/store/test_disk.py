@@ -97,7 +97,7 @@ def test_missing_folders_on_the_way_are_made(make_disk: MakeDisk, tmp_path: Path
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(folder: Path) -> None:
     folder.mkdir(mode=0o755)
     (folder / "photo.jpg").touch()
-    assert "holds other files and no store" in refusal(folder)
+    assert "contains other files and no store" in refusal(folder)
     assert [path.name for path in folder.iterdir()] == ["photo.jpg"]
     assert folder.stat().st_mode & 0o777 == 0o755
 

@@ -1,4 +1,4 @@
-"""Deletion reaches the imports that wait and those put aside; what was accepted before it never comes back after it."""
+"""Deletion reaches the imports that wait and those set aside; what was accepted before it never comes back after it."""
 
 from __future__ import annotations
 

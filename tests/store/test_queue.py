@@ -100,7 +100,7 @@ def test_a_queue_that_takes_too_many_bytes_refuses_another_batch_until_they_were
     with contextlib.suppress(StoreUnavailable):
         for _ in range(40):
             queue.put(b"x" * 80_000)
-    with pytest.raises(StoreUnavailable, match="the import queue is full: what waits to be applied takes"):
+    with pytest.raises(StoreUnavailable, match="the import queue is full: the waiting batches take"):
         queue.put(b"x" * 80_000)
     waiting = queue.state().waiting
     assert 10 <= waiting < 20
@@ -605,11 +605,11 @@ def test_check_says_how_much_waits_and_warns_of_what_was_put_aside(
 ) -> None:
     settings = Settings(data_dir=data, import_queue=7)
     queue = make_disk_queue(clock=lambda: time.time_ns() // 1_000_000)
-    assert str(check_imports(settings)).split(maxsplit=2) == ["ok", "imports", "0 of at most 7 waiting, 0 put aside"]
+    assert str(check_imports(settings)).split(maxsplit=2) == ["ok", "imports", "0 of at most 7 waiting, 0 set aside"]
     queue.put(b"1")
     queue.put(b"2")
-    assert re.fullmatch(r"2 of at most 7 waiting, the oldest for \d+ s, 0 put aside", check_imports(settings).text)
+    assert re.fullmatch(r"2 of at most 7 waiting, the oldest for \d+ s, 0 set aside", check_imports(settings).text)
     queue.set_aside(head(queue), "no good")
     found = check_imports(settings)
     assert found.status == "warn"
-    assert found.text.endswith(", 1 put aside")
+    assert found.text.endswith(", 1 set aside")

@@ -143,7 +143,7 @@ def test_without_the_package_one_line_says_what_to_install() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
-    assert "install the extra 'redis' of ninetailed-wsgi" in ended.stderr
+    assert "pip install 'ninetailed-wsgi[redis]'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

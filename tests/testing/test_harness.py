@@ -241,7 +241,7 @@ def test_of_a_folder_the_own_environments_files_are_read(tmp_path: Path) -> None
     (tmp_path / "acme" / "main.json").write_bytes(orjson.dumps([TEST]))
     with Harness(tmp_path, organization="acme") as harness:
         assert [listed.id for listed in harness.catalog.experience_list] == ["button-test"]
-    with pytest.raises(SettingsError, match="holds no content file for acme/other"):
+    with pytest.raises(SettingsError, match="contains no content file for acme/other"):
         Harness(tmp_path, organization="acme", environment="other")
 
 

@@ -226,7 +226,7 @@ def test_the_command_writes_json_and_fails_over_a_share(folder: Path, capsys: py
     assert main([*LINE, "--json", "--fail-over", "49.9%"]) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == found
-    assert "50.00% of the visitors change, more than 49.90%" in captured.err
+    assert "50.00% of the visitors get something else, more than 49.90%" in captured.err
     assert main([*LINE, "--sample", "5", "--at", "2030-01-01", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["visitors"]["evaluated"] == 5
 

@@ -158,7 +158,7 @@ class Inspector:
         if not id and kind in ("find", "playground"):
             return views.content(service, where), kind
         if not id and kind == "live":
-            _log.info("%(name)s watches in the inspector what comes in", {"name": viewer.name})
+            _log.info("%(name)s watches the live page of the inspector", {"name": viewer.name})
             return views.live(service, where, "", "", ""), kind
         if not id and kind == "what-if":
             return views.what_if(data_dir, where), "what_if"
@@ -190,7 +190,7 @@ class Inspector:
         elif kind == "what-if" and not id:
             self._hand_in(req, resp, where, form, viewer, as_json=as_json)
         else:
-            raise InvalidData("this page takes no such form")
+            raise InvalidData("this page does not accept this form")
 
     def _find(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
@@ -258,7 +258,7 @@ class Inspector:
             drafts.hand_in(data_dir, where, draft)
         except OSError as error:
             raise StoreUnavailable(f"the draft cannot be kept: {error.strerror}") from error
-        _log.info("%(name)s handed a draft to the inspector", {"name": viewer.name})
+        _log.info("%(name)s uploaded a draft in the inspector", {"name": viewer.name})
         _json(resp, views.what_if(data_dir, where)) if as_json else _see(req, resp, "what-if")
 
     def _where(self, req: Request) -> Environment:
@@ -266,7 +266,7 @@ class Inspector:
         try:
             where = Environment.parse(text) if text else self._default or Environment("default", "main")
         except ValueError:
-            raise InvalidData("query.in: expected an organization, a slash, an environment") from None
+            raise InvalidData("query.in: expected ORGANIZATION/ENVIRONMENT, such as acme/main") from None
         return self._edge.environment(*where)
 
     def _render(self, resp: Response, req: Request, name: str, values: dict[str, Any], viewer: Viewer | None) -> None:

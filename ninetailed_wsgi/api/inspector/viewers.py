@@ -96,7 +96,7 @@ class Viewers:
         """
         address = self._edge.address.sender(req.env)
         if not self._failures.has_room(address):
-            raise RateLimited("too many keys of this address were not valid; wait a minute", self._failures.wait())
+            raise RateLimited("too many invalid keys from this address; wait a minute", self._failures.wait())
         entry = self._edge.access.keys.find(key) if self._edge.access.keys else None
         if entry is None or "admin" not in entry.scopes:
             self._failures.count(address, 1)

@@ -122,7 +122,7 @@ class DeliveryApi:
             total = page.get("total")
             if not items or not isinstance(total, int) or skip >= total:
                 return
-        raise Unfetched("answered pages of entries that do not come to an end")
+        raise Unfetched("answered an endless series of pages of entries")
 
     def _content_types(self) -> list[tuple[str, frozenset[str]]]:
         types = []
@@ -148,11 +148,11 @@ class DeliveryApi:
             with error:
                 self._refused(error, url)
         except Faulty:
-            raise Busy("answered what is not JSON: is --contentful-url the address of a Contentful host?") from None
+            raise Busy("did not answer JSON: is --contentful-url the address of a Contentful host?") from None
         except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:
             raise Busy(reason(error)) from None
         if not isinstance(document, dict):
-            raise Unfetched("answered what is no object: is --contentful-url the address of a Contentful host?")
+            raise Unfetched("did not answer a JSON object: is --contentful-url the address of a Contentful host?")
         return document
 
     def _refused(self, error: HTTPError, url: str) -> NoReturn:

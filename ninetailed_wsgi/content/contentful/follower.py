@@ -132,7 +132,7 @@ class Follower:
             if self.state is not None:
                 return self._schedule.outcome().trouble
             if self._wall_clock() > end:
-                return "is being read by another process, which does not come to an end"
+                return "is being read by another process, which does not finish"
             self._sleep(0.05)
 
     def look(self) -> bool:
@@ -214,7 +214,7 @@ class Follower:
             if page.last:
                 return state if fresh or state.entries == before else self._with_locales(state)
             if page.token in tokens or len(tokens) >= MOST_PAGES:
-                raise Unfetched("answered pages of a synchronization that do not come to an end")
+                raise Unfetched("answered an endless series of pages of a synchronization")
             tokens.add(page.token)
 
     def _with_locales(self, state: SpaceState) -> SpaceState:

@@ -61,9 +61,9 @@ def read_document(document: object, file: str, locale: str | None, *, drafts: bo
     members = f" with {', '.join(sorted(map(str, document))[:8])}" if isinstance(document, dict) and document else ""
     return refusal(
         file,
-        f"is not recognised: found {excerpt(document)}{members}, expected a Contentful export (entries), "
+        f"is not recognized: found {excerpt(document)}{members}, expected a Contentful export (entries), "
         "Delivery API answer (items), GraphQL answer (data), entries of Contentstack (uid), or the generic form "
-        "(audiences, experiences), in which content of any other system can be written: see docs/content.md",
+        "(audiences, experiences), which any other system can write: see docs/content.md",
     )
 
 

@@ -43,7 +43,7 @@ def examine(folder: Path) -> int | None:
     if (folder / "store.json").exists():
         return read_description(folder)
     if foreign:
-        raise SettingsError([f"data_dir: {folder} holds other files and no store; name an empty or a new folder"])
+        raise SettingsError([f"data_dir: {folder} contains other files and no store; name an empty or a new folder"])
     return None
 
 
@@ -74,7 +74,7 @@ def id_key(folder: Path) -> bytes:
     except (OSError, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
-        raise StoreUnavailable(f"{file}, the key of all profile ids, is gone or damaged: restore it from a backup")
+        raise StoreUnavailable(f"{file}, the key of all profile ids, is missing or damaged: restore it from a backup")
     return key
 
 
@@ -236,7 +236,7 @@ def check_file(file: Path) -> bool:
     replaced = identity[1] != note[0] and (folder / "store.json").stat().st_ino == note[1]
     if replaced and file_identity(log) is not None:
         raise StoreUnavailable(
-            f"the store file {file} was replaced, and the log beside it is of the file before: stop the service,"
+            f"the store file {file} was replaced, and the log beside it belongs to the previous file: stop the service,"
             f" remove {log} and {file.name}-shm, and start again"
         )
     return True

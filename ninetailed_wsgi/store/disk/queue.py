@@ -79,7 +79,7 @@ class ImportQueue(Tries):
                 raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
             ((bytes_,),) = rows.rows(_BYTES)
             if bytes_ >= self._most_bytes:
-                raise StoreUnavailable(f"the import queue is full: what waits to be applied takes {bytes_} bytes")
+                raise StoreUnavailable(f"the import queue is full: the waiting batches take {bytes_} bytes")
             # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
             number = max(int(rows.fetch(LAST) or 0) + 1, now * 1000)
             rows.put(LAST, b"%d" % number)
@@ -141,7 +141,7 @@ class ImportQueue(Tries):
                     queue_names.drop_gone(rows)
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
-        """Yield the batches that wait; with ``aside`` those put aside too. See the protocol."""
+        """Yield the batches that wait; with ``aside`` those set aside too. See the protocol."""
         for name in NAMES if aside else ("queue",):
             for number in self._files.numbers(name, names):
                 if (batch := self._files.batch(name, number)) is not None:

@@ -112,7 +112,7 @@ class QueueFiles:
             cause = first_cause(error)
             if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
                 raise StoreUnavailable(f"the import queue {self._files[name]} is damaged: {cause}") from error
-            raise StoreUnavailable(f"the import queue cannot serve now: {cause}") from error
+            raise StoreUnavailable(f"the import queue is not available: {cause}") from error
 
     def close(self) -> None:
         """Close what this process has open."""

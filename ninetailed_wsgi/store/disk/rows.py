@@ -69,7 +69,7 @@ class ConnectionTurn:
 
     def __enter__(self) -> None:
         if not self._lock.acquire(True, self._timeout):
-            raise StoreUnavailable("the store cannot serve now: other requests have been waiting for it too long")
+            raise StoreUnavailable("the store is not available: other requests have been waiting for it too long")
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

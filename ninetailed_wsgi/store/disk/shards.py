@@ -125,7 +125,7 @@ class Shards:
         if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
             self._damaged.add(shard)
             return StoreUnavailable(f"the store file {self._file(shard)} is damaged: {cause}")
-        return StoreUnavailable(f"the store cannot serve now: {cause}")
+        return StoreUnavailable(f"the store is not available: {cause}")
 
     def check(self) -> None:
         """Raise StoreUnavailable with the reason when a shard cannot serve."""

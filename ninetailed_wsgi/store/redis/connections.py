@@ -35,9 +35,7 @@ try:
     from redis.retry import Retry
     from redis.sentinel import Sentinel
 except ImportError as error:
-    raise SettingsError(
-        ["store: Redis requires a missing package: install the extra 'redis' of ninetailed-wsgi"]
-    ) from error
+    raise SettingsError(["store: Redis requires an extra: pip install 'ninetailed-wsgi[redis]'"]) from error
 
 FAILURES = (RedisError, RedisClusterException, OSError)
 _ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, redis.ConnectionError)
@@ -130,7 +128,7 @@ class Connections:
         """Return the error of the product for one of FAILURES."""
         if isinstance(error, StoreUnavailable):
             return error
-        return StoreUnavailable(f"the store {self._url} cannot serve now: {error or type(error).__name__}")
+        return StoreUnavailable(f"the store {self._url} is not available: {error or type(error).__name__}")
 
     def close(self) -> None:
         """Close the connections."""

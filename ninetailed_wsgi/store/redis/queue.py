@@ -95,7 +95,7 @@ class RedisQueue(Tries):
         put = PUT.call(keys, self._limit, least, batch, self._most_bytes, *map(digest_of, names))
         waiting = self._server.ask(put)
         if waiting == _TOO_MUCH:
-            raise StoreUnavailable(f"the import queue is full: what waits to be applied takes {self._most_bytes} bytes")
+            raise StoreUnavailable(f"the import queue is full: the waiting batches take {self._most_bytes} bytes")
         if waiting >= 0:
             raise StoreUnavailable(f"the import queue is full: {waiting} batches wait to be applied")
 

@@ -28,7 +28,7 @@ class RedisBatches:
         self._place = place
 
     def numbers(self, about: Collection[Key] | None = None, *, aside: bool) -> list[int]:
-        """Return the numbers of those that wait, in order; ``aside``: and of those put aside.
+        """Return the numbers of those that wait, in order; ``aside``: and of those set aside.
 
         Args:
             about: ids and aliases; only batches about one of them, and maybe some that were so before.

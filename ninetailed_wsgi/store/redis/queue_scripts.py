@@ -198,7 +198,7 @@ return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call(
     writes=False,
 )
 
-# again, last number; of each batch its number, itself, and why it was put aside, if it was
+# again, last number; of each batch its number, itself, and why it was set aside, if it was
 LOAD = Script("""
 if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
   redis.call('SET', KEYS[3], ARGV[2])
@@ -217,7 +217,7 @@ end
 return 1
 """)
 
-# again, whether those put aside
+# again, whether those set aside
 CLEAR = Script(
     _NAMES
     + """

@@ -61,7 +61,7 @@ class RedisServer:
             for warning in self.fitness().warnings:
                 _log.warning("store: %s", warning)
         except StoreUnavailable as error:
-            _log.warning("%s; requests are answered 503 until it does", error)
+            _log.warning("%s; requests are answered 503 until it is available again", error)
 
     def ask(self, command: RedisCommand) -> Any:
         """Return the answer to one command."""
@@ -143,7 +143,7 @@ class RedisServer:
             raise StoreUnavailable(f"the store {self.url} cannot be written: it is a replica, not the master")
         self._admitted().set()
         persistence = next((name for name in saves if name.startswith("nothing")), saves[0])
-        warnings = ("Redis keeps nothing on its disk (appendonly no, save ''): a restart loses every profile",)
+        warnings = ("Redis stores nothing on disk (appendonly no, save ''): a restart loses every profile",)
         info = servers[0][1]
         version = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
         return Fitness(version, persistence, warnings if persistence.startswith("nothing") else ())
@@ -191,5 +191,5 @@ def _saves(node: Any, info: dict[str, Any]) -> str:
     if info.get("aof_enabled"):
         return f"append-only file, fsync {settings.get('appendfsync', '?')}"
     if "save" not in settings:
-        return "persistence unknown: it does not allow CONFIG GET"
+        return "persistence unknown: CONFIG GET is not allowed"
     return "snapshots only" if settings["save"] else "nothing on disk"
