@@ -209,7 +209,7 @@ def test_who_hands_in_a_draft_needs_the_scope_and_is_logged(caplog: pytest.LogCa
             headers = {"Authorization": f"Bearer {harness.key(scope)}"}
             assert hand_in(harness, text(2), "x.json", **headers).status == status
         assert hand_in(harness, text(2), "x.json", Authorization="Bearer wrong").status == 401
-        assert "test handed a draft to the inspector" in caplog.text
+        assert "test uploaded a draft in the inspector" in caplog.text
 
 
 def test_the_command_counts_a_draft_that_was_handed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +225,7 @@ def test_the_command_counts_a_draft_that_was_handed_in(tmp_path: Path, capsys: p
     drafts.hand_in(tmp_path / "data", where, drafts.Draft(b"{", "autumn.json", 6, "anna"))
     capsys.readouterr()
     assert main(["what-if", "default/main", *options]) == 2
-    assert "handed to the inspector: autumn.json: is not JSON" in capsys.readouterr().err
+    assert "uploaded in the inspector: autumn.json: is not JSON" in capsys.readouterr().err
 
 
 def test_serve_counts_a_draft_within_seconds(tmp_path: Path) -> None:

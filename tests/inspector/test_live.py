@@ -214,7 +214,7 @@ def test_what_strangers_sent_is_text_and_the_page_alone_has_a_script(watched: Ha
 def test_who_watches_is_logged_by_name(caplog: pytest.LogCaptureFixture) -> None:
     with Harness(CONTENT, inspector=True, access="guarded") as harness, caplog.at_level(logging.INFO):
         assert get(harness, "live.json", Authorization=f"Bearer {harness.key('admin')}").status == 200
-        assert "test watches in the inspector what comes in" in caplog.text
+        assert "test watches the live page of the inspector" in caplog.text
 
 
 def test_it_works_across_the_workers_of_a_server(tmp_path: Path) -> None:

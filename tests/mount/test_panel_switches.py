@@ -139,7 +139,7 @@ def test_a_switch_leads_to_this_site_alone(browser: Browser, back: str) -> None:
 def test_without_the_proof_of_the_page_nothing_is_switched(browser: Browser, proof: str) -> None:
     answer = switch(browser, proof, experience="pricing-offer", to="0")
     assert (answer.status, answer.set_cookie) == (403, None)
-    assert "This switch is of another page" in answer.text
+    assert "This switch belongs to another page" in answer.text
 
 
 def test_a_proof_is_none_for_another_person_or_for_an_earlier_preview(bare: Mounted, secret: Path) -> None:

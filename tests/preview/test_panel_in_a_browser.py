@@ -191,7 +191,7 @@ def test_a_keyboard_is_enough_and_a_switch_leads_back_to_its_place(told: dict[st
 
 
 def test_a_page_of_another_site_cannot_switch(told: dict[str, Any]) -> None:
-    assert "This switch is of another page" in told["foreign"]["text"]
+    assert "This switch belongs to another page" in told["foreign"]["text"]
     assert told["after"]["hero"] == told["keyboard"]["audience"]["hero"]
 
 

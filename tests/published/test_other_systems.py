@@ -260,7 +260,7 @@ def test_an_answer_of_contentstacks_graphql_is_read(tmp_path: Path) -> None:
 def test_any_other_form_is_refused_with_how_to_convert(tmp_path: Path, document: Any) -> None:
     text = refusal(tmp_path, document)
 
-    assert "the generic form (audiences, experiences), in which content of any other system can be written" in text
+    assert "the generic form (audiences, experiences), which any other system can write" in text
     page = (Path(__file__).parents[2] / "docs" / "content.md").read_text()
     assert "## Content of other systems" in page
 

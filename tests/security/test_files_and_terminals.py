@@ -203,7 +203,7 @@ def test_a_file_of_keys_that_others_can_write_is_refused(tmp_path: Path) -> None
     with changing(file):
         pass
     file.chmod(0o622)
-    with pytest.raises(SettingsError, match="others than the owner can write"):
+    with pytest.raises(SettingsError, match="users other than the owner can write"):
         read_keys(file)
     with pytest.raises(SettingsError, match="ninetailed-wsgi key new"):
         Keys(tmp_path / "nowhere.json")

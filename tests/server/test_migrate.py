@@ -267,11 +267,11 @@ def test_a_target_that_holds_something_else_is_refused(
     other = open_(urls[0])
     serve_from(other).upsert(WHERE, "other", {"events": [track()]})
     status, said = refused("--from", filled, "--to", urls[0])
-    assert (status, "holds profiles that no migration put there" in said) == (1, True)
+    assert (status, "contains profiles that no migration copied" in said) == (1, True)
     assert [stored.key.name for stored in other.store.contents.dump()] == ["other"]
     assert migrate(filled, urls[1], "--final") == 0
     status, said = refused("--from", filled, "--to", urls[1])  # it may be served from by now
-    assert (status, "that no migration put there" in said) == (1, True)
+    assert (status, "that no migration copied" in said) == (1, True)
     assert refused("--from", filled, "--to", f"./{filled}")[0] == 1
     assert refused("--from", urls[2], "--to", "new")[0] == 1
     assert refused("--from", "nowhere", "--to", "new")[0] == 2

@@ -112,6 +112,6 @@ def test_a_server_that_is_not_there_is_no_start(capsys: pytest.CaptureFixture[st
     assert main(["serve", "--store", url]) == 2
     assert main(["check", "--store", url]) == 1
     captured = capsys.readouterr()
-    assert "cannot serve now" in captured.err
-    assert "cannot serve now" in captured.out
+    assert "is not available" in captured.err
+    assert "is not available" in captured.out
     assert "s3cret" not in captured.out + captured.err

@@ -205,7 +205,7 @@ def test_the_command_prints_a_table_and_some_of_the_visitors(folder: Path, capsy
     assert "~ readers                                   20        10         0        10" in told
     assert "10  variant 1 -> nothing" in told
     assert "! test is a running experiment" in told
-    assert "hero: 1 -> none, as the visitor leaves the audience readers, which is changed" in told
+    assert "hero: 1 -> none, because the visitor leaves the audience readers, which is changed" in told
     assert max(map(len, told.splitlines())) <= 100
 
 
