@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis_servers
@@ -14,7 +16,7 @@ from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
-from tests.serving import PREFIX, PROFILES, serving, track, wait_until
+from tests.serving import PREFIX, PROFILES, page, serving, track, wait_until
 
 WHERE = "acme/main"
 
@@ -52,6 +54,40 @@ def test_two_servers_share_profiles_and_imports_and_serve_again_after_an_outage(
             assert server.call("GET", "/health/ready").status == 200
             assert server.call("POST", f"{PROFILES}/anna", {"events": [track("3")]}).status == 200
     assert [path.name for path in tmp_path.rglob("*") if path.name == "data"] == []
+
+
+@pytest.mark.redis
+def test_who_watches_at_one_server_sees_what_arrives_at_another(redis_url: RedisUrl, tmp_path: Path) -> None:
+    options = ("--store", str(redis_url), "--workers", "1", "--inspector")
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with serving(tmp_path / "first", *options) as first, serving(tmp_path / "second", *options) as second:
+
+        def seen() -> dict[str, Any]:
+            arrivals = first.call("GET", f"/inspector/live.json?in={WHERE}").json()["data"]["arrivals"]
+            return {each["profileId"]: each for each in arrivals}
+
+        def send(name: str) -> None:
+            assert second.call("POST", f"{PROFILES}/{name}", {"events": [page(name, "/journal")]}).status == 200
+
+        send("before")
+        assert seen() == {}, "nobody watched"
+        names = (f"anna{number}" for number in itertools.count())
+
+        def arrives() -> bool:
+            """Send until the other server has learned, within a second, that somebody watches here."""
+            send(next(names))
+            return bool(seen())
+
+        wait_until(arrives, "what one server gets is seen at the other")
+        (arrival, *_) = seen().values()
+        assert (arrival["source"], arrival["events"]) == ("request", [{"type": "page", "what": "/journal"}])
+        assert second.call("POST", f"{PROFILES}/ben", {"events": [{"type": "odd"}]}).status == 400
+        assert seen()["ben"]["refused"].startswith("400: "), "a refused request too"
+        text = first.call("GET", f"/inspector/live?in={WHERE}").body.decode()
+        assert all(part in text for part in ("/journal", "Refused", f"/inspector/visitors/{arrival['profileId']}"))
+        assert second.call("DELETE", f"{PROFILES}/{arrival['profileId']}").status == 200
+        assert seen() == {}, "who is deleted at one server is shown at none"
 
 
 def run(capsys: pytest.CaptureFixture[str], url: RedisUrl, *arguments: str) -> tuple[int, str]:
