@@ -101,11 +101,12 @@ class AudienceSet:
         self._comparison: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
         self._ids = tuple(audience.id for audience in self.audiences)
         # Authors repeat themselves: of audiences with the same rules, one is decided.
-        decisions = {audience.text: audience.decide for audience in self.audiences}
-        places = {text: place for place, text in enumerate(decisions)}
-        self._decisions = tuple(decisions.values())
+        distinct = {audience.text: audience for audience in self.audiences}
+        places = {text: place for place, text in enumerate(distinct)}
+        self._decisions = tuple(audience.decide for audience in distinct.values())
+        self._decide = _joint_decision(distinct.values())
         self._places = {audience.id: places[audience.text] for audience in self.audiences}
-        self._shared = len(decisions) < len(self.audiences)
+        self._shared = len(distinct) < len(self.audiences)
         counters = {counter.key: counter for audience in self.audiences for counter in audience.counters}
         self._counted_for = digest(" ".join(sorted(counters))) if counters else ""
         self._page_counters = tuple(counter for counter in counters.values() if counter.event_type == "page")
@@ -198,7 +199,7 @@ class AudienceSet:
     def matched(self, facts: Facts) -> list[str]:
         """Return the ids of the audiences that a visitor belongs to now, sorted ignoring case."""
         self._bound(facts)
-        holds_by_place = [decide(facts) for decide in self._decisions]
+        holds_by_place = self._decide(facts)
         return list(
             compress(
                 self._ids, map(holds_by_place.__getitem__, self._places.values()) if self._shared else holds_by_place
@@ -257,6 +258,15 @@ def _compile_node(node: object, path: str, depth: int, problems: Problems) -> No
         return None
     nodes = [_compile_node(item, f"{place}[{index}]", depth + 1, problems) for index, item in enumerate(items)]
     return Group(kind, tuple(item for item in nodes if item is not None))
+
+
+def _joint_decision(audiences: Iterable[Audience]) -> Callable[[Facts], tuple[bool, ...]]:
+    """Return what decides all audiences at once: a call for each would take a quarter of the time."""
+    code = Expression("facts")
+    decide: Callable[[Facts], tuple[bool, ...]] = code.function(
+        f"({''.join(f'{_expression(audience.root, code)}, ' for audience in audiences)})"
+    )
+    return decide
 
 
 def _expression(node: Node, code: Expression) -> str:

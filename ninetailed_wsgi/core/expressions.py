@@ -54,9 +54,9 @@ class Expression:
             return f"{self.name(test)}({text})"
         return f"({comparison.format(self.name(value))} if type(x := {text}) is {kind} else {self.name(test)}(x))"
 
-    def function(self, text: str) -> Callable[[Any], bool]:
+    def function(self, text: str) -> Callable[[Any], Any]:
         """Return the function that computes the value of ``text`` from its argument."""
-        function: Callable[[Any], bool] = eval(f"lambda {self._argument}: {text}", self._values)
+        function: Callable[[Any], Any] = eval(f"lambda {self._argument}: {text}", self._values)
         return function
 
 

@@ -184,17 +184,30 @@ class Rows(core.Cache):  # type: ignore[misc]
         lines = self.rows(_NEXT_ROWS, (after, before, _ROWS_AT_ONCE))
         return [(bytes(key), self.value(mode, value)) for key, mode, value in lines]
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Transaction:
         """Write in one transaction, undone if the block fails; sqlite3.OperationalError if the file stays locked."""
-        with self.turn:
-            self.run("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self.run("ROLLBACK")
-                raise
-            self.run("COMMIT")
+        return Transaction(self)
+
+
+class Transaction:
+    """A ``with`` block around what `Rows` writes at once; a generator would take half as long as SQLite does."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __enter__(self) -> None:
+        self._rows.turn.__enter__()
+        try:
+            self._rows.run("BEGIN IMMEDIATE")
+        except BaseException:
+            self._rows.turn.__exit__()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._rows.run("COMMIT" if kind is None else "ROLLBACK")
+        finally:
+            self._rows.turn.__exit__()
 
 
 def _plain(value: bytes | int) -> bytearray | int:
