@@ -158,6 +158,13 @@ def _random_hex(size: int) -> str:
     return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
 
+_COMMON = (
+    ("Access-Control-Expose-Headers", "traceparent, ETag, Retry-After"),
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+
 class _CommonHeaders:
     """Adds CORS and trace headers to every answer."""
 
@@ -167,9 +174,7 @@ class _CommonHeaders:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_header("traceparent", self._traceparent(req.env.get("HTTP_TRACEPARENT")))
-        resp.set_header("Access-Control-Expose-Headers", "traceparent, ETag, Retry-After")
-        resp.set_header("Cache-Control", "no-store")
-        resp.set_header("X-Content-Type-Options", "nosniff")
+        resp.set_headers(_COMMON)
         if self._origins.vary:
             resp.append_header("Vary", "Origin")
         if origin := self._origins.allow(req.env):

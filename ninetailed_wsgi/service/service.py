@@ -91,10 +91,11 @@ class ExperienceService(Foundation):
         now = self._resume_imports()
         events = prepared(body["events"], now, self._mask)
         check_profiles(events)
-        steps = named_by(events, environment.key)
-        names = dict.fromkeys(environment.key(event["anonymousId"]) for event in body["events"])
+        key = cache(environment.key)
+        steps = named_by(events, key)
+        names = dict.fromkeys(key(event["anonymousId"]) for event in body["events"])
         application = self._application(environment, now, Terms(guarded, renames=False), preflight)
-        turns = names.keys() | {environment.key(event.user_id) for event in events if event.user_id}
+        turns = names.keys() | {key(event.user_id) for event in events if event.user_id}
         with self._merging(steps, guarded), self._turn(turns):
             self._apply(application, names, steps)
         homes = dict.fromkeys(map(application.home, names))

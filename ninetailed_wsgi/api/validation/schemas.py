@@ -53,7 +53,7 @@ class Schemas:
         files = sorted((file for file in folder.iterdir() if file.name.endswith(_SUFFIX)), key=lambda file: file.name)
         documents = {file.name.removesuffix(_SUFFIX): orjson.loads(file.read_bytes()) for file in files}
         self.documents = MappingProxyType(documents)
-        self._fast = jsonschema_rs.Registry([(document["$id"], document) for document in documents.values()])
+        self._fast = jsonschema_rs.Registry([(document["$id"], _chained(document)) for document in documents.values()])
         self._slow = _Slow(tuple(documents.values()))
         self._checks: dict[str, _Compiled | _EventsSchema] = {}
 
@@ -190,11 +190,28 @@ def schemas() -> Schemas:
     return Schemas()
 
 
+def _chained(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that asks for one type after the other until it is met, where ``document`` asks for all of them.
+
+    A document has one type, so both say the same. To ask for all took a third of the time of an event.
+    """
+    branches = document.get("allOf", ())
+    types = [branch.get("if", {}).get("properties", {}).get("type", {}).get("const") for branch in branches]
+    conditions = [{"type": "object", "required": ["type"], "properties": {"type": {"const": each}}} for each in types]
+    is_chain = len({*types}) == len(types) and not any("else" in branch for branch in branches)
+    if not is_chain or conditions != [branch.get("if") for branch in branches]:
+        return document
+    chain: dict[str, Any] = {}
+    for condition, branch in zip(reversed(conditions), reversed(branches), strict=True):
+        chain = {"if": condition, "then": branch["then"], "else": chain}
+    return {**document, "allOf": [chain]} if chain else document
+
+
 def _check_for(document: dict[str, Any], fast: jsonschema_rs.Registry, slow: _Slow) -> _Compiled | _EventsSchema:
     def compiled(schema: dict[str, Any]) -> _Compiled:
         return _Compiled(
             schema,
-            jsonschema_rs.Draft202012Validator(schema, registry=fast, offline=True, validate_formats=False),
+            jsonschema_rs.Draft202012Validator(_chained(schema), registry=fast, offline=True, validate_formats=False),
             slow,
             partial(slow.resolve, document["$id"]),
         )

@@ -45,16 +45,12 @@ class Extent(NamedTuple):
     @property
     def recent_lines(self) -> list[bytes]:
         """Return the events in the row itself, each as ``[time, event]``."""
-        return self.recent.split(b"\n") if self.recent else []
+        return _lines(self.recent) if self.recent else []
 
     @property
     def first_recent(self) -> int:
         """Return the ordinal of the first event in the row itself."""
-        # PERF: these events are few and long, and `count` looks at each byte.
-        number, start = 0, -1
-        while self.recent and (start := self.recent.find(b"\n", start + 1)) >= 0:
-            number += 1
-        return self.next - number - bool(self.recent)
+        return self.next - len(self.recent_lines)
 
 
 _NO_EXTENT = Extent(0, 0, 0, 0)
@@ -253,9 +249,18 @@ def _load(value: bytes | None) -> Any:
         raise StoreUnavailable(f"the store holds a damaged row: {error}") from error
 
 
+def _lines(text: bytes) -> list[bytes]:
+    """Return the lines of a text; they are few and long, and `split` looks at each byte."""
+    lines, start = [], 0
+    while (end := text.find(b"\n", start)) >= 0:
+        lines.append(text[start:end])
+        start = end + 1
+    return [*lines, text[start:]]
+
+
 def _rows(events: bytes) -> list[list[bytes]]:
     """Return lines of events, by the history row that they go to: none is so long that it keeps many for one."""
-    lines = events.split(b"\n")
+    lines = _lines(events)
     if len(events) <= _ROW:
         return [lines]
     rows: list[list[bytes]] = []
