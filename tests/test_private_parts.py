@@ -111,6 +111,16 @@ def test_gunicorns_worker_answers_over_the_socket_that_a_connection_has_at_that_
     assert parameters(gthread.ThreadWorker.wait_for_and_dispatch_events) == ["self", "timeout"], late
 
 
+def test_gunicorns_worker_keeps_its_idle_connections_in_order_and_counts_all() -> None:
+    full = "server/worker.py: silent connections would keep everybody else out"
+    source = inspect.getsource(gthread.ThreadWorker)
+    assert "self.keepalived_conns = deque()" in source, full
+    assert "self.keepalived_conns.append(conn)" in source, full
+    assert "can_accept = self.nr_conns < self.worker_connections" in source, full
+    run = inspect.getsource(gthread.ThreadWorker.run)
+    assert run.index("self.wait_for_and_dispatch_events(") < run.index("self.murder_pending()"), full
+
+
 def test_gunicorns_parser_takes_back_what_was_read_before() -> None:
     reader = gunicorn.http.unreader.Unreader()
     reader.unread(b"GET ")

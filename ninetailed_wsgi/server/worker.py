@@ -14,12 +14,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from gunicorn import glogging
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, Arrival
+from ninetailed_wsgi.server.idle_connections import least_needed
 from ninetailed_wsgi.server.shares import SharingWorker
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
@@ -32,6 +34,8 @@ ANSWERS_UNSENT = 65_536  # bytes; a client that has so many to take gets no furt
 ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at once, so no thread waits for its client
 
 DRAINED_WITHIN = 5  # seconds
+
+_ROOM = 10  # of so many connections one is ended where there is no place for another
 
 _AT_ONCE = 65_536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -190,6 +194,8 @@ class Worker(SharingWorker):
     def murder_pending(self) -> None:
         """Called in each round of the loop: once a second, end what takes too long; at the end, what says nothing."""
         super().murder_pending()
+        if self.nr_conns >= self.worker_connections:
+            self._make_room()
         now = time.monotonic()
         if now - self._last_round < 1 and self.alive:
             return
@@ -209,6 +215,18 @@ class Worker(SharingWorker):
         for conn, rest in list(self._draining.items()):
             if now > rest.deadline or (not self.alive and now > rest.deadline - DRAINED_WITHIN + 1):
                 del self._draining[conn]
+                self._end(conn)
+
+    def _make_room(self) -> None:
+        """End some connections that say nothing, before or after an answer, rather than accept no further one."""
+        silent = [(half.latest, conn) for conn, half in self._arriving.items() if not half.bytes]
+        silent += ((conn.timeout - self.cfg.keepalive, conn) for conn in self.keepalived_conns)
+        silent.sort(key=itemgetter(0))
+        for conn in least_needed((conn for _, conn in silent), max(1, self.worker_connections // _ROOM)):
+            if conn in self._arriving:
+                self._drop(conn)
+            else:
+                self.keepalived_conns.remove(conn)
                 self._end(conn)
 
     def _cut_off_the_slow(self, now: float) -> None:
