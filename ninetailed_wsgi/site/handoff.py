@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 # What could end a script element or a line inside one (HTML, "Restrictions for contents of script elements").
-_SCRIPT_ESCAPES = str.maketrans(
+SCRIPT_ESCAPES = str.maketrans(
     {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 )
 
@@ -67,4 +67,4 @@ def _handoff(data: dict[str, Any], version: int, page_stored: bool) -> dict[str,
 
 
 def _script_json(document: object) -> str:
-    return orjson.dumps(document).decode().translate(_SCRIPT_ESCAPES)
+    return orjson.dumps(document).decode().translate(SCRIPT_ESCAPES)

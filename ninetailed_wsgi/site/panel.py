@@ -27,7 +27,7 @@ from ninetailed_wsgi.site.answer_headers import Headers
 from ninetailed_wsgi.site.conversation import PANEL, explanations
 from ninetailed_wsgi.site.insertion import MARK, Insertion
 from ninetailed_wsgi.site.page_view import cookies_of
-from ninetailed_wsgi.site.panel_view import script_json, view
+from ninetailed_wsgi.site.panel_view import ascii_script_json, view
 from ninetailed_wsgi.site.previews import LIFE, SEEN_ONCE, PageAnswer, Previews, drop_conditions
 from ninetailed_wsgi.site.visitor import Visitor
 
@@ -109,7 +109,7 @@ class Panel:
             prefix = self._place(root)
             nonce = nonce or str(visitor.environ.get(NONCE) or "") or _nonce_of(headers)
             attribute = f' nonce="{html.escape(nonce)}"' if nonce else ""
-            data = script_json(self._document(visitor, prefix))
+            data = ascii_script_json(self._document(visitor, prefix))
             block = f'<script type="application/json" {MARK.decode()}>{data}</script>'
             source = html.escape(prefix + SCRIPT)
             return f'{block}<script src="{source}"{attribute} defer></script>'.encode("ascii", "xmlcharrefreplace")

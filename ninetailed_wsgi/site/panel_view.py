@@ -15,18 +15,18 @@ from ninetailed_wsgi.core.experiences import Experience, Outcome
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.service.explanation import reason, sentence
+from ninetailed_wsgi.site.handoff import SCRIPT_ESCAPES
 
 _LONGEST = 120  # characters of a value or a rule
-_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 Parts = Mapping[tuple[str, str], ServedComponent]
 Explanation = Mapping[str, Any]
 """One experience or audience as `ExperienceService.explain` has it."""
 
 
-def script_json(document: object) -> str:
+def ascii_script_json(document: object) -> str:
     """Return JSON that is safe inside a script element, and the same bytes in every encoding that pages have."""
-    return json.dumps(document, separators=(",", ":")).translate(_ESCAPES)
+    return json.dumps(document, separators=(",", ":")).translate(SCRIPT_ESCAPES)
 
 
 def view(
