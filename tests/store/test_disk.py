@@ -28,6 +28,7 @@ import ninetailed_wsgi
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.store.disk.diskcache_core import core
+from ninetailed_wsgi.store.disk.shards import Shard
 from ninetailed_wsgi.store.disk.store import DiskStore
 from ninetailed_wsgi.store.keys import digest_of
 from ninetailed_wsgi.store.protocol import StoreEntry, Write
@@ -61,6 +62,27 @@ def locked(folder: Path) -> Iterator[None]:
     yield
     for connection in connections:
         connection.close()
+
+
+class Database:
+    """A database that a store has open; these tests alone look behind the store, at what SQLite is told."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.file = Path(shard.file)
+        self._rows = shard.rows
+
+    @property
+    def connection(self) -> Any:
+        return self._rows._con
+
+    @connection.setter
+    def connection(self, connection: Any) -> None:
+        self._rows._shared = connection
+
+
+def databases(store: DiskStore) -> list[Database]:
+    """The databases that a store has open in this process."""
+    return [Database(shard) for shard in store._shards._open_here().shards if shard is not None]
 
 
 def refusal(folder: Path) -> str:
@@ -264,9 +286,8 @@ def test_several_keys_take_one_transaction_for_each_shard(disk: DiskStore) -> No
     keys = [key(f"visitor {number}") for number in range(50)]
     disk.update(keys, lambda where, _: Write({}))
     statements: list[str] = []
-    for opened in disk._shards._open_here().shards:
-        assert opened is not None
-        opened.rows._con.set_trace_callback(statements.append)
+    for database in databases(disk):
+        database.connection.set_trace_callback(statements.append)
     disk.update(keys, lambda where, _: Write({"a": 1}, happened(0, 1)))
     assert sum(statement.startswith("BEGIN") for statement in statements) == 2
     assert sum(statement == "COMMIT" for statement in statements) == 2
@@ -279,9 +300,8 @@ def test_the_chosen_durability_holds_in_every_thread(make_disk: MakeDisk, settin
     found: list[int] = []
 
     def ask() -> None:
-        [opened] = store._shards._open_here().shards
-        assert opened is not None
-        found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
+        [database] = databases(store)
+        found.append(database.connection.execute("PRAGMA synchronous").fetchone()[0])
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -297,9 +317,8 @@ def test_who_opens_the_same_folder_less_durably_leaves_the_others_as_durable_as_
     found: list[int] = []
 
     def ask() -> None:
-        [opened] = store._shards._open_here().shards
-        assert opened is not None
-        found.append(opened.rows._con.execute("PRAGMA synchronous").fetchone()[0])
+        [database] = databases(store)
+        found.append(database.connection.execute("PRAGMA synchronous").fetchone()[0])
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -420,8 +439,8 @@ def test_a_lock_held_while_a_shard_is_opened_is_503_within_the_bound(make_disk: 
 
 def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskStore, folder: Path) -> None:
     append(disk, key(), *happened(0))
-    [busy] = [opened for opened in disk._shards._open_here().shards if opened is not None]
-    connection = busy.rows._con
+    [busy] = databases(disk)
+    connection = busy.connection
     row = b"d" + digest_of(key())
 
     class Late:
@@ -430,7 +449,7 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
         def execute(self, statement: str, *arguments: Any) -> Any:
             if not statement.startswith(("BEGIN", "UPDATE")):
                 return connection.execute(statement, *arguments)
-            with connected(Path(busy.file)) as other:
+            with connected(busy.file) as other:
                 [[value]] = other.execute("SELECT value FROM Cache WHERE key = ?", (row,))
                 name, numbers, document, *events = value.split(b"\n")
                 changed = orjson.dumps({**orjson.loads(document), "nonce": os.urandom(4).hex()})
@@ -440,11 +459,11 @@ def test_a_writer_that_never_gets_its_turn_at_a_busy_profile_is_429(disk: DiskSt
                 )
             raise sqlite3.OperationalError("database is locked")
 
-    busy.rows._shared = Late()
+    busy.connection = Late()
     with pytest.raises(ProfileOverload) as refused:
         append(disk, key(), *happened(1))
     assert refused.value.status == 429
-    busy.rows._shared = connection
+    busy.connection = connection
     append(disk, key(), *happened(2))
     assert numbers(disk, key()) == [0, 2]
 
@@ -457,11 +476,11 @@ def DiskStoreDigest(where: Key) -> bytes:
 
 def test_a_database_that_became_read_only_is_503_and_says_so(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
-    opened.rows._con.execute("PRAGMA query_only = 1")
+    [database] = databases(disk)
+    database.connection.execute("PRAGMA query_only = 1")
     assert "readonly" in unavailable(lambda: append(disk, key(), *happened(1)))
     assert numbers(disk, key()) == [0]
-    opened.rows._con.execute("PRAGMA query_only = 0")
+    database.connection.execute("PRAGMA query_only = 0")
     append(disk, key(), *happened(1))
     assert numbers(disk, key()) == [0, 1]
 
@@ -520,18 +539,17 @@ def test_a_full_disk_is_503_leaves_nothing_half_written_and_is_recovered_from(ma
     for where in keys:
         append(store, where, *happened(0))
     before = contents(store)
-    [opened] = store._shards._open_here().shards
-    assert opened is not None
-    [[pages]] = opened.rows._con.execute("PRAGMA page_count")
-    opened.rows._con.execute(f"PRAGMA max_page_count = {pages}")
+    [database] = databases(store)
+    [[pages]] = database.connection.execute("PRAGMA page_count")
+    database.connection.execute(f"PRAGMA max_page_count = {pages}")
     large = [(at, orjson.dumps({"number": 1, "text": "x" * 20_000})) for at, _ in happened(1)]
     for _ in range(3):
         reason = unavailable(lambda: store.update(keys, lambda where, _: Write({"count": 2}, large)))
         assert "full" in reason
-        [[pages]] = opened.rows._con.execute("PRAGMA page_count")
-        opened.rows._con.execute(f"PRAGMA max_page_count = {pages}")
+        [[pages]] = database.connection.execute("PRAGMA page_count")
+        database.connection.execute(f"PRAGMA max_page_count = {pages}")
         assert contents(store) == before
-    opened.rows._con.execute("PRAGMA max_page_count = 1000000")
+    database.connection.execute("PRAGMA max_page_count = 1000000")
     store.update(keys, lambda where, _: Write({"count": 2}, large))
     assert all(numbers(store, where) == [0, 1] for where in keys)
 
@@ -592,8 +610,8 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
     disk: DiskStore, failing: tuple[str, ...], events: int
 ) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
-    connection = opened.rows._con
+    [database] = databases(disk)
+    connection = database.connection
 
     class Failing:
         def execute(self, statement: str, *arguments: Any) -> Any:
@@ -604,7 +622,7 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
         def close(self) -> None:
             connection.close()
 
-    opened.rows._shared = Failing()
+    database.connection = Failing()
     assert "disk I/O error" in unavailable(lambda: append(disk, key(), *happened(*range(1, events + 1))))
     assert numbers(disk, key()) == [0]
     append(disk, key(), *happened(2))
@@ -613,10 +631,10 @@ def test_a_failed_write_is_503_and_the_next_one_goes_through(
 
 def test_what_went_wrong_first_is_what_is_said(disk: DiskStore) -> None:
     append(disk, key(), *happened(0))
-    [opened] = [opened for opened in disk._shards._open_here().shards if opened is not None]
+    [database] = databases(disk)
 
     def fold(_: Key, entry: StoreEntry) -> Write:
-        opened.rows._con.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
+        database.connection.execute("ROLLBACK")  # as SQLite does by itself when the disk is full
         raise sqlite3.OperationalError("database or disk is full")
 
     assert unavailable(lambda: disk.update([key(), key()], fold)).endswith("database or disk is full")
