@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import falcon
@@ -35,7 +36,7 @@ from ninetailed_wsgi.api.resources import (
     Scrape,
 )
 from ninetailed_wsgi.api.spaces import SpaceNames
-from ninetailed_wsgi.api.validation.schemas import Schemas, schemas
+from ninetailed_wsgi.api.validation.schemas import schemas
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
@@ -116,7 +117,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
-    app.add_route("/openapi.json", ApiDescription(edge, _document(compiled, settings)))
+    app.add_route("/openapi.json", ApiDescription(edge, _description(settings.explain, bool(settings.inspector))))
     return app
 
 
@@ -137,8 +138,11 @@ def _middleware(
     return middleware
 
 
-def _document(compiled: Schemas, settings: Settings) -> dict[str, Any]:
-    return openapi.document(compiled, explain=settings.explain, inspector=bool(settings.inspector))
+@cache
+def _description(explain: bool, inspector: bool) -> bytes:
+    """Return the OpenAPI document as JSON; it takes 7 ms, and tests of a site make many apps in one process."""
+    document = openapi.document(schemas(), explain=explain, inspector=inspector)
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
 
 def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) -> None:

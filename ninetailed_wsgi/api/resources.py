@@ -341,9 +341,8 @@ class Readiness:
 class ApiDescription:
     """``/openapi.json``: a document that does not change."""
 
-    def __init__(self, edge: Edge, document: dict[str, Any]) -> None:
-        self._edge = edge
-        self._text = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    def __init__(self, edge: Edge, text: bytes) -> None:
+        self._edge, self._text = edge, text
 
     def on_get(self, req: Request, resp: Response) -> None:
         self._edge.allow("openapi", req)
