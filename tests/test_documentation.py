@@ -221,5 +221,5 @@ def _served(command: str, folder: Path, environ: dict[str, str], port: int) -> s
             return False
         return True
 
-    wait_until(answers, "the site of the tutorial answers", 60)
+    wait_until(answers, "the site of the tutorial answers", 120)
     return server

@@ -165,7 +165,7 @@ def test_serve_computes_in_a_process_of_its_own_that_ends_with_the_server(tmp_pa
         }
         body = [{"profile": {"id": "anna"}, "events": [view]}]
         assert server.call("POST", prefix.replace("/v2/", "/v1/") + "/events", body).status == 204
-        wait_until(lambda: server.call("GET", prefix + PATH).status == 200, "the results are there", 30)
+        wait_until(lambda: server.call("GET", prefix + PATH).status == 200, "the results are there", 120)
         for worker in server.workers() - {computing}:
             assert "scipy" not in Path(f"/proc/{worker}/maps").read_text()
         assert "scipy" in Path(f"/proc/{computing}/maps").read_text()

@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen([*COMMAND, *serve, "--bind", f"127.0.0.1:{port}"], cwd=folder, stdout=log, stderr=log)
     try:
-        wait_until(lambda: "curl" in (folder / "log").read_text(), "the server listens", seconds=60)
+        wait_until(lambda: "curl" in (folder / "log").read_text(), "the server listens", seconds=120)
         subprocess.run([sys.executable, "visitors.py", str(port)], cwd=folder, timeout=200, check=True)
         yield folder
     finally:

@@ -130,7 +130,7 @@ class Load:
 
     def gets_on(self, more: int) -> None:
         before = self.total()
-        wait_until(lambda: self.total() >= before + more, "clients get on", 60)
+        wait_until(lambda: self.total() >= before + more, "clients get on", 120)
 
     def total(self) -> int:
         return sum(map(len, self.acknowledged))

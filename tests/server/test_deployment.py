@@ -66,7 +66,7 @@ def served(
     options += ["--store-shards", "2", "--server", request.param]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, pytest.MonkeyPatch.context() as patch:
         told.bind(str(folder / "notify"))
-        told.settimeout(30)
+        told.settimeout(60)
         patch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
         with serving(folder, *options) as server:
             yield server, told

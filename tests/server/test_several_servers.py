@@ -149,7 +149,7 @@ def test_nothing_is_lost_or_doubled_though_servers_and_masters_of_a_cluster_are_
         killed = chance.choice(masters())
         killed.kill()
         nodes.remove(killed)
-        wait_until(lambda: len(masters()) == len(cluster.servers), "a replica takes over", 30)
+        wait_until(lambda: len(masters()) == len(cluster.servers), "a replica takes over")
         killed.start()
         nodes.append(killed)
 
