@@ -144,6 +144,6 @@ def test_nobody_waits_for_the_next_visitor_by_claiming_an_address_ahead(place: P
 
 def test_each_promise_of_the_page_names_a_test_that_exists() -> None:
     named = re.findall(r"\btest_\w+\b(?!\.py)", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
-    texts = [file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py")]
+    texts = [file.read_text(encoding="utf-8") for at in ("", "*/") for file in (ROOT / "tests").glob(f"{at}test_*.py")]
     assert len(named) > 6
     assert [name for name in named if not any(f"def {name}(" in text for text in texts)] == []
