@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from ipaddress import IPv6Network
 
 import falcon
 from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
-from ninetailed_wsgi.enrichment.client_ip import ClientAddress
+from ninetailed_wsgi.enrichment.client_ip import ClientAddress, subscriber
 from ninetailed_wsgi.errors import RateLimited
 
 WATCHED = ("/health/", "/metrics")
@@ -38,8 +37,7 @@ class RateLimit:
             self._check(sender)
 
     def _check(self, address: str) -> None:
-        # A customer of an access provider has at least a /64 of IPv6 addresses.
-        client = str(IPv6Network((address, 64), strict=False)) if ":" in address else address
+        client = subscriber(address)
         for rate in self._rates:
             if not self._limiter.hit(rate, client):
                 wait = self._limiter.get_window_stats(rate, client).reset_time - time.time()

@@ -153,6 +153,13 @@ def _parse(text: str) -> _Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
+def subscriber(address: str) -> str:
+    """Return whose address it is, as text: itself, or of IPv6 its /64, as a customer has at least one of these."""
+    parsed = _parse(address)
+    return str(IPv6Network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed or address)
+
+
 _text = lru_cache(maxsize=4096)(str)  # PERF: ipaddress takes 2 microseconds to write one
 
 

@@ -25,6 +25,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
+from ninetailed_wsgi.enrichment.client_ip import subscriber
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.metrics import worker_ended
 from ninetailed_wsgi.server.announcement import announcement
@@ -159,7 +160,7 @@ class BoundedApp:
 
     def _answer(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if length := self._length(environ):
-            address = environ.get("REMOTE_ADDR")
+            address = subscriber(environ.get("REMOTE_ADDR") or "")
             if not self._take_reader(address):
                 headers = [("Content-Type", "application/json"), ("Retry-After", "1"), ("Connection", "close")]
                 start_response("429 Too Many Requests", headers)

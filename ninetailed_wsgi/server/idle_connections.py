@@ -7,6 +7,13 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
+from ninetailed_wsgi.enrichment.client_ip import subscriber
+
+
+def owner(connection: Any) -> str | None:
+    """Return who has a connection of gunicorn, by its address; None for one of a socket file, which is a proxy's."""
+    return subscriber(connection.client[0]) if isinstance(connection.client, tuple) else None
+
 
 def least_needed(connections: Iterable[Any], count: int) -> list[Any]:
     """Return so many connections that may end, or all there are.
@@ -19,8 +26,7 @@ def least_needed(connections: Iterable[Any], count: int) -> list[Any]:
     """
     by_address: defaultdict[object, deque[Any]] = defaultdict(deque)
     for connection in connections:
-        client = connection.client
-        by_address[client[0] if isinstance(client, tuple) else None].append(connection)
+        by_address[owner(connection)].append(connection)
     groups = [(-len(group), number, group) for number, group in enumerate(by_address.values())]
     heapq.heapify(groups)
     ends: list[Any] = []

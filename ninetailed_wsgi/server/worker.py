@@ -21,7 +21,7 @@ from gunicorn import glogging
 
 from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, Arrival
-from ninetailed_wsgi.server.idle_connections import least_needed
+from ninetailed_wsgi.server.idle_connections import least_needed, owner
 from ninetailed_wsgi.server.shares import SharingWorker
 
 STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones on bad networks pause for some
@@ -218,11 +218,12 @@ class Worker(SharingWorker):
                 self._end(conn)
 
     def _make_room(self) -> None:
-        """End some connections that say nothing, before or after an answer, rather than accept no further one."""
+        """End some connections that say nothing, or where there are none some half-way, to accept further ones."""
+        count = max(1, self.worker_connections // _ROOM)
         silent = [(half.latest, conn) for conn, half in self._arriving.items() if not half.bytes]
         silent += ((conn.timeout - self.cfg.keepalive, conn) for conn in self.keepalived_conns)
         silent.sort(key=itemgetter(0))
-        for conn in least_needed((conn for _, conn in silent), max(1, self.worker_connections // _ROOM)):
+        for conn in least_needed([conn for _, conn in silent] or self._arriving, count):
             if conn in self._arriving:
                 self._drop(conn)
             else:
@@ -263,7 +264,7 @@ class _HalfWay:
     def add(self, half: _Half, conn: Any, size: int) -> None:
         """Count further bytes of a connection, and the connection with its first ones."""
         if not half.bytes:
-            half.address = conn.client[0] if isinstance(conn.client, tuple) else None
+            half.address = owner(conn)
             half.began = half.latest
             if half.address is not None:  # a socket file is a proxy's
                 self._connections[half.address] += 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import IPv6Network
 
+from ninetailed_wsgi.enrichment.client_ip import subscriber
 from ninetailed_wsgi.errors import RateLimited
 
 _MINUTE = 60.0
@@ -31,14 +30,14 @@ class PerMinute:
 
     def has_room(self, address: str | None) -> bool:
         """Return whether an address may do it once more now; addresses that are not known count as one."""
-        network = _network(address or "")
+        network = subscriber(address or "")
         with self._lock:
             self._turn_minute()
             return self._numbers.get(network, 0) < self._most
 
     def count(self, address: str | None, number: int) -> None:
         """Count how often an address did it."""
-        network = _network(address or "")
+        network = subscriber(address or "")
         with self._lock:
             self._turn_minute()
             self._numbers[network] = self._numbers.get(network, 0) + number
@@ -85,8 +84,3 @@ class Allowance:
     def refusal(self) -> RateLimited:
         """Return the error for one more than it may have."""
         return self._new_profiles.refusal()
-
-
-@lru_cache(maxsize=4096)
-def _network(address: str) -> str:
-    return str(IPv6Network((address, 64), strict=False)) if ":" in address else address

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ninetailed_wsgi.server.idle_connections import least_needed
+from ninetailed_wsgi.server.idle_connections import least_needed, owner
 from tests.serving import Server, running
 
 PLACES = 30
@@ -54,6 +54,21 @@ def test_the_oldest_of_the_address_with_most_end_first(connections: str, count: 
     assert [each.name for each in least_needed(of(connections), count)] == ended
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+    ],
+)
+def test_addresses_of_one_customer_count_together(first: str, second: str, same: bool) -> None:
+    owners = {owner(Connection("", (address, 1))) for address in (first, second)}
+    assert len(owners) == (1 if same else 2)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With one process and few places."""
@@ -94,6 +109,20 @@ def test_many_connections_keep_out_nobody_and_end_none_of_who_has_few(server: Se
         for _ in range(5):
             assert status(client("127.0.0.4")) == 200
         assert [status(each) for each in few] == [200] * 3
+
+
+def test_many_connections_that_are_half_way_keep_out_nobody_either(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = stack.enter_context(contextlib.closing(connected(server, "127.0.0.8")))
+        slow.sock.sendall(ASK[:-2])
+        for _ in range(3 * PLACES):
+            client = stack.enter_context(contextlib.closing(connected(server, "127.0.0.9")))
+            with contextlib.suppress(ConnectionError):  # it may have ended by now
+                client.sock.sendall(ASK[:-2])
+        for _ in range(5):
+            assert status(stack.enter_context(contextlib.closing(connected(server, "127.0.0.10")))) == 200
+        slow.sock.sendall(ASK[-2:])
+        assert slow.sock.recv(65_536).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_request_that_is_arriving_is_not_ended_for_others(server: Server) -> None:
