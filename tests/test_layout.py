@@ -50,10 +50,6 @@ def test_a_room_too_many_is_noticed(tmp_path: Path) -> None:
     assert f"{ROOMS + 1} rooms, at most {ROOMS}" in told
 
 
-def test_the_package_breaks_none() -> None:
-    assert list(problems(PACKAGE)) == []
-
-
 # The contracts of import-linter
 
 

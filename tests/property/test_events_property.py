@@ -312,7 +312,7 @@ BODIES = st.one_of(
 )
 
 
-@search(100)
+@search(40)
 @given(body=BODIES, path=st.sampled_from(POSTS), preflight=st.booleans())
 def test_no_body_is_answered_500(server: Server, body: bytes, path: str, preflight: bool) -> None:
     answer = server.environment().send(path, body, params={"type": "preflight"} if preflight else {})
