@@ -2,12 +2,13 @@
 
 A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
 eleven rooms besides the names that users import. No name is a participle of the list below: a name says what it holds.
-A few things are done in one module alone.
+A few things are done in one module alone, and a class name or an alias is that of one thing.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,21 @@ SINGLE = {
     "os.register_at_fork": "operations/forks.py",  # a fork is noticed
 }
 
+# Names that several modules have, for the same thing: any other class or alias is the only one of its name.
+TWICE = {
+    **dict.fromkeys(
+        ("Audience", "Condition", "Experience", "MergeTag", "Metric", "Rule"),
+        "as somebody wrote it, and as it is compiled",
+    ),
+    "BrowserSdk": "the one of a Django site",
+    "Companies": "what stands in for it in a harness",
+    "Environ": "that of WSGI, which only a middleware changes",
+    "Json": "a part of a document",
+    "Ninetailed": "the class that a site uses, of WSGI and of Jinja",
+    "Place": "what a location database says of an address",
+    "Visitor": "in a page, and in a test",
+}
+
 # A noun says what a name holds; these say only that something happened to it.
 PARTICIPLES = frozenset(
     """
@@ -48,6 +64,7 @@ def problems(package: Path) -> Iterator[str]:
     rooms = sorted({path.name.split(".")[0] for path in package.iterdir()} - IMPORTED - NO_ROOMS)
     if len(rooms) > ROOMS:
         yield f"{package.name}: {len(rooms)} rooms, at most {ROOMS}: {', '.join(rooms)}"
+    homes: dict[str, str] = {}
     for file in sorted(package.rglob("*.py")):
         name, text = str(file.relative_to(package)), file.read_text(encoding="utf-8")
         if (lines := text.count("\n")) > MODULE_LINES:
@@ -63,8 +80,27 @@ def problems(package: Path) -> Iterator[str]:
                     yield f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
         for line, call in elsewhere(tree, name):
             yield f"{name}:{line}: {call} is for {SINGLE.get(call, 'operations/forks.py')} alone"
+        for line, thing in things(tree):
+            if homes.setdefault(thing, name) != name and thing not in TWICE:
+                yield f"{name}:{line}: {thing} is the name of something else in {homes[thing]}"
         for line, participle in sorted(set(participles(tree))):
             yield f"{name}:{line}: {participle} is a participle, name what it holds"
+
+
+def things(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each class and each alias of a type that a module defines, without its underscore."""
+    for node in tree.body:
+        match node:
+            case ast.ClassDef(name=name):
+                pass
+            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
+                continue
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if not re.match(r"_?[A-Z]+[a-z]", name):  # a constant
+                    continue
+            case _:
+                continue
+        yield node.lineno, name.strip("_")
 
 
 def participles(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -43,6 +43,12 @@ def test_a_module_that_breaks_a_limit_is_named(tmp_path: Path, text: str, told: 
     assert told in list(problems(tmp_path))
 
 
+def test_a_class_that_is_called_as_another_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("class Turn: ...\nclass Visitor: ...\n")
+    (tmp_path / "two.py").write_text("_Turn = dict[str, int]\nclass Visitor: ...\n")
+    assert list(problems(tmp_path)) == ["two.py:1: Turn is the name of something else in one.py"]
+
+
 def test_a_room_too_many_is_noticed(tmp_path: Path) -> None:
     for number in range(ROOMS + 1):
         (tmp_path / f"room{number}").mkdir()

@@ -132,9 +132,9 @@ def _middleware(
 
         middleware.append(RateLimit(settings.rate_limit, address))
     if settings.inspector and service.live is not None:
-        from ninetailed_wsgi.api.inspector.refusals import Refusals
+        from ninetailed_wsgi.api.inspector.refusal_notes import RefusalNotes
 
-        middleware.append(Refusals(service.live, SpaceNames.of(settings)))
+        middleware.append(RefusalNotes(service.live, SpaceNames.of(settings)))
     return middleware
 
 

@@ -86,7 +86,7 @@ _READING = ("InvalidData", "ProfileNotFound", *_ALWAYS)
 _WRITING = ("InvalidData", "UnknownEnvironment", "PayloadTooLarge", "UnsupportedEncoding", *_ALWAYS)
 
 
-class _Side(NamedTuple):
+class _Routes(NamedTuple):
     """The organization or the space routes: prefix, first parameter, ending of operation ids, schema of an answer."""
 
     prefix: str
@@ -95,11 +95,11 @@ class _Side(NamedTuple):
     answer: str
 
 
-_ORGANIZATIONS = _Side(PREFIX, "organizationId", "", "profile-response")
-_SPACES = _Side(SPACE_PREFIX, "spaceId", "OfSpace", "space-profile-response")
+_ORGANIZATIONS = _Routes(PREFIX, "organizationId", "", "profile-response")
+_SPACES = _Routes(SPACE_PREFIX, "spaceId", "OfSpace", "space-profile-response")
 
 
-def _to_profile(side: _Side, operation: str, name: str, description: str) -> Json:
+def _to_profile(side: _Routes, operation: str, name: str, description: str) -> Json:
     """Return a link to what can be done with a profile that an answer or a request names, in the same environment."""
     same = {part: f"$request.path.{part}" for part in (side.owner, "environmentSlug")}
     operation += side.suffix
@@ -121,7 +121,7 @@ _LINKS: Json = {
 }
 
 
-def _links(side: _Side, schema: str) -> Json:
+def _links(side: _Routes, schema: str) -> Json:
     links_of_schema = _ID_MEMBERS.get(schema.removeprefix("space-"), ())
     names = [operation + suffix + side.suffix for suffix, _, _ in links_of_schema for operation in _NEXT]
     return {name: {"$ref": f"#/components/links/{name}"} for name in names}
@@ -135,7 +135,7 @@ def _operation(
     refusals: Iterable[str],
     parameters: Iterable[str] = (),
     body: str = "",
-    side: _Side = _ORGANIZATIONS,
+    side: _Routes = _ORGANIZATIONS,
 ) -> Json:
     """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
     name = answer.get("$ref", "").rpartition("/")[2]
@@ -180,20 +180,20 @@ def _cross_origin(id_: str) -> Json:
     }
 
 
-def _write(side: _Side, id_: str, summary: str) -> Json:
+def _write(side: _Routes, id_: str, summary: str) -> Json:
     names = ("locale", "type", "forceIp")
     return _operation(id_, "profiles", summary, schema(side.answer), _WRITING, names, "profile-request", side)
 
 
-def _batch(side: _Side, id_: str, summary: str, answer: str) -> Json:
+def _batch(side: _Routes, id_: str, summary: str, answer: str) -> Json:
     return _operation(id_, "batches", summary, schema(answer), _WRITING, ("locale",), "batch-request", side)
 
 
-def _read(side: _Side, id_: str, summary: str, answer: Json, *parameters: str) -> Json:
+def _read(side: _Routes, id_: str, summary: str, answer: Json, *parameters: str) -> Json:
     return _operation(id_, "profiles", summary, answer, _READING, parameters, side=side)
 
 
-def _api_paths(side: _Side, explain: bool) -> Json:
+def _api_paths(side: _Routes, explain: bool) -> Json:
     one, empty = "/profiles/{idOrAlias}", schema("empty-response")
     routes: dict[str, Json] = {
         "/profiles": {"post": _write(side, "createProfile", "Create a profile")},
@@ -228,7 +228,7 @@ def _api_paths(side: _Side, explain: bool) -> Json:
     return {side.prefix + route: _item(side, route, item) for route, item in routes.items()}
 
 
-def _item(side: _Side, route: str, item: Json) -> Json:
+def _item(side: _Routes, route: str, item: Json) -> Json:
     """One path's operations, with what all of them share."""
     item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION) + side.suffix)
     own = [name for name in ("idOrAlias", "flagKey", "experienceId") if f"{{{name}}}" in route]
@@ -256,7 +256,7 @@ def _insights_paths() -> Json:
     return paths
 
 
-def _flag_paths(side: _Side) -> Json:
+def _flag_paths(side: _Routes) -> Json:
     """Return the routes of OFREP, whose refusals have a shape of their own."""
     route = "/ofrep/v1/evaluate/flags"
     every = _operation(
@@ -287,7 +287,7 @@ def _flag_paths(side: _Side) -> Json:
     }
 
 
-def _results_paths(side: _Side) -> Json:
+def _results_paths(side: _Routes) -> Json:
     route, refusals = "/experiences/{experienceId}/results", ("UnknownEnvironment", *_ALWAYS)
     summary = "Get the last computed results of an experience"
     get = _operation("getResults", "results", summary, schema("results-response"), refusals, side=side)

@@ -19,7 +19,7 @@ from ninetailed_wsgi.service.keys import SCOPES
 Send: TypeAlias = Callable[[str, str, bytes | None, Mapping[str, str]], Answer]
 """Sends method, path with query, body and headers; raises NoAnswer."""
 
-Outcome: TypeAlias = Literal["passed", "failed", "skipped"]
+CaseOutcome: TypeAlias = Literal["passed", "failed", "skipped"]
 
 _GIVE_UP_AFTER = 3  # cases in a row without an answer
 _PAUSE = 0.1  # seconds between two checks of work that continues after its answer
@@ -59,7 +59,7 @@ class CaseResult:
     """The result of a case; ``reason`` says why it was skipped."""
 
     case: Case
-    outcome: Outcome
+    outcome: CaseOutcome
     seconds: float = 0.0
     breach: Breach | None = None
     reason: str = ""

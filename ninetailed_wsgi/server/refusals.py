@@ -20,7 +20,7 @@ LONGEST_PAUSE = 1.0
 REFUSALS_PER_SECOND = 64
 """429s that a process sends in a second, until the longest pause is reached."""
 
-Item = TypeVar("Item")
+Late = TypeVar("Late")
 
 
 def pause(waiting: int) -> float:
@@ -28,13 +28,13 @@ def pause(waiting: int) -> float:
     return min(max(SHORTEST_PAUSE, waiting / REFUSALS_PER_SECOND), LONGEST_PAUSE)
 
 
-class Refusals(Generic[Item]):
+class Refusals(Generic[Late]):
     """Answers that are sent later, in their order; times are those of a clock that never goes back, in seconds."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[float, Item]] = deque()
+        self._waiting: deque[tuple[float, Late]] = deque()
 
-    def add(self, item: Item, now: float) -> None:
+    def add(self, item: Late, now: float) -> None:
         """Let an answer wait; never for less time than one that waits already."""
         due = now + pause(len(self._waiting))
         self._waiting.append((max(due, self._waiting[-1][0]) if self._waiting else due, item))
@@ -43,7 +43,7 @@ class Refusals(Generic[Item]):
         """Return how long nothing is due; None: nothing waits."""
         return max(0.0, self._waiting[0][0] - now) if self._waiting else None
 
-    def due(self, now: float) -> Iterator[Item]:
+    def due(self, now: float) -> Iterator[Late]:
         """Yield the answers whose time has come, each once."""
         while self._waiting and self._waiting[0][0] <= now:
             yield self._waiting.popleft()[1]

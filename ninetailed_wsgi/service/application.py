@@ -13,7 +13,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import laid_over
 from ninetailed_wsgi.core.names import Key
-from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Conditions, Folding, FoldOutcome, Run, Snapshot
+from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Conditions, Folding, ProfileOutcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry
 
@@ -135,7 +135,7 @@ class Application:
                     self._claims[key._replace(name=alias)] = key
             run = elsewhere
 
-    def _update(self, run: Run) -> dict[Key, FoldOutcome]:
+    def _update(self, run: Run) -> dict[Key, ProfileOutcome]:
         """Fold and store the events of each profile; return what was decided."""
         fold = Folding(run, self.catalog, self._conditions, self._facts, self._owners)
         return update(self._store, run, fold, self._conditions)
@@ -222,7 +222,7 @@ class Application:
         return home
 
 
-def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, FoldOutcome]:
+def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, ProfileOutcome]:
     """Update the store and let metrics count what was stored, and how often a conflict let a fold run again.
 
     Returns what was decided for each profile of the run.
@@ -232,7 +232,7 @@ def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dic
         return store.update(list(run), fold)
     folds = 0
 
-    def count(key: Key, entry: StoreEntry) -> FoldOutcome:
+    def count(key: Key, entry: StoreEntry) -> ProfileOutcome:
         nonlocal folds
         folds += 1
         return fold(key, entry)

@@ -64,7 +64,7 @@ class Snapshot(NamedTuple):
     next_ordinal: int
 
 
-class FoldOutcome(NamedTuple):
+class ProfileOutcome(NamedTuple):
     """What the fold of one profile decided.
 
     Attributes:
@@ -113,11 +113,11 @@ class Folding:
         # A fold that runs again gives a profile's sessions the same ids in the same order.
         self._session_ids: dict[Key, list[str]] = {}
 
-    def __call__(self, key: Key, entry: StoreEntry) -> FoldOutcome:
+    def __call__(self, key: Key, entry: StoreEntry) -> ProfileOutcome:
         """Return what the events make of one profile."""
         document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
         if document is not None and ("to" in document or "into" in document):
-            return FoldOutcome(None, None)
+            return ProfileOutcome(None, None)
         record = profile.draft(document) if document else profile.new_record(key.name)
         aliases = record["aliases"]
         recounted = self._recount(record, entry, new=document is None)
@@ -128,7 +128,7 @@ class Folding:
             write = Write(record, raws, False, retention.first_ordinal(record))
         snapshot = Snapshot(record, entry.next_ordinal + len(events))
         new = () if record["aliases"] is aliases else [name for name in record["aliases"] if name not in aliases]
-        return FoldOutcome(write, snapshot, events, new, excess, document is None)
+        return ProfileOutcome(write, snapshot, events, new, excess, document is None)
 
     def _is_stale(self, key: Key, entry: StoreEntry) -> bool:
         owner = self._owners.get(key)

@@ -17,7 +17,7 @@ from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.application import Application, Step, update
-from ninetailed_wsgi.service.folding import AddressFacts, Conditions, Folding, FoldOutcome, Run
+from ninetailed_wsgi.service.folding import AddressFacts, Conditions, Folding, ProfileOutcome, Run
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry, Write
 
@@ -211,7 +211,7 @@ class GuardedApplication(Application):
         until = self._now + GRACE if self._renames and self._issued(home.name) else None
         return identity.merge(self._store, home, owner, until)
 
-    def _update(self, run: Run) -> dict[Key, FoldOutcome]:
+    def _update(self, run: Run) -> dict[Key, ProfileOutcome]:
         """As of `Application`; raise RateLimited, with nothing stored, where the address may have no new profile."""
         base = (run, self.catalog, self._conditions, self._facts, self._owners)
         fold = _GuardedFolding(*base, names=self._names, takes_new=self._takes_new())
@@ -239,10 +239,10 @@ class _GuardedFolding(Folding):
         self._names = names
         self._takes_new = takes_new
 
-    def __call__(self, key: Key, entry: StoreEntry) -> FoldOutcome:
+    def __call__(self, key: Key, entry: StoreEntry) -> ProfileOutcome:
         """Return what the events make of one profile."""
         if not self._takes_new and (entry.document is None or self._is_stale(key, entry)):
-            return FoldOutcome(None, None, is_new=True)
+            return ProfileOutcome(None, None, is_new=True)
         outcome = super().__call__(key, entry)
         if outcome.profile is None:
             return outcome

@@ -41,7 +41,7 @@ _EXPIRED = b"""<!doctype html>
 SEEN_ONCE = (("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-referrer"))
 """Headers of an answer whose address holds a token."""
 
-Origin = Callable[[Mapping[str, Any]], tuple[str, str]]
+PageOrigin = Callable[[Mapping[str, Any]], tuple[str, str]]
 
 
 class PageAnswer(NamedTuple):
@@ -67,7 +67,7 @@ class Previews:
         tokens: IdentityTokens,
         organization: str,
         environment: str,
-        origin: Origin = lambda environ: (str(environ.get("wsgi.url_scheme", "http")), ""),
+        origin: PageOrigin = lambda environ: (str(environ.get("wsgi.url_scheme", "http")), ""),
         check: Callable[[Overrides], None] = lambda overrides: None,
     ) -> None:
         self._tokens = tokens

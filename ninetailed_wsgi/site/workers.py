@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
-class Call(Generic[Result]):
+class Call(Generic[Value]):
     """What a page asks, on its way through a thread.
 
     A call that has not begun when its page gives up never begins. One that has begun goes on.
@@ -22,12 +22,12 @@ class Call(Generic[Result]):
     # PERF: a Future tells any number of waiters with a condition, which took three times as long as this lock.
     __slots__ = ("_end", "_first", "_work", "answer", "error", "id")
 
-    def __init__(self, work: Callable[[Call[Result]], Result]) -> None:
+    def __init__(self, work: Callable[[Call[Value]], Value]) -> None:
         self._work = work
         self._first = threading.Lock()  # whoever gets it first decides whether the call begins
         self._end = threading.Lock()
         self._end.acquire()
-        self.answer: Result | None = None
+        self.answer: Value | None = None
         self.error: BaseException | None = None
         self.id: str | None = None  # of the profile that the events go to, as soon as that is known
 

@@ -60,7 +60,7 @@ class Write(NamedTuple):
         return self
 
 
-class Outcome(Protocol):
+class FoldOutcome(Protocol):
     """What a fold decides: what is to be stored, and whatever else the caller of ``update`` wants to know."""
 
     @property
@@ -68,7 +68,7 @@ class Outcome(Protocol):
         """What is to be stored; None: what is there stays."""
 
 
-OutcomeT = TypeVar("OutcomeT", bound=Outcome | None)
+OutcomeT = TypeVar("OutcomeT", bound=FoldOutcome | None)
 
 Fold = Callable[[Key, StoreEntry], OutcomeT]
 """Pure: decides from an entry alone, and changes nothing, not its document either; None: what is there stays.

@@ -37,7 +37,7 @@ from ninetailed_wsgi.testing.client import Client
 from ninetailed_wsgi.testing.clock import START, Clock
 from ninetailed_wsgi.testing.companies import Companies
 from ninetailed_wsgi.testing.locations import Locations, LocationWrapper
-from ninetailed_wsgi.testing.publishing import GivenContent, Published, PublishedContent
+from ninetailed_wsgi.testing.publishing import ContentPart, GivenContent, PublishedContent
 from ninetailed_wsgi.testing.recording import Captured, RecordingStore
 from ninetailed_wsgi.testing.visitor import Visitor
 
@@ -268,8 +268,8 @@ class Harness:
 
     def results(
         self,
-        experience: Published | str,
-        metric: Published | str | None = None,
+        experience: ContentPart | str,
+        metric: ContentPart | str | None = None,
         *,
         window_days: float | None = None,
     ) -> dict[str, Any]:
@@ -346,7 +346,7 @@ class Harness:
         """Return what is published now, compiled."""
         return self._content.catalog()
 
-    def publish(self, *content: Published) -> None:
+    def publish(self, *content: ContentPart) -> None:
         """Publish audiences and experiences, replacing those with the same id; all or nothing.
 
         Args:
@@ -357,11 +357,11 @@ class Harness:
         """
         self._content.publish(*content)
 
-    def unpublish(self, *published: Published | str) -> None:
+    def unpublish(self, *published: ContentPart | str) -> None:
         """Remove audiences and experiences (or their ids) from the content; ValueError if they are not published."""
         self._content.unpublish(*map(_id, published))
 
-    def force(self, experience: Published | str, index: int) -> None:
+    def force(self, experience: ContentPart | str, index: int) -> None:
         """Let every visitor get this variant index of an experience (or its id), until `release` or `reset`.
 
         It holds whatever audience, traffic, distribution and assignments say. Until then no assignment is stored.
@@ -371,7 +371,7 @@ class Harness:
         """
         self._content.force(_id(experience), index)
 
-    def release(self, experience: Published | str | None = None) -> None:
+    def release(self, experience: ContentPart | str | None = None) -> None:
         """Let an experience (or its id; None: every one) be decided normally again."""
         self._content.release(None if experience is None else _id(experience))
 
@@ -420,5 +420,5 @@ def _location(location: LocationLike, settings: Settings) -> LocationSource | No
     return location if location is None or hasattr(location, "state") else LocationWrapper(location)
 
 
-def _id(published: Published | str) -> str:
+def _id(published: ContentPart | str) -> str:
     return published if isinstance(published, str) else str(published["id"])

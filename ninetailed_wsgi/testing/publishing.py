@@ -28,10 +28,10 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings import Settings
 
-Published: TypeAlias = Mapping[str, Any]
+ContentPart: TypeAlias = Mapping[str, Any]
 """An audience or experience as the builders make it, or a whole document of any form that content files have."""
 
-GivenContent: TypeAlias = str | Path | Published | Sequence[Published | str | Path] | None
+GivenContent: TypeAlias = str | Path | ContentPart | Sequence[ContentPart | str | Path] | None
 """What a harness starts with: an origin as the option ``content`` has it, a document, or a list of both."""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
@@ -78,7 +78,7 @@ class PublishedContent:
     def refresh(self) -> None:
         """Do nothing: content changes here when a test publishes it."""
 
-    def publish(self, *content: Published) -> None:
+    def publish(self, *content: ContentPart) -> None:
         """Add to what is published, replacing items with the same id; all or nothing.
 
         Raises:

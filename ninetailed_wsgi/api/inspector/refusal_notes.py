@@ -18,7 +18,7 @@ _ROUTE = re.compile(
 )
 
 
-class Refusals:
+class RefusalNotes:
     """Notes each refused request that brought events.
 
     Args:
