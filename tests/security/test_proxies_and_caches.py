@@ -186,7 +186,8 @@ def _identify(harness: Harness, user: str) -> dict[str, Any]:
     }
 
 
-def test_the_example_for_a_mount_names_every_header_that_is_believed() -> None:
-    text = (Path(__file__).parents[2] / "examples/deploy/nginx-mount.conf").read_text()
+@pytest.mark.parametrize("example", ["nginx.conf", "nginx-mount.conf"])
+def test_the_examples_for_nginx_name_every_header_that_is_believed(example: str) -> None:
+    text = (Path(__file__).parents[2] / "examples/deploy" / example).read_text()
     for header in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Force-IP"):
         assert f"proxy_set_header {header} " in text
