@@ -9,13 +9,12 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import falcon
 import orjson
 
-from ninetailed_wsgi.api import openapi
 from ninetailed_wsgi.api.access_log import ERROR, OTHER, Observed
 from ninetailed_wsgi.api.callers import Callers
 from ninetailed_wsgi.api.ofrep import AllFlags, OneFlag
@@ -117,7 +116,9 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         add_inspector(app, edge, settings)
     if metrics:
         app.add_route("/metrics", Scrape(edge, metrics))
-    app.add_route("/openapi.json", ApiDescription(edge, _description(settings.explain, bool(settings.inspector))))
+    app.add_route(
+        "/openapi.json", ApiDescription(edge, partial(_description, settings.explain, bool(settings.inspector)))
+    )
     return app
 
 
@@ -140,7 +141,9 @@ def _middleware(
 
 @cache
 def _description(explain: bool, inspector: bool) -> bytes:
-    """Return the OpenAPI document as JSON; it takes 7 ms, and tests of a site make many apps in one process."""
+    """Return the OpenAPI document as JSON, made when somebody asks for it: that takes 15 ms."""
+    from ninetailed_wsgi.api import openapi
+
     document = openapi.document(schemas(), explain=explain, inspector=inspector)
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 

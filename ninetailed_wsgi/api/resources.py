@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -339,15 +340,15 @@ class Readiness:
 
 
 class ApiDescription:
-    """``/openapi.json``: a document that does not change."""
+    """``/openapi.json``: a document that does not change, made by ``text``."""
 
-    def __init__(self, edge: Edge, text: bytes) -> None:
+    def __init__(self, edge: Edge, text: Callable[[], bytes]) -> None:
         self._edge, self._text = edge, text
 
     def on_get(self, req: Request, resp: Response) -> None:
         self._edge.allow("openapi", req)
         resp.content_type = falcon.MEDIA_JSON
-        resp.data = self._text
+        resp.data = self._text()
 
 
 def _parameter(name: str) -> str:

@@ -224,6 +224,10 @@ def _cannot_read(path: Path, problem: OSError, kind: DatabaseKind) -> str:
     return f"{kind.option}: {path} cannot be opened ({problem.strerror or problem})"
 
 
+_CHECKED: set[tuple[Path, _Stamp]] = set()
+"""Versions of files that passed `_check`: a startup opens each twice, once to say what is wrong with it."""
+
+
 def _open(path: Path, kind: DatabaseKind) -> _Opened:
     """Open a private copy of the file; raises OSError, or SettingsError when the content is not what is needed."""
     with _open_file(path, kind) as source:
@@ -269,7 +273,9 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp, kind: DatabaseKind) -> _Ope
             metadata = slow.metadata()
             if not any(accepted in metadata.database_type for accepted in kind.types):
                 raise SettingsError([f'{kind.option}: {path} is of type "{metadata.database_type}"; {kind.expected}'])
-            _check(slow)
+            if (path, stamp) not in _CHECKED:
+                _check(slow)
+                _CHECKED.add((path, stamp))
         reader = _RecordReader(copy, mode=maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
         return _Opened(reader, metadata, stamp, kind)
     except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import jwt
-
 from ninetailed_wsgi.errors import SettingsError
 
 TRAIT = "nt_identity"
@@ -40,6 +38,10 @@ class IdentityTokens:
     """
 
     def __init__(self, secrets: tuple[bytes, ...], now: Callable[[], float] = time.time) -> None:
+        # Here, as most services have no secret, and it imports what speaks HTTP and TLS.
+        import jwt
+
+        self._jwt = jwt
         self._secrets = secrets
         self._now = now
 
@@ -92,7 +94,7 @@ class IdentityTokens:
 
     def _signed(self, claims: Mapping[str, Any], audience: str, seconds: int) -> str:
         whole = {**claims, "aud": audience, "exp": int(self._now()) + seconds}
-        return jwt.encode(whole, self._secrets[0], algorithm="HS256")
+        return self._jwt.encode(whole, self._secrets[0], algorithm="HS256")
 
     def _claims(self, token: object, audience: str, required: str) -> dict[str, Any] | None:
         """Return the claims of a valid token for an audience; None for any other token."""
@@ -100,7 +102,7 @@ class IdentityTokens:
             return None
         for secret in self._secrets:
             try:
-                claims: dict[str, Any] = jwt.decode(
+                claims: dict[str, Any] = self._jwt.decode(
                     token,
                     secret,
                     algorithms=["HS256"],
@@ -114,7 +116,7 @@ class IdentityTokens:
                         "verify_sub": False,
                     },
                 )
-            except jwt.InvalidTokenError:
+            except self._jwt.InvalidTokenError:
                 continue
             return claims if self._is_now(claims) else None
         return None

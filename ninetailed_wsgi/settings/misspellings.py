@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Collection, Iterable
 
@@ -38,5 +37,7 @@ def keyword_problems(names: Iterable[str], options: Collection[str]) -> list[str
 
 
 def _nearest(name: str, names: Collection[str], cutoff: float = 0.5) -> str:
+    import difflib  # here, as hardly anybody misspells an option
+
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""

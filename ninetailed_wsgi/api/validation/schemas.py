@@ -103,7 +103,7 @@ class _Slow:
 
         resources = ((document["$id"], Resource.from_contents(document)) for document in self._documents)
         empty: Registry[Any] = Registry()
-        return empty.with_resources(resources).crawl()
+        return empty.with_resources(resources)  # not crawled, which takes 12 ms: each is found by its own id
 
     def errors(self, schema: dict[str, Any], part: object) -> Iterator[ValidationError]:
         """Yield what is wrong with a part of a document."""
