@@ -6,6 +6,8 @@ Beside the folder it writes a draft, in which the offer needs four looks at the 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -25,6 +27,12 @@ PREFIX = "/v2/organizations/default/environments/main"
 PAGES = ("/", "/pricing", "/pricing/business", "/journal")
 NAMES = ("Ada", "Ben", "Cleo", "Dario", "Edith", "Femi")
 VISITORS = 60
+GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
+ADDRESSES = ("127.0.0.1", "127.0.0.1", "192.0.2.7", "203.0.113.200")  # Berlin twice, Tokyo, Salvador
+DEVICES = (
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148",
+)
 
 
 def draft() -> dict[str, Any]:
@@ -65,15 +73,17 @@ def visits(draw: random.Random, number: int, now: datetime) -> list[dict[str, An
 
 def fill(folder: Path) -> None:
     """Send the events of all visitors to an API on the folder, then count what the draft would change."""
-    client = Client(create_app(data_dir=folder, content=CONTENT, access="open"), PREFIX)
+    client = Client(create_app(data_dir=folder, content=CONTENT, geoip_database=GEO, access="open"), PREFIX)
     draw, now = random.Random(9), datetime.now(UTC)
     for number in range(VISITORS):
-        client.post("/profiles", {"events": visits(draw, number, now)})
+        headers = {"X-Force-IP": draw.choice(ADDRESSES), "User-Agent": draw.choice(DEVICES)}
+        client.post("/profiles", {"events": visits(draw, number, now)}, headers=headers)
     (folder.parent / "draft.json").write_text(json.dumps(draft()), encoding="utf-8")
     with open(folder.parent / "secret", "w", opener=_private) as secret:
         secret.write(secrets.token_hex(32))
     options = ["--content", str(CONTENT), "--data-dir", str(folder), "--draft", str(folder.parent / "draft.json")]
-    main(["what-if", "default/main", "--keep", *options])
+    with contextlib.redirect_stdout(io.StringIO()):  # the inspector shows it
+        main(["what-if", "default/main", "--keep", *options])
 
 
 def _private(path: str, flags: int) -> int:

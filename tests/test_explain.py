@@ -136,14 +136,14 @@ def test_a_rule_is_a_sentence_for_people_and_what_authors_wrote_stays(wanted: st
     [
         ({"decided_by": "preview"}, "This preview shows it, whatever the rules say."),
         ({"decided_by": "sticky"}, "The visitor saw this variant before and keeps it, as the experience is sticky."),
-        ({"audience_matched": False}, "The visitor is not in the audience Members."),
-        ({"audience_matched": False, "audience": "gone"}, "The visitor is not in the audience gone."),
+        ({"audience_matched": False}, 'The visitor is not in the audience "Members".'),
+        ({"audience_matched": False, "audience": "gone"}, 'The visitor is not in the audience "gone".'),
         (
             {"in_traffic": False},
-            "In the audience Members, but the visitor does not take part: the traffic hash 0.700 is not below the "
+            'In the audience "Members", but the visitor does not take part: the traffic hash 0.700 is not below the '
             "traffic 0.5.",
         ),
-        ({"ranges": [[0, 1]]}, "In the audience Members: all who take part get this variant."),
+        ({"ranges": [[0, 1]]}, 'In the audience "Members": all who take part get this variant.'),
         (
             {"audience": None},
             "For everyone: the visitor's hash 0.250 falls into the range of this variant, 0.000 to 0.500.",

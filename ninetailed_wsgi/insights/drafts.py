@@ -1,13 +1,17 @@
 """Keeps the draft that somebody handed to the inspector, until a process that serves nobody has counted it.
 
 One for each environment, in the folder ``population`` of the data folder: what was handed in last (spec section 15).
+A request finds the errors that it has time for; the process finds all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,12 +20,18 @@ from ninetailed_wsgi.content.compiling import compile_content
 from ninetailed_wsgi.content.entries import Content, Faulty
 from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.operators import OPERATORS
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.insights import environment_files
 
 FOLDER = "population"
 _ENDING = ".draft"
 _MOST_PROBLEMS = 10
+_MOST_CHECKED = 100_000
+"""Bytes of rules and configs that a request compiles: the slowest that were tried take a second of a busy machine."""
+
+_MOST_ENTRIES = 2_000
+"""Entries that a request compiles, each place where one names an experience included."""
 
 
 class Draft(NamedTuple):
@@ -50,14 +60,54 @@ class Draft(NamedTuple):
             raise InvalidData(whole[:_MOST_PROBLEMS])
         return content
 
+    def check(self, locale: str | None) -> None:
+        """Raise InvalidData with the errors that a request has time to find.
+
+        Those of a large draft, and of regular expressions, which may take seconds to compile, are found by `catalog`.
+        """
+        content = self.read(locale)
+        entries = [*content.audiences, *content.experiences, *content.metrics, *content.baselines, *content.merge_tags]
+        if len(entries) + sum(len(each.experiences) for each in content.baselines) > _MOST_ENTRIES:
+            return
+        quick = [replace(entry, rules=_without_expressions(entry.rules)) for entry in content.audiences]
+        if _size([*(each.rules for each in quick), *(each.config for each in content.experiences)]) <= _MOST_CHECKED:
+            _refuse_errors(compile_content(replace(content, audiences=quick)))
+
     def catalog(self, locale: str | None, history_events: int, history_days: int) -> Catalog:
         """Return the draft compiled, entries that are not published included; InvalidData lists its errors."""
         content = self.read(locale)
         catalog = compile_content(content, history_events=history_events, history_days=history_days)
-        if errors := [str(problem) for problem in (*catalog.errors, *catalog.left_out)]:
-            more = [f"and {len(errors) - _MOST_PROBLEMS} more"] if len(errors) > _MOST_PROBLEMS else []
-            raise InvalidData([*errors[:_MOST_PROBLEMS], *more])
+        _refuse_errors(catalog)
         return catalog
+
+
+def _refuse_errors(catalog: Catalog) -> None:
+    if errors := [str(problem) for problem in (*catalog.errors, *catalog.left_out)]:
+        more = [f"and {len(errors) - _MOST_PROBLEMS} more"] if len(errors) > _MOST_PROBLEMS else []
+        raise InvalidData([*errors[:_MOST_PROBLEMS], *more])
+
+
+def _size(bodies: Iterable[object]) -> int:
+    """Return bytes of JSON; what orjson finds nested too deeply is refused before it is compiled."""
+    size = 0
+    for body in bodies:
+        with contextlib.suppress(orjson.JSONEncodeError):
+            size += len(orjson.dumps(body))
+    return size
+
+
+def _without_expressions(rules: object) -> object:
+    """Return rules in which each regular expression is one that is quick to compile."""
+    try:
+        return json.loads(orjson.dumps(rules), object_hook=_without_expression)
+    except orjson.JSONEncodeError:  # nested too deeply, so nothing in it is compiled
+        return rules
+
+
+def _without_expression(part: dict[str, Any]) -> dict[str, Any]:
+    operator, value = part.get("operator"), part.get("value")
+    is_expression = isinstance(operator, str) and OPERATORS.get(operator) == "matches" and isinstance(value, str)
+    return {**part, "value": "x"} if is_expression else part
 
 
 def hand_in(data_dir: Path, where: Environment, draft: Draft) -> None:

@@ -18,6 +18,7 @@ _OURS_OR_NOT = re.compile(rf"({_AUTHORED}|\[[^\]]*\])")
 _COUNT_RULE = re.compile(
     rf"(page|track) events(?: named ({_AUTHORED}))?(?: where (.*?))?(?: in the last (\S+) days)?: (\w+) (\S+)"
 )
+_LONGEST_NAME = 100
 _NEVER = {("lessThan", "1"), ("equal", "0"), ("lessThanInclusive", "0")}
 _ONCE = {("greaterThanInclusive", "1"), ("greaterThan", "0")}
 # The value * stands for any (spec section 5).
@@ -68,7 +69,7 @@ def reason(decision: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if decision["decided_by"] == "sticky":
         return "The visitor saw this variant before and keeps it, as the experience is sticky."
     audience = decision["audience"]
-    name = names.get(audience) or audience
+    name = f'"{shorten(names.get(audience) or str(audience), _LONGEST_NAME)}"'  # it may read as a part of the sentence
     if not decision["audience_matched"]:
         return f"The visitor is not in the audience {name}."
     who = "For everyone" if audience is None else f"In the audience {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ from serving import serving, wait_until
 
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.core import operators
 from ninetailed_wsgi.insights import drafts, population
 from ninetailed_wsgi.testing import Answer, Harness
 from tests.inspector.test_inspector import get, post, proof_of
@@ -101,7 +103,8 @@ def test_a_person_is_led_back_to_the_page_and_it_says_how_to_count(harness: Harn
     assert (answer.status, answer.headers["location"]) == (303, "/inspector/what-if")
     shown = get(harness, "what-if").body.decode()
     assert f"--data-dir {harness.settings.data_dir}" in shown
-    assert "Discard the draft autumn.json" in shown
+    assert "Discard the draft “autumn.json”" in shown
+    assert "<p>Handed in just now. Nothing counts" in shown
 
 
 def _zip() -> bytes:
@@ -184,12 +187,57 @@ def test_the_name_of_a_file_is_text_and_leads_nowhere(harness: Harness) -> None:
     assert "[U+202E]" in shown
 
 
-def test_what_is_wrong_with_a_rule_is_told_when_it_is_counted_not_in_a_request(harness: Harness) -> None:
-    wrong = '{"audiences": [{"id": "x", "rules": {"any": [{"all": [{"type": "dance"}]}]}}]}'
-    assert hand_in(harness, wrong, "autumn.json").status == 200
+def of_rules(*rules: object) -> str:
+    return json.dumps({"audiences": [{"id": "x", "rules": {"any": [{"all": list(rules)}]}}]})
+
+
+EXPRESSION = {
+    "type": "page",
+    "conditions": [{"key": {"key": "context_page_path"}, "operator": "regex", "value": "(tea"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("draft", "wrong"),
+    [
+        (of_rules({"type": "dance"}), 'entry x: rules.any[0].all[0].type: found "dance"'),
+        (of_rules({"type": "page", "operator": "biggerThan"}), 'operator: found "biggerThan"'),
+        (of_rules({"type": "page", "count": "many"}), 'count: found "many"'),
+        (json.dumps({"experiences": [{"id": "x", "config": {"distribution": [2, -1]}}]}), "entry x: "),
+    ],
+    ids=["a rule of no type", "an unknown operator", "no number", "a config"],
+)
+def test_what_is_wrong_with_a_rule_is_told_when_it_is_handed_in(harness: Harness, draft: str, wrong: str) -> None:
+    answer = hand_in(harness, draft, "autumn.json")
+    assert (answer.status, wrong in answer.document["message"]) == (400, True), answer.document["message"]
+    shown = html.unescape(hand_in(harness, draft, "autumn.json", page="what-if").body.decode())
+    assert wrong in shown
+    assert drafts.environments(harness.settings.data_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("draft", "wrong"),
+    [
+        (of_rules(EXPRESSION), "a regular expression that RE2 can run"),
+        (of_rules(*[{"type": "dance"}] * 10_000), "dance"),
+        (json.dumps({"audiences": [{"id": str(n), "rules": {"type": "dance"}} for n in range(2001)]}), "dance"),
+    ],
+    ids=["a regular expression", "large rules", "many entries"],
+)
+def test_what_takes_long_to_find_is_told_when_it_is_counted(
+    harness: Harness, draft: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: list[str] = []
+    compile = operators.re2.compile
+    monkeypatch.setattr(
+        operators.re2, "compile", lambda pattern, options: slow.append(pattern) or compile("x", options)
+    )
+    assert hand_in(harness, draft, "autumn.json").status == 200
+    assert "(tea" not in slow
+    monkeypatch.undo()
     count(harness)
     data = get(harness, "what-if.json").document["data"]
-    assert "dance" in data["problem"]
+    assert wrong in data["problem"]
     assert data["visitorsChanged"]["any"] == 0
     assert "The draft could not be used" in get(harness, "what-if").body.decode()
 

@@ -128,12 +128,12 @@ def test_a_visitor_says_why_they_get_each_variant(shop: Harness) -> None:
     document = get(shop, f"visitors/{profile_id(shop)}.json").document["data"]
     offer = next(each for each in document["experiences"] if each["id"] == "pricing-offer")
     assert offer["variantIndex"] == 1
-    assert offer["why"] == "In the audience Viewed a pricing page at least twice: all who take part get this variant."
+    assert offer["why"] == 'In the audience "Viewed a pricing page at least twice": all who take part get this variant.'
     hero = next(each for each in document["experiences"] if each["id"] == "hero-test")
     told = r"For everyone: the visitor's hash 0\.\d+ falls into the range of this variant, 0\.\d+ to [01]\.\d+\."
     assert re.fullmatch(told, hero["why"])
     members = next(each for each in document["experiences"] if each["id"] == "member-greeting")
-    assert members["why"] == "The visitor is not in the audience Members of the tea club."
+    assert members["why"] == 'The visitor is not in the audience "Members of the tea club".'
     text = get(shop, f"visitors/{profile_id(shop)}").body.decode()
     assert "found at least 2" in text
     assert 'role="img" aria-label="8 events over time"' in text
@@ -156,7 +156,20 @@ def test_what_if_shows_what_publishing_the_draft_would_do(shop: Harness) -> None
     found = get(shop, "what-if.json").document["data"]
     assert next(each for each in found["experiences"] if each["id"] == "winter-banner")["change"] == "added"
     assert found["samples"] == [], "no visitor by name is kept"
-    assert b"40 visitors would get something else" in get(shop, "what-if").body
+    text = get(shop, "what-if").body.decode()
+    assert "40 visitors would get something else" in text
+    audiences, _, experiences = text.partition("<h2>Experiences</h2>")
+    changed, _, rest = experiences.partition("<details>")
+    assert ("winter-banner" in changed, "winter-banner" in rest) == (True, False), "what changes stands first"
+    assert "Members of the tea club" in audiences.partition("11 audiences stay the same")[2]
+
+
+def test_pages_call_audiences_and_experiences_by_name(shop: Harness) -> None:
+    assert ">Viewed a pricing page at least twice</a>" in get(shop, "experiences/pricing-offer").body.decode()
+    assert ">First order ten percent off</a>" in get(shop, "audiences/pricing-visitors").body.decode()
+    proof = proof_of(get(shop, "find"))
+    played = post(shop.client, "/inspector/playground", {"proof": proof, "visitor": profile_id(shop)})
+    assert re.search('data-name="Published">[^<]*Viewed a pricing page at least twice', played.body.decode())
 
 
 @pytest.mark.parametrize(

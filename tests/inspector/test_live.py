@@ -89,7 +89,7 @@ def test_a_page_view_is_shown_with_what_was_decided_and_why(watched: Harness) ->
             "id": "hero",
             "name": "Hero",
             "variantIndex": 1,
-            "why": "In the audience Readers: all who take part get this variant.",
+            "why": 'In the audience "Readers": all who take part get this variant.',
         }
     ]
     text = get(watched, "live").body.decode()

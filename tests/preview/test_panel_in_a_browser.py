@@ -166,7 +166,7 @@ def test_it_says_what_is_asked_shown_natural_and_why(told: dict[str, Any]) -> No
     assert "Askedentry hero" in text
     assert "Shownvariant 1: hero-member" in text
     assert "ForMembers of the clubShownvariant 1: hero-member" in text
-    assert "Naturalbaseline. The visitor is not in the audience Members of the club." in text
+    assert 'Naturalbaseline. The visitor is not in the audience "Members of the club".' in text
     assert "WhyThis preview shows it, whatever the rules say." in text
     assert "Askedflag limit" in text
     assert "Experiences elsewhere (1)" in text

@@ -132,8 +132,8 @@ class Inspector:
         more: dict[str, Any] = {"form": Form({}), "hits": None, "wrong": ""}
         if template == "playground":
             more |= {**_EMPTY_PLAY, "form": Form({"visitor": req.get_param("visitor") or ""})}
-        if template == "what_if":
-            more["names"] = views.experience_names(self._service, where)
+        if template in ("audience", "experience", "what_if"):
+            more["names"] = views.names(self._service, where)
         self._render(resp, req, template, {"document": document, **more}, viewer)
 
     def _export(self, resp: Response, where: Environment, id: str, viewer: Viewer) -> None:
@@ -235,7 +235,7 @@ class Inspector:
     def _hand_in(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        """Keep a draft for the process that counts, which compiles it too: a regular expression may take seconds."""
+        """Keep a draft for the process that counts, which also finds errors that a request has no time for."""
         data_dir, settings = self._edge.data_dir, self._settings
         if form.text("discard") == "yes":
             drafts.discard(data_dir, where)
@@ -245,12 +245,12 @@ class Inspector:
         draft = drafts.Draft(raw, name[:_LONGEST_NAME], self._service.clock(), viewer.name)
         try:
             read_json(raw)
-            draft.read(settings.content_locale)
+            draft.check(settings.content_locale)
         except InvalidData as error:
             if as_json:
                 raise
             resp.status = falcon.HTTP_400
-            names = views.experience_names(self._service, where)
+            names = views.names(self._service, where)
             values = {"document": views.what_if(data_dir, where), "form": form, "wrong": str(error), "names": names}
             self._render(resp, req, "what_if", values, viewer)
             return

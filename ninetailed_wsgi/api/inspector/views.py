@@ -179,9 +179,13 @@ def playground(
     ]
 
 
-def experience_names(service: ExperienceService, where: Environment) -> dict[str, str]:
-    """Return the names of the published experiences by id."""
-    return {each.id: each.name for each in service.content(*where).experience_list}
+def names(service: ExperienceService, where: Environment) -> dict[str, dict[str, str]]:
+    """Return the names of the published ``audiences`` and ``experiences`` by id."""
+    catalog = service.content(*where)
+    return {
+        "audiences": {each.id: each.name for each in catalog.audience_list},
+        "experiences": {each.id: each.name for each in catalog.experience_list},
+    }
 
 
 def what_if(data_dir: Path, where: Environment) -> Json:
