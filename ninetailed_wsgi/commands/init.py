@@ -131,7 +131,9 @@ def run(arguments: argparse.Namespace) -> None:
     except FileExistsError:
         print(in_line(f"{file} exists already and was not changed"))
     else:
-        print(in_line(f"wrote {file}: after two views of /pricing, visitors see banner-offer instead of banner"))
+        print(
+            in_line(f"wrote {file}: from the second view of /pricing on, visitors see banner-offer instead of banner")
+        )
     content = "content:content" if arguments.python else "content.json"
     for mount in mounts_of(folder):
         literal = f'"{content}"'
