@@ -1,4 +1,4 @@
-"""Template helpers for Jinja2: thin faces over the visitor of the request that a template is rendered for.
+"""Template helpers for Jinja2: short forms of the methods of a request's visitor.
 
 Example, in Flask::
 

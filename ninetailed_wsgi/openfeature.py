@@ -45,9 +45,9 @@ _log = logging.getLogger(__name__)
 class NinetailedProvider(AbstractProvider):
     """Decides flags for a visitor by the published experiences of one environment (spec section 17).
 
-    The targeting key is a profile's id or alias; other attributes of the context lie over the profile's traits for
-    this evaluation. Without a targeting key the default is served, with the reason ``DEFAULT``. Nothing is stored,
-    except by `track`, and by ``exposures="served"``.
+    The targeting key is a profile's id or alias; other attributes of the context replace the profile's traits for
+    this evaluation. Without a targeting key the caller gets the default, with the reason ``DEFAULT``. Only `track` and
+    ``exposures="served"`` store anything.
 
     Args:
         source: the service of your middleware or app, or settings of which one is made; None: the ``NINETAILED_*``
@@ -163,8 +163,8 @@ class NinetailedProvider(AbstractProvider):
     ) -> None:
         """Store a track event of the visitor that the targeting key names; nothing without a targeting key.
 
-        ``value`` and the attributes of the details become its properties. Where it cannot be stored, that is logged: a
-        page that tracks is answered all the same.
+        ``value`` and the attributes of the details become its properties. If the event cannot be stored, the log says
+        so; the page is not affected.
         """
         try:
             self._track(tracking_event_name, evaluation_context, tracking_event_details)

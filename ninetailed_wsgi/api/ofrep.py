@@ -42,7 +42,7 @@ class _FlagRequest(NamedTuple):
 
     Attributes:
         target: the targeting key.
-        traits: what lies over the profile's traits.
+        traits: what replaces the profile's traits.
         known: whether the caller may know of a profile with that name.
     """
 

@@ -71,7 +71,7 @@ REQUESTS: dict[str, dict[str, Json]] = {
     },
     "ofrep-request": {
         "visitor": {
-            "summary": "A visitor, and an attribute that lies over the profile's traits",
+            "summary": "A visitor, and an attribute that replaces one of the profile's traits",
             "value": {"context": {"targetingKey": "anna", "plan": "pro"}},
         }
     },

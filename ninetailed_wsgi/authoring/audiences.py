@@ -80,7 +80,7 @@ def viewed(
         path: of the page, compared by ``operator`` (``equal``, ``contains``, ``startsWith``, ...); None: any page.
         conditions: further conditions of a view that counts: `having`, `with_query`, `from_campaign`.
         at_least, at_most, exactly: how many views, one of the three; default: at least 1.
-        within_days: only views of the last so many days count.
+        within_days: count only views of the last N days.
     """
     if path is not None and not isinstance(path, str):
         raise TypeError("found a condition for the path, expected a text; for any page: viewed(None, with_query(...))")

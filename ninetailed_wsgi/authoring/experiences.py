@@ -42,7 +42,7 @@ def experience(
         metric: the metric that says whether a variant helped, or its id or name; it is published on its own.
 
     Raises:
-        ValueError, TypeError: the experience changes nothing; a component is none.
+        ValueError, TypeError: the experience changes nothing, or a component is not one.
     """
     parts = _checked([*([] if baseline is None else [replacement(baseline, variants)]), *components])
     own = id or f"experience-{_changed(parts[0])}"
@@ -138,7 +138,7 @@ def merge_tag(id: str, *, fallback: str | None = None, name: str | None = None) 
 
     Args:
         id: a path into the profile (spec section 8).
-        fallback: the text where the path leads nowhere.
+        fallback: the text if the profile has no value there.
         name: by default the id.
     """
     return MergeTag({"id": id, "name": name or id, "fallback": fallback}, place())

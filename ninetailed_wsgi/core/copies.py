@@ -1,4 +1,4 @@
-"""Copies of JSON values, for whoever is given a part of something that others read."""
+"""Copies of JSON values, for callers that get a part of something that others read."""
 
 from __future__ import annotations
 

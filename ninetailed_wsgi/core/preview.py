@@ -29,8 +29,8 @@ class Overrides:
     Attributes:
         audiences: audience id to whether the visitor belongs to it.
         experiences: experience id to the variant index that is shown.
-        traits: lie over those of the profile.
-        location: members that lie over those of the profile, names in English.
+        traits: replace those of the profile, one by one.
+        location: members that replace those of the profile, names in English.
         at: the time that the decision takes for now, ms since the epoch; None: now.
         content: which content decides.
         explains: whether the answer is why, as `ExperienceService.explain` has it; no JSON says so.

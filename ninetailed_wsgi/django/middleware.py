@@ -28,8 +28,8 @@ class Middleware:
 
     List it in ``MIDDLEWARE`` below ``UpdateCacheMiddleware``, so that Django's cache sees the cookie and ``Vary``.
     Where `Ninetailed` wraps the WSGI application too, its visitor is used, unless ``settings.NINETAILED`` says
-    something else: then the class, as the inner of the two, decides. In an async view, ask the visitor in
-    ``sync_to_async``: a question waits for the store.
+    something else: then the class, as the inner of the two, decides. In an async view, use the visitor in
+    ``sync_to_async``: its methods wait for the store.
     """
 
     sync_capable = True

@@ -1,4 +1,4 @@
-"""Which connections end when there is no place for another one: silent ones of whoever has most of them."""
+"""Which connections end when there is no place for another one: silent ones of the address that has most of them."""
 
 from __future__ import annotations
 

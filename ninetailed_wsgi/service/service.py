@@ -197,8 +197,8 @@ class ExperienceService(Foundation):
         Nothing is stored. A name without a profile is a new visitor with that stable id (spec section 17).
 
         Args:
-            traits: lie over the profile's traits for this decision.
-            may_know: whether the caller may know of a profile with this name; else it is a new visitor's.
+            traits: replace the profile's traits for this decision.
+            may_know: whether the caller may know of a profile with this name; otherwise it names a new visitor.
             overrides: of a preview; None: it is no preview.
 
         Raises:
@@ -231,9 +231,9 @@ class ExperienceService(Foundation):
         return erasure.erase(self.store, self._queue, keys, self.addresses)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
-        """Return what is stored of the visitor with this id or alias: ``profile`` as the API answers it, and the rest.
+        """Return what is stored about the visitor with this id or alias: ``profile`` as the API answers it, and more.
 
-        The rest is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
+        That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
         ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
         ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
         """

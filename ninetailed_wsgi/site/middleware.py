@@ -52,26 +52,26 @@ class Ninetailed:
 
     Requests whose path begins with ``prefix`` go to the API. All others go to the site, untouched, with a
     :class:`~ninetailed_wsgi.site.visitor.Visitor` that ``visitor_of(request)`` returns. No failure of personalization
-    reaches the site: it is logged, once for each kind and minute, and the visitor answers baselines.
+    reaches the site: it is logged, once for each kind and minute, and the visitor returns baselines.
 
     In Flask it is an extension too: ``Ninetailed(app)`` with a Flask app, or ``Ninetailed().init_app(app)``.
 
     Args:
         app: the site; None: `init_app` names it later.
         settings: the options of the service; without it, the ``NINETAILED_*`` environment variables.
-        options: options of the service by name, which win over ``settings`` and variables. Those that only ``serve``
-            has, such as ``workers``, are refused.
-        organization, environment: whose visitors the site's pages ask for.
+        options: options of the service by name, which override ``settings`` and variables. Those that only ``serve``
+            has, such as ``workers``, are an error.
+        organization, environment: whose visitors and content the site's pages use.
         prefix: where the API is mounted; whole path segments.
-        preflight: ``visitor.page()`` is only evaluated, because the browser SDK in the page sends the real event.
+        preflight: ``visitor.page()`` is only evaluated, because the browser SDK in the page sends the event.
         exposures: what counts as an exposure to an experiment: ``seen``, what browsers report; ``served``, also what
-            ``visitor.variant()`` and ``visitor.flag()`` answered, noted by the page's own write. Then a page is stored
-            when its response begins.
+            ``visitor.variant()`` and ``visitor.flag()`` returned. Then the events of a page are stored when its
+            response begins.
         consent: decides from the environ whether a visitor may be remembered; default: everyone. Without consent
             nothing is stored, nothing stored is used, and the cookie expires. A page may also set ``visitor.consent``.
         panel: shows, at the edge of a page in a preview, what is personalized there and why, with switches. A function
-            of the environ: also outside of previews, for those of whom it is true. Needs ``identity_secret_file``.
-        time_budget_ms: how long a page waits for personalization at most, milliseconds, over all its questions.
+            of the environ: also outside of previews, if it returns true. Needs ``identity_secret_file``.
+        time_budget_ms: how long a page waits for personalization at most, in milliseconds, over all its calls.
         cookie_name: the cookie with the profile's id.
         cookie_domain: its domain; empty: the host of the page.
         cookie_path: its path.

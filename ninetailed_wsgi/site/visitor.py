@@ -52,10 +52,10 @@ class Visitor:
 
     @property
     def consent(self) -> bool:
-        """Whether the visitor may be remembered; to be set before anything is recorded or asked.
+        """Whether the visitor may be remembered; set it before the page records or asks anything.
 
-        Without it nothing is stored, nothing stored is used, and the cookie expires. What the page records counts for
-        this page alone. Example: ``visitor.consent = "marketing" in choices``
+        Without consent nothing is stored, nothing stored is used, and the cookie expires. What the page records counts
+        only for this page. Example: ``visitor.consent = "marketing" in choices``
         """
         return self._backend.consents(self.environ) if self._conversation is None else self._conversation.consent
 
@@ -70,8 +70,8 @@ class Visitor:
         """Record that this page is viewed: a page event made from the request.
 
         Args:
-            preflight: True where the browser SDK of the page sends the real event: this one then counts for what the
-                page shows, and is not stored. Default: the middleware's ``preflight``.
+            preflight: True if the browser SDK of the page sends the event: this one then decides what the page shows,
+                and is not stored. Default: the middleware's ``preflight``.
             properties: more properties of the event.
 
         Example: ``visitor.page(category="shoes")``
@@ -86,7 +86,7 @@ class Visitor:
 
     @never_raises(no_answer)
     def identify(self, user_id: object = "", /, **traits: Any) -> None:
-        """Record who the visitor is, or something of them; an id that is not text, such as a number, becomes text.
+        """Record who the visitor is, or traits of them; an id that is not text, such as a number, becomes text.
 
         Example: ``visitor.identify("user-7", plan="pro")``
         """
@@ -98,9 +98,9 @@ class Visitor:
 
     @never_raises(no_answer)
     def reset(self) -> None:
-        """Begin a new visitor, as at logout: the next person at this browser is somebody else.
+        """Start a new visitor, for example at logout.
 
-        What was recorded before belongs to the visitor of before. In the page, call the browser SDK's ``reset()``.
+        Earlier events of this page belong to the previous visitor. In the page, call the browser SDK's ``reset()``.
 
         Example: ``visitor.reset()``
         """
@@ -110,9 +110,9 @@ class Visitor:
 
     @never_raises(lambda self: False)
     def forget(self) -> bool:
-        """Delete everything that is stored of the visitor, and store nothing more of this page.
+        """Delete everything that is stored about the visitor, and store nothing else for this page.
 
-        Returns False where the store could not do it now, so that the page can say so, and in a preview, which deletes
+        Returns False if the store is not available, so that the page can say so, and in a preview, which deletes
         nothing. Example: ``visitor.forget()``
         """
         return self._use().forget()
@@ -121,10 +121,10 @@ class Visitor:
     def identity_token(self, user_id: object, seconds: int = 3600) -> str:
         """Return a proof that this visitor is a user, for the browser SDK to send as the trait ``nt_identity``.
 
-        Call it only for the user whom the site has logged in. Empty where ``identity_secret_file`` is not set.
+        Call it only for the user whom the site has logged in. Empty if ``identity_secret_file`` is not set.
 
         Args:
-            user_id: of the user; one that is no text, such as a number, becomes text.
+            user_id: the user's id; one that is not text, such as a number, becomes text.
             seconds: how long the proof is valid, at most 24 hours.
 
         Example: ``visitor.identity_token(user.id)``
@@ -136,7 +136,7 @@ class Visitor:
 
     @property
     def id(self) -> str:
-        """The profile's id; empty where it cannot be known now. Example: ``visitor.id``"""
+        """The profile's id; empty if it cannot be determined now. Example: ``visitor.id``"""
         return str(self._use().answer()["profile"]["id"])
 
     @property
@@ -173,7 +173,7 @@ class Visitor:
 
     @never_raises(lambda self, entry: entry)
     def variant(self, entry: Any) -> Any:
-        """Return the entry to show in place of a baseline entry; None where it is hidden (spec section 6).
+        """Return the entry to show in place of a baseline entry; None if it is hidden (spec section 6).
 
         The first experience in the order of the entry's ``nt_experiences`` that was chosen for the visitor decides.
 
@@ -183,8 +183,8 @@ class Visitor:
 
         Returns:
             The variant's entry from the experience's ``nt_variants`` (``variants`` in the generic form); for an id,
-            the variant's id. The baseline in every other case, also where the entry does not hold its variant, which
-            is reported once.
+            the variant's id. The baseline in every other case, also if the entry does not contain its variant, which
+            the log reports once.
 
         Example: ``hero = visitor.variant(hero_entry)``
         """
@@ -212,8 +212,8 @@ class Visitor:
             entity: its id in Contentful.
 
         Returns:
-            The variant's id, also that of the control; ``""`` where nothing is shown; None where no experience of this
-            visitor decides it (spec section 6).
+            The variant's id, also that of the control; ``""`` if nothing is shown; None if no experience of this
+            visitor replaces it (spec section 6).
 
         Example: ``visitor.experience_variant("exp-home")``
         """
@@ -231,7 +231,7 @@ class Visitor:
 
         Args:
             path: such as ``traits.firstname`` or, as content has it, ``traits_firstname``.
-            fallback: where the profile has no such value; default: that of the published merge tag, else nothing.
+            fallback: the text if the profile has no such value; default: the published merge tag's, otherwise empty.
 
         Example: ``visitor.merge_tag("location.city", "your town")``
         """
@@ -252,8 +252,8 @@ class Visitor:
                 embedded entries.
 
         Returns:
-            The same kind with plain text in place of the merge tags; what is given stays as it is. Escaping for HTML is
-            the template's business.
+            Content of the same kind with plain text in place of the merge tags; ``content`` itself does not change. The
+            template must escape it for HTML.
 
         Example: ``visitor.render("Hello {{ traits.firstname }}")``
         """
@@ -271,7 +271,7 @@ class Visitor:
             entry: the *baseline* entry, as for `variant`, whatever the element shows in its place.
 
         Returns:
-            ``data-nt-track="..."``; empty without consent, and where the entry is hidden.
+            ``data-nt-track="..."``; empty without consent, and if the entry is hidden.
 
         Example: ``f"<section {visitor.track_attributes(hero_entry)}>"``
         """
@@ -304,11 +304,11 @@ class Visitor:
 
         It is a block of JSON with the id ``ninetailed``: ``url``, the path of the API; ``clientId`` (``spaceId`` for
         version 3) and ``environment``; ``cookie`` for the SDK's option of that name; ``consent``; and ``handoff``, as
-        of `handoff`, without a profile where there is no consent, None where personalization failed.
+        of `handoff`, without a profile if there is no consent, null if personalization failed.
 
         Args:
             version: 2 for ``experience.js``, 3 for the newest SDK.
-            nonce: of the page's Content-Security-Policy. The block is no code, so a policy does not ask for it.
+            nonce: of the page's Content-Security-Policy. The block is not code, so no policy requires it.
 
         A template must not escape it: ``{{ visitor.browser_snippet() | safe }}``, or ``nt_browser`` of the helpers.
         """
@@ -321,7 +321,7 @@ class Visitor:
 
     @property
     def preview(self) -> dict[str, Any] | None:
-        """The overrides of the preview that this page is seen in, as JSON; None outside of any (spec section 13).
+        """The overrides of the preview that shows this page, as JSON; None outside of a preview (spec section 13).
 
         Example: ``{% if visitor.preview %}<p>This is a preview</p>{% endif %}``
         """
@@ -342,17 +342,17 @@ class Visitor:
         draft: bool = False,
         seconds: int = 86_400,
     ) -> str:
-        """Return a signed address at which anybody sees a page in a preview; nothing there is stored (spec section 13).
+        """Return a signed link that shows a page in a preview to anybody; nothing is stored (spec section 13).
 
-        Show it only to people who may see the variants. Empty where ``identity_secret_file`` is not set.
+        Show it only to people who may see the variants. Empty if ``identity_secret_file`` is not set.
 
         Args:
             url: of the page; empty: of this one.
             audiences: audience id to whether the visitor belongs to it.
             experiences: experience id to the variant index to show.
-            traits, location: lie over those of whoever opens the link.
+            traits, location: replace those of the person who opens the link.
             at: the time that counts as now: a datetime, ISO 8601 text, or milliseconds since 1970.
-            draft: whether the content that ``draft_content`` names decides.
+            draft: whether to use the content that ``draft_content`` names.
             seconds: how long the link may be opened, at most 24 hours; a preview itself lasts an hour.
 
         Example: ``visitor.preview_link("/", experiences={"hero": 1})``
@@ -373,8 +373,8 @@ class Visitor:
     def openfeature_context(self) -> Any:
         """Return the visitor as an evaluation context of the OpenFeature SDK: targeting key and traits.
 
-        Needs the extra ``openfeature`` (spec section 17). Without an id, as where personalization failed, every flag is
-        the caller's default. Example: ``client.get_boolean_value("checkout", False, visitor.openfeature_context())``
+        Needs the extra ``openfeature`` (spec section 17). Without an id, for example if personalization failed, every
+        flag has the caller's default. Example: ``client.get_boolean_value("checkout", False, visitor.openfeature_context())``
         """
         from ninetailed_wsgi.openfeature import context_of  # needs an extra
 

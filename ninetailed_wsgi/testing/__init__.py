@@ -1,4 +1,4 @@
-"""A real Experience API inside anybody's tests, deterministic: the public names, nothing else.
+"""A real, deterministic Experience API for tests: the public names, nothing else.
 
 Usable without pytest::
 

@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 class Client:
-    """Speaks HTTP with the app of a harness.
+    """Sends requests to the app of a harness.
 
     Args:
         app: any WSGI app.

@@ -107,7 +107,7 @@ class Harness:
         companies: a dict of companies (see `Companies`), or the path of a company database.
         settings: options of :class:`~ninetailed_wsgi.settings.Settings` that a harness uses; environment variables are
             not read, and ``/explain`` is served unless ``explain=False``. With
-            ``access="guarded"`` the files of keys and of the identity secret are made where they are not named.
+            ``access="guarded"`` the files of keys and of the identity secret are created if no option names them.
 
     Attributes:
         app: the API as a WSGI app, to be called or mounted.
@@ -242,7 +242,7 @@ class Harness:
 
         Args:
             id: None: the API generates it; a name makes tests readable: ``harness.visitor("anna")``.
-            locale: the language that place names are answered in.
+            locale: the language of place names in answers.
         """
         return Visitor(self, id, locale=locale)
 

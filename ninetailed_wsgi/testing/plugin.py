@@ -68,7 +68,7 @@ def ninetailed(
     ninetailed_companies: Any,
     ninetailed_settings: dict[str, Any],
 ) -> Iterator[Harness]:
-    """Yield a real Experience API for one test, with nobody in it."""
+    """Yield a real Experience API for one test, without visitors."""
     from ninetailed_wsgi.testing.harness import Harness
 
     options = {

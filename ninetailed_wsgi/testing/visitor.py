@@ -49,11 +49,11 @@ class _Answered(TypedDict):
 
 
 class Visitor:
-    """A visitor of a site. Their events go to the app of a harness, like those of a browser.
+    """A visitor of a site, whose events go to the app of a harness as a browser's would.
 
     Actions return the visitor, so that they can be chained:
-    ``visitor.views("/pricing").waits(minutes=31).views("/pricing")``. Results are asked from the API at
-    each access, so they are current. Made by `Harness.visitor`.
+    ``visitor.views("/pricing").waits(minutes=31).views("/pricing")``. Each access asks the API for the
+    results, so they are current. Made by `Harness.visitor`.
 
     Attributes:
         id: of the profile, as last answered; None until the visitor does something, unless `Harness.visitor` got one.
