@@ -3,11 +3,11 @@
 A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id, "nonce": n}`` to the profile it
 is an alias of. **The record is the truth, the pointer an index entry**: a pointer counts only when the profile it names
 lists the alias. So a pointer left behind by a cut-off step means nothing and may be overwritten. Each pointer has a
-random number of its own, so that nobody overwrites or removes another one than he looked at.
+random number of its own, so that nobody overwrites or removes another one than they read.
 
 To claim an alias: the pointer is written first, then the record that lists it, then the pointer once more, unless it is
-found to lead to another profile by now: then the two merge. After that, whoever looks finds an alias that counts, and
-whoever looked before finds another pointer.
+found to lead to another profile by now: then the two merge. After that, every reader finds an alias that counts, and a
+writer that read the pointer before finds a different one.
 
 To merge a source into a target: (1) the source is marked ``"into": target`` and changes no more; (2) the target absorbs
 it, with its history, and lists it as an alias, in one write; (3) the source's aliases point to the target; (4) the

@@ -1,7 +1,7 @@
 """The documents that a process has just read or written, so that the same text is not parsed twice.
 
-A visitor's requests come in a row: a page is evaluated, then its events are stored, then those of its components. Where
-the text that lies in the store is the one remembered, its document is the one remembered, even if others wrote in between.
+A visitor's requests come in a row: a page is evaluated, then its events are stored, then those of its components. If
+the text in the store is the remembered one, its document is the remembered one, even if others wrote in between.
 """
 
 from __future__ import annotations
