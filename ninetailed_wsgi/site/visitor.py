@@ -373,9 +373,7 @@ class Visitor:
     def openfeature_context(self) -> Any:
         """Return the visitor as an evaluation context of the OpenFeature SDK: targeting key and traits.
 
-        Needs the extra ``openfeature`` (spec section 17). Without an id, for example if personalization failed, every
-        flag has the caller's default.
-
+        Needs the extra ``openfeature`` (spec section 17). Without an id, every flag has the caller's default.
         Example: ``client.get_boolean_value("checkout", False, visitor.openfeature_context())``
         """
         from ninetailed_wsgi.openfeature import context_of  # needs an extra
