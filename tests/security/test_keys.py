@@ -57,6 +57,29 @@ def test_a_key_that_is_made_or_revoked_while_servers_run_counts_in_each_process(
     assert not re.search("|".join((first, second)), server.printed.read_text() + file.read_text())
 
 
+def test_a_new_key_is_printed_once_alone_and_two_of_one_name_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "keys.json"
+    keys = []
+    for scopes in ("events", "read,delete"):
+        assert main(["key", "new", "crm", "--scope", scopes, "--expires", "30", "--keys-file", str(file)]) == 0
+        printed = capsys.readouterr()
+        assert re.fullmatch(r"nt_[\w-]{43}\n", printed.out)
+        keys.append(printed.out.strip())
+        assert keys[-1] not in printed.err
+    assert keys[0] != keys[1]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert main(["key", "list", "--keys-file", str(file)]) == 0
+    listed = capsys.readouterr().out
+    for key, entry in zip(keys, read_keys(file), strict=True):
+        assert key not in listed + file.read_text()
+        assert entry.id in listed
+    assert main(["key", "revoke", "crm", "--keys-file", str(file)]) == 2  # which of them?
+    assert main(["key", "revoke", read_keys(file)[0].id, "--keys-file", str(file)]) == 0
+    assert [sorted(entry.scopes) for entry in read_keys(file)] == [["delete", "read"]]
+
+
 @pytest.mark.parametrize("way", ["app", "mount"])
 def test_a_key_is_401_from_the_moment_on_at_which_it_expires(way: str) -> None:
     with Harness(access="guarded") as harness:

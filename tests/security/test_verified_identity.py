@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from support import identify, page, track
 
+from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.testing import Answer, Harness
 
 
@@ -83,6 +85,17 @@ def test_two_tabs_that_prove_the_same_user_at_once_end_in_one_profile(harness: H
     first = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
     second = profile(send(harness, f"/profiles/{id}", proven(harness, "anna")))
     assert first["id"] == second["id"] != id
+
+
+def test_a_new_secret_before_the_old_one_lets_proofs_of_both_count(tmp_path: Path) -> None:
+    old, new, file = b"o" * 32, b"n" * 32, tmp_path / "secret"
+    proofs = [IdentityTokens((secret,), lambda: 0).make("anna", "acme", "main") for secret in (old, new, b"x" * 32)]
+    files = {old: ["anna", None, None], new + b"\n" + old: ["anna", "anna", None], new: [None, "anna", None]}
+    for lines, users in files.items():
+        file.write_bytes(lines + b"\n")
+        tokens = IdentityTokens.of_file(file, lambda: 0)
+        assert [tokens.user(proof, "acme", "main") for proof in proofs] == users
+    assert IdentityTokens.of_file(file, lambda: 3601).user(proofs[1], "acme", "main") is None
 
 
 def test_a_proof_of_more_than_4096_characters_counts_as_none(harness: Harness) -> None:
