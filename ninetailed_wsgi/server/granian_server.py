@@ -31,6 +31,7 @@ from ninetailed_wsgi.operations.metrics import worker_ended
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import Finding
+from ninetailed_wsgi.server.granian_stop import Stop
 from ninetailed_wsgi.server.refusals import pause
 from ninetailed_wsgi.server.worker_app import expiry_lock, start_expiry, worker_app
 from ninetailed_wsgi.settings import Settings
@@ -73,7 +74,9 @@ def run(settings: Settings, findings: Sequence[Finding], sources: Sources) -> No
     with _reserved(settings.bind) as (host, port), _children_of_workers(settings.metrics) as workers:
         server = Granian("ninetailed-wsgi", host, port, **configuration(settings))
         server.on_startup(partial(_announce_when_listening, settings, findings, host, port))
-        load = partial(_load, settings, sources, expiry_lock(settings), workers, os.getpid())
+        stopping = Stop()
+        server.on_startup(stopping.note)
+        load = partial(_load, settings, sources, expiry_lock(settings), workers, os.getpid(), stopping)
         server.serve(target_loader=load, wrap_loader=False)
 
 
@@ -234,8 +237,9 @@ class _News(logging.Filter):
         return "Configuration allows spawning up to" not in record.getMessage()
 
 
-def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server: int) -> BoundedApp:
+def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server: int, stopping: Stop) -> BoundedApp:
     """The WSGI app; called in each worker, so that no database file is open across a fork."""
+    stopping.hold_back()
     stop = int(settings.store_timeout) + 3
     threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
     workers.send_bytes(b"%d" % os.getpid())

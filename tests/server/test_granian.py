@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_gunicorn import HEAD, read_answer
 
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.server.granian_server import READERS_PER_ADDRESS, BoundedApp
-from tests.serving import serving, wait_until
+from tests.serving import Server, page, running, serving, wait_until
 
 
 class Stream:
@@ -97,6 +100,48 @@ def test_a_listening_socket_that_is_handed_down_is_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["serve", "--server", "granian", "--bind", "127.0.0.1:0"]) != 0
     assert "server: granian cannot take over a listening socket; use --server gunicorn" in capsys.readouterr().err
+
+
+SECOND_STARTS_LATE = """
+import os, sys, time
+from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.server import granian_server
+load = granian_server.worker_app
+def worker_app(settings, sources):
+    try:
+        os.mkdir("first")
+    except FileExistsError:
+        open("second", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+    return load(settings, sources)
+granian_server.worker_app = worker_app
+main(sys.argv[1:])
+"""
+
+
+def test_a_stop_while_a_worker_starts_ends_that_one_too_and_what_the_other_reads_is_answered(tmp_path: Path) -> None:
+    body = json.dumps({"events": [page("last")]}).encode()
+    serve = ["serve", "--server", "granian", "--workers", "2", "--bind", "127.0.0.1:0"]
+    with running([sys.executable, "-c", SECOND_STARTS_LATE, *serve, "--data-dir", "data"], tmp_path) as server:
+        wait_until((tmp_path / "second").exists, "the second worker is about to load")
+        with server.socket() as client:
+            client.sendall(f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body[:20])
+            assert server.call("GET", "/health/live").status == 200
+            server.process.terminate()
+            wait_until(lambda: is_refused(server), "the first worker takes no new connection")
+            (tmp_path / "go").touch()
+            client.sendall(body[20:])
+            assert read_answer(client).status == 200
+        assert server.process.wait(60) == 0
+        assert "refused to gracefully stop" not in server.printed.read_text()
+
+
+def is_refused(server: Server) -> bool:
+    try:
+        return server.socket().close() is not None
+    except ConnectionError:
+        return True
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers through /proc")
