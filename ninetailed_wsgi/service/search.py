@@ -20,7 +20,7 @@ class Hits(NamedTuple):
 
     Attributes:
         ids: of the profiles, at most `MOST_HITS`.
-        looked: how many visitors were looked at.
+        looked: how many visitors were searched.
         complete: whether these are all that there are.
     """
 

@@ -104,7 +104,7 @@ def test_a_person_is_led_back_to_the_page_and_it_says_how_to_count(harness: Harn
     shown = get(harness, "what-if").body.decode()
     assert f"--data-dir {harness.settings.data_dir}" in shown
     assert "Discard the draft “autumn.json”" in shown
-    assert "<p>Handed in just now. Nothing counts" in shown
+    assert "<p>Uploaded just now. This server does not count" in shown
 
 
 def _zip() -> bytes:

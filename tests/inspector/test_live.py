@@ -180,7 +180,7 @@ def test_a_flood_is_counted_and_costs_no_more(watched: Harness) -> None:
     watched.client.post("/profiles", {"events": [page("last")]})
     seen = looks(watched)
     assert (len(seen["arrivals"]), seen["missed"]) == (51, 30)
-    assert b"30 more came in too quickly" in get(watched, "live").body
+    assert b"30 more arrived too quickly" in get(watched, "live").body
     assert len(get(watched, "live").body) < 30_000
 
 
