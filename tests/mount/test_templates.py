@@ -31,6 +31,7 @@ DJANGO = (
     "{% nt_merge_tag 'traits.firstname' '<friend>' %}|{% nt_render text %}|"
     "{% nt_visitor as visitor %}{{ visitor.audiences }}|<script>{% nt_handoff %}</script>"
 )
+# A template of Django that sets a variable sets it in the dict itself: each gets a copy.
 CONTEXT = {"banner": BANNER, "text": "Hi {{ traits_firstname }}"}
 
 
@@ -56,7 +57,7 @@ def rendered_by_django(environ: Environ) -> str:
     set_django_up()
     request = RequestFactory().get("/")
     request.environ = environ
-    rendered: str = engines["django"].from_string(DJANGO).render(CONTEXT, request)
+    rendered: str = engines["django"].from_string(DJANGO).render({**CONTEXT}, request)
     return rendered
 
 
@@ -83,8 +84,8 @@ def test_templates_without_the_middleware_show_baselines() -> None:
     environment = Environment(extensions=["ninetailed_wsgi.jinja.Ninetailed"], autoescape=True)
     for shown in (
         environment.from_string(JINJA).render(**CONTEXT),
-        engines["django"].from_string(DJANGO).render(CONTEXT, RequestFactory().get("/")),
-        engines["django"].from_string(DJANGO).render(CONTEXT),
+        engines["django"].from_string(DJANGO).render({**CONTEXT}, RequestFactory().get("/")),
+        engines["django"].from_string(DJANGO).render({**CONTEXT}),
     ):
         # Django takes a text in the template itself as the author's own markup.
         assert shown.replace("&lt;friend&gt;", "<friend>").split("|")[:4] == ["banner", "50", "<friend>", "Hi "]
