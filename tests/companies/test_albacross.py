@@ -66,7 +66,7 @@ def source(fake: FakeAlbacross, clock: Time, tmp_path: Path) -> Albacross:
 def known(source: Albacross, address: str = ADDRESS, *, asks: bool = True) -> dict[str, Any]:
     """What is known at the second sight of an address."""
     source.company(address, asks=asks)
-    assert source.settle()
+    assert source.settle(60)
     return dict(source.company(address, asks=False))
 
 
@@ -76,7 +76,7 @@ def known(source: Albacross, address: str = ADDRESS, *, asks: bool = True) -> di
 def test_the_first_sight_asks_and_the_next_one_knows(source: Albacross, fake: FakeAlbacross) -> None:
     fake.companies[ADDRESS] = ACME
     assert source.company(ADDRESS, asks=True) == {}
-    assert source.settle()
+    assert source.settle(60)
     assert source.company(ADDRESS, asks=True) == ACME
     assert fake.asked == [ADDRESS]
     assert fake.keys == ["Api-Key secret-key"]
@@ -177,7 +177,7 @@ def test_at_most_four_are_asked_at_once_by_one_thread(source: Albacross, fake: F
     new = set(threading.enumerate()) - before
     threads = [thread for thread in new if thread.name == "ninetailed-companies"]
     fake.released.set()
-    assert source.settle()
+    assert source.settle(60)
     assert len(threads) == 1
     assert fake.most_in_flight <= 4
     assert sorted(fake.asked) == sorted(f"81.2.69.{number}" for number in range(12))
@@ -189,7 +189,7 @@ def test_only_so_many_addresses_wait(source: Albacross, fake: FakeAlbacross, mon
     for number in range(50):
         source.company(f"81.2.69.{number}", asks=True)
     fake.released.set()
-    assert source.settle()
+    assert source.settle(60)
     assert len(fake.asked) <= 10
 
 
