@@ -25,6 +25,8 @@ from ninetailed_wsgi.server.refusals import LONGEST_PAUSE, REFUSALS_PER_SECOND, 
 from ninetailed_wsgi.server.refusing_worker import _Sending
 from tests.serving import PREFIX, PROFILES, SERVERS, Server, page, running, serving
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a machine has one loopback address")
+
 WITHOUT_END = """
 import sys
 from ninetailed_wsgi.commands.main import main
