@@ -24,6 +24,7 @@ from proxies import installed, running_nginx
 from serving import ROOT, Answer, Server, page, serving
 
 import ninetailed_wsgi.django.urls
+from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.commands.main import main
 from tests.mount.sites import set_django_up
 
@@ -50,6 +51,8 @@ def identify(user_id: str, **traits: Any) -> dict[str, Any]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a site runs, with content and a secret."""
     monkeypatch.chdir(tmp_path)
+    assert Ninetailed.__init__.__kwdefaults__ is not None
+    monkeypatch.setitem(Ninetailed.__init__.__kwdefaults__, "time_budget_ms", 20_000)  # a busy machine takes longer
     (tmp_path / "content.json").write_text('{"audiences": [], "experiences": []}')
     (tmp_path / "secret").write_text("0123456789abcdef" * 4)
     return tmp_path
