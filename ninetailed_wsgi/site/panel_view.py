@@ -17,7 +17,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.service.explanation import reason, sentence
 from ninetailed_wsgi.site.handoff import SCRIPT_ESCAPES
 
-_LONGEST = 120  # characters of a value or a rule
+_LONGEST = 120  # characters of a name, a value or a rule
 
 Parts = Mapping[tuple[str, str], ServedComponent]
 Explanation = Mapping[str, Any]
@@ -71,7 +71,7 @@ def _experience(
     """Return one experience; what a page can tell from the rest is left out, as the panel is small."""
     return {
         "id": decision["id"],
-        "name": decision["name"] or decision["id"],
+        "name": shorten(decision["name"] or decision["id"], _LONGEST),
         "audience": decision["audience"],
         "asked": _changeable(content, parts),
         "forced": forced.get(decision["id"]),
@@ -112,7 +112,9 @@ def _audiences(
     before = {each["id"]: each["matched"] for each in natural}
     audiences: list[dict[str, Any]] = []
     for each in current:
-        audiences.append({"id": each["id"], "name": each["name"] or each["id"], "on": each["matched"]})
+        audiences.append(
+            {"id": each["id"], "name": shorten(each["name"] or each["id"], _LONGEST), "on": each["matched"]}
+        )
         if each["matched"] != before.get(each["id"], False):
             audiences[-1]["changed"] = True
         if each["id"] in forced.audiences:
@@ -136,7 +138,10 @@ def _rule(rule: Mapping[str, Any]) -> list[Any]:
 
 def _rest(overrides: Overrides) -> list[str]:
     """Return the overrides that have no switch, in words."""
-    rest = [f"{name} is {_short(value)}" for name, value in (*overrides.traits.items(), *overrides.location.items())]
+    rest = [
+        f"{shorten(name, _LONGEST)} is {_short(value)}"
+        for name, value in (*overrides.traits.items(), *overrides.location.items())
+    ]
     if overrides.at is not None:
         rest.append(f"The time is {datetime.fromtimestamp(overrides.at / 1000, UTC):%Y-%m-%d %H:%M} UTC")
     if overrides.content == "draft":

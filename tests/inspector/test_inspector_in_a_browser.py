@@ -9,12 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ninetailed_wsgi.insights import drafts, latest
-from ninetailed_wsgi.testing import Harness, audience, experience, trait
+from ninetailed_wsgi.testing import Harness, audience, experience, flag, trait
 from tests.contract.servers import behind_a_port
 from tests.inspector.places import SHOP, busy, count, profile_id
 from tests.inspector.test_inspector import HOSTILE
 from tests.preview.test_vendor_panel import FOLDER, chromium  # noqa: F401
 
+LONG = "W" * 10_000
 SHOTS = Path(__file__).parents[1] / "browser" / "screenshots" / "inspector"
 
 
@@ -35,6 +36,7 @@ def pages_of(harness: Harness, hostile: str) -> list[list[Any]]:
         ["audience", "/inspector/audiences/pricing-visitors"],
         ["hostile-audience", "/inspector/audiences/hostile"],
         ["experience", "/inspector/experiences/hero-test"],
+        ["long-experience", "/inspector/experiences/long-e"],
         ["live", "/inspector/live"],
         ["playground", "/inspector/playground"],
         ["played", "/inspector/playground", play],
@@ -51,7 +53,15 @@ def busy_shop() -> tuple[Harness, str]:
     harness = busy(access="guarded")
     harness.publish(audience(trait("plan", HOSTILE), id="hostile", name=HOSTILE))
     harness.publish(experience("hero", ["b"], id="hostile-e", name=HOSTILE, audience="hostile"))
-    visitor = harness.visitor().views("/" + quote(HOSTILE)).tracks(HOSTILE)
+    harness.publish(audience(trait("plan", LONG), id="long", name=LONG))
+    harness.publish(flag(LONG[:200], control=LONG, variants=[[LONG]], id="long-e", name=LONG, audience="long"))
+    visitor = (
+        harness.visitor()
+        .identifies(**{LONG[:3000]: LONG, "firstname": LONG})
+        .tracks(LONG[:4000])
+        .views("/" + quote(HOSTILE))
+        .tracks(HOSTILE)
+    )
     for number in range(60):
         seen = harness.visitor().views("/").sees("hero-test")
         if number % 3 == 0:

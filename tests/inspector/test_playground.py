@@ -134,6 +134,12 @@ def test_what_is_wrong_is_said_for_people_and_programs(harness: Harness, fields:
     assert b'role="alert"' in shown.body
 
 
+def test_the_form_of_a_large_site_is_taken(harness: Harness) -> None:
+    """A browser sends each of its fields, also those that say nothing."""
+    empty = {f"{kind}:{'x' * 36}{number}": "" for kind in ("audience", "experience") for number in range(1500)}
+    assert changed(play(harness, event="page", about="/pricing", **empty))["profile"]["audiences"] == ["priced"]
+
+
 def test_nothing_of_it_is_stored(harness: Harness) -> None:
     harness.visitor("dora").views("/pricing").identifies("dora@example.com")
     before = harness.service.store.contents.count(), len(harness.events)  # type: ignore[attr-defined]

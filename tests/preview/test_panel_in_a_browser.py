@@ -45,6 +45,13 @@ CONTENT = [
         audience=audience(viewed("/x"), id="others"),
     ),
     experience("journal", ["journal-b"], id="journal-test", name="Only in the journal"),
+    experience(
+        "banner",
+        ["w" * 200],
+        id="long-test",
+        name="W" * 10_000,
+        audience=audience(trait("w" * 200, "W" * 10_000), id="w" * 200, name="W" * 10_000),
+    ),
 ]
 BODY = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Shop</title>

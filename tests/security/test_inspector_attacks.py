@@ -65,6 +65,18 @@ def test_no_forged_cookie_opens_a_page(guarded: Harness) -> None:
     assert get(guarded, "find", Cookie=f"nt_inspector={token}").status == 200
 
 
+def test_a_form_that_comes_after_the_end_of_a_sign_in_does_nothing_and_says_so(guarded: Harness) -> None:
+    mine, path = signed_in(guarded), f"visitors/{profile_id(guarded)}"
+    proof = proof_of(get(guarded, path, **mine))
+    guarded.clock.advance(minutes=61)
+    answer = post(guarded.client, f"/inspector/{path}", {"proof": proof, "delete": "yes"}, **mine)
+    assert answer.status == 401
+    assert b"You are no longer signed in, so nothing was done." in answer.body
+    assert f'name="next" value="{path}"' in answer.body.decode(), "the sign-in leads back to the page"
+    assert get(guarded, path, **signed_in(guarded)).status == 200
+    assert b"no longer signed in" not in get(guarded, path, **mine).body
+
+
 def test_a_token_of_another_purpose_or_store_opens_nothing(guarded: Harness) -> None:
     headers = {"Authorization": f"Bearer {guarded.key('admin')}"}
     fields = {"experience:pricing-offer": "1", "url": "https://shop.example/"}

@@ -35,6 +35,7 @@ from ninetailed_wsgi.settings import Settings
 PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
 _LONGEST_NAME = 100  # characters of the name of a draft
+_SIGNED_OUT = "You are no longer signed in, so nothing was done. Sign in, then do it again."
 _LINK_LIFE = 24 * 60 * 60
 _EMPTY_PLAY: Mapping[str, Any] = {"sides": [], "link": "", "wrong": "", "devices": DEVICES, "kinds": KINDS}
 _log = logging.getLogger("ninetailed_wsgi")
@@ -80,7 +81,8 @@ class Inspector:
             if as_json or req.env.get("HTTP_AUTHORIZATION"):
                 raise
             resp.status = falcon.HTTP_401
-            self._render(resp, req, "sign_in", {"wrong": "", "next": page}, self._viewers.newcomer(req, resp))
+            wrong = _SIGNED_OUT if req.method == "POST" else ""
+            self._render(resp, req, "sign_in", {"wrong": wrong, "next": page}, self._viewers.newcomer(req, resp))
         except NinetailedError as error:
             if as_json:
                 raise
@@ -170,7 +172,8 @@ class Inspector:
 
     def _submit(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
         kind, _, id = page.removesuffix(".json").partition("/")
-        limit = self._edge.max_body_bytes if kind == "what-if" else min(_LONGEST_FORM, self._edge.max_body_bytes)
+        most = self._edge.max_body_bytes
+        limit = most if kind in ("what-if", "playground") else min(_LONGEST_FORM, most)
         form = read_form(req, limit)
         self._viewers.check_form(viewer, form.text("proof"))
         where, as_json = self._where(req), page.endswith(".json")
