@@ -442,7 +442,7 @@ from ninetailed_wsgi.store.protocol import Write
 from ninetailed_wsgi.store.redis.store import RedisStore
 from ninetailed_wsgi.store.redis.server import RedisServer
 
-store = RedisStore(RedisServer(RedisUrl.parse(sys.argv[1])), clock=lambda: 0)
+store = RedisStore(RedisServer(RedisUrl.parse(sys.argv[1])), history_events=1_000_000, clock=lambda: 0)
 
 def count(where, entry):
     event = (int(sys.argv[3]), b'{"number":%d}' % number)
