@@ -29,7 +29,7 @@ NAMES = ("Ada", "Ben", "Cleo", "Dario", "Edith", "Femi")
 VISITORS = 60
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
 ADDRESSES = ("127.0.0.1", "127.0.0.1", "192.0.2.7", "203.0.113.200")  # Berlin twice, Tokyo, Salvador
-DEVICES = (
+AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 Version/18.5 Mobile/15E148",
 )
@@ -50,7 +50,7 @@ def draft() -> dict[str, Any]:
 def visits(draw: random.Random, number: int, now: datetime) -> list[dict[str, Any]]:
     """Return the events of one visitor, the oldest first."""
     at = now - timedelta(days=draw.uniform(0, 9))
-    events = []
+    agent, events = draw.choice(AGENTS), []
     for step in range(draw.randint(1, 9)):
         at = min(at + timedelta(minutes=draw.choice((1, 3, 9, 300))), now)
         path = draw.choice(PAGES)
@@ -59,7 +59,7 @@ def visits(draw: random.Random, number: int, now: datetime) -> list[dict[str, An
             "channel": "web",
             "messageId": f"{number}-{step}",
             "originalTimestamp": at.isoformat(),
-            "context": {"library": {"name": "made up", "version": "1.0.0"}, "page": page},
+            "context": {"library": {"name": "made up", "version": "1.0.0"}, "page": page, "userAgent": agent},
         }
         if draw.random() < 0.15:
             events.append({**event, "type": "track", "event": "add_to_cart", "properties": {"tea": "sencha"}})
@@ -76,7 +76,7 @@ def fill(folder: Path) -> None:
     client = Client(create_app(data_dir=folder, content=CONTENT, geoip_database=GEO, access="open"), PREFIX)
     draw, now = random.Random(9), datetime.now(UTC)
     for number in range(VISITORS):
-        headers = {"X-Force-IP": draw.choice(ADDRESSES), "User-Agent": draw.choice(DEVICES)}
+        headers = {"X-Force-IP": draw.choice(ADDRESSES)}
         client.post("/profiles", {"events": visits(draw, number, now)}, headers=headers)
     (folder.parent / "draft.json").write_text(json.dumps(draft()), encoding="utf-8")
     with open(folder.parent / "secret", "w", opener=_private) as secret:

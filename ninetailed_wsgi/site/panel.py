@@ -37,6 +37,7 @@ NONCE = "ninetailed.nonce"
 SCRIPT, SWITCH = "/panel.js", "/panel"
 """Below the prefix."""
 
+_FOREIGN = "This switch belongs to another page, or to an earlier preview. Go back and reload the page."
 _PATIENCE = 2.0  # seconds that a page waits for each of the panel's two explanations, at most
 _POLICIES = ("content-security-policy", "content-security-policy-report-only")
 _NONCE = re.compile(r"'nonce-([A-Za-z0-9+/_-]+={0,2})'", re.IGNORECASE)
@@ -137,7 +138,7 @@ class Panel:
         if overrides is None and not trusted:
             return _problem("403 Forbidden", "This preview has ended. Open its link again, or ask for a new one.")
         if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin" or not self._is_proven(environ, first):
-            return _problem("403 Forbidden", "This switch belongs to another page. Open the page again.")
+            return _problem("403 Forbidden", _FOREIGN)
         try:
             changed, whole = _changed(overrides or Overrides(), first)
             self._check(changed)
