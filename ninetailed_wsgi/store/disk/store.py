@@ -192,6 +192,7 @@ class DiskStore:
         if write.document is None or write.replace_history:
             extent = self._history.drop(writes, digest, extent)
         if write.document is None:
+            self._recent.forget(digest)
             return decision, RowUpdate(row_key, version, None, writes.pending)
         if write.events:
             extent = self._history.append(writes, digest, extent, write.events, write.first)
