@@ -218,12 +218,14 @@ class Worker(SharingWorker):
                 self._end(conn)
 
     def _make_room(self) -> None:
-        """End some connections that say nothing, or where there are none some half-way, to accept further ones."""
-        count = max(1, self.worker_connections // _ROOM)
+        """End some connections that say nothing, or where there are none some without a whole request, for others."""
+        count, now = max(1, self.worker_connections // _ROOM), time.monotonic()
         silent = [(half.latest, conn) for conn, half in self._arriving.items() if not half.bytes]
         silent += ((conn.timeout - self.cfg.keepalive, conn) for conn in self.keepalived_conns)
         silent.sort(key=itemgetter(0))
-        for conn in least_needed([conn for _, conn in silent] or self._arriving, count):
+        idle = [conn for since, conn in silent if now - since >= 1]  # who has just come may speak at once
+        half_way = [conn for conn, half in self._arriving.items() if half.bytes]
+        for conn in least_needed(idle or [*(conn for _, conn in silent), *half_way], count):
             if conn in self._arriving:
                 self._drop(conn)
             else:
