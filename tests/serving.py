@@ -74,9 +74,17 @@ class Server:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def workers(self) -> set[int]:
-        """The process ids of gunicorn's workers."""
+        """The process ids of the server's workers, without those that ended and whose end it has not noticed yet."""
         pid = self.process.pid
-        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {int(child) for child in children if not _has_ended(child)}
+
+
+def _has_ended(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def call(

@@ -268,6 +268,8 @@ def _reserved(bind: str) -> Iterator[tuple[str, int]]:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as place:
+        # Connections that a server before this one closed keep nobody out.
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         place.bind((host, int(port)))
         address = place.getsockname()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from test_gunicorn import HEAD, read_answer
 
 from ninetailed_wsgi.commands.main import main
-from ninetailed_wsgi.server.granian_server import READERS_PER_ADDRESS, BoundedApp
+from ninetailed_wsgi.server.granian_server import READERS_PER_ADDRESS, BoundedApp, _reserved
 from tests.serving import Server, page, running, serving, wait_until
 
 
@@ -42,6 +43,16 @@ def ask(app: Any, stream: Any, address: str, length: int = 2) -> tuple[str, byte
     environ = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(length), "REMOTE_ADDR": address, "wsgi.input": stream}
     answer = b"".join(app(environ, lambda status, headers: statuses.append(status)))
     return statuses[0], answer
+
+
+def test_connections_that_the_server_before_closed_keep_nobody_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as before:
+        bind = before.getsockname()
+        with socket.create_connection(bind) as client:
+            before.accept()[0].close()  # first, so that the system remembers this connection for a while
+            assert client.recv(1) == b""
+    with _reserved(f"{bind[0]}:{bind[1]}") as place:
+        assert place == bind
 
 
 def test_an_address_that_sends_many_halves_of_bodies_is_refused_and_no_other() -> None:
