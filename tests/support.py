@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import re
@@ -39,12 +38,6 @@ BERLIN, TOKYO, UNITED_STATES, NOWHERE = "127.0.0.1", "192.0.2.7", "198.51.100.7"
 
 _SCHEMAS = Schemas()
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-@functools.cache
-def _location(database: Path) -> LocationDatabase:
-    """The database, which is checked once for all servers of a process: that takes 10 ms."""
-    return LocationDatabase(database)
 
 
 def milliseconds(moment: str) -> int:
@@ -112,7 +105,7 @@ class Server:
         self.service = ExperienceService(
             store=self.store,
             content=contents,
-            location=_location(geo) if geo else None,
+            location=LocationDatabase(geo) if geo else None,
             environments=[Environment.parse(pair) for pair in environments],
             max_traits_bytes=settings.get("max_traits_bytes", 65_536),
             metrics=process_metrics() if options.metrics else None,
