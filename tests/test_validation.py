@@ -227,7 +227,7 @@ def test_the_words_of_a_request_are_those_of_the_reference_for_the_whole_documen
     refused = [case for case in CASES if case["schema"] in ("profile-request", "batch-request") and not case["valid"]]
     assert len(refused) > 40
     for case in refused:
-        whole = SCHEMAS._checks[case["schema"]].whole  # type: ignore[union-attr]
+        whole = SCHEMAS._check_of(case["schema"]).whole  # type: ignore[union-attr]
         assert whole.problems(case["document"]) == case["problems"], case["id"]
 
 
