@@ -13,7 +13,7 @@ from ninetailed_wsgi.operations.metrics import Metrics
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 OTHER = "other"
-"""Any further method, any path without a route: invented methods and paths must not become labels or log lines."""
+"""Any other method and any path without a route: made-up methods and paths must not become labels or log lines."""
 
 ERROR = "ninetailed.error"
 """The environ key with the class of the error in the answer."""
@@ -25,11 +25,11 @@ _log = logging.getLogger("ninetailed_wsgi.access")
 
 
 class Observed:
-    """Measures from the first byte of the body to the finished answer; the server reads the head and sends.
+    """Measures the time from the first byte of the body to the finished answer, without reading the head and sending.
 
     Args:
-        metrics: counts, or None.
-        access_log: whether a line is logged for each request, at INFO, by the logger ``ninetailed_wsgi.access``.
+        metrics: counts the requests; None: nothing does.
+        access_log: whether the logger ``ninetailed_wsgi.access`` logs a line for each request, at INFO.
         clock: seconds, to measure a request.
     """
 

@@ -85,7 +85,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
 def api(service: ExperienceService, settings: Settings, access: Access | None = None) -> App:
     """Return the Falcon app around a service; ``settings`` gives the body limit and the proxies.
 
-    ``access`` is who may do what; None: as ``settings`` say for an API that is mounted in a site.
+    ``access`` says who may do what; None: what ``settings`` say for an API that is mounted in a site.
 
     Raises:
         SettingsError: the file of keys or of the identity secret cannot be used.
@@ -141,7 +141,7 @@ def _middleware(
 
 @cache
 def _description(explain: bool, inspector: bool) -> bytes:
-    """Return the OpenAPI document as JSON, made when somebody asks for it: that takes 15 ms."""
+    """Return the OpenAPI document as JSON, made at the first request for it, because that takes 15 ms."""
     from ninetailed_wsgi.api import openapi
 
     document = openapi.document(schemas(), explain=explain, inspector=inspector)
@@ -161,7 +161,7 @@ def _add_environment_routes(app: App, prefix: str, insights: str, edge: Edge) ->
 
 
 def _random_hex(size: int) -> str:
-    """Return random bytes as hex characters; a trace id is not secret, and secrets would take ten times as long."""
+    """Return random bytes as hex characters; the module secrets takes ten times as long, needlessly here."""
     return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
 
@@ -243,7 +243,7 @@ class _Outage:
             _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
         caller = self._callers.of(req.env)
         if decide("reasons", caller, guarded=self._access.guarded) is not Permission.ALLOWED:
-            # The reason names files and hosts.
+            # Leave out the reason: it names files and hosts.
             error = StoreUnavailable("the service cannot answer now; try again later")
         _answer_error(req, resp, error, params)
 
@@ -266,7 +266,7 @@ def _answer_http_error(
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
-    # Neither the path, which contains an id or alias, nor the exception's text, which may contain anything.
+    # Log neither the path, which contains an id or alias, nor the exception's text, which may contain anything.
     traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
     _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
     _log.debug("the failure in full", exc_info=error)

@@ -20,16 +20,16 @@ def read_body(environ: Mapping[str, Any], length: int | None, limit: int) -> byt
         limit: how many bytes it may have, and how many are held in memory.
 
     Raises:
-        PayloadTooLarge: it has more.
-        UnsupportedEncoding: it is compressed.
-        InvalidData: it ended before its length, it cannot be read, or nobody says where it ends.
+        PayloadTooLarge: the body is longer than ``limit``.
+        UnsupportedEncoding: the body is compressed.
+        InvalidData: the body is shorter than its stated length, cannot be read, or nothing says where it ends.
     """
     if encoding := environ.get("HTTP_CONTENT_ENCODING"):
         _check_encoding(encoding)
     if length is not None:
         return _of_length(environ["wsgi.input"], length, limit)
     if environ.get("wsgi.input_terminated"):
-        # A body of chunks, or of HTTP/2, which needs no length either.
+        # A chunked body, or one of HTTP/2, which needs no length either.
         return _to_end(environ["wsgi.input"], limit)
     if environ.get("HTTP_TRANSFER_ENCODING"):
         raise InvalidData(
@@ -40,7 +40,7 @@ def read_body(environ: Mapping[str, Any], length: int | None, limit: int) -> byt
 
 
 def _check_encoding(encoding: str) -> None:
-    """Raise UnsupportedEncoding unless a Content-Encoding is none: unpacking would let few bytes become many."""
+    """Raise UnsupportedEncoding for a compressed body: unpacking it could turn few bytes into many."""
     if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
         text = shorten(encoding)
         raise UnsupportedEncoding(f"body: found Content-Encoding {text}, expected a body that is not compressed")

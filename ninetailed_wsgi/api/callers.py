@@ -11,7 +11,7 @@ from typing import Any
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress, network
 from ninetailed_wsgi.service.access import EVERYBODY, SENDER_SCOPES, STRANGER, Access, Caller
 
-_LONGEST = 8192  # characters of a header that is looked at
+_LONGEST = 8192  # characters; a longer header is ignored
 
 
 class Callers:
@@ -22,7 +22,7 @@ class Callers:
         address: finds the address behind trusted proxies.
 
     Raises:
-        ValueError: one of the trusted senders is no network.
+        ValueError: one of the trusted senders is not a network.
     """
 
     def __init__(self, access: Access, address: ClientAddress) -> None:
@@ -31,7 +31,7 @@ class Callers:
         self._senders = tuple(map(network, access.senders))
 
     def of(self, environ: Mapping[str, Any]) -> Caller:
-        """Return the caller: everybody is trusted in the mode ``open``, nobody without a valid key or address else."""
+        """Return the caller: in open mode everybody is trusted, otherwise only a valid key or a trusted address is."""
         if not self._access.guarded:
             return EVERYBODY
         scopes: frozenset[str] = frozenset()

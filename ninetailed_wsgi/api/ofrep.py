@@ -23,7 +23,7 @@ from ninetailed_wsgi.errors import InvalidData, NinetailedError, StoreUnavailabl
 from ninetailed_wsgi.service.access import Permission, check_name
 
 MAX_FLAGS = 100
-"""Flags of one answer, the first by key; how many were left out stands in its metadata."""
+"""Flags in one answer, the first by key; its metadata says how many were left out."""
 
 MAX_CONTEXT = 65_536
 """Bytes of a context as JSON."""
@@ -74,7 +74,7 @@ class _FlagResource:
         target, access = context["targetingKey"], self._edge.access
         caller = self._edge.callers.of(req.env)
         own = access.guarded and self._edge.service.certifies(where, target)
-        # A user id is no secret: to a stranger it is a new visitor's name, whether there is such a profile or not.
+        # User ids are not secret: a stranger who names one is answered as a new visitor, whether or not it exists.
         may_know = access.check("flags", caller, own=own) is Permission.ALLOWED
         hidden = {"targetingKey"} if caller.may("events") else {"targetingKey", *access.protected}
         traits = {name: value for name, value in context.items() if name not in hidden}
@@ -139,7 +139,7 @@ def _context(body: object) -> Mapping[str, Any]:
 
 def _body(flag: Flag) -> dict[str, Any]:
     body: dict[str, Any] = {"key": flag.key, "reason": flag.reason, "variant": flag.variant}
-    if flag.reason != "UNKNOWN":  # without a value the caller's default serves
+    if flag.reason != "UNKNOWN":  # without a value the caller uses its default
         body["value"] = flag.value
         body["metadata"] = flag.metadata
     return body

@@ -36,7 +36,7 @@ def document(schemas: Schemas, explain: bool = False, inspector: bool = False) -
     Args:
         schemas: the schemas to embed.
         explain: whether the route that shows why a profile belongs to its audiences is served.
-        inspector: whether the pages of the inspector are.
+        inspector: whether the pages of the inspector are served.
     """
     paths = _api_paths(_ORGANIZATIONS, explain) | _api_paths(_SPACES, explain) | _insights_paths() | _own_paths()
     for side in (_ORGANIZATIONS, _SPACES):
@@ -108,7 +108,7 @@ def _to_profile(side: _Routes, operation: str, name: str, description: str) -> J
 
 _NEXT = {"getProfile": "Get", "updateProfile": "Update", "deleteProfile": "Delete"}
 _ID_MEMBERS = {
-    # Which profile: the suffix of the link's name, where its id or alias stands, in words.
+    # Which profile: the suffix of the link's name, where to find the id or alias, and the same in words.
     "profile-response": (("Answered", "$response.body#/data/profile/id", "the profile that was answered"),),
     "batch-response": (("First", "$response.body#/data/profiles/0/id", "the first of the profiles"),),
 }
@@ -137,7 +137,7 @@ def _operation(
     body: str = "",
     side: _Routes = _ORGANIZATIONS,
 ) -> Json:
-    """One operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
+    """Return one operation; ``answer`` is the schema of status 200, ``body`` the name of the request's schema."""
     name = answer.get("$ref", "").rpartition("/")[2]
     example = {"example": ANSWERS[name]} if name in ANSWERS else {}
     document: Json = {
@@ -155,7 +155,7 @@ def _operation(
         "responses": {"200": document, **failures(refusals)},
     }
     if body:
-        # A browser sends text/plain without asking first, so the official clients do; the text is the same JSON.
+        # Official clients send text/plain, as browsers send that without a CORS preflight; the text is the same JSON.
         as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema(body)}
         operation["requestBody"] = {
             "required": True,
@@ -229,7 +229,7 @@ def _api_paths(side: _Routes, explain: bool) -> Json:
 
 
 def _item(side: _Routes, route: str, item: Json) -> Json:
-    """One path's operations, with what all of them share."""
+    """Return one path's operations, with what all of them share."""
     item["options"] = _cross_origin("crossOrigin" + route.title().translate(_NO_PUNCTUATION) + side.suffix)
     own = [name for name in ("idOrAlias", "flagKey", "experienceId") if f"{{{name}}}" in route]
     names = [side.owner, "environmentSlug", *own, "traceparent"]

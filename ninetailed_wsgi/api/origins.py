@@ -14,7 +14,7 @@ from ninetailed_wsgi.service.access import Access
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@]+)", re.IGNORECASE)
 _PROVEN = "/inspector/"
-"""Whose pages send no referrer, so that over plain HTTP their own forms come from ``null``; each form proves itself."""
+"""Its pages send no referrer, so over plain HTTP their forms have the origin ``null``; each form has a proof."""
 
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
@@ -53,7 +53,7 @@ class Origins:
             return None
         if self._local:
             foreign = bool(origin) or site == "cross-site"
-        elif site:  # browsers do not let a page write it
+        elif site:  # pages cannot set this header
             foreign = site == "cross-site"
         else:
             foreign = (
@@ -68,10 +68,10 @@ class Origins:
 
 
 def _check_hosts(environ: Mapping[str, Any]) -> None:
-    """Raise Forbidden unless every host is loopback that a request to an open server names.
+    """Raise Forbidden unless every host that a request to an open server names is loopback.
 
-    A proxy may put its own name in ``Host`` and the visitor's in another header. Whoever sent that one is believed, as
-    it can only make the answer a refusal.
+    A proxy may put its own name in ``Host`` and the visitor's in another header. Any sender of that header is
+    believed, because it can only cause a refusal.
     """
     hosts = [environ.get("HTTP_HOST") or "localhost"]
     hosts += [each.strip() for each in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if each.strip()]
@@ -85,7 +85,7 @@ def _check_hosts(environ: Mapping[str, Any]) -> None:
             )
 
 
-# PERF: a server is asked by few hosts; reading an address took 7 % of a stored page event (cProfile).
+# PERF: requests name few hosts; parsing an address took 7 % of a stored page event (cProfile).
 @lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether a host, perhaps with a port, is this machine to the browser that asks for it."""

@@ -16,7 +16,7 @@ KEY = "ninetailed.preview"
 
 
 def without_foreign(body: Any, caller: Caller) -> Any:
-    """Return a body without the member ``preview`` of a caller who may not preview."""
+    """Return a body, without its member ``preview`` if the caller may not preview."""
     if not isinstance(body, dict) or "preview" not in body or caller.may("admin"):
         return body
     return {name: value for name, value in body.items() if name != "preview"}
@@ -26,7 +26,7 @@ def overrides_of(environ: Mapping[str, Any], body: Mapping[str, Any] | None = No
     """Return the overrides of a request: those of its body, else those of its visitor's preview; None without any.
 
     Raises:
-        InvalidData: the time of a preview is no time.
+        InvalidData: the time of a preview is not a time.
     """
     value = body.get("preview") if body else None
     if value is not None:

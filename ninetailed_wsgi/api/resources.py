@@ -39,7 +39,7 @@ class Edge:
         callers: finds out who asks.
         max_body_bytes: a longer body is refused.
         explain: whether ``/explain`` is served, which shows rules.
-        spaces: of the space routes, how spaces are named; None for the organization routes.
+        spaces: how the space routes name spaces; None for the organization routes.
         data_dir: where the last results are.
     """
 
@@ -55,7 +55,7 @@ class Edge:
 
     @property
     def entities(self) -> bool:
-        """Whether answers may hold what only clients of the space routes take (spec section 6)."""
+        """Whether answers may contain what only clients of the space routes accept (spec section 6)."""
         return self.spaces is not None
 
     def environment(self, organization: str, environment: str) -> Environment:
@@ -71,7 +71,7 @@ class Edge:
         return where
 
     def allow(self, operation: str, req: Request) -> Caller:
-        """Return who asks for an operation that names no profile; Unauthorized or Forbidden where they may not."""
+        """Return the caller of an operation that names no profile; Unauthorized or Forbidden if they may not use it."""
         caller = self.callers.of(req.env)
         self.access.check(operation, caller)
         return caller
@@ -90,7 +90,7 @@ class _Resource:
         return body
 
     def _events(self, body: dict[str, Any], caller: Caller, where: Environment, resp: Response) -> dict[str, Any]:
-        """The body of a request with its events as the caller may have them applied."""
+        """Return the body of a request, with the events as far as the caller may have them applied."""
         check_names(body["events"])
         verdict = self._edge.access.judge(body["events"], caller, where, self._service.certifies)
         if verdict.unverified:
@@ -126,8 +126,8 @@ class _Resource:
         _answer(resp, self._edge.access.visible(data, caller))
 
     def _fresh(self, where: Environment, name: str, caller: Caller, *, previews: bool) -> bool:
-        """Whether an update is a create, because this caller may not name this profile."""
-        if previews and caller.may("admin"):  # who may ask why a profile gets what it gets
+        """Return whether an update becomes a create, because this caller may not name this profile."""
+        if previews and caller.may("admin"):  # they may see why a profile gets what it gets
             return False
         return self._check("update", caller, where, name) is Permission.FRESH
 
@@ -202,7 +202,7 @@ class BatchResource(_Resource):
 
 
 class ImportResource(BatchResource):
-    """``/import/events``: accept the same, to be applied after the answer."""
+    """``/import/events``: accept the same batch, and apply it after the answer."""
 
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         where, body = self._batch(req, resp, "import", organization, environment)
@@ -212,7 +212,7 @@ class ImportResource(BatchResource):
 
 
 class InsightsResource(_Resource):
-    """Insights ``/events``: note what visitors saw and clicked; 204 without a body, whatever single events say."""
+    """Insights ``/events``: note what visitors saw and clicked; 204 without a body, even if events are invalid."""
 
     def __init__(self, edge: Edge) -> None:
         super().__init__(edge)
@@ -221,16 +221,16 @@ class InsightsResource(_Resource):
     def on_post(self, req: Request, resp: Response, organization: str, environment: str) -> None:
         caller = self._edge.allow("insights", req)
         where = self._edge.environment(organization, environment)
-        body = self._body(req, "insights-request", walks=False)  # of an event, its own members alone are read
+        body = self._body(req, "insights-request", walks=False)  # only an event's own members are read
         resp.status = falcon.HTTP_204
-        if KEY in req.env:  # what is seen in a preview counts for nobody
+        if KEY in req.env:  # what is seen in a preview is not counted
             return
         guarded = self._edge.access.guarded and not caller.may("events")
         if guarded:
-            # Of others a visitor knows at most a user id, which is no secret.
+            # Accept only ids that we issued: a visitor may know the user id of another, which is not secret.
             body = [batch for batch in body if self._service.certifies(where, batch["profile"]["id"])]
         if self._ingestion is None:
-            # Here, as a site whose visitors report nothing need not load it.
+            # Imported here, because a site whose visitors report nothing need not load it.
             from ninetailed_wsgi.insights.ingestion import Ingestion
 
             self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
@@ -243,7 +243,7 @@ class ResultsResource(_Resource):
     def on_get(self, req: Request, resp: Response, organization: str, environment: str, experience: str) -> None:
         self._edge.allow("results", req)
         where = self._edge.environment(organization, environment)
-        # Here, as most sites never ask.
+        # Imported here, because most sites never ask.
         from ninetailed_wsgi.insights import latest
 
         last = latest.read(self._edge.data_dir, where)
@@ -352,7 +352,7 @@ class ApiDescription:
 
 
 def _parameter(name: str) -> str:
-    """Return the name of a profile; callers who have none yet and leave it out must not all share one profile."""
+    """Return the name of a profile; refuse an empty one, as all callers without a name would share one profile."""
     if not name:
         raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")
     check_name("path", name)

@@ -15,7 +15,7 @@ class SpaceNames:
     """Which environment a space is.
 
     Attributes:
-        joined: those that are named differently: space and its environment to organization and environment.
+        joined: those with other names: from space and its environment to organization and environment.
     """
 
     joined: Mapping[Environment, Environment]

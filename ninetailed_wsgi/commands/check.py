@@ -1,4 +1,4 @@
-"""The command ``check``: looks at everything that a startup depends on and prints what it found."""
+"""The command ``check``: looks at everything that startup depends on and prints what it found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ninetailed_wsgi.settings import USES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that are no options."""
+    """Add the flags that are not options."""
     parser.add_argument(
         "--strict",
         action="store_true",
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for each thing; the exit status is 1 when one stops a startup or ``--strict`` refuses it."""
+    """Print a line for each thing; the exit status is 1 if one stops startup or ``--strict`` refuses it."""
     try:
         settings = read_settings(arguments, USES)
     except SettingsError as error:

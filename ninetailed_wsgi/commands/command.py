@@ -102,7 +102,7 @@ def read_settings(arguments: argparse.Namespace, uses: Collection[str]) -> Setti
     typed = {name: value for name, value in vars(arguments).items() if name in names}
     settings = Settings.for_uses(uses, typed, os.environ)
     here = os.getcwd()
-    # As `python -m` has it; an installed script does not, and content may be a module of the working folder.
+    # `python -m` adds the working folder, an installed script does not; content may be a module there.
     if any(isinstance(origin, str) and "://" not in origin for origin in settings.content) and here not in sys.path:
         sys.path.insert(0, here)
     return settings

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
 def compact(store: KeptStore, console: Console) -> None:
     """Give free pages back and overwrite what was deleted, file by file; say the bytes on disk before and after.
 
-    What a cut-off write left of a name goes first, in every store; Redis has no files of ours.
+    First remove what an interrupted write left of a name, in every store; Redis has no files of ours.
     """
     before = after = 0
     with console.progress("documents looked at") as progress:

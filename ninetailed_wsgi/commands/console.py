@@ -42,11 +42,11 @@ class Progress:
 
         Args:
             done: how many units are done.
-            fraction: the part of all work that is done, 0 to 1; None where nobody knows.
+            fraction: the part of all work that is done, 0 to 1; None if unknown.
         """
         now = self._clock()
         if self._first is None:
-            self._first = (count, fraction or 0.0)  # work resumed did not begin at nothing
+            self._first = (count, fraction or 0.0)  # resumed work did not begin at zero
         if now - self._last_at < _EVERY[self._terminal]:
             return
         self._last_at = now
@@ -59,7 +59,7 @@ class Progress:
         self._out.flush()
 
     def end(self) -> None:
-        """Take the line off the terminal, so that what is printed next stands alone."""
+        """Erase the line from the terminal, so that what is printed next stands alone."""
         if self._width:
             self._out.write("\r" + " " * self._width + "\r")
             self._out.flush()
@@ -77,7 +77,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time span as ``2:05`` (minutes, seconds) or ``1:02:05``."""
+    """Return a time span as ``2:05`` (minutes, seconds) or ``1:02:05``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -107,7 +107,7 @@ class Console:
             line.end()
 
     def patiently(self, step: Callable[[], _Result]) -> _Result:
-        """Return what a step gives that may be repeated; retry it for some seconds while the store is busy."""
+        """Return the result of a step that may be repeated; retry it for some seconds while the store is busy."""
         attempt = 0
         while True:
             attempt += 1

@@ -1,4 +1,4 @@
-"""The command ``contract``: holds a running server, ours or any other, to the API's contract."""
+"""The command ``contract``: tests a running server, ours or any other, against the API's contract."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ninetailed_wsgi.contract.flags import add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run every case that the server can be held to."""
+    """Run every case that applies to the server."""
     return command.run(arguments, sys.stdout, sys.stderr)
 
 

@@ -16,7 +16,7 @@ from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.service import ExperienceService
 
 _USES = ("store", "environments")
-_DELETED_AT_ONCE = 100  # as each look at the waiting imports takes its time
+_DELETED_AT_ONCE = 100  # because each look at the waiting imports takes time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -49,12 +49,12 @@ def export(
 ) -> None:
     """Write every profile of an environment as NDJSON, each as ``ExperienceService.record`` gives it.
 
-    Two profiles that become one while the export runs may be written both; the later line then lists the id of the
-    earlier among its aliases. ``output`` is a file that is there when it is complete; empty: ``console.out``. Into a
-    file, an export that was interrupted goes on with the profiles that it had not written.
+    If two profiles merge while the export runs, both may be written; the later line then lists the id of the earlier
+    among its aliases. ``output`` is a file that exists only when it is complete; empty: ``console.out``. An interrupted
+    export into a file resumes with the profiles that it had not written.
     """
     what = {"environment": f"{where.organization}/{where.environment}", "events": events}
-    with console.progress("documents looked at") as progress:  # else a profile could be met before what it absorbs
+    with console.progress("documents looked at") as progress:  # otherwise a profile could come before one it absorbs
         identity.settle(store, documents(store, where, progress))
     with _resumed(output, what, console) as (write, names), console.progress("documents") as progress:
         written = len(names)
@@ -63,16 +63,16 @@ def export(
                 continue
             with contextlib.suppress(ProfileNotFound):  # deleted since it was listed
                 record = service.record(where, key.name, events=events)
-                if record["profile"]["id"] == key.name:  # else it has become part of another, which has its own line
+                if record["profile"]["id"] == key.name:  # else it was merged into another, which has its own line
                     write(record)
                     written += 1
     (console.out if output else console.err).write(f"{written:,} profiles exported\n")
 
 
 def export_one(service: ExperienceService, where: Environment, name: str, console: Console, *, output: str) -> None:
-    """Write all that is kept of one visitor, named by id or alias; ProfileNotFound when there is no profile.
+    """Write all that is stored about one visitor, named by id or alias; ProfileNotFound if there is no profile.
 
-    That is what ``ExperienceService.record`` gives; and ``imported``, where events wait in imports or were set aside.
+    That is what ``ExperienceService.record`` gives, and ``imported`` if events wait in imports or were set aside.
     """
     record = service.record(where, name, events=True)
     if imported := service.imported(where, {record["profile"]["id"], *record["aliases"]}):
@@ -83,7 +83,7 @@ def export_one(service: ExperienceService, where: Environment, name: str, consol
 
 @contextlib.contextmanager
 def _written(output: str, console: Console) -> Iterator[Callable[[object], None]]:
-    """Yield what writes a line, to a file that is there when it is complete, or to ``console.out``."""
+    """Yield a function that writes a line, to a file that exists only when complete, or to ``console.out``."""
     if not output:
         yield lambda record: print(orjson.dumps(record).decode(), file=console.out)
         return
@@ -98,7 +98,7 @@ def _written(output: str, console: Console) -> Iterator[Callable[[object], None]
 def _resumed(
     output: str, what: dict[str, Any], console: Console
 ) -> Iterator[tuple[Callable[[object], None], set[str]]]:
-    """As `_written`; with the ids that the same command, ``what``, wrote before it was interrupted."""
+    """Yield the same as `_written`, and the ids that the same command, ``what``, wrote before it was interrupted."""
     if not output:
         with _written(output, console) as write:
             yield write, set()
@@ -134,7 +134,7 @@ def _begin(part: Path, state: Path, what: dict[str, Any]) -> None:
 
 
 def _exported(file: BinaryIO, part: Path) -> set[str]:
-    """Return the ids in an export; what was written of the line after the last whole one is cut off."""
+    """Return the ids in an export, and cut off an incomplete last line."""
     ids = set()
     whole = 0
     for line in file:

@@ -85,7 +85,7 @@ class _Chunk:
 
 
 def beside(file: str, ending: str) -> Path:
-    """The file next to an imported one, such as ``visits.progress`` for ``visits.ndjson.gz``; ``-`` is ``stdin``."""
+    """Return the file beside an imported one: ``visits.progress`` for ``visits.ndjson.gz``; ``-`` is ``stdin``."""
     path = Path("stdin" if file == "-" else file)
     name = path.name.removesuffix(".gz")
     return path.with_name(name.removesuffix(".ndjson") + ending)
@@ -94,7 +94,7 @@ def beside(file: str, ending: str) -> Path:
 def import_events(
     service: ExperienceService, where: Environment, file: str, console: Console, stdin: BinaryIO, longest: int
 ) -> bool:
-    """Apply the events of a file, one JSON object a line; whether none was rejected.
+    """Apply the events of a file, one JSON object a line; return whether none was rejected.
 
     Args:
         service, where: apply them, by the rules of ``POST /events``.
@@ -102,7 +102,7 @@ def import_events(
         stdin, longest: what ``-`` reads; bytes that a line may have.
 
     Raises:
-        CommandError: the file cannot be read, or was begun for another environment or with another content.
+        CommandError: the file cannot be read, or its import began for another environment or with other content.
     """
     try:
         size = 0 if file == "-" else os.stat(file).st_size
@@ -177,7 +177,7 @@ class _FileImport:
 
     @contextlib.contextmanager
     def _rejecting(self) -> Iterator[BinaryIO]:
-        """The rejects file without what was written after the last batch; gone when nothing was rejected."""
+        """Yield the rejects file, cut off after the last batch; remove it if nothing was rejected."""
         try:
             # Rejected lines are visitors' data: for nobody else to read.
             handle = open_private(self._rejects_file, os.O_RDWR)
@@ -220,7 +220,7 @@ class _FileImport:
             try:
                 self._send(batch.events)
                 self.state.events += len(batch.events)
-            except InvalidData:  # nothing of the batch was stored: find which events it was
+            except InvalidData:  # nothing of the batch was stored: find the invalid events
                 self._apply_singly(batch)
         self.state.lines = max(lines, self.state.lines)
         self._rejects.flush()
@@ -254,7 +254,7 @@ def _plain(raw: BinaryIO, file: str) -> BinaryIO:
 
 
 def _lines(stream: BinaryIO, longest: int) -> Iterator[tuple[int, bytes, bool]]:
-    """The lines with their numbers from 1; of one that is too long only the beginning, and True."""
+    """Yield the lines with their numbers from 1; of one that is too long only the beginning, and True."""
     number = 0
     while text := stream.readline(longest + 1):
         number += 1

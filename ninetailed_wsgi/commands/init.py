@@ -152,7 +152,7 @@ def mounts_of(folder: Path) -> Iterable[Mount]:
     """Return the frameworks that the files of a folder name; else those that are installed; else plain WSGI."""
     texts = list(_texts(folder))
     mounts = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
-    # Falcon is there in any case, as the API is made with it.
+    # Falcon is always installed, because the API uses it.
     return mounts or [mount for mount in MOUNTS if mount.module != "falcon" and find_spec(mount.module)] or [WSGI]
 
 

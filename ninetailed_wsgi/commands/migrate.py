@@ -1,9 +1,9 @@
 """Moves all that is stored from one store to another, of any kind, while servers serve from the first one.
 
-Nothing is remembered besides the two stores, so a migration cut off anywhere goes on with the same command: each pass
+Only the two stores hold state, so the same command resumes a migration that was interrupted anywhere: each pass
 compares the documents of both and copies those that differ. A document changes with every event of its profile, so its
-history is read only when it is copied. What is at the target and not at the source is removed. Until the last pass has
-ended, and all that both hold was found to be the same, the target is marked, and nobody else can open it.
+history is read only when it is copied. What the target has and the source lacks is removed. The target is marked, and
+nothing else can open it, until the last pass has ended and a comparison has shown that both stores are equal.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Side(NamedTuple):
 
 
 def open_place(settings: Settings, *, filling: bool = False) -> Side:
-    """The store that these settings name, which drops nothing of a history that it gets; ``filling``: as the target."""
+    """Open the store that these settings name, without dropping any history; ``filling``: as the target."""
     name = str(settings.store or settings.data_dir.resolve())
     # The servers' own bounds hold from the next event of a profile on.
     whole = replace(settings, history_events=1_000_000, history_days=36_500)
@@ -91,9 +91,9 @@ def open_place(settings: Settings, *, filling: bool = False) -> Side:
 
 
 def migrate(source: Side, target: Side, console: Console, *, final: bool) -> bool:
-    """Copy what differs, pass after pass, until nearly nothing does; with ``final`` once, and compare all of both.
+    """Copy what differs, pass after pass, until almost nothing does; with ``final``, once, then compare both stores.
 
-    Return False when the stores differ in the end, as others write to them.
+    Return False if the stores still differ at the end, because others write to them.
 
     Raises:
         CommandError: the source holds nothing, or the target holds something that this migration did not put there.
@@ -103,7 +103,7 @@ def migrate(source: Side, target: Side, console: Console, *, final: bool) -> boo
     if final:
         return _finish(source, target, console)
     before = changes + changes
-    while _NEARLY_NOTHING < changes < before * 0.8:  # each pass is shorter, until it copies what its time brings
+    while _NEARLY_NOTHING < changes < before * 0.8:  # passes get shorter, until they copy only new changes
         before, changes = changes, _pass(source, target, console)
     console.out.write(f"next: stop the servers of {source.name}, then run the same command with --final\n")
     return True
@@ -123,7 +123,7 @@ def _begin(source: Side, target: Side) -> None:
         )
     target.store.fill_from(source.name)
     if target.store.id_key() != (key := source.store.id_key()):
-        target.store.take_id_key(key)  # else no id of the source would be one at the target
+        target.store.take_id_key(key)  # otherwise no id of the source would be valid at the target
 
 
 def _empty(place: Side) -> bool:
@@ -135,9 +135,9 @@ def _empty(place: Side) -> bool:
 
 
 def _pass(source: Side, target: Side, console: Console) -> int:
-    """Copy what differs and remove what the source does not have; the number of changes."""
+    """Copy what differs and remove what the source does not have; return the number of changes."""
     comparisons, copies, present = _copy_documents(source.store, target.store, console)
-    # What was compared and is there: more means documents that are gone from the source.
+    # If the target has more documents than those that were compared, some are gone from the source.
     removed = _remove_gone(source.store, target.store, console) if target.store.contents.count() > present else 0
     batches = _copy_queue(source.queue, target.queue, console)
     console.out.write(
@@ -149,7 +149,7 @@ def _pass(source: Side, target: Side, console: Console) -> int:
 
 
 def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> tuple[int, int, int]:
-    """How many documents were compared, how many copied, and how many of all are at the target then."""
+    """Return how many documents were compared, how many copied, and how many of all the target has then."""
     comparisons = copies = present = 0
     total = max(source.contents.count(), 1)
     with console.progress("documents compared") as progress:
@@ -158,7 +158,7 @@ def _copy_documents(source: KeptStore, target: KeptStore, console: Console) -> t
             differing = [digest for digest, state in page.items() if there.get(digest) != state]
             present += len(page) - len(differing)
             for some in _batched(differing, _AT_ONCE):
-                records = source.contents.fetch(some)  # without those that were deleted meanwhile
+                records = source.contents.fetch(some)  # without those that were deleted since
                 console.patiently(partial(target.contents.load, records))
                 copies += len(records)
                 present += len(records)
@@ -184,7 +184,7 @@ def _remove_gone(source: KeptStore, target: KeptStore, console: Console) -> int:
 
 
 def _copy_queue(source: Queue, target: Queue, console: Console) -> int:
-    """Let the same batches wait at the target, under the same numbers: profiles remember these."""
+    """Make the same batches wait at the target, under the same numbers, which profiles remember."""
     copies = 0
     for aside in (False, True):
         here, there = (list(_batch_digests(queue, aside)) for queue in (source, target))
@@ -219,7 +219,7 @@ def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 
 @dataclass(slots=True)
 class _Totals:
-    """What a store and its queue hold; the sum is the same in whatever order they hold it."""
+    """What a store and its queue hold; the checksum does not depend on its order."""
 
     documents: int = 0
     profiles: int = 0
@@ -288,7 +288,7 @@ def _parts(record: StoredRecord) -> Iterator[bytes]:
 
 
 def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[str]:
-    """Compare everything, histories too, and copy what differs; says of some documents, and of how many more, how."""
+    """Compare everything, histories too, and copy what differs; yield how some documents differ, and how many more."""
     count = 0
     with console.progress("documents compared as a whole") as progress:
         comparisons, total = 0, max(source.contents.count(), 1)

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         yes_with_extra("scipy", "results")("yes")
     except ValueError as error:
         raise SettingsError([str(error).removeprefix("no, as ")]) from None
-    from ninetailed_wsgi.commands import results_table  # which loads what computes statistics
+    from ninetailed_wsgi.commands import results_table  # imported here: it loads the statistics code
 
     now = time.time_ns() // 1_000_000
     results_table.show(

@@ -41,7 +41,7 @@ def show(
     Raises:
         UnknownName: there is no such experience or metric.
     """
-    os.nice(10)  # a server beside it comes first
+    os.nice(10)  # a server on the same machine has priority
     experiments = experiments_of(catalog, experience, metric)
     total = max(1, store.contents.count())
     with console.progress("profiles") as progress:
@@ -69,7 +69,7 @@ def period_of(since: str | None, until: str | None, window_days: str | None, now
     """Read what was typed: ISO dates or times, which are UTC where they name no zone, and a number of days.
 
     Raises:
-        SettingsError: naming each that is none.
+        SettingsError: a time or number is invalid; the error names each one.
     """
     problems: list[str] = []
 
@@ -118,7 +118,7 @@ def text(result: Result, *, color: bool = False) -> list[str]:
 
 
 def _table(result: Result) -> Iterator[str]:
-    """The numbers of each variant; as two tables where one would be wider than 80 columns."""
+    """Yield the numbers of each variant, as two tables if one would be wider than 80 columns."""
     binary = _is_binary(result)
     title = (
         "variant",
@@ -147,7 +147,7 @@ def _table(result: Result) -> Iterator[str]:
 
 
 def _aligned(cell: str, width: int, place: int) -> str:
-    """A cell, to the right, or with a negative width to the left; two columns part the rates from the numbers."""
+    """Return a cell aligned right, or left if the width is negative; two spaces separate the rates from the numbers."""
     gap = "  " if place == 3 else ""
     return gap + (cell.ljust(-width) if width < 0 else cell.rjust(width))
 
@@ -167,12 +167,12 @@ def _cells(variant: Variant, binary: bool) -> tuple[str, ...]:
 
 
 def _percent(part: float, digits: int) -> str:
-    """A signed number of percent, without a minus before zero; a large one has fewer digits."""
+    """Return a signed number of percent, without a minus before zero; a large one has fewer digits."""
     return f"{part * 100:+z.{digits}f}" if abs(part) < 100 else f"{part * 100:+.3g}"
 
 
 def _plot(variants: Sequence[Variant], binary: bool) -> Iterator[str]:
-    """The intervals on one scale: a bracket at each end, a bar at the mean."""
+    """Yield the intervals on one scale: a bracket at each end, a bar at the mean."""
     rows = [(variant, variant.mean, variant.interval) for variant in variants]
     bounds = [bound for _, _, interval in rows if interval for bound in interval]
     if not bounds or (high := max(bounds)) <= (low := min(bounds)):
@@ -254,7 +254,7 @@ def _line(line: str) -> str:
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """A line in parts of at most 80 columns."""
+    """Yield a line in parts of at most 80 columns."""
     words, current, room = line.split(" "), "", _WIDTH
     for word in words:
         if current and len(current) + 1 + len(word) > room:

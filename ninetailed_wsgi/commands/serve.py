@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     if failed := failures(findings):
         problems = [(f"{finding.subject}: {finding.text}", *finding.details) for finding in failed]
         raise SettingsError([line for problem in problems for line in problem])
-    from ninetailed_wsgi.server.serve import serve  # the server, which a refused start does not need
+    from ninetailed_wsgi.server.serve import serve  # imported here: a failed startup does not need it
 
     try:
         serve(settings, findings)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _unusable(server: str) -> str | None:
-    """Say what is wrong with the installed server, of which `server` uses private parts; None: nothing."""
+    """Return what is wrong with the installed server, whose private parts `server` uses; None if nothing is."""
     major, extra = _VERSIONS[server]
     install = f"pip install 'ninetailed-wsgi[{extra}]'"
     try:

@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class NinetailedConfig(AppConfig):
-    """Without models; the label keeps clear of Django's own names."""
+    """An app without models; its label avoids Django's own names."""
 
     name = "ninetailed_wsgi.django"
     label = "ninetailed"

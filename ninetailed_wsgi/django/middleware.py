@@ -37,7 +37,7 @@ class Middleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self._get_response = get_response
-        site()  # wrong options stop the start
+        site()  # invalid options stop startup
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -77,7 +77,7 @@ def site() -> Ninetailed:
 
 
 def environ_of(request: HttpRequest) -> dict[str, Any]:
-    """Return the WSGI environ of a request; one that is made like it where ASGI has none."""
+    """Return the WSGI environ of a request, or one that is made like it under ASGI."""
     if hasattr(request, "environ"):
         environ: dict[str, Any] = {**request.environ, "wsgi.url_scheme": request.scheme}
         return environ
@@ -87,7 +87,7 @@ def environ_of(request: HttpRequest) -> dict[str, Any]:
 
 
 def _previewed(request: HttpRequest) -> HttpResponse | None:
-    """Return what answers a link to a preview; where a preview lasts, take the conditions out of the request."""
+    """Return the answer to a preview link; during a preview, remove the conditions from the request."""
     owner = site()
     if owner.previews is None or KEY in request.META:  # `Ninetailed` around the application has done it
         return None
@@ -135,7 +135,7 @@ def _personal(request: HttpRequest, visitor: Visitor, response: Any) -> Any:
 def _with_panel(request: HttpRequest, visitor: Visitor, response: Any, panel: Panel) -> Any:
     """Put the panel into a page."""
 
-    # Now, as a policy that follows names only a nonce that was used.
+    # Read the nonce now: a policy that is made later names only a nonce that was used.
     nonce, root = _nonce_of(request), request.META.get("SCRIPT_NAME", "")
 
     def markup() -> bytes:
@@ -169,7 +169,7 @@ def _nonce_of(request: HttpRequest) -> str:
         nonce = getattr(request, "_csp_nonce", None)
     try:
         return "" if nonce is None else str(nonce)
-    except Exception:  # of a policy that is made already, whose header then says it
+    except Exception:  # the policy is made already, and its header has the nonce
         return ""
 
 

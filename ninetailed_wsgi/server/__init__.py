@@ -1,1 +1,1 @@
-"""The standalone server: the app under gunicorn."""
+"""The standalone server: the app under gunicorn or Granian."""

@@ -15,7 +15,7 @@ from ninetailed_wsgi.settings import Settings
 
 
 def announcement(settings: Settings, findings: Sequence[Finding], host: str, port: int) -> str:
-    """What a person reads when the server listens: where, what was found, and a command that works when pasted."""
+    """Return what a person reads when the server listens: where, what was found, a command that works when pasted."""
     processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     lines = [f"ninetailed-wsgi {__version__} listens on {_url(host, port)} ({processes}, {threads} each)"]
@@ -27,7 +27,7 @@ def announcement(settings: Settings, findings: Sequence[Finding], host: str, por
 
 
 def curl_line(settings: Settings, host: str, port: int) -> str:
-    """One shell command that creates a profile with a page event and shows its location."""
+    """Return one shell command that creates a profile with a page event and shows its location."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nobody can call "every address"
     organization, environment = Environment.parse((settings.environments or ("default/main",))[0])
     path = f"/v2/organizations/{quote(organization, safe='')}/environments/{quote(environment, safe='')}/profiles"

@@ -8,19 +8,19 @@ import re
 # together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
-"""Bytes of a request line without its end; of a longer one no more is collected, as gunicorn refuses it."""
+"""Bytes of a request line without its end; a longer one is not collected further, as gunicorn refuses it."""
 
 LONGEST_FIELD = 8190
-"""Bytes of a header field, as gunicorn's own limit; also of what stands beside the bytes of a chunk."""
+"""Bytes of a header field, as in gunicorn's own limit; also of what a chunk has besides its content."""
 
 MOST_FIELDS = 100
 """Header fields, as gunicorn's own limit."""
 
 DRAINED_BYTES = 4 << 20
-"""Bytes of a body that is refused which are taken, so that its sender reads the answer instead of a broken pipe."""
+"""Bytes that are read of a refused body, so that its sender reads the answer instead of getting a broken pipe."""
 
 _END = b"\r\n\r\n"
-_FRAMES = 1 << 20  # bytes of chunks besides eight times their bodies
+_FRAMES = 1 << 20  # bytes of chunks in addition to eight times the longest body
 
 _HEADER = re.compile(
     rb"^(content-length|transfer-encoding|expect)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE
@@ -33,7 +33,7 @@ class Arrival:
 
     Args:
         longest_body: bytes; of a longer body no more is collected, as it will be refused.
-        data: what was read of it together with the request before.
+        data: the bytes of it that were read together with the previous request.
 
     Attributes:
         data: all bytes so far.
@@ -56,7 +56,7 @@ class Arrival:
         self._in_trailers = False
 
     def is_whole(self) -> bool:
-        """Return whether nothing more has to be waited for: all is there, or enough to refuse it."""
+        """Return whether the request needs no more bytes: all of it is there, or enough to refuse it."""
         if self._body < 0 and not self._read_head():
             return self._end_long_head()
         if self._chunk >= 0:
@@ -71,7 +71,7 @@ class Arrival:
         for name, value in _HEADER.findall(bytes(self.data[:end])):
             match name.lower():
                 case b"content-length":
-                    # One that is no number is gunicorn's to refuse.
+                    # gunicorn refuses a value that is not a number.
                     length = int(value[:19]) if value.isdigit() else 0
                     self._end = self._body + length
                     self.is_too_long = length > self._longest_body
@@ -82,13 +82,13 @@ class Arrival:
         return True
 
     def _end_long_head(self) -> bool:
-        """End a head of which a line, or the number of lines, is over gunicorn's limits; return whether it was.
+        """End a head if a line of it, or the number of lines, exceeds gunicorn's limits; return whether it does.
 
         Then gunicorn reads no more of it and words the refusal.
         """
         size = len(self.data)
         while (end := self.data.find(b"\n", self._search_start)) >= 0:
-            if end > 1 or not self.data.startswith(b"\r\n"):  # an empty line before it is none of it (RFC 9112, 2.2)
+            if end > 1 or not self.data.startswith(b"\r\n"):  # an empty line before it does not count (RFC 9112, 2.2)
                 if self._is_line_too_long(end - 1):
                     break
                 self._lines += 1
@@ -101,12 +101,12 @@ class Arrival:
         return True
 
     def _is_line_too_long(self, end: int) -> bool:
-        """Judge the line that begins at ``_line`` and has bytes up to ``end`` at least."""
+        """Return whether the line from ``_line``, up to ``end`` at least, is too long or one too many."""
         length, longest = end - self._line, LONGEST_FIELD if self._lines else LONGEST_REQUEST_LINE
         return length > longest or (length > 0 and self._lines > MOST_FIELDS)  # an empty line ends the head
 
     def _read_chunks(self) -> bool:
-        """Walk over the chunks that are there. What is no chunk is whole: reading it fails at once."""
+        """Walk over the chunks; return whether no more are needed, as after an invalid one, whose reading fails."""
         if len(self.data) - self._body > _FRAMES + 8 * self._longest_body:  # far more frames than bytes
             self.is_too_long = True
             return True
@@ -132,6 +132,6 @@ class Arrival:
         return self.data.find(_END, self._chunk) >= 0 or self._refuse_long_line()
 
     def _refuse_long_line(self) -> bool:
-        """Note whether a chunk's first line, or the trailers, take more than a header field may; return that."""
+        """Note and return whether a chunk's first line, or the trailers, take more than a header field may."""
         self.is_too_long = len(self.data) - self._chunk > LONGEST_FIELD
         return self.is_too_long

@@ -1,4 +1,4 @@
-"""Looks at everything that a start depends on, and says what it found in a line each."""
+"""Checks everything that startup depends on, and reports each thing in a line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.service.access import Hosting
     from ninetailed_wsgi.store.protocol import QueueState
 
-# The parts are imported where they are looked at, so that a damaged installation is a line here and not a traceback.
+# Each check imports what it needs, so that a damaged installation becomes a line here and not a traceback.
 
 DEMO_TYPE = "Demo-City"  # the made-up places of fixtures/geo do not move
 OLD_AFTER_DAYS = 30  # MaxMind publishes new City databases twice a week; after a month addresses have moved
@@ -32,10 +32,10 @@ class Finding:
     """What was found about one thing.
 
     Attributes:
-        status: ``fail`` stops a start, ``warn`` does not.
+        status: ``fail`` stops startup, ``warn`` does not.
         subject: the thing, such as ``data folder``.
         text: what was found; for a failure also what would be right.
-        details: more lines, for who asks with ``ninetailed-wsgi check``.
+        details: more lines, for ``ninetailed-wsgi check``.
     """
 
     status: Literal["ok", "warn", "fail"]
@@ -52,7 +52,7 @@ def check_all(settings: Settings, *, now: datetime | None = None, strict: bool =
     """Look at everything without changing anything; for ``ninetailed-wsgi check``.
 
     Args:
-        now: the time that ages are counted to, aware; default: the present.
+        now: the time from which ages are computed, aware; default: the present.
         strict: as for `check_content`.
     """
     return [
@@ -69,14 +69,14 @@ def check_all(settings: Settings, *, now: datetime | None = None, strict: bool =
 
 
 def check_start(settings: Settings, *, now: datetime | None = None) -> list[Finding]:
-    """What ``serve`` needs to know before its workers start; makes the data folder and its store when missing."""
+    """Check what ``serve`` needs before its workers start; create the data folder and its store if missing."""
     store = _started_store(settings)
     findings = [store, check_environments(settings), check_access(settings)]
     findings += [check_location(settings, now=now), *check_companies(settings), check_content(settings)]
     if settings.store is None and store.status != "fail":
         files = check_files(settings, rows=False)
         if files.status == "fail":
-            findings.insert(1, replace(files, status="warn"))  # what lies in the other files is served
+            findings.insert(1, replace(files, status="warn"))  # the other files are served
     return findings
 
 
@@ -93,12 +93,12 @@ def _started_store(settings: Settings) -> Finding:
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
-    """Those that stop a start."""
+    """Return the findings that stop startup."""
     return [finding for finding in findings if finding.status == "fail"]
 
 
 def check_store(settings: Settings) -> Finding:
-    """Where profiles are kept, and whether they can be."""
+    """Check where profiles are stored, and whether they can be."""
     if settings.store is None:
         return check_data_folder(settings)
     try:
@@ -114,7 +114,7 @@ def check_store(settings: Settings) -> Finding:
 
 
 def check_data_folder(settings: Settings) -> Finding:
-    """Whether the folder holds a store or nothing, and can be written: by a file without a name that goes by itself."""
+    """Check that the folder holds a store or nothing, and can be written, with a temporary file without a name."""
     from ninetailed_wsgi.store.disk.folder import FORMAT, examine, refuse_filling
 
     folder = settings.data_dir.absolute()
@@ -147,10 +147,10 @@ def _missing_data_folder(folder: Path) -> Finding:
 
 
 def check_files(settings: Settings, *, rows: bool = True) -> Finding:
-    """Whether every database file that was made is there and whole; what lies in one that is not is answered 503.
+    """Check that every database file that was made is intact; requests that need a damaged one are answered 503.
 
     Args:
-        rows: look at all that is in the files, which takes a second for some hundred MB; else only at their headers.
+        rows: check all rows, which takes a second for some hundred MB; otherwise only the headers of the files.
     """
     from ninetailed_wsgi.store.disk.folder import made_files
     from ninetailed_wsgi.store.disk.upkeep import verify
@@ -171,13 +171,13 @@ def check_files(settings: Settings, *, rows: bool = True) -> Finding:
 
 
 def check_environments(settings: Settings) -> Finding:
-    """Which environments are served."""
+    """Report which environments are served."""
     environments = ", ".join(settings.environments) or "any organization and environment; restrict with --environments"
     return Finding("ok", "environments", environments)
 
 
 def hosting_of(bind: str) -> Hosting:
-    """Return where a server is that listens on an address: on this machine alone, or in a network (spec section 16)."""
+    """Return whether a server on this address serves this machine alone or a network (spec section 16)."""
     host = bind.rpartition(":")[0].strip("[]")
     if host == "localhost":
         return "local"
@@ -188,7 +188,7 @@ def hosting_of(bind: str) -> Hosting:
 
 
 def check_access(settings: Settings) -> Finding:
-    """Read the files of keys and of the identity secret, and warn where everybody may do everything (section 16)."""
+    """Read the files of keys and of the identity secret, and warn if everybody may do everything (section 16)."""
     from ninetailed_wsgi.service.access import Access
 
     place = hosting_of(settings.bind)
@@ -205,7 +205,7 @@ def check_access(settings: Settings) -> Finding:
 
 
 def check_location(settings: Settings, *, now: datetime | None = None) -> Finding:
-    """The location database's type, build date and age."""
+    """Report the location database's type, build date and age."""
     if settings.geoip_database is None:
         return Finding("warn", "location", "no database: visitors get no location (set one with --geoip-database)")
     from ninetailed_wsgi.enrichment.geoip import HAS_C_EXTENSION, WITHOUT_C_EXTENSION, LocationDatabase
@@ -224,7 +224,7 @@ def check_location(settings: Settings, *, now: datetime | None = None) -> Findin
 
 
 def check_companies(settings: Settings) -> list[Finding]:
-    """Which sources of company data are configured; nothing where none is."""
+    """Report which sources of company data are configured; nothing if none is."""
     from ninetailed_wsgi.enrichment.company_database import CompanyDatabase
     from ninetailed_wsgi.service.sources import albacross_key, is_readable_by_all
 
@@ -245,13 +245,13 @@ def check_companies(settings: Settings) -> list[Finding]:
 
 
 def check_schemas() -> Finding:
-    """Whether the JSON Schemas of the package are there, and those of requests compile."""
+    """Check that the JSON Schemas of the package are there, and that those of requests compile."""
     from ninetailed_wsgi.api.validation.schemas import REQUESTS, schemas
 
     try:
         schemas().compile(REQUESTS)
         count = len(schemas().documents)
-    except Exception as error:  # whatever is wrong with an installation is to be said in its line, not as a traceback
+    except Exception as error:  # any error of an installation becomes its line, not a traceback
         return Finding("fail", "schemas", f"{type(error).__name__}: {error}")
     if not count:
         return Finding("fail", "schemas", "none found: the installation is incomplete")
@@ -259,18 +259,18 @@ def check_schemas() -> Finding:
 
 
 def check_content(settings: Settings, *, read_only: bool = False, strict: bool = False) -> Finding:
-    """Where experiences and audiences come from, and what there is of them.
+    """Check where experiences and audiences come from, and what can be served of them.
 
     Args:
         settings: name the content.
         read_only: keep no copy of what is read.
-        strict: fail also on what is left out or stored oddly, although everything else can be served.
+        strict: fail also if something is left out or stored oddly, although everything else can be served.
     """
     return _content(settings, read_only=read_only, strict=strict)[0]
 
 
 def _content(settings: Settings, *, read_only: bool, strict: bool) -> tuple[Finding, LiveContent | None]:
-    """Return what there is to say of the content, and the content where it can be served."""
+    """Return the finding about the content, and the content if it can be served."""
     if not settings.content:
         text = "none: visitors get no audiences and no experiences (set it with --content)"
         return Finding("ok", "content", text), None
@@ -306,7 +306,7 @@ def _of_content(source: LiveContent, settings: Settings, *, strict: bool) -> Fin
 
 
 def _with_unsent_metrics(finding: Finding, source: LiveContent | None, settings: Settings) -> Finding:
-    """Add to what was found of the content the metrics whose event nobody has sent, where profiles can be read."""
+    """Add to the finding about the content the metrics whose event nobody has sent, if profiles can be read."""
     from ninetailed_wsgi.core.names import Environment
     from ninetailed_wsgi.server.unsent import unsent_metrics
     from ninetailed_wsgi.store.disk.folder import examine
@@ -333,7 +333,7 @@ def _with_unsent_metrics(finding: Finding, source: LiveContent | None, settings:
 
 
 def check_imports(settings: Settings) -> Finding:
-    """How many accepted batches wait to be applied, and how many could not be."""
+    """Report how many accepted batches wait to be applied, and how many could not be."""
     from ninetailed_wsgi.store.disk.queue import ImportQueue
 
     try:

@@ -1,6 +1,6 @@
-"""Computes results again and again, in a process of its own that serves nobody and ends with the server.
+"""Computes results repeatedly, in a process of its own that serves no requests and ends with the server.
 
-Workers never load what computes: it costs 41 MiB and 0.4 s (spec section 12).
+Workers never load the code that computes: it costs 41 MiB and 0.4 s (spec section 12).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def repeat(
     clock: Callable[[], float] = time.monotonic,
     between: Callable[[], None] | None = None,
 ) -> None:
-    """Do some work now and then every so many seconds, also after a failure that may pass.
+    """Do some work at once, then again every so many seconds, even after a failure.
 
-    ``between`` is done every two seconds in the meantime; None: nothing is.
+    Between two times, ``between`` is called every two seconds; None: nothing is.
     """
     while True:
         due = clock() + seconds
@@ -78,7 +78,7 @@ def _try(work: Callable[[], None]) -> None:
 
 
 def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | None]:
-    """Return what is done each time, and what between two times."""
+    """Return the work to repeat, and the work to do between two times."""
     from ninetailed_wsgi.service.service import ExperienceService
 
     # One process of the server: it counts nothing of its own, and reads no location.
@@ -86,7 +86,7 @@ def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | 
     services: list[ExperienceService] = []
 
     def opened() -> tuple[ExperienceService, population.PopulationContent]:
-        if not services:  # here, so that a store that cannot be reached is tried again
+        if not services:  # opened here, so that an unreachable store is retried
             services.append(ExperienceService.from_settings(own))
         return services[0], contents_of(settings, services[0])
 
@@ -104,14 +104,14 @@ def _work(settings: Settings) -> tuple[Callable[[], None], Callable[[], None] | 
 
 
 def contents_of(settings: Settings, service: ExperienceService) -> population.PopulationContent:
-    """Return by which contents the visitors of a service are counted."""
+    """Return the content by which the visitors of a service are counted."""
     draft = service.previews.draft if settings.draft_content else None
     bounds = (settings.history_events, settings.history_days)
     return population.PopulationContent(service.content, draft, settings.content_locale, *bounds)
 
 
 def _end_with(server: int) -> None:
-    """End this process, whatever it does, when the server's ended."""
+    """End this process, whatever it does, when the server's process has ended."""
     while os.getppid() == server:
         time.sleep(0.5)
     os._exit(0)

@@ -1,7 +1,7 @@
-"""Runs the app under Granian, whose HTTP is written in Rust: half of the processor time of gunicorn's.
+"""Runs the app under Granian, whose HTTP code is written in Rust and takes half of gunicorn's processor time.
 
-Granian reads heads without a thread of Python, and bodies in the thread that asks for them, for as long as that takes.
-So a body is read here before the app is called, by one of many threads of which each address may have some.
+Granian reads heads without a Python thread, and bodies in the thread that asks for them, however long that takes.
+So many threads, of which each address may use some, read the bodies here before they call the app.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ CONNECTIONS = 1000
 """Connections of one process at a time, as gunicorn's default."""
 
 REFUSALS = 128
-"""429s that one process sends late at a time, each by a thread that waits; those beyond them are sent at once."""
+"""429s that one process delays at a time, each in a thread that waits; any others are sent at once."""
 
 HEAD_BYTES = LONGEST_REQUEST_LINE + 65_536
-"""Bytes of a head in all; of a longer one, Granian reads no more."""
+"""Bytes of a whole head; Granian stops reading a longer one."""
 
-_IDLE = 75_000  # milliseconds that a kept connection may say nothing, or a head may take: longer than a proxy keeps one
+_IDLE = 75_000  # milliseconds that a kept connection may be silent, or a head may take: longer than a proxy keeps one
 _AT_ONCE = 65_536  # bytes of a body that nobody needs
 _RESPAWN_SECONDS = 1.0
 _BUSY = b'{"data":null,"error":{"code":"ERR_PROFILE_OVERLOAD"},"message":"too many requests are arriving; try again"}'
@@ -81,7 +81,7 @@ def run(settings: Settings, findings: Sequence[Finding], sources: Sources) -> No
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """Granian's options for these settings, each with its reason."""
+    """Return Granian's options for these settings, each with its reason."""
     console = {"class": "logging.StreamHandler", "formatter": "ours", "filters": ["ours"]}
     form = f"ninetailed_wsgi.operations.logs.{'JsonFormat' if settings.log_format == 'json' else 'TextFormat'}"
     return {
@@ -89,12 +89,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "http": HTTPModes.http1,
         "websockets": False,
         "workers": settings.workers,
-        # Those that wait for bodies or refuse come on top of those that compute.
+        # The threads that read bodies or delay refusals come on top of those that compute.
         "blocking_threads": settings.threads + READERS + REFUSALS,
         "backlog": 2048,
         "backpressure": CONNECTIONS,
         "http1_settings": HTTP1Settings(header_read_timeout=_IDLE, max_buffer_size=HEAD_BYTES),
-        # The start is announced in our own words; warnings and errors still come, in the form of our log.
+        # We announce the startup in our own words; warnings and errors still appear, in the format of our log.
         "log_level": LogLevels.warning,
         "log_dictconfig": {
             "formatters": {"ours": {"()": form}},
@@ -105,7 +105,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "log_access": False,
         "respawn_failed_workers": True,
         "respawn_interval": _RESPAWN_SECONDS,
-        # A request waits at most for a lock, and container runtimes kill after 10 s.
+        # The longest that a request waits is for a lock, and container runtimes kill after 10 s.
         "workers_kill_timeout": int(settings.store_timeout) + 3,
     }
 
@@ -117,12 +117,12 @@ class _Unreadable:
         self._error = error
 
     def read(self, size: int = -1) -> bytes:
-        """Say so, by the error that reading it came to."""
+        """Raise the error that occurred when the body was read."""
         raise OSError(str(self._error)) from self._error
 
 
 class BoundedApp:
-    """An app whose requests arrive whole, and of which so many are answered at a time.
+    """Gives an app whole requests only, and at most so many at a time.
 
     Args:
         app: a WSGI app.
@@ -131,7 +131,7 @@ class BoundedApp:
         sleep: waits so many seconds.
 
     Attributes:
-        expiry: what removes inactive visitors beside the app, for as long as somebody holds it; None: nothing does.
+        expiry: removes inactive visitors beside the app, as long as something refers to it; None: nothing does.
     """
 
     def __init__(self, app: Any, threads: int, longest_body: int, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -184,7 +184,7 @@ class BoundedApp:
             self._answering += more
 
     def _wait_before_refusal(self) -> None:
-        """Let a client that would come back at once wait; no thread that computes does."""
+        """Delay a client that would come back at once; no thread that computes waits."""
         with self._lock:
             if self._refusals >= REFUSALS:
                 return
@@ -197,14 +197,14 @@ class BoundedApp:
                 self._refusals -= 1
 
     def _length(self, environ: Environ) -> int:
-        """Return how long a body says it is, bytes; one of chunks counts as of the longest length."""
+        """Return the stated length of a body in bytes; a chunked body counts as the longest one allowed."""
         length = environ.get("CONTENT_LENGTH") or ""
         if length.isdigit():
             return int(length[:19])
         return self._longest_body if "HTTP_TRANSFER_ENCODING" in environ else 0
 
     def _read_body(self, environ: Environ, length: int) -> None:
-        """Read a body, so that the app need not wait for it; one that is too long is sent for nothing."""
+        """Read a body, so that the app need not wait for it; nothing of one that is too long is kept."""
         stream = environ["wsgi.input"]
         try:
             if length <= self._longest_body:
@@ -216,7 +216,7 @@ class BoundedApp:
             environ["wsgi.input"] = _Unreadable(error)
 
     def _take_reader(self, address: object) -> bool:
-        """Count one more reader for an address, and return False where there are as many as may be."""
+        """Count one more reader for an address; return False if there are already as many as allowed."""
         with self._lock:
             if self._readers[address] >= READERS_PER_ADDRESS or self._readers.total() >= READERS:
                 return False
@@ -231,14 +231,14 @@ class BoundedApp:
 
 
 class _News(logging.Filter):
-    """Lets no line through that tells what is meant so: that there are more threads than cores."""
+    """Drops the warning that there are more threads than cores, which is intended."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "Configuration allows spawning up to" not in record.getMessage()
 
 
 def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server: int, stopping: Stop) -> BoundedApp:
-    """The WSGI app; called in each worker, so that no database file is open across a fork."""
+    """Return the WSGI app; called in each worker, so that no database file is open across a fork."""
     stopping.hold_back()
     stop = int(settings.store_timeout) + 3
     threading.Thread(target=_end_with, args=(server, stop), daemon=True).start()
@@ -250,7 +250,7 @@ def _load(settings: Settings, sources: Sources, lock: Any, workers: Any, server:
 
 
 def _end_with(server: int, seconds: float) -> None:
-    """End this worker when the process that started it is gone, within some seconds: the next one wants its address."""
+    """End this worker within ``seconds`` after its parent process is gone: the next server needs the address."""
     while os.getppid() == server:
         time.sleep(0.5)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
@@ -260,7 +260,7 @@ def _end_with(server: int, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _reserved(bind: str) -> Iterator[tuple[str, int]]:
-    """Yield the host and the port to listen on, which is a free one for port 0, and keep others away from it.
+    """Reserve the address to listen on, and yield its host and port; port 0 becomes a free port.
 
     Each of Granian's workers has a socket of its own there (`SO_REUSEPORT`).
     """
@@ -268,7 +268,7 @@ def _reserved(bind: str) -> Iterator[tuple[str, int]]:
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as place:
-        # Connections that a server before this one closed keep nobody out.
+        # Connections that a previous server closed must not block the address.
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         place.bind((host, int(port)))
@@ -278,7 +278,7 @@ def _reserved(bind: str) -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def _children_of_workers(metrics: bool) -> Iterator[Any]:
-    """Yield where workers write their process ids, and note the end of each for the metrics."""
+    """Yield the pipe into which workers write their process ids, and note the end of each for the metrics."""
     reader, writer = multiprocessing.Pipe(duplex=False)
     if metrics:
         threading.Thread(target=_note_ends, args=(reader,), daemon=True).start()
@@ -308,7 +308,7 @@ def _announce_when_listening(settings: Settings, findings: Sequence[Finding], ho
 
 
 def _announce(settings: Settings, findings: Sequence[Finding], host: str, port: int) -> None:
-    """Say that the server listens once it does: Granian's workers begin to when they have loaded the app."""
+    """Announce the server once it listens: Granian's workers do after they have loaded the app."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         try:
@@ -322,7 +322,7 @@ def _announce(settings: Settings, findings: Sequence[Finding], host: str, port: 
 
 
 def _tell_systemd() -> None:
-    """Say the same to systemd, where it waits for that (sd_notify(3))."""
+    """Tell systemd the same, if it waits for that (sd_notify(3))."""
     if name := os.environ.get("NOTIFY_SOCKET"):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.connect("\0" + name[1:] if name.startswith("@") else name)

@@ -1,4 +1,4 @@
-"""Runs the app under gunicorn, with a configuration of ours that nothing outside changes."""
+"""Runs the app under gunicorn, with our own configuration, which nothing outside changes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def run(settings: Settings, findings: Sequence[Finding], sources: Sources) -> No
 class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn's application class with our configuration.
 
-    The base class reads neither ./gunicorn.conf.py nor GUNICORN_CMD_ARGS, and that is meant: a file that happens to
-    lie in the current folder must not change how this service runs. Who wants all of gunicorn's options runs
+    The base class reads neither ./gunicorn.conf.py nor GUNICORN_CMD_ARGS. That is intended: a file that happens to
+    lie in the current folder must not change how this service runs. To use all of gunicorn's options, run
     ``gunicorn 'ninetailed_wsgi:create_app()'``.
     """
 
@@ -58,7 +58,7 @@ class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             self.cfg.set("post_worker_init", self._expire)
 
     def load(self) -> Any:
-        """The WSGI app; called in each worker, so that no database file is open across a fork."""
+        """Return the WSGI app; called in each worker, so that no database file is open across a fork."""
         self._app = worker_app(self.settings, self.sources)
         return self._app.app
 
@@ -85,7 +85,7 @@ class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
 
 def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:
-    """gunicorn's options for these settings, each with its reason."""
+    """Return gunicorn's options for these settings, each with its reason."""
     memory = Path("/dev/shm")
     return {
         "bind": settings.bind,
@@ -98,18 +98,18 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         # Longer than the 60 s after which common proxies drop idle connections: the proxy must be the one that closes,
         # or it sends a request into a connection that is just going away and answers 502.
         "keepalive": 75,
-        # A request waits at most for a lock, and container runtimes kill after 10 s.
+        # The longest that a request waits is for a lock, and container runtimes kill after 10 s.
         "graceful_timeout": int(settings.store_timeout) + 3,
         "limit_request_line": LONGEST_REQUEST_LINE,
         # The app finds the visitor's address itself (--trusted-proxies); no other part may believe a header.
         "forwarded_allow_ips": "",
         # Workers touch a file every second: on a slow disk that alone can make one look dead.
         "worker_tmp_dir": str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None,
-        # gunicorn would open a socket under the home folder, where the service has no business.
+        # gunicorn would open a socket under the home folder, which the service must not touch.
         "control_socket_disable": True,
         "accesslog": None,
         "logger_class": JsonLog if settings.log_format == "json" else Log,
-        # The start is announced in our own words; warnings and errors still come.
+        # We announce the startup in our own words; warnings and errors still appear.
         "loglevel": "warning",
         "proc_name": "ninetailed-wsgi",
         "when_ready": when_ready,

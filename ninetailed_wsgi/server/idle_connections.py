@@ -1,4 +1,4 @@
-"""Which connections end when there is no place for another one: silent ones of the address that has most of them."""
+"""Chooses the connections that end when there is no room for another: silent ones of the address with the most."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ninetailed_wsgi.enrichment.client_ip import subscriber
 
 
 def owner(connection: Any) -> str | None:
-    """Return who has a connection of gunicorn, by its address; None for one of a socket file, which is a proxy's."""
+    """Return the owner of a gunicorn connection, by address; None for one of a Unix socket, which is a proxy's."""
     return subscriber(connection.client[0]) if isinstance(connection.client, tuple) else None
 
 
 def least_needed(connections: Iterable[Any], count: int) -> list[Any]:
-    """Return so many connections that may end, or all there are.
+    """Return so many connections that may end, or all if there are fewer.
 
-    Each is the oldest one of the address that has most of them at that time: somebody with a few keeps them while
+    Each is the oldest one of the address that has the most at that time: an address with a few keeps them while
     another one has many.
 
     Args:

@@ -1,4 +1,4 @@
-"""gunicorn's worker sends a 429 late, while its connection waits in the loop and no thread for it."""
+"""Lets gunicorn's worker delay a 429, while its connection waits in the loop and takes no thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STATUS = slice(8, 13)  # of a status line, HTTP/1.1 429 Too Many Requests
 
 
 class RefusingWorker(Worker):
-    """The worker whose 429s come late; all other answers are sent as they are made."""
+    """The worker that delays 429s; all other answers are sent as they are made."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -41,7 +41,7 @@ class RefusingWorker(Worker):
     # In the loop that watches all sockets
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """Keep or end the connection, later if its answer comes later; at the stop nobody waits."""
+        """Keep or end the connection, later if its answer is delayed; at shutdown no answer is."""
         refusal = self._answers.pop(conn, None)
         if refusal is None:
             super().finish_request(conn, fs)
@@ -59,8 +59,8 @@ class RefusingWorker(Worker):
             self._refuse(conn, fs, refusal)
 
     def _refuse(self, conn: Any, fs: Any, refusal: bytes) -> None:
-        """Send a 429, which is so short that the buffer takes all of it, and go on as after any answer."""
-        with contextlib.suppress(OSError):  # the client left; the next look at its socket says so, too
+        """Send a 429, which is so short that the buffer takes all of it, and continue as after any answer."""
+        with contextlib.suppress(OSError):  # the client left, which the next look at its socket shows
             conn.sock.send(refusal, socket.MSG_DONTWAIT)
         super().finish_request(conn, fs)
 
@@ -69,7 +69,7 @@ class _Sending:
     """A connection's socket while a request is answered.
 
     Attributes:
-        refusal: the answer so far if it is a 429, of which nothing is sent; else None.
+        refusal: the answer so far if it is a 429, of which nothing is sent yet; otherwise None.
     """
 
     __slots__ = ("_has_begun", "_sock", "refusal")
@@ -94,5 +94,5 @@ class _Sending:
 
 
 def worker_class(longest_body: int) -> type[RefusingWorker]:
-    """Return the worker for an app that refuses bodies of more bytes."""
+    """Return the worker for an app that refuses bodies of more than ``longest_body`` bytes."""
     return type("Worker", (RefusingWorker,), {"longest_body": longest_body, "shares": Shares()})

@@ -1,4 +1,4 @@
-"""Runs the app under the server that the settings name, with a configuration of ours that nothing outside changes."""
+"""Runs the app under the server that the settings name, with our own configuration, which nothing outside changes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
 
 
 def _refuse_taken_address(bind: str) -> None:
-    """Try the address once before the server does: gunicorn repeats itself for five seconds, Granian shares it."""
+    """Try the address once before the server: if taken, gunicorn retries for five seconds and Granian shares it."""
     if "GUNICORN_PID" in os.environ or "LISTEN_PID" in os.environ:
         return  # the listening socket is handed down, by the gunicorn being replaced or by systemd
     host, _, port = bind.rpartition(":")

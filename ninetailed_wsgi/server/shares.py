@@ -1,4 +1,4 @@
-"""Spreads connections over a server's workers: who has more than its share lets the others have the next ones."""
+"""Spreads connections over a server's workers: a worker with more than its share leaves the next ones to others."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from gunicorn.workers import gthread
 
 MOST_WORKERS = 64
-"""Workers that are counted at one time; of more, two share a place, and what they say is that of the latest."""
+"""Workers that are counted at one time; with more, two share a place, which has the number of the latest."""
 
 ACCEPTS_LATER = 0.01  # seconds that a worker with more than its share of the connections leaves a new one to others
-HURRIES_FOR = 0.02  # seconds in which it leaves them nothing, after they took nothing
+HURRIES_FOR = 0.02  # seconds for which it leaves them none, after they took none
 SHEDS_EVERY = 0.02  # seconds between two kept connections that a worker with too many of them ends
 
 _ABSENT = 2**31 - 1
 
 
 class Shares:
-    """The numbers of connections of all workers, in memory that they share since before they were forked.
+    """The number of connections of each worker, in memory that they share because it was made before the fork.
 
     The kernel wakes whichever worker it likes for a new connection, and clients keep theirs: in a third of all starts
-    one of two workers had all eight of a load balancer's connections, and the other one nothing to do.
+    one of two workers had all eight of a load balancer's connections, and the other one had nothing to do.
     """
 
     def __init__(self) -> None:
@@ -31,23 +31,23 @@ class Shares:
             self.leave(worker)
 
     def write(self, worker: int, connections: int) -> None:
-        """Say how many connections the worker of this number has; it counts from then on."""
+        """Set the number of connections of a worker, which is counted from then on."""
         self._connections[worker % MOST_WORKERS] = connections
 
     def leave(self, worker: int) -> None:
-        """Count the worker of this number no more, as it accepts nothing more."""
+        """Stop counting a worker, because it accepts no more connections."""
         self.write(worker, _ABSENT)
 
     def is_exceeded(self, worker: int, by: int = 1) -> bool:
-        """Return whether another worker has fewer connections than the one of this number, by so many or more."""
+        """Return whether another worker has fewer connections than this one, by so many or more."""
         return min(self._connections) <= self._connections[worker % MOST_WORKERS] - by
 
 
 class SharingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn's worker with threads, which has at most one connection more than the others.
 
-    A worker with more lets the others accept first, and ends one of those that it keeps now and then; it announces the
-    end with an answer, so the client opens the next one without a loss.
+    A worker with more lets the others accept first, and from time to time ends one of its kept connections. An answer
+    announces the end, so the client opens the next connection without a loss.
     """
 
     shares: Shares
@@ -63,7 +63,7 @@ class SharingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
 
     @property
     def nr_conns(self) -> int:
-        """The number of connections; gunicorn's name, and the other workers read it."""
+        """The number of connections, under gunicorn's name; the other workers read it, too."""
         return self._connections
 
     @nr_conns.setter
@@ -86,7 +86,7 @@ class SharingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
             super().set_accept_enabled(enabled)
 
     def leave(self) -> None:
-        """Have no share any more: others need not wait for this worker. The master calls it for one that died."""
+        """Give up the share, so that no other worker waits for this one. The master calls it for one that died."""
         self._is_counted = False
         self.shares.leave(self.age)  # gunicorn numbers its workers by age
 
@@ -98,20 +98,20 @@ class SharingWorker(gthread.ThreadWorker):  # type: ignore[misc]  # gunicorn has
                 self._accepts_from = now + ACCEPTS_LATER
                 self.set_accept_enabled(False)
                 return
-            self._hurries_until = now + HURRIES_FOR  # they had their time and are busy
+            self._hurries_until = now + HURRIES_FOR  # the others had their time and are busy
         super().accept(listener)
 
     def _has_more_than_its_share(self, by: int = 1) -> bool:
         return self._is_counted and self.shares.is_exceeded(self.age, by)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """Wait for events, but not longer than others have for a new connection."""
+        """Wait for events, but not longer than the others have time to take a new connection."""
         if self.alive and (rest := self._accepts_from - time.monotonic()) > 0:
             timeout = min(timeout, rest)
         super().wait_for_and_dispatch_events(timeout)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request; where another worker has fewer connections by two or more, announce the end of this one."""
+        """Answer a request; announce the connection's end if another worker has fewer of them by two or more."""
         now = time.monotonic()
         if now >= self._sheds_from:
             self._sheds_from = now + SHEDS_EVERY

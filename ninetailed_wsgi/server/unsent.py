@@ -1,4 +1,4 @@
-"""Looks for metrics whose event nobody has sent: most often their name is misspelled (spec section 12)."""
+"""Looks for metrics whose event nobody has sent: most often its name is misspelled (spec section 12)."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ STALLED_AFTER = 10  # seconds without a byte in the middle of a request; phones 
 LONGEST_REQUEST = 30  # seconds for a whole request to arrive: 1 MiB at 35 kB/s; and as long again to take the answer
 
 HALF_WAY_PER_ADDRESS = 128  # connections of one address in the middle of a request, in each process
-HALF_WAY_BYTES = 64 << 20  # of all requests in the middle of arriving, in each process
+HALF_WAY_BYTES = 64 << 20  # bytes of all requests that are arriving, in each process
 
-ANSWERS_UNSENT = 65_536  # bytes; a client that has so many to take gets no further answer yet
-ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer goes there at once, so no thread waits for its client
+ANSWERS_UNSENT = 65_536  # bytes; a client that has more to read gets no further answer yet
+ANSWER_BUFFER = 262_144  # bytes, which Linux doubles: any answer fits at once, so no thread waits for its client
 
 DRAINED_WITHIN = 5  # seconds
 
-_ROOM = 10  # of so many connections one is ended where there is no place for another
+_ROOM = 10  # one of so many connections is ended if there is no room for another
 
 _AT_ONCE = 65_536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -43,13 +43,13 @@ _IN_NO_TIME = struct.pack("ll", 0, 10_000)  # Linux: struct timeval
 
 
 class Worker(SharingWorker):
-    """gunicorn's worker with threads; a request gets one of them when all of it is there, not before.
+    """gunicorn's worker with threads; a request gets one of them only when all of it is there.
 
-    gunicorn reads heads and bodies in its threads, and lingers over connections that it closes in the very loop that
-    accepts new ones: sixteen slow clients kept everybody else waiting for 20 seconds. Here that loop collects what
-    arrives, bounded per address and in all, and drains what nobody needs, without waiting for anyone.
+    gunicorn reads heads and bodies in its threads, and closes connections, with a wait, in the same loop that accepts
+    new ones: sixteen slow clients kept everybody else waiting for 20 seconds. Here that loop collects what arrives,
+    within limits per address and in all, and drains what nobody needs, without waiting for any client.
 
-    An answer that is not taken in time is cut off.
+    An answer that the client does not read in time is cut off.
     """
 
     longest_body = 1 << 20  # bytes; `worker_class` sets it
@@ -61,7 +61,7 @@ class Worker(SharingWorker):
         self._half_way = _HalfWay(max(HALF_WAY_BYTES, 2 * self.longest_body))
         self._draining: dict[Any, _Rest] = {}  # connections that are about to end
         self._too_long: set[Any] = set()
-        self._untaken: dict[Any, float] = {}  # connections that ask more and take no answer, since when
+        self._untaken: dict[Any, float] = {}  # connections that ask more but read no answer, since when
         self._last_round = 0.0
 
     def is_busy(self) -> bool:
@@ -107,7 +107,7 @@ class Worker(SharingWorker):
                 self.poller.unregister(sock)
 
     def _collect(self, conn: Any) -> bool:
-        """Read what is there; whether more has to be waited for. Else a thread has the request, or it is dropped."""
+        """Read what is there; return whether to wait for more. If not, a thread has the request, or it is dropped."""
         half = self._arriving[conn]
         arrival = half.arrival
         while not arrival.is_whole():
@@ -120,7 +120,7 @@ class Worker(SharingWorker):
             if not data and not arrival.data:
                 return self._drop(conn)
             if not data:
-                break  # what is missing will never come, and a thread says so
+                break  # the rest will never come, and a thread answers so
             arrival.data += data
             half.latest = time.monotonic()
             self._half_way.add(half, conn, len(data))
@@ -164,7 +164,7 @@ class Worker(SharingWorker):
         conn.close()
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """Keep the connection, or end it without waiting for its client, which gunicorn does for two seconds."""
+        """Keep the connection, or end it without waiting for its client, as gunicorn would for two seconds."""
         if not fs.cancelled() and fs.exception() is None and fs.result():
             super().finish_request(conn, fs)
             return
@@ -178,7 +178,7 @@ class Worker(SharingWorker):
             self._end(conn)
 
     def _drain(self, conn: Any, sock: Any) -> None:
-        """Take what a client still sends, so that it looks for the answer; a closed socket would cut that off."""
+        """Read what a client still sends, so that it gets to the answer; closing the socket would cut that off."""
         rest = self._draining[conn]
         try:
             data = sock.recv(_AT_ONCE)
@@ -192,7 +192,7 @@ class Worker(SharingWorker):
             self._end(conn)
 
     def murder_pending(self) -> None:
-        """Called in each round of the loop: once a second, end what takes too long; at the end, what says nothing."""
+        """End what takes too long, once a second, and silent connections at shutdown; every round calls this."""
         super().murder_pending()
         if self.nr_conns >= self.worker_connections:
             self._make_room()
@@ -218,7 +218,7 @@ class Worker(SharingWorker):
                 self._end(conn)
 
     def _make_room(self) -> None:
-        """End some connections that say nothing, or where there are none some without a whole request, for others."""
+        """End some idle connections to make room; if there are none, some that just came or have no whole request."""
         count, now = max(1, self.worker_connections // _ROOM), time.monotonic()
         silent = [(half.latest, conn) for conn, half in self._arriving.items() if not half.bytes]
         silent += ((conn.timeout - self.cfg.keepalive, conn) for conn in self.keepalived_conns)
@@ -233,7 +233,7 @@ class Worker(SharingWorker):
                 self._end(conn)
 
     def _cut_off_the_slow(self, now: float) -> None:
-        """End connections whose answer is not taken; the app itself may wait for the store, which comes on top."""
+        """End connections whose answer is not read in time; the limit includes the app's wait for the store."""
         for conn, since in list(self._since.items()):
             if now - since > 2 * LONGEST_REQUEST + self.cfg.graceful_timeout:
                 with contextlib.suppress(OSError):  # it may be closed by now
@@ -264,21 +264,21 @@ class _HalfWay:
         self._connections: Counter[object] = Counter()
 
     def add(self, half: _Half, conn: Any, size: int) -> None:
-        """Count further bytes of a connection, and the connection with its first ones."""
+        """Count further bytes of a connection; with its first bytes, count the connection, too."""
         if not half.bytes:
             half.address = owner(conn)
             half.began = half.latest
-            if half.address is not None:  # a socket file is a proxy's
+            if half.address is not None:  # None: a Unix socket, which is a proxy's
                 self._connections[half.address] += 1
         half.bytes += size
         self._bytes += size
 
     def has_no_place_for(self, half: _Half) -> bool:
-        """Return whether its address has too many connections half-way, or all of them too many bytes."""
+        """Return whether its address has too many half-way connections, or all addresses together too many bytes."""
         return bool(half.bytes) and (self._connections[half.address] > HALF_WAY_PER_ADDRESS or self._bytes > self._most)
 
     def remove(self, half: _Half) -> None:
-        """Count a connection no more: its request is whole, or it is dropped."""
+        """Stop counting a connection: its request is whole, or it is dropped."""
         self._bytes -= half.bytes
         if half.bytes and half.address is not None:
             self._connections[half.address] -= 1
@@ -295,12 +295,12 @@ class _Rest:
 
 
 def _unsent(sock: Any) -> int:
-    """Bytes of answers that the client has not confirmed."""
+    """Return the bytes of answers that the client has not confirmed."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's own log, in the form of ours and without what it would tell of visitors."""
+    """gunicorn's own log, in our format and without what it would tell about visitors."""
 
     form = TextFormat()
 
@@ -319,7 +319,7 @@ class JsonLog(Log):
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """A client that stalls in the middle of its head or of our answer is no fault of this service: no traceback."""
+    """Log without a traceback that a client stalled in its head or in our answer: the service is not at fault."""
     if record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
         record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         record.msg, record.args = (

@@ -29,7 +29,7 @@ class WorkerApp(NamedTuple):
 
 
 def prepare(settings: Settings) -> Sources:
-    """Load, before the workers are forked, what holds no database or connection: all share its memory and its time.
+    """Load before the fork what holds no database or connection, so that the workers share its memory and load time.
 
     A worker that starts while a content file or the location database is broken then serves what was read here.
 
@@ -45,11 +45,11 @@ def prepare(settings: Settings) -> Sources:
         sources = Sources.read(settings)
     schemas().compile(REQUESTS)
     with contextlib.suppress(InvalidData):
-        # What words a rejection takes a second to load: in a worker, a stranger could let others wait for it.
+        # The code that words errors takes a second to load: in a worker, a stranger could make others wait for it.
         schemas().check("profile-request", {})
     compile_patterns()
     gc.collect()
-    gc.freeze()  # else the first collection would write to, and so copy, every page
+    gc.freeze()  # otherwise the first collection would write to every page, and so copy it
     return sources
 
 
@@ -65,14 +65,14 @@ def worker_app(settings: Settings, sources: Sources | None) -> WorkerApp:
 
 
 def expiry_lock(settings: Settings) -> IO[bytes] | None:
-    """Return the file whose lock the one worker has that removes inactive visitors; None where nobody does."""
+    """Return the file that is locked by the one worker that removes inactive visitors; None if none does."""
     return tempfile.TemporaryFile() if settings.expire_after else None
 
 
 def start_expiry(
     settings: Settings, service: ExperienceService, lock: IO[bytes] | None, is_busy: Callable[[], bool]
 ) -> Expiry | None:
-    """Let this worker remove inactive visitors unless another one does; None where nobody is to."""
+    """Let this worker remove inactive visitors unless another one does; return None if none is to."""
     from ninetailed_wsgi.service.expiry import Expiry
 
     if lock is None:
@@ -92,7 +92,7 @@ def start_expiry(
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """The announcement says what the start finds; it need not be said once more by each worker."""
+    """Keep each worker from logging again what the announcement already says."""
     log = logging.getLogger("ninetailed_wsgi")
     log.setLevel(logging.ERROR)
     try:

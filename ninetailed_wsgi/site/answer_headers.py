@@ -15,10 +15,10 @@ _SETTING_CACHES = _OF_SHARED_CACHES | {"cache-control", "vary"}
 
 
 def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
-    """Return the headers of a page that shows what one visitor gets, and whether the site had called it public.
+    """Return the headers of a page that shows what one visitor gets, and whether the site had marked it as public.
 
     A ``Cache-Control`` that forbids shared caches to keep the page stays as the site set it; any other is replaced,
-    also one that forbids and allows it. What only content delivery networks read goes, as it counts more for them.
+    also a contradictory one. Headers that only content delivery networks read are removed, as they take precedence.
     ``Vary`` names ``Cookie``.
     """
     names = [name.lower() for name, _ in headers]
@@ -43,7 +43,7 @@ def kept_private(headers: Sequence[tuple[str, str]]) -> tuple[Headers, bool]:
 
 
 def not_kept(headers: Sequence[tuple[str, str]]) -> Headers:
-    """Return the headers of a page that no cache keeps, the browser's neither, and that nothing is compared with."""
+    """Return the headers of a page that no cache keeps, not even the browser's, without ETag and Last-Modified."""
     dropped = ("cache-control", "etag", "last-modified")
     return [*((name, value) for name, value in headers if name.lower() not in dropped), ("Cache-Control", PRIVATE)]
 

@@ -23,7 +23,7 @@ PATH = "/beacon.js"
 """Below the prefix."""
 
 TRACK, PREVIEW_MARK = "data-nt-track", "data-nt-shown"
-"""The attribute of an element whose views and clicks are reported, and the one of a preview, in which none are."""
+"""The attribute of an element whose views and clicks are reported, and the one of a preview, which reports none."""
 
 
 @cache
@@ -62,7 +62,7 @@ def track_attributes(
 
     Args:
         entry: the baseline, or just its id; the others as for `variants.shown`.
-        name: of the attribute: `TRACK`, or `PREVIEW_MARK` in a preview, in which nobody is counted.
+        name: the attribute's: `TRACK`, or `PREVIEW_MARK` in a preview, which counts nothing.
     """
     baseline = id_of(entry)
     if baseline is None:

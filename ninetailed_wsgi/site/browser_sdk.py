@@ -10,7 +10,7 @@ from urllib.parse import quote
 from ninetailed_wsgi.site.mount_options import COOKIES, MountOptions
 
 PAGES_WITHOUT_EVENTS = 5
-"""Pages that are only evaluated before their site is told that no SDK event ever arrived."""
+"""After so many pages that are only evaluated, the site is told that no SDK event has arrived."""
 
 _DAY = 24 * 60 * 60
 _NO_EVENTS = (
@@ -73,11 +73,11 @@ class BrowserSdk:
 class AwaitedEvents:
     """Notices pages that leave their page event to an SDK from which nothing ever arrives.
 
-    A visitor whose cookie comes back is stored by then if the SDK works. One who is stored is enough to stop looking,
-    so that a working site pays nothing.
+    If the SDK works, a visitor whose cookie comes back is stored by then. One stored visitor is enough to stop
+    looking, so a working site pays nothing.
 
     Args:
-        hint: says it, once.
+        hint: reports it once.
     """
 
     def __init__(self, hint: Callable[[str, str], None]) -> None:

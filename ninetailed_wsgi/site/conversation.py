@@ -1,4 +1,4 @@
-"""What a page and the service have said to each other about a visitor so far: events that wait, and the answer."""
+"""Keeps what a page and the service have exchanged about a visitor so far: the waiting events, and the answer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
 
 
 class Published(NamedTuple):
-    """The content that decided about a visitor: a catalog; None where nothing decided."""
+    """The catalog of content that decided about a visitor; None if nothing decided."""
 
     content: Any
 
@@ -113,14 +113,14 @@ _NOTHING_PUBLISHED = Published(None)
 
 
 class VisitorData(dict[str, Any]):
-    """``profile``, ``experiences`` and ``changes`` of a visitor; nobody may change them, as visitors share parts."""
+    """``profile``, ``experiences`` and ``changes`` of a visitor, read-only because visitors share parts."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         super().__init__(data)
         self._copies: set[str] = set()
 
     def own(self, member: str) -> Any:
-        """Return a member that the page may change."""
+        """Return a copy of a member, which the page may change; the same one each time."""
         if member not in self._copies:
             self._copies.add(member)
             self[member] = copy_of(self[member])
@@ -132,10 +132,10 @@ def no_answer(*_: Any, **__: Any) -> None:
 
 
 class PageParts:
-    """What a page asked for to show it, for those who want to know.
+    """What a page asked for in order to show it: exposures, and parts for the panel.
 
     Args:
-        serves: whether it is an exposure.
+        serves: whether asking for something is an exposure.
         panel: whether the page has the panel.
 
     Attributes:
@@ -160,7 +160,7 @@ class PageParts:
             self.parts[kind, name] = component
 
     def clear(self) -> None:
-        """Forget it, as for another visitor, or where the page is not shown."""
+        """Forget all of it, for another visitor or if the page is not shown."""
         self.exposures, self.parts = {}, {}
 
 
@@ -174,8 +174,8 @@ class Conversation:
 
     Attributes:
         visit: what the request tells.
-        is_answered: whether the response began, so that nobody comes to write what waits.
-        is_renewed: whether the cookie's visitor is no longer this one.
+        is_answered: whether the response has begun, after which nothing else writes waiting events.
+        is_renewed: whether a new visitor has replaced the cookie's.
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
         published: the content that decided.
         parts_of_page: what the page asked for to show it.
@@ -207,7 +207,7 @@ class Conversation:
         self._is_forgotten = False
         self.preview = backend.previews.overrides(environ) if backend.previews else None
         if is_late:
-            # Too late for the cookie: what is stored now would belong to a profile that nobody has the id of.
+            # Too late for the cookie: what is stored now would belong to a profile whose id nobody has.
             backend.hint("late", _LATE)
 
     @property
@@ -224,7 +224,7 @@ class Conversation:
         self._consent = consent
         if not consent:  # what the page recorded counts for this page alone
             self._only_evaluated, self._unwritten = [*self._unwritten, *self._only_evaluated], []
-        # What was found with the cookie is used no more, or is to be found now.
+        # Without consent, drop what was found with the cookie; with it, look it up.
         self._data, self._id, self._failed = None, None, False
 
     @property
@@ -254,17 +254,17 @@ class Conversation:
         """Store what the page recorded, and evaluate what waits, if anything does."""
         if self._waiting:
             self.answer()
-        self._sort()  # an evaluation that failed left it
+        self._sort()  # what a failed evaluation has left
         if self._unwritten:
             self._store()
 
     def finish(self, *, is_shown: bool) -> None:
         """Write when the response begins; ``is_shown``: whether the visitor gets to see the page."""
-        self.is_answered = True  # from now on nobody comes to write what waits
+        self.is_answered = True  # from now on nothing else writes waiting events
         if not is_shown:
             self.parts_of_page.exposures = {}
         self.write()
-        if self.parts_of_page.exposures and self._is_stored:  # asked for after the page's write, which came early
+        if self.parts_of_page.exposures and self._is_stored:  # asked for after an early write of the page
             self._backend.evaluate(
                 self._question([], self._id, exposures=tuple(self.parts_of_page.exposures)), self._seconds
             )
@@ -278,7 +278,7 @@ class Conversation:
     def forget(self) -> bool:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
         ids = [self._id] if self._id else self._cookie_ids()
-        # A preview deletes nothing. Else each of them, also after one that failed.
+        # A preview deletes nothing. Otherwise delete each id, even after one that failed.
         results = self.preview is None and all(list(map(self._backend.forget, ids)))
         self._waiting, self._unwritten = [], []
         self.renew()
@@ -287,7 +287,7 @@ class Conversation:
 
     def _evaluate(self) -> None:
         is_stored = self._sort()
-        # What the page shows belongs to the same write, and is known when the response begins.
+        # Exposures belong to the same write, and are known only when the response begins.
         if self._unwritten and (self.is_answered or not self._backend.counts_served):
             self._store()
         if self._unwritten:
@@ -296,7 +296,7 @@ class Conversation:
             self._ask(self._only_evaluated, self._id or _first(self._cookie_ids()))
 
     def _sort(self) -> bool:
-        """Tell events that are to be stored from those that are only evaluated; return whether any is to be stored."""
+        """Separate the events to store from those that are only evaluated; return whether there are any to store."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return False
@@ -315,7 +315,7 @@ class Conversation:
         return True
 
     def _store(self) -> None:
-        """Store the events that wait for it and, where the response begins, what the page showed."""
+        """Store the waiting events and, when the response begins, what the page showed."""
         events, self._unwritten = self._unwritten, []
         exposures: tuple[ServedComponent, ...] = ()
         if self._backend.counts_served:
@@ -357,7 +357,7 @@ class Conversation:
         exposures: tuple[ServedComponent, ...],
     ) -> Question:
         if not self.consent:
-            # A user id would lead to what is stored of them.
+            # A user id would lead to what is stored about the visitor.
             events = [{**event, "userId": ""} if event["type"] == "identify" else event for event in events]
         presence, ids_of_cookies = _PRESENCE, self._cookie_ids()
         if name is None and self.preview is not None and self.preview.visitor:
@@ -396,7 +396,7 @@ def explanations(conversation: Conversation, seconds: float) -> tuple[Decision, 
     """Return why a page shows what it shows, and why it would show what it does outside of a preview.
 
     Args:
-        seconds: to wait for each at most, besides the budget of the page.
+        seconds: how long to wait for each at most, in addition to the page's budget.
     """
     events, id = conversation._only_evaluated, conversation._id or _first(conversation._cookie_ids())
     question = conversation._question(events, id, preflight=True, exposures=())
@@ -404,7 +404,7 @@ def explanations(conversation: Conversation, seconds: float) -> tuple[Decision, 
     why = conversation._backend.evaluate(question._replace(overrides=overrides), seconds)
     if conversation.preview is None or why.data is None:
         return why, why
-    natural = question._replace(overrides=Overrides(explains=True), name=why.id)  # also a new visitor is the same one
+    natural = question._replace(overrides=Overrides(explains=True), name=why.id)  # a new visitor keeps their id
     return why, conversation._backend.evaluate(natural, seconds)
 
 
@@ -413,7 +413,7 @@ def _first(ids: list[str]) -> str | None:
 
 
 def nothing(id: str) -> dict[str, Any]:
-    """Return the answer about a visitor of whom nothing can be known now."""
+    """Return the answer about a visitor about whom nothing can be known now."""
     page = {"path": "", "query": {}, "referrer": "", "search": "", "url": ""}
     session = {
         "id": "",

@@ -11,17 +11,17 @@ from urllib.parse import quote
 from ninetailed_wsgi.site.mount_options import MountOptions
 
 RENEW_AFTER = 24 * 60 * 60.0
-"""Seconds after which a cookie that stays the same is set again, so that it does not expire."""
+"""Seconds after which an unchanged cookie is set again, so that it does not expire."""
 
 _MOST_REMEMBERED = 10_000  # visitors; a hash and a time of each
 
 
 class ProfileCookie:
-    """Writes the cookie, and remembers whose this process has set lately.
+    """Writes the cookie, and remembers for which visitors this process has set it lately.
 
     Args:
         options: its name and attributes.
-        clock: now, in seconds; how old a cookie is, the browser does not say.
+        clock: returns now, in seconds; the browser does not say how old a cookie is.
     """
 
     def __init__(self, options: MountOptions, clock: Callable[[], float] = time.time) -> None:
@@ -36,7 +36,7 @@ class ProfileCookie:
         self._set_at: OrderedDict[int, float] = OrderedDict()
 
     def mark_due(self, id: str, cookie: str | None) -> bool:
-        """Note and return whether to set the cookie: it changes, or this process did not set it within a day."""
+        """Return whether to set the cookie (it changes, or this process did not set it within a day), and note that."""
         key, now = hash(id), self.clock()
         if id == cookie and 0 <= now - self._set_at.get(key, -RENEW_AFTER) < RENEW_AFTER:
             return False

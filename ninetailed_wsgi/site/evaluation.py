@@ -37,15 +37,15 @@ class Question(NamedTuple):
     Attributes:
         name: the id that the page knows the visitor by; None for somebody new.
         events: what the page recorded.
-        presence: makes an event that says no more than that the visitor is here, for when there is no other.
+        presence: makes an event that says only that the visitor is here, used if there is no other event.
         locale: the language of place names.
         preflight: whether the events are evaluated and not stored.
         awaits_sdk: whether the name comes from a cookie, and the SDK in the page is to send the page event.
         ids: those that this page made so far.
         exposures: what the page showed, noted by the write of the events.
-        is_last: whether the response begins now: then what does not fit into the page's time is stored after it.
+        is_last: whether the response begins now: then what does not fit into the page's time is stored afterwards.
         overrides: of the preview that the page is seen in; None: it is no preview.
-        consents: whether the visitor may be remembered; if not, nobody is asked about their company.
+        consents: whether the visitor may be remembered; if not, their company is not looked up.
         others: ids of further cookies; where visitors are not trusted, the first issued id counts.
     """
 
@@ -86,7 +86,7 @@ class Evaluation:
         service: an `ExperienceService`.
         schemas: `Schemas`, which each event is checked against like a client's.
         access: the rules in force.
-        caller: for whom they are to be judged, as the site itself is one.
+        caller: the caller to whom the rules apply: the site itself is one.
         refuse: gets each event that is left out, and why.
     """
 
@@ -99,7 +99,7 @@ class Evaluation:
     def decide(self, question: Question, environment: Environment, address: str | None) -> Decision:
         """Return what the service answers, in as many requests as the events need.
 
-        An event that is refused is left out and does not take the others along. Nobody may change the answer, as
+        An event that is refused is left out and does not take the others along. The answer is read-only, because
         visitors share parts of it.
 
         Args:
@@ -110,20 +110,20 @@ class Evaluation:
         if not question.preflight and not question.events:
             return self._expose(question, environment)
         events = [event for event in question.events if self._is_valid(event)]
-        # The answer to a preflight knows the events of its own request only, so these must be one.
+        # A preflight's answer knows only the events of its own request, so all of them go into one.
         requests = [events[-MOST_EVENTS:]] if question.preflight else in_requests(events)
         name, answer = question.name, None
         for batch in requests:
             exposures = question.exposures if batch is requests[-1] else ()
             if (data := self._ask(question, name, batch, exposures, environment, address, content)) is not None:
                 answer, name = data, data["profile"]["id"]
-        if answer is None:  # nothing was said, or all of it refused
+        if answer is None:  # there were no events, or all were refused
             question = question._replace(preflight=True, ids=None)
             answer = self._ask(question, name, [question.presence()], (), environment, address, content)
         return Decision() if answer is None else Decision(answer, answer["profile"]["id"], content)
 
     def _expose(self, question: Question, environment: Environment) -> Decision:
-        """Note what a page showed, where its events are stored already."""
+        """Note what a page showed if its events are already stored."""
         from ninetailed_wsgi.insights.ingestion import expose
 
         if question.name is not None and not _is_robot(question):

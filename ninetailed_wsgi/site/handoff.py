@@ -15,12 +15,12 @@ SCRIPT_ESCAPES = str.maketrans(
 
 
 def is_for_every_client(change: Mapping[str, Any]) -> bool:
-    """Tell whether clients of the organization routes take a change; one that they do not costs the whole answer."""
+    """Return whether clients of the organization routes accept a change; any other costs them the whole answer."""
     return change["type"] == "Variable" and change["value"] is not None
 
 
 def sdk_version(version: object, hint: Callable[[str, str], None]) -> int:
-    """Return the version of the browser SDK that a page names, a number or its text; 2, reported once, of another."""
+    """Return the version of the browser SDK that a page names, as number or text; 2 for any other, reported once."""
     if version in (2, 3, "2", "3") and not isinstance(version, bool):
         return int(str(version)[0])
     name = str(version) if isinstance(version, int) else type(version).__name__

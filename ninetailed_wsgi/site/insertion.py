@@ -1,7 +1,7 @@
 """Puts markup before the last ``</body>`` of a page, and hands every other answer on as the site made it.
 
-A page that says its length is put together before it is sent, with its new length. Any other page stays a stream: only
-what follows a ``</body>`` waits, as another one may come.
+A page with a stated length is collected before it is sent with its new length. Any other page stays a stream: only
+what follows a ``</body>`` waits, because another one may come.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ MARK = b'id="ninetailed-panel"'
 
 _END = re.compile(rb"</body(?=[\s/>])", re.IGNORECASE)
 _NAME = b"</body"
-_LONGEST_END = 65_536  # bytes after a </body> that wait; what is longer does not end a page
-_LONGEST_PAGE = 16 * 1024 * 1024  # bytes of a page that is put together in memory
+_LONGEST_END = 65_536  # bytes after a </body> that wait; with more, it is not the page's end
+_LONGEST_PAGE = 16 * 1024 * 1024  # bytes of a page that is collected in memory
 _DESTINATIONS = ("", "document", "empty")  # Sec-Fetch-Dest of a page, and of a script that loads one
 
 
@@ -33,7 +33,7 @@ class AnswerKind(Enum):
 
 
 def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str, str]]) -> AnswerKind:
-    """Return what becomes of an answer: only a whole page of HTML, not encoded and not for saving, is changed."""
+    """Return what becomes of an answer: only a whole HTML page, neither encoded nor a download, is changed."""
     fields = {name.lower(): value.strip() for name, value in headers}
     is_page = (
         fields.get("content-type", "").partition(";")[0].strip().lower() == "text/html"
@@ -59,7 +59,7 @@ def kind_of(environ: Mapping[str, Any], status: str, headers: Sequence[tuple[str
 
 
 def inserted(page: bytes, markup: Callable[[], bytes]) -> bytes:
-    """Return a page with markup before its last ``</body>``; as it is where it has none, or the markup already."""
+    """Return a page with markup before its last ``</body>``; unchanged if it has none, or already has the markup."""
     end = _last(page, 0)
     return page if end is None or MARK in page else page[:end] + markup() + page[end:]
 
@@ -73,7 +73,7 @@ class Stream:
 
     def __init__(self, markup: Callable[[], bytes]) -> None:
         self._markup = markup
-        self._waiting = bytearray()  # from a </body>, or from what may become one
+        self._waiting = bytearray()  # begins with a </body>, or with what may become one
         self._has_end = False
         self._has_mark = False
 
@@ -119,7 +119,7 @@ class Insertion:
         self._kind: AnswerKind | None = None
         self._stream = Stream(lambda: b"")
         self._whole: list[bytes] = []
-        self._waiting: tuple[Any, ...] = ()  # what a page that is put together begins with
+        self._waiting: tuple[Any, ...] = ()  # status and headers of a page that is collected
 
     def takes(self, status: str, headers: Sequence[tuple[str, str]]) -> bool:
         """Return whether this answer is a page that gets markup."""
@@ -129,7 +129,7 @@ class Insertion:
         """Begin the answer as the server's ``start_response`` does."""
         kind, more = kind_of(self._environ, status, headers), (() if exc_info is None else (exc_info,))
         if kind is AnswerKind.WHOLE and self._kind not in (None, AnswerKind.WHOLE):
-            kind = AnswerKind.STREAM  # the site begins again, and the server has to know at once
+            kind = AnswerKind.STREAM  # the site starts another response, and the server has to know at once
         self._kind = kind
         if kind is AnswerKind.WHOLE:
             self._waiting, self._whole = (status, headers, *more), []
@@ -147,7 +147,7 @@ class Insertion:
         return body if self._kind in (AnswerKind.UNTOUCHED, AnswerKind.HEAD) else _Body(self, body)
 
     def pieces(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield what the server sends, at least one piece for each of the site's, except for a page put together."""
+        """Yield what the server sends, at least one piece for each of the site's, except for a collected page."""
         for chunk in body:
             if self._kind is AnswerKind.STREAM:
                 yield self._stream.feed(chunk)

@@ -109,7 +109,7 @@ class Ninetailed:
         **options: Any,
     ) -> None:
         own = {name: value for name, value in locals().items() if name in MountOptions.__dataclass_fields__}
-        # All that could be wrong is said now; the first request of each process opens files, as the user that serves.
+        # Report all errors now; the first request of each process opens the files, as the user that serves.
         _check_parts(app, settings, service)
         self.options, self.settings = _options(own, settings, options)
         from ninetailed_wsgi.service.access import Access
@@ -255,7 +255,7 @@ class Ninetailed:
             self.hint("public", _PUBLIC)
         if status.startswith("304"):
             return private
-        # Of two with one name, scripts see the first.
+        # Of two cookies with one name, scripts see the first.
         cookies = dict(reversed(visitor.visit.cookies(self.cookie_names)))
         if not visitor.consent:
             expired = [name for name in self.cookie_names if name in cookies and not sets_cookie(headers, name)]
@@ -281,7 +281,7 @@ def _starting(
     start_response: StartResponse,
     attends: Callable[[str, Headers], bool] | None = None,
 ) -> StartResponse:
-    """Return what the site begins its answer with; ``attends``: whether the page is the visitor's, asked or not."""
+    """Return the site's ``start_response``; ``attends``: whether the page uses its visitor even if it asks nothing."""
 
     def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
         if attends is not None and attends(status, headers):
@@ -323,7 +323,7 @@ def _panel(site: Ninetailed) -> Panel | None:
 
 
 def _check_parts(app: Any, settings: object, service: object) -> None:
-    """Refuse what only a call would show to be something else: a site or service of another type."""
+    """Refuse a site or service of the wrong type, which otherwise only a call would show."""
     problems = []
     if app is not None and not callable(app):
         problems.append(f"app: found {type(app).__name__}, expected a WSGI app")

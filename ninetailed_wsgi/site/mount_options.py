@@ -48,10 +48,10 @@ class MountOptions:
 
 
 def read_mount_options(values: Mapping[str, Any]) -> tuple[MountOptions, list[str]]:
-    """Check the keywords of a mount; text, as an ini file has it, is read as what it says.
+    """Check the keywords of a mount; text, as an ini file has it, is converted.
 
     Returns:
-        The checked values, and one line for each bad one, which has its default in the former.
+        The checked values, with the default for each bad one, and one line for each bad one.
     """
     options: dict[str, Any] = {}
     problems = []

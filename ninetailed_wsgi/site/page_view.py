@@ -27,9 +27,9 @@ _SAFE_IN_PATHS = "/;=,~!$&'()*+:@"
 _PLAIN_PATH = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE_IN_PATHS)}]*")
 
 _COMMON_LENGTH = 100
-"""Characters of a header that tells languages, of which the answer is remembered."""
+"""Characters of an ``Accept-Language`` header; for a longer one, the language is not cached."""
 
-# Letters, digits and hyphens, as BCP 47 has them; anything else is not believed to be a language.
+# Letters, digits and hyphens, as BCP 47 has them; anything else is not taken for a language.
 _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 
 
@@ -70,7 +70,7 @@ class Visit:
 
     @property
     def page(self) -> dict[str, Any]:
-        """The page, as `page_of` returns it; nobody may change it."""
+        """The page, as `page_of` returns it; read-only."""
         environ = self.environ
         place = (environ.get("SCRIPT_NAME"), environ.get("PATH_INFO"), environ.get("QUERY_STRING"))
         if place != self._place:
@@ -153,7 +153,7 @@ def _language(header: str) -> str:
     return best
 
 
-# Browsers send few different ones, and a stranger's take no more than 100 kB.
+# Browsers send few different headers, and those of strangers take at most 100 kB.
 _common_language = lru_cache(maxsize=512)(_language)
 
 
@@ -181,7 +181,7 @@ def cookie_values(cookies: Iterable[tuple[str, str]], names: Iterable[str]) -> l
 def _cookies(environ: Environ, names: Collection[str] | None = None) -> list[tuple[str, str]]:
     """Return the cookies of a request; ``names`` None: all of them."""
     cookies = []
-    # Not http.cookies, which gives up at the first cookie of anybody that it finds malformed.
+    # Not http.cookies, which gives up at the first malformed cookie, whoever set it.
     for part in _text(environ.get("HTTP_COOKIE", "")).split(";"):
         name, _, value = part.partition("=")
         name = name.strip()

@@ -1,8 +1,8 @@
 """The panel at the edge of a page: who gets it, the markup that brings it, and the switches that it has.
 
-A page in a preview, or of people whom the site trusts, ends with a block of JSON and the script ``{prefix}/panel.js``.
+A page in a preview, or for people whom the site trusts, ends with a block of JSON and the script ``{prefix}/panel.js``.
 A switch is an address below the prefix, ``{prefix}/panel``, which changes the preview's cookie and leads back to the
-page. It works with the proof that is in the page alone, so no page of another site can use it (spec section 13).
+page. It requires the proof that is in the page, so no page of another site can use it (spec section 13).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Panel:
         tokens: sign the proof that a switch was in a page of the site.
         where: organization and environment.
         place: gives the path of the API for a request.
-        allowed: says of an environ whether its sender gets the panel outside of a preview too; None: nobody does.
+        allowed: decides from an environ whether its sender gets the panel outside of a preview too; None: nobody does.
         check: raises InvalidData where overrides name what the content does not have.
         report: gets what fails.
     """
@@ -79,14 +79,14 @@ class Panel:
     def insertion(
         self, environ: dict[str, Any], visitor: Visitor, start_response: Callable[..., Any]
     ) -> Insertion | None:
-        """Return what puts the panel into the answer to a request; None for everybody who gets no panel.
+        """Return what puts the panel into the answer to a request; None for a request that gets no panel.
 
-        The site then answers as a whole and without compression.
+        For a request with a panel, the site is asked for the whole page without compression.
         """
         if not self.is_due(environ):
             return None
         self.prepare(environ)
-        # The path of now: dispatchers inside the site change it.
+        # The path as it is now: dispatchers inside the site change it.
         return Insertion(environ, start_response, partial(self.markup, visitor, environ.get("SCRIPT_NAME", "")))
 
     def is_due(self, environ: Mapping[str, Any]) -> bool:
@@ -94,7 +94,7 @@ class Panel:
         return self._previews.overrides(environ) is not None or self._trusts(environ)
 
     def prepare(self, environ: dict[str, Any]) -> None:
-        """Note in an environ that its page gets the panel, and let the site answer something that can be changed."""
+        """Note in an environ that its page gets the panel, and let the site send an answer that can be changed."""
         environ[PANEL] = True
         environ.pop("HTTP_ACCEPT_ENCODING", None)
         drop_conditions(environ)
@@ -104,7 +104,7 @@ class Panel:
 
         Args:
             root: the path at which the middleware is mounted, as WSGI has it.
-            headers: of the page; their policy has a nonce, where neither ``nonce`` nor the environ does.
+            headers: of the page; their policy gives the nonce if neither ``nonce`` nor the environ does.
         """
         try:
             prefix = self._place(root)
@@ -194,12 +194,12 @@ def _script(environ: Mapping[str, Any]) -> PageAnswer:
 
 
 def _digest(environ: Mapping[str, Any]) -> str:
-    """Return what a proof is bound to: the cookie of the preview, so that one person's proof is none for another."""
+    """Return what a proof is bound to: the cookie of the preview, so that one person's proof is invalid for another."""
     return hashlib.sha256(cookies_of(environ).get(NAME, "").encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _changed(overrides: Overrides, fields: Mapping[str, str]) -> tuple[Overrides, Overrides]:
-    """Return the override that a switch sets, alone, and all of them with it; InvalidData where it sets none."""
+    """Return the override that a switch sets, alone, and all overrides including it; InvalidData if it sets none."""
     to = fields.get("to", "")
     audiences, experiences = dict(overrides.audiences), dict(overrides.experiences)
     one = Overrides(content=overrides.content)

@@ -68,7 +68,7 @@ def view(
 def _experience(
     decision: Explanation, content: Experience | None, parts: Parts, forced: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return one experience; what a page can tell from the rest is left out, as the panel is small."""
+    """Return one experience, without what the page can derive from the rest, to keep the panel small."""
     return {
         "id": decision["id"],
         "name": shorten(decision["name"] or decision["id"], _LONGEST),
@@ -125,7 +125,7 @@ def _audiences(
 
 
 def _rule(rule: Mapping[str, Any]) -> list[Any]:
-    """Return whether a rule holds, the rule in words, and what was found; nothing of traits, which are personal."""
+    """Return whether a rule holds, the rule in words, and what was found, without traits, which are personal."""
     if "kind" in rule:
         return [
             rule["held"],

@@ -45,7 +45,7 @@ PageOrigin = Callable[[Mapping[str, Any]], tuple[str, str]]
 
 
 class PageAnswer(NamedTuple):
-    """An answer that the site itself does not give; to a HEAD without the body."""
+    """An answer given in place of the site's; without the body for a HEAD request."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -56,7 +56,7 @@ class Previews:
     """The previews of one environment of a site.
 
     Args:
-        tokens: sign and check.
+        tokens: sign and check links and cookies.
         organization, environment: whose content is previewed.
         origin: gives scheme and host of a request as the browser has them.
         check: raises InvalidData where overrides name what the content does not have.
@@ -100,12 +100,12 @@ class Previews:
         return self._tokens.seconds_left("preview", *self._where, cookies_of(environ).get(NAME))
 
     def environ(self, environ: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the API has to know of a request: its preview, if it is made in one."""
+        """Return what the API has to know about a request: its preview, if it is made in one."""
         overrides = self.overrides(environ)
         return {} if overrides is None else {ENVIRON: overrides}
 
     def make_unconditional(self, environ: dict[str, Any]) -> None:
-        """Let the site answer a page in a preview as a whole, and not with one that the browser kept."""
+        """Let the site send the whole page in a preview, and not refer to the browser's copy."""
         if self.overrides(environ) is not None:
             drop_conditions(environ)
 
@@ -128,7 +128,7 @@ class Previews:
         """Return what leads to a page of the site in a preview with these overrides.
 
         Args:
-            place: path and query of the page, percent-encoded; whatever else it says, it leads to this site.
+            place: path and query of the page, percent-encoded; any other text leads to this site, too.
 
         Raises:
             ValueError: the overrides are too long for a cookie.
@@ -142,7 +142,7 @@ class Previews:
         return PageAnswer("303 See Other", [*headers, ("Set-Cookie", self._cookie(token, seconds, environ))], b"")
 
     def _cookie_token(self, overrides: Overrides, seconds: int) -> str:
-        """Return what the cookie of a preview has: its overrides, and who somebody without an id is while it lasts."""
+        """Return the cookie's value: the overrides, and who a visitor without an id is while the preview lasts."""
         document = {**overrides.document(), _VISITOR: overrides.visitor or str(uuid.uuid4())}
         return self._tokens.sign("preview", *self._where, document, seconds)
 
@@ -164,7 +164,7 @@ class Previews:
 
 
 def drop_conditions(environ: dict[str, Any]) -> None:
-    """Let the site answer a page as a whole, and not with one that the browser kept, or with a part of it."""
+    """Let the site send the whole page, not just a part of it, and not refer to the browser's copy."""
     for name in _CONDITIONS:
         environ.pop(name, None)
 

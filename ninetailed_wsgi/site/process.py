@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.service.service import ExperienceService
 
 RETRY_AFTER = 5.0
-"""Seconds until a service that could not start is tried again."""
+"""Seconds until a failed startup is retried."""
 
 _PAGES_AT_ONCE = 8  # evaluations that run at the same time; more wait, within their time budget
 
@@ -37,7 +37,7 @@ _NO_CONTENT = (
 
 @dataclass(slots=True)
 class Engine:
-    """What answers, from the first request of a process on.
+    """What answers requests, from the first one of a process on.
 
     Attributes:
         environment: whose visitors the pages ask for.
@@ -62,7 +62,7 @@ class Process:
 
     Attributes:
         engine: None until the first request has started it.
-        retry_at: when a start that failed is tried again, seconds of the monotonic clock.
+        retry_at: when a failed startup is retried, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class Process:
             engine.service.store.close()
 
     def _decide(self, question: Question, call: Call[Decision]) -> Decision:
-        """Return what the service decides, in a thread; meanwhile its page waits, but no longer than it may.
+        """Return what the service decides; a thread runs this while the page waits, but no longer than it may.
 
-        Its page knows the id of the profile that the events go to, so that the cookie can carry it.
+        ``call`` tells the page the id of the profile that the events go to, so that the cookie can carry it.
         """
         engine = self.running()
         if engine is None:
@@ -177,7 +177,7 @@ class Process:
         service = self._service or ExperienceService.from_settings(self._settings)
         evaluation = Evaluation(service, schemas(), self._access, INSIDE, partial(self._refuse, service))
         address = ClientAddress(self._settings.trusted_proxies)
-        # What a visitor's browser forces is not believed where visitors are not trusted.
+        # If visitors are not trusted, do not believe an address that their browser forces.
         address_of = address.sender if self._access.guarded else address.of
         environment = service.environment(self._options.organization, self._options.environment)
         return Engine(service, evaluation, environment, address_of)
@@ -186,7 +186,7 @@ class Process:
         if service.live is not None:
             where = service.environment(self._options.organization, self._options.environment)
             service.live.refused(where, "page", "", [event], str(error))
-        # A problem quotes what stands there, which may be a visitor's; its place and what was expected may be told.
+        # A problem quotes the value, which may be a visitor's: log only its place and what was expected.
         expected = [f"{line.partition(': found ')[0]} (expected {line.rpartition(', expected ')[2]})"
                     for line in error.problems if ": found " in line]  # fmt: skip
         text = f"a page recorded a {event.get('type')} event that was refused and left out: {'; '.join(expected[:3])}"

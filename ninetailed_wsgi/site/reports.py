@@ -11,7 +11,7 @@ from ninetailed_wsgi.operations.logs import failure
 REPORT_EVERY = 60.0
 """Seconds between two log lines about the same kind of failure."""
 
-_MOST_HINTS = 200  # a hint may name an entry, and there is no end of these
+_MOST_HINTS = 200  # a hint may name an entry, and a page may name any number of them
 
 _log = logging.getLogger("ninetailed_wsgi.middleware")
 

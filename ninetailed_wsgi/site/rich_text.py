@@ -16,7 +16,7 @@ def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], obj
 
     Args:
         conversation: has the content.
-        hint: reports once that a line links to what is no published merge tag.
+        hint: reports once that a link does not lead to a published merge tag.
     """
 
     def linked(entry: str, in_line: bool) -> tuple[str, str | None] | None:

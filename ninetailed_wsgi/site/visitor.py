@@ -194,7 +194,7 @@ class Visitor:
         conversation = self._use()
         experiences = conversation.answer()["experiences"]
         if isinstance(entry, str) and conversation.published.is_unknown(entry):
-            # The id, as the content's authors have to know which one; pages take it from code, not from visitors.
+            # Log the id, because authors have to know which one; pages take it from code, not from visitors.
             name = json.dumps(entry[:_LONGEST_ID])
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         order = conversation.published.order
@@ -390,7 +390,7 @@ class Visitor:
 
     @property
     def is_renewed(self) -> bool:
-        """Whether the cookie's visitor is no longer this one."""
+        """Whether a new visitor has replaced the cookie's."""
         return self._conversation is not None and self._conversation.is_renewed
 
     @property
@@ -404,7 +404,7 @@ class Visitor:
         return self._backend
 
     def attend(self) -> Conversation:
-        """Return what the page and the service say to each other, begun now where the page has not asked."""
+        """Return the conversation of the page and the service, started now if the page has not asked anything."""
         return self._use()
 
     def restart(self) -> None:
@@ -414,13 +414,13 @@ class Visitor:
             self._conversation.is_answered = False
 
     def begins_response(self) -> bool:
-        """Note that the response begins; return whether the page used its visitor, so that `finish` has to come."""
+        """Note that the response begins; return whether the page used its visitor, as `finish` must follow then."""
         self._answered = True
         return self._conversation is not None
 
     @never_raises(no_answer)
     def finish(self, *, is_shown: bool) -> None:
-        """Write what waits, when the response begins; ``is_shown``: whether that is the page, no redirect or error."""
+        """Write waiting events when the response begins; ``is_shown``: if it is the page, not a redirect or error."""
         self._use().finish(is_shown=is_shown)
 
     def _report_unresolved(self, entry: Any) -> None:

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 class Call(Generic[Value]):
     """What a page asks, on its way through a thread.
 
-    A call that has not begun when its page gives up never begins. One that has begun goes on.
+    A call that has not begun when its page gives up never begins. One that has begun continues.
 
     Args:
         work: returns the answer; it gets the call, which it has to `begin`.

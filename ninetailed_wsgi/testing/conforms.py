@@ -7,7 +7,7 @@ from ninetailed_wsgi.errors import InvalidData
 
 
 def assert_conforms(document: object, schema: str) -> None:
-    """Return quietly when a document is valid against a schema.
+    """Check that a document is valid against a schema.
 
     Args:
         document: parsed JSON, such as the whole answer of ``POST /profiles``.

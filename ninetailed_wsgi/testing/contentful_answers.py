@@ -30,7 +30,7 @@ from ninetailed_wsgi.testing.contentful_documents import (
 
 @dataclass(frozen=True, slots=True)
 class _SyncItem:
-    """One thing that a synchronization tells: an entry as it was published, or that one is gone."""
+    """One item of a synchronization: an entry as it was published, or the deletion of one."""
 
     number: int
     id: str
@@ -82,7 +82,7 @@ class SpaceAnswers:
             self._note(id, whole)
 
     def remove(self, id: str, *, draft: bool) -> None:
-        """Take an entry from what is published, and unless it stays as a draft altogether; ValueError if unknown."""
+        """Unpublish an entry, and delete it unless it stays as a draft; ValueError if it is unknown."""
         if id not in self._drafts or (draft and id not in self._published):
             raise ValueError(f"no entry {id!r} is {'published' if draft else 'there'}")
         if not draft:
@@ -92,7 +92,7 @@ class SpaceAnswers:
             self._note(id, None)
 
     def forget_tokens(self) -> None:
-        """Refuse the tokens of before."""
+        """Refuse all tokens that were given out so far."""
         self._generation += 1
 
     def _note(self, id: str, entry: SpaceEntry | None) -> None:
@@ -141,7 +141,7 @@ class SpaceAnswers:
         raise Refusal(404, "NotFound", "The resource could not be found.")
 
     def _synchronization(self, query: dict[str, str], url: str) -> dict[str, Any]:
-        """Return a page: what changed at a number or later, in order; an initial one knows no deletions."""
+        """Return a page of what changed at a number or later, in order; an initial one has no deletions."""
         initial = query.get("initial") == "true"
         if initial:
             size, since = int(query.get("limit", "100")), 0

@@ -41,7 +41,7 @@ def selected(entries: Iterable[SpaceEntry], query: Mapping[str, str], locale: st
 
 
 def _fits(entry: SpaceEntry, name: str, value: str, locale: str) -> bool:
-    """Tell whether an entry passes one parameter; what is no filter lets everything pass."""
+    """Return whether an entry passes one parameter; a parameter that is not a filter passes every entry."""
     match name:
         case "content_type" | "sys.contentType.sys.id":
             return kind_of(entry) == value

@@ -1,4 +1,4 @@
-"""A local Contentful for tests: what is published in it, its Delivery, Sync and Preview APIs answer."""
+"""A local Contentful for tests: its Delivery, Sync and Preview APIs answer what is published in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ContentfulSpace:
         preview_token: of its Preview API, which also gives out drafts.
         locales: the codes of its locales, the default one first.
         page_size: entries of a page of the Sync API at most, whatever a client asks for.
-        personalization: whether it has the content types of personalization before anything of them is published.
+        personalization: whether it has the content types of personalization before any entry of them is published.
         largest_answer: bytes of an answer at most; a larger one is refused with 400, as Contentful does.
 
     Attributes:

@@ -60,7 +60,7 @@ _UNUSED = (
 )
 
 ROUTES = ("/v2/organizations", "/v3/spaces", "/v1/organizations")
-"""Before the names of an environment: classic clients, the newest, and Insights."""
+"""The paths before the names of an environment: for classic clients, the newest ones, and Insights."""
 
 # Each shard is a database of its own, which takes 6 ms to make; a test has few writers at a time.
 SHARDS = 1
@@ -187,7 +187,7 @@ class Harness:
     def key(self, *scopes: str, days: int | None = None) -> str:
         """Return a new key with these scopes (default: all) for the header ``Authorization: Bearer KEY``.
 
-        ``days`` is after how many it expires.
+        It expires after ``days`` days.
         """
         if self.settings.keys_file is None:
             raise ValueError('an open harness knows no keys: Harness(access="guarded")')
@@ -329,7 +329,7 @@ class Harness:
             "environment": self.environment.environment,
             "time_budget_ms": 30_000,  # a slow machine is no reason for a test to see baselines
         }
-        inner: Any = site._app if isinstance(site, Ninetailed) else site  # mounted again: not one around the other
+        inner: Any = site._app if isinstance(site, Ninetailed) else site  # mounted again: replace, do not nest
         mounted = Ninetailed(inner, self.settings, service=self.service, **{**own, **options})
         mounted.cookie.clock = lambda: self.clock() / 1000
         return mounted

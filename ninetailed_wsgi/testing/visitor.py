@@ -202,7 +202,7 @@ class Visitor:
             self._misunderstood("variant", baseline, "an entry as JSON with an id, or the id of an entry")
             return cast("str", baseline)
         order = self._harness.catalog.entry_experiences
-        id = cast("str", id_of(baseline))  # by its id alone the variant need not be at hand
+        id = cast("str", id_of(baseline))  # given only an id, the variant itself is not needed
         return variants.decision(id, self.experiences, lambda entry: order.get(entry, ()))[1]
 
     def variant_index(self, experience: str | Mapping[str, Any]) -> int | None:
@@ -276,5 +276,5 @@ class Visitor:
 
 
 def _is_text(value: object) -> bool:
-    """Whether a test gave what type hints ask for."""
+    """Return whether a test gave what type hints ask for."""
     return isinstance(value, str)

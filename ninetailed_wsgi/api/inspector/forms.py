@@ -1,4 +1,4 @@
-"""The forms of the inspector: their fields and files, and what the playground's mean."""
+"""Reads the forms of the inspector: fields, files, and what the fields of the playground mean."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Form(NamedTuple):
     file: tuple[str, bytes] | None = None
 
     def text(self, name: str) -> str:
-        """Return a field without spaces around it; empty where it is not there."""
+        """Return a field without surrounding spaces; empty if it is missing."""
         return self.fields.get(name, "").strip()
 
     def with_prefix(self, prefix: str) -> dict[str, str]:
-        """Return the fields that say something of a prefix such as ``audience:``, by what follows it."""
+        """Return the nonempty fields whose names begin with a prefix such as ``audience:``, by the rest of the name."""
         return {name[len(prefix) :]: value for name, value in self.fields.items() if name.startswith(prefix) and value}
 
 
@@ -54,8 +54,8 @@ def read_form(req: Request, limit: int) -> Form:
         limit: bytes that the form may have.
 
     Raises:
-        PayloadTooLarge: it has more.
-        InvalidData: the body is no form.
+        PayloadTooLarge: the form is longer.
+        InvalidData: the body is not a form.
     """
     raw = read_body(req.env, req.content_length, limit)
     if (req.content_type or "").partition(";")[0].strip().lower() == "multipart/form-data":
@@ -135,7 +135,7 @@ def _event(kind: str, about: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole(event: dict[str, Any], place: int) -> dict[str, Any]:
-    """Return an event with the members that every event must have, where it does not say them."""
+    """Return an event with the members that every event must have, added where they are missing."""
     context = event.get("context")
     whole = {"channel": "web", "messageId": f"inspector-{place}", **event}
     if isinstance(context, dict | None):

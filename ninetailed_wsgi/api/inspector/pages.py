@@ -1,6 +1,6 @@
-"""Renders pages of the inspector; the only module of it that imports the template engine.
+"""Renders the inspector's pages; no other module of the inspector imports the template engine.
 
-Whatever strangers wrote is text: escaped, with characters visible that a browser would obey or hide.
+Text from strangers is escaped, and characters that a browser would obey or hide become visible.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from markupsafe import Markup
 from ninetailed_wsgi.api.inspector import pictures
 from ninetailed_wsgi.service.explanation import sentence
 
-# C0 without tab and line end, DEL, C1; what turns or hides the order of letters; zero-width characters.
+# C0 without tab and line end, DEL, C1; characters that change or hide the order of letters; zero-width characters.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 SCRIPTED = ("live", "what_if")
-"""Pages that look again by themselves; without their script a person does."""
+"""Pages that refresh themselves by a script; without it, a person reloads them."""
 
 _LONGEST = 300  # characters of one value in a page
 
 
 def visible(value: object) -> object:
-    """Return text with each character that would not be seen written as its code, such as ``[U+202E]``."""
+    """Return text in which each invisible character is written as its code, such as ``[U+202E]``."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return "" if value is None else value
     return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", value)
@@ -94,7 +94,7 @@ class Pages:
         self._templates.globals |= {name: _markup(draw) for name, draw in functions.items()}
 
     def render(self, resp: Response, name: str, values: Mapping[str, Any]) -> None:
-        """Answer with a page: in no frame, told to no other site, without scripts but those of `SCRIPTED`."""
+        """Answer with a page that allows no frame, sends no referrer, and runs no scripts but those of `SCRIPTED`."""
         nonce = secrets.token_urlsafe(16)
         text = self._templates.get_template(f"{name}.html").render(**values, nonce=nonce)
         resp.content_type = "text/html; charset=utf-8"

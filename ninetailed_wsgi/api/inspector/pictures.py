@@ -1,4 +1,4 @@
-"""Draws pictures as inline SVG, which reads without color; the table with the same numbers stands beside each."""
+"""Draws pictures as inline SVG that are readable without color; a table beside each has the same numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
 
 
 def allocation(rows: Sequence[tuple[str, float, float | None]]) -> str:
-    """Draw for each variant two bars: hollow the share that is wanted, filled the share that was counted, if it was."""
+    """Draw two bars for each variant: a hollow one for the wanted share, a filled one for the counted share, if any."""
     parts, descriptions = [], []
     for number, (name, wanted_share, counted_share) in enumerate(rows):
         top = number * 44

@@ -1,4 +1,4 @@
-"""Tells who watches of events that the API refused, and why: Falcon middleware, installed with the inspector."""
+"""Shows events that the API refused, and why, to people who watch: Falcon middleware, installed with the inspector."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Inspector:
     def _answer(
         self, req: Request, resp: Response, page: str, work: Callable[[Request, Response, str, Viewer], None]
     ) -> None:
-        """Do the work of a page; what goes wrong is a page too, for a person, and the API's envelope for a program."""
+        """Do the work of a page; an error becomes a page for a person, and the API's envelope for a program."""
         as_json = page.endswith(".json")
         try:
             viewer = self._viewer(req, resp, page)
@@ -92,7 +92,7 @@ class Inspector:
     # Who
 
     def _viewer(self, req: Request, resp: Response, page: str) -> Viewer | None:
-        """Return who looks; None where a sign-in or sign-out was answered."""
+        """Return the viewer; None if a sign-in or sign-out was answered."""
         if req.method == "POST":
             self._viewers.check_origin(req)
         if page == "sign-out" and req.method == "POST":
@@ -139,7 +139,7 @@ class Inspector:
         self._render(resp, req, template, {"document": document, **more}, viewer)
 
     def _export(self, resp: Response, where: Environment, id: str, viewer: Viewer) -> None:
-        """Answer all that is stored of a visitor, as a file; the option ``history_bytes`` bounds its events."""
+        """Answer all that is stored about a visitor, as a file; the option ``history_bytes`` bounds its events."""
         record = self._service.record(where, id, events=True)
         details = {"profile": record["profile"]["id"][:12], "name": viewer.name}
         _log.info("%(name)s exported the visitor %(profile)s... from the inspector", details)
@@ -238,7 +238,7 @@ class Inspector:
     def _hand_in(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        """Keep a draft for the process that counts, which also finds errors that a request has no time for."""
+        """Keep a draft for the process that counts, which also finds the errors that take too long for a request."""
         data_dir, settings = self._edge.data_dir, self._settings
         if form.text("discard") == "yes":
             drafts.discard(data_dir, where)
@@ -292,7 +292,7 @@ class Inspector:
 
 
 def _see(req: Request, resp: Response, page: str) -> None:
-    # Only pages of this inspector: what stands before it is ours.
+    # Redirect only to pages of this inspector: we add everything before the page.
     resp.status = falcon.HTTP_303
     place = req.get_param("in")
     query = f"?in={quote(place, safe='/')}" if place else ""

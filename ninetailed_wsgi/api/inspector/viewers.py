@@ -1,4 +1,4 @@
-"""Who may use the inspector: a key, a sign-in of an hour, or the site's own word; and proof that a form is ours."""
+"""Decides who may use the inspector, by a key, a sign-in of an hour or the site's decision, and checks its forms."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from ninetailed_wsgi.service.identity_tokens import IdentityTokens
 from ninetailed_wsgi.service.new_profiles import PerMinute
 
 COOKIE, FORM_COOKIE = "nt_inspector", "nt_inspector_form"
-"""Of a sign-in, and of somebody who has the form of one."""
+"""The cookies of a viewer who signed in, and of one who sees the sign-in form."""
 
 LIFE = 60 * 60
 """Seconds that a sign-in lasts."""
 
 _FORM_LIFE = 24 * 60 * 60
 _LONGEST_FORM_COOKIE = 100
-_MOST_FAILURES = 10  # keys of one address that are not valid, in a minute
+_MOST_FAILURES = 10  # invalid keys from one address in a minute
 _log = logging.getLogger("ninetailed_wsgi")
 _PURPOSE, _ANYWHERE = "inspector", ("*", "*")
 
 
 class Viewer(NamedTuple):
-    """Who looks.
+    """Somebody who looks at the inspector.
 
     Attributes:
         name: of the key, for the log.
-        session: what the forms of this viewer prove; None where the request itself has the key.
+        session: what the forms of this viewer have to prove; None if the request itself carries the key.
         signed_in: whether there is something to sign out of.
     """
 
@@ -45,11 +45,11 @@ class Viewer(NamedTuple):
 
 
 class Viewers:
-    """Finds out who looks.
+    """Finds the viewer of a request.
 
     Args:
         edge: what the routes share.
-        allowed: says of an environ whether the site lets its sender in; None: the site says nothing.
+        allowed: decides from an environ whether the site lets its sender in; None: the site does not decide.
     """
 
     def __init__(self, edge: Edge, allowed: Callable[[dict[str, Any]], bool] | None) -> None:
@@ -58,10 +58,10 @@ class Viewers:
         self._failures = PerMinute(_MOST_FAILURES)
 
     def of(self, req: Request) -> Viewer:
-        """Return who looks.
+        """Return the viewer of a request.
 
         Raises:
-            Unauthorized: nobody who may, so that a page asks for a key.
+            Unauthorized: the sender has no access, so the page asks for a key.
             Forbidden: the key lacks the scope ``admin``.
         """
         if not self._edge.access.guarded:
@@ -77,9 +77,9 @@ class Viewers:
         raise Unauthorized("sign in with a key that has the scope admin")
 
     def newcomer(self, req: Request, resp: Response) -> Viewer:
-        """Return somebody who is to sign in; their form has a proof too, bound to a cookie that is set where it lacks.
+        """Return a viewer who has to sign in; a proof in their form belongs to a cookie, which is set if it is missing.
 
-        Without it, a page of another site could sign somebody in with a key of its own.
+        Without the proof, a page of another site could sign somebody in with a key of its own.
         """
         token = req.cookies.get(FORM_COOKIE, "")
         if not 0 < len(token) <= _LONGEST_FORM_COOKIE:
@@ -91,8 +91,8 @@ class Viewers:
         """Set the cookie of a sign-in.
 
         Raises:
-            Forbidden: the key may not.
-            RateLimited: its address tried too many that may not.
+            Forbidden: the key may not sign in.
+            RateLimited: the address tried too many keys that may not.
         """
         address = self._edge.address.sender(req.env)
         if not self._failures.has_room(address):
@@ -115,17 +115,17 @@ class Viewers:
         return hmac.digest(self._secret(), f"form {viewer.session}".encode(), "sha256").hex()[:32]
 
     def check_origin(self, req: Request) -> None:
-        """Raise Forbidden where a form was sent by a page of another site, or of another host of this one."""
+        """Raise Forbidden if a form was sent by a page of another site, or of another host of this site."""
         site, origin = req.env.get("HTTP_SEC_FETCH_SITE"), req.env.get("HTTP_ORIGIN")
-        if site:  # browsers do not let a page write it
+        if site:  # pages cannot set this header
             own = site in ("same-origin", "none")
-        else:  # no browser, or plain HTTP; a page without a referrer says null then, and proves itself by its form
+        else:  # no browser, or plain HTTP: there a page without a referrer sends null, and its form has the proof
             own = origin in (None, "null") or is_of_host(str(origin), self._edge.address.origin(req.env)[1])
         if not own:
             raise Forbidden("this form is of another page: open the page of the inspector again")
 
     def check_form(self, viewer: Viewer, proof: str) -> None:
-        """Raise Forbidden where a form was not ours."""
+        """Raise Forbidden if a form is not ours."""
         if viewer.session is not None and not hmac.compare_digest(self.proof(viewer).encode(), proof.encode()):
             raise Forbidden("this form is too old, or of another page: open the page again")
 

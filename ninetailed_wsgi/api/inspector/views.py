@@ -51,7 +51,7 @@ def search(service: ExperienceService, where: Environment, text: str) -> Json:
 
 
 def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
-    """Return everything that is kept of a visitor, and why they get what they get; ProfileNotFound for nobody."""
+    """Return everything that is stored about a visitor, and why they get what they get; may raise ProfileNotFound."""
     record = service.record(where, name, events=True)
     explanation = service.explain(where, record["profile"]["id"])
     events = record.pop("events")
@@ -136,14 +136,14 @@ def experience(service: ExperienceService, where: Environment, id: str, data_dir
 
 
 def live(service: ExperienceService, where: Environment, kind: str, text: str, name: str) -> Json:
-    """Return what came in for an environment, the newest first, and have it noted for some more seconds.
+    """Return what came in for an environment, the newest first, and keep noting it for some more seconds.
 
     Args:
         kind: the type of an event; empty: any.
-        text: what an event is about holds this, whatever the case.
+        text: what an event is about contains this, in upper or lower case.
         name: an id or alias, or the beginning of an id.
     """
-    if service.live is None:  # the inspector of a service that somebody made without
+    if service.live is None:  # the inspector of a service that was made without `live`
         return {"watching": False, "missed": 0, "arrivals": []}
     watch = service.live.watch(where)
     if name:
@@ -189,7 +189,7 @@ def names(service: ExperienceService, where: Environment) -> dict[str, dict[str,
 
 
 def what_if(data_dir: Path, where: Environment) -> Json:
-    """Return what was counted last of what publishing a draft would change, and the draft that waits for it."""
+    """Return the last count of what publishing a draft would change, and the draft that waits to be counted."""
     numbers, handed = population.read(data_dir, where), drafts.read(data_dir, where)
     waits = population.waiting(data_dir, where) is not None
     draft = handed and {"name": handed.name, "at": handed.at, "by": handed.by, "waits": waits}

@@ -16,10 +16,10 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def read_json(raw: bytes, *, walks: bool = True) -> object:
     """Parse a request body: strict JSON in UTF-8, at most `MAX_DEPTH` levels of lists and objects.
 
-    A byte order mark before it is left out, as RFC 8259 allows a reader.
+    A byte order mark at the beginning is ignored, as RFC 8259 allows.
 
     Args:
-        walked: whether somebody goes through the document later. Otherwise the depth that orjson reads is enough.
+        walks: whether the caller walks through the whole document. If not, orjson's own depth limit is enough.
 
     Raises:
         InvalidData: one problem that says where the body stops being JSON; lines, columns and bytes count from 1.
@@ -31,7 +31,7 @@ def read_json(raw: bytes, *, walks: bool = True) -> object:
         document: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidData(_why_not_json(raw, error)) from None
-    # PERF: counting brackets settles nearly every body, striking out pairs of them nearly every batch; only the rest
+    # PERF: counting brackets settles nearly every body, and removing pairs of them nearly every batch; only the rest
     # is walked, which takes 8 microseconds per event. `count` looks at each byte, `replace` searches the next one.
     few = len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) <= MAX_DEPTH
     if walks and not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
@@ -51,7 +51,7 @@ def _plainly_shallow(raw: bytes) -> bool:
     brackets = raw.translate(None, _NO_BRACKETS).replace(b'""', b"")
     if b'"' in brackets:
         return False
-    for _ in range(10):  # each round takes off one level, or two
+    for _ in range(10):  # each round removes one level, or two
         brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
     return not brackets
 

@@ -2,7 +2,7 @@
 
 jsonschema-rs decides, because it takes a microsecond per event. jsonschema is a hundred times slower: it runs only on
 what was refused, to say where and why, and is loaded then, because loading it takes a quarter of the package's startup.
-Tests hold the verdicts of the two equal.
+Tests check that the two agree.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".schema.json"
 
 REQUESTS = ("profile-request", "batch-request", "insights-request", "insights-event")
-"""What requests are checked against: to be compiled before the first one comes."""
+"""The schemas that requests are checked against; compile them before the first request."""
 
 
 class Schemas:
@@ -63,7 +63,7 @@ class Schemas:
             self._check_of(name)
 
     def _check_of(self, name: str) -> _Compiled | _EventsSchema:
-        # Two threads that need it first at the same time make equal ones.
+        # Two threads that need a schema at the same time for the first time make equal ones.
         return self._checks.get(name) or self._checks.setdefault(
             name, _check_for(self.documents[name], self._fast, self._slow)
         )
@@ -103,7 +103,7 @@ class _Slow:
 
         resources = ((document["$id"], Resource.from_contents(document)) for document in self._documents)
         empty: Registry[Any] = Registry()
-        return empty.with_resources(resources)  # not crawled, which takes 12 ms: each is found by its own id
+        return empty.with_resources(resources)  # no crawl, which takes 12 ms: each is found by its own id
 
     def errors(self, schema: dict[str, Any], part: object) -> Iterator[ValidationError]:
         """Yield what is wrong with a part of a document."""
@@ -154,7 +154,7 @@ class _EventsSchema:
     """A schema with an ``events`` list, worded event by event: a refused body costs little more than a valid one."""
 
     whole: _Compiled
-    envelope: _Compiled  # without what it says of each event
+    envelope: _Compiled  # without its schema of the single event
     event: _Compiled
     limit: int
 
@@ -162,8 +162,8 @@ class _EventsSchema:
         return self.whole.is_valid(document)
 
     def problems(self, document: object) -> list[str]:
-        # Every list that these schemas describe has a maxItems within the limit, so that a list cut one behind it is
-        # still too long, and a million members are not walked to say so.
+        # Every list in these schemas has a maxItems within the limit. A list cut to one member more is still too
+        # long, and the check does not walk a million members to find that.
         envelope = _shortened(document, self.limit + 1)
         problems = {} if self.envelope.is_valid(envelope) else self.envelope.places(envelope, document, ())
         events = envelope.get("events") if isinstance(envelope, dict) else None
@@ -191,9 +191,9 @@ def schemas() -> Schemas:
 
 
 def _chained(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that asks for one type after the other until it is met, where ``document`` asks for all of them.
+    """Return a schema that tries one type after the other until one matches; ``document`` tries all of them.
 
-    A document has one type, so both say the same. To ask for all took a third of the time of an event.
+    A document has one type, so both give the same verdict. Trying all took a third of an event's time.
     """
     branches = document.get("allOf", ())
     types = [branch.get("if", {}).get("properties", {}).get("type", {}).get("const") for branch in branches]

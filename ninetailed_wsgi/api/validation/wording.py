@@ -1,4 +1,4 @@
-"""Words the refusal of a document for its sender: where it is wrong, what stands there, and what was expected."""
+"""Words the errors in a document for its sender: where it is wrong, what was found there, and what was expected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lines(problems: Mapping[str, SchemaProblem], more: bool = False) -> list[str
 
 
 def leaves(error: ValidationError) -> Iterator[ValidationError]:
-    """Yield the errors to word: where the sender clearly meant one of several alternatives, the errors of that one."""
+    """Yield the errors to word; if the sender clearly meant one of several alternatives, only the errors of that."""
     if error.validator in ("anyOf", "oneOf") and error.context:
         branches: dict[Any, list[ValidationError]] = {}
         for inner in error.context:
@@ -160,7 +160,7 @@ def _which(contains: Any) -> str:
 
 
 def _look(document: object, path: Path) -> tuple[tuple[int, ...], str]:
-    """Return where in the order of the document a path stands, and what stands there."""
+    """Return the position of a path in the order of the document, and the value found there."""
     position: list[int] = []
     value: Any = document
     for step in path:
