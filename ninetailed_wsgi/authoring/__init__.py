@@ -2,14 +2,14 @@
 
 Each builder returns published content in the generic form (spec section 7): plain JSON, as
 ``schemas/content.schema.json`` describes it. ``Ninetailed(app, content=[...])``, ``create_app(content=[...])``,
-``--content package.module:name`` and a test's harness serve a list of it::
+``--content package.module:name`` and a test's harness serve a list of such items::
 
     from ninetailed_wsgi.authoring import audience, experience, viewed
 
     interested = audience(viewed("/pricing", at_least=2), id="interested", name="Viewed the prices at least twice")
     content = [experience("hero", ["hero-offer"], audience=interested, id="pricing-offer")]
 
-Ids depend on what an item says, never on where its code is.
+Default ids depend on an item's content, never on where its code is.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ Rule: TypeAlias = dict[str, Any]
 """A rule of an audience, or a group of them: ``{"any": [...]}``, ``{"all": [...]}``."""
 
 Condition: TypeAlias = dict[str, Any]
-"""What must hold of an event that counts."""
+"""What must be true of an event for it to count."""
 
 Value: TypeAlias = str | int | float | bool
 
@@ -30,7 +30,7 @@ _MEMBERS = {
     "timezone": "timezone",
 }
 
-# How the authoring tool shows a condition: its label, its category, and whether a rule may have it once only.
+# How the authoring tool shows a condition: its label, its category, and whether a rule may have it only once.
 _LABELS = {
     "context_page_path": ("Path", "path", True),
     "context_page_query": ("Query Parameter", "query_parameter", False),
@@ -42,7 +42,7 @@ _LABELS = {
 
 
 def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> Audience:
-    """Return an audience of the visitors for whom all rules hold; ``any_of(...)`` for those for whom one does.
+    """Return an audience of the visitors for whom all rules hold; use ``any_of(...)`` if one rule is enough.
 
     Args:
         id: by default derived from the rules, so that equal rules are one audience.
@@ -56,12 +56,12 @@ def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> Au
 
 
 def any_of(*rules: Rule) -> Rule:
-    """Return a group of rules of which one must hold."""
+    """Return a group of rules, at least one of which must hold."""
     return {"any": [rule if "all" in rule else all_of(rule) for rule in rules]}
 
 
 def all_of(*rules: Rule) -> Rule:
-    """Return a group of rules which must all hold."""
+    """Return a group of rules, all of which must hold."""
     return {"all": list(rules)}
 
 
@@ -78,8 +78,8 @@ def viewed(
 
     Args:
         path: of the page, compared by ``operator`` (``equal``, ``contains``, ``startsWith``, ...); None: any page.
-        conditions: further conditions of a view that counts: `having`, `with_query`, `from_campaign`.
-        at_least, at_most, exactly: how many views, one of the three; default: at least 1.
+        conditions: further conditions for a view to count: `having`, `with_query`, `from_campaign`.
+        at_least, at_most, exactly: how many views; give only one of the three. Default: at least 1.
         within_days: count only views of the last N days.
     """
     if path is not None and not isinstance(path, str):
@@ -103,20 +103,20 @@ def performed(
 
 
 def trait(name: str, value: Value = "*", *, operator: str = "equal") -> Rule:
-    """Match visitors with a trait: with this value, or any; dots in the name lead into nested traits."""
+    """Match visitors who have a trait with this value (default: any value); dots in the name lead to nested traits."""
     return _rule("identify", key=name, value=value, operator=operator)
 
 
 def located(*, operator: str = "equal", **members: str) -> Rule:
-    """Match visitors at a place.
+    """Match visitors at a location.
 
     Args:
         members: ``city``, ``continent`` (a code such as EU), ``country``, ``country_code``, ``postal_code``,
-            ``region``, ``region_code``, ``timezone``; all of them must hold. A ``country`` of two capital letters is
-            its code.
+            ``region``, ``region_code``, ``timezone``; all that are given must match. A ``country`` of two capital
+            letters is a country code.
     """
     rules = []
-    for name, value in sorted(members.items()):  # an id depends on the rules, not on how they are ordered
+    for name, value in sorted(members.items()):  # an id must not depend on the order of the members
         if name not in _MEMBERS:
             raise TypeError(f"located() has no member {name!r}, expected some of {', '.join(_MEMBERS)}")
         is_code = name == "country" and len(value) == 2 and value.isupper()
@@ -142,12 +142,12 @@ def on_device(type: str) -> Rule:
 
 
 def having(property: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """Require a property of the event: with this value, or any."""
+    """Require a property of the event with this value (default: any value)."""
     return _condition("properties", value, operator, property)
 
 
 def with_query(parameter: str, value: Value = "*", *, operator: str = "equal") -> Condition:
-    """Require a query parameter of the page's address: with this value, or any."""
+    """Require a query parameter of the page's URL with this value (default: any value)."""
     return _condition("context_page_query", value, operator, parameter)
 
 
@@ -200,7 +200,7 @@ def stored_rules(rules: object) -> object:
     """Return rules as the authoring tool stores them: counts and values as text, no member missing.
 
     Args:
-        rules: as content has them, sound; whatever is none is returned as it is.
+        rules: valid rules, as content has them; any other value is returned unchanged.
     """
     if isinstance(rules, list):
         return [stored_rules(one) for one in rules]
@@ -256,7 +256,7 @@ def _condition(key: str, value: Value, operator: str, parameter: str = "") -> Co
 
 
 def _text(value: Value) -> str:
-    """Write a value as the authoring tool stores it; rules compare JSON texts, so it means the same."""
+    """Return a value as the authoring tool stores it, as text; rules compare JSON texts, so the meaning is the same."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

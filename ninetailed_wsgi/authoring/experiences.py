@@ -29,17 +29,17 @@ def experience(
     """Return an experience: ``experience("hero", ["hero-b"], audience=audience(viewed("/pricing")))``.
 
     Args:
-        baseline: id of the entry that is replaced; None if ``components`` has all replacements.
+        baseline: id of the entry to replace; None if ``components`` has all replacements.
         variants: ids of the entries shown instead at index 1, 2, ...; None hides the entry.
         components: further components: `replacement`, `variable`, `experience_replacement`, `fragment_replacement`.
-        audience: for whom: an audience, which is published with it, or the id of a published one; None: everyone.
+        audience: an audience, which is published with the experience, or the id of a published one; None: everyone.
         traffic: share of the visitors who take part, 0 to 1.
-        distribution: share of each variant index, the control's first; None: everybody gets the first variant.
-        kind: ``experiment`` or ``personalization``; by default an experiment, or A/B test, with a distribution.
-        sticky: whether visitors keep a variant once they saw it.
+        distribution: share of each variant index, starting with the control; None: everybody gets the first variant.
+        kind: ``experiment`` (A/B test) or ``personalization``; by default an experiment if it has a distribution.
+        sticky: whether visitors keep a variant that they have seen.
         id: by default ``experience-`` and the baseline, or the first variable's key.
         name: by default the id.
-        metric: the metric that says whether a variant helped, or its id or name; it is published on its own.
+        metric: the metric that measures success, or its id or name; publish the metric separately.
 
     Raises:
         ValueError, TypeError: the experience changes nothing, or a component is not one.
@@ -120,8 +120,8 @@ def metric(
 
     Args:
         event: the name of a track event.
-        property: its property whose numbers are added up.
-        count: whether each event counts; otherwise only whether a visitor did it.
+        property: the property of the event whose numbers are added up.
+        count: whether each event counts; otherwise a visitor counts once.
         direction: ``decrease`` if less is better.
         id: by default ``metric-`` and the event.
         name: by default the id.
@@ -149,13 +149,13 @@ def entry(id: str, experiences: Sequence[Mapping[str, Any] | str]) -> Entry:
 
     Args:
         id: of the entry, the baseline.
-        experiences: them, or their ids, the most important first; they are published on their own.
+        experiences: the experiences or their ids, the most important first; publish them separately.
     """
     return Entry({"id": id, "nt_experiences": [_id(one) for one in _list(experiences, "experiences")]}, place())
 
 
 def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
-    """Return a component of `experience`: an entry, and those shown instead at index 1, 2, ...; None hides it."""
+    """Return a component of `experience` that replaces an entry with others at index 1, 2, ...; None hides it."""
     return {
         "type": "EntryReplacement",
         "baseline": {"id": baseline},
@@ -164,12 +164,12 @@ def replacement(baseline: str, variants: Sequence[str | None]) -> Component:
 
 
 def experience_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
-    """Return a component of `experience`: which variant of a Contentful experience the newest clients ask for.
+    """Return a component of `experience` that selects which variant of a Contentful experience the newest clients get.
 
     Args:
         entity: the id of the Contentful experience.
         control: the id of its variant for the control.
-        variants: those at index 1, 2, ...; None shows nothing.
+        variants: the ids of the variants at index 1, 2, ...; None shows nothing.
 
     Example: ``experience(None, (), experience_replacement("exp-home", control="v0", variants=["v1"]))``
     """
@@ -177,7 +177,7 @@ def experience_replacement(entity: str, *, control: str, variants: Sequence[str 
 
 
 def fragment_replacement(entity: str, *, control: str, variants: Sequence[str | None]) -> Component:
-    """Return a component of `experience` for a Contentful fragment; arguments as of `experience_replacement`."""
+    """Return a component of `experience` for a Contentful fragment; arguments as for `experience_replacement`."""
     return _entity("FragmentReplacement", entity, control, variants)
 
 
@@ -190,7 +190,7 @@ def _entity(type: str, entity: str, control: str, variants: Sequence[str | None]
 
 
 def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
-    """Return a component of `experience`: a variable's value for the control, and at index 1, 2, ...; any JSON."""
+    """Return a component of `experience` that sets a variable, for the control and at index 1, 2, ...; any JSON."""
     kinds = {bool: "Boolean", int: "Number", float: "Number", str: "String"}
     return {
         "type": "InlineVariable",
@@ -202,7 +202,7 @@ def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
 
 
 def _list(items: Sequence[Any], of: str = "variants") -> Sequence[Any]:
-    if isinstance(items, str):  # otherwise each letter would be one
+    if isinstance(items, str):  # otherwise each letter would be an item
         raise TypeError(f"found the text {items!r}, expected a list of {of}: [{items!r}]")
     return items
 

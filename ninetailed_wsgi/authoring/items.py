@@ -1,4 +1,4 @@
-"""What the builders make: plain JSON objects of the generic form that know where in the code they were written."""
+"""The items that builders make: plain JSON objects in the generic form, with the place in the code that made them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _PACKAGE = __name__.rpartition(".")[0]
 
 
 class Item(dict[str, Any]):
-    """One published thing: a dict, as ``schemas/content.schema.json`` describes it.
+    """One published item: a dict, as ``schemas/content.schema.json`` describes it.
 
     Attributes:
-        place: the file and line that made it, ``/srv/shop/experiments.py:12``, for messages.
+        place: the file and line that made it, such as ``/srv/shop/experiments.py:12``, for messages.
     """
 
     __slots__ = ("place",)
@@ -23,15 +23,15 @@ class Item(dict[str, Any]):
         self.place = place
 
     def __or__(self, other: Mapping[str, Any]) -> Self:  # type: ignore[override]  # still an item of its kind
-        """Return the same with other members, from the same place."""
+        """Return a copy with the other members added or replaced, and the same place."""
         return type(self)({**self, **other}, self.place)
 
     def copy(self) -> Self:
-        """Return an equal one."""
+        """Return an equal item."""
         return type(self)(self, self.place)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let `copy` and `pickle` make an equal one."""
+        """Let `copy` and `pickle` make an equal item."""
         return type(self), (dict(self), self.place)
 
 
@@ -66,7 +66,7 @@ class Entry(Item):
 
 
 def place() -> str:
-    """Return the file and line that called a builder, ``/srv/shop/experiments.py:12``."""
+    """Return the file and line that called a builder, such as ``/srv/shop/experiments.py:12``."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         frame = frame.f_back

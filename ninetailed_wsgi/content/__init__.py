@@ -1,4 +1,4 @@
-"""Content becomes one immutable compiled catalog per environment, replaced when the content changes."""
+"""Compiles content into one immutable catalog per environment, and replaces it when the content changes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ninetailed_wsgi.settings.content_origins import Items
 from ninetailed_wsgi.settings.contentful import SpaceAddress, Tokens
 
 EMPTY = compile_content(Content())
-"""The catalog of no content."""
+"""The catalog for an environment without content."""
 
 
 def draft_source(settings: Settings) -> LiveContent | None:
-    """Return the source of ``draft_content``, in which drafts count as published; None where there is none."""
+    """Return the source of ``draft_content``, in which drafts count as published; None if it is not set."""
     if not settings.draft_content:
         return None
     return content_source(replace(settings, content=settings.draft_content), read_only=True, drafts=True)
@@ -35,12 +35,12 @@ def content_source(settings: Settings, *, read_only: bool = False, drafts: bool 
     """Return the source that these settings name, not loaded yet.
 
     Args:
-        settings: name it.
+        settings: name the source.
         read_only: keep no copy of what is read from a space.
-        drafts: whether entries of files and documents that are not published count as published; no copy is kept.
+        drafts: whether unpublished entries of files and documents count as published; then no copy is kept.
 
     Raises:
-        SettingsError: a package for it is missing, or a token.
+        SettingsError: a required package or token is missing.
     """
     spaces = [origin for origin in settings.content if isinstance(origin, SpaceAddress)]
     others = [origin for origin in settings.content if not isinstance(origin, SpaceAddress)]
@@ -54,7 +54,7 @@ def content_source(settings: Settings, *, read_only: bool = False, drafts: bool 
 
 
 def items_errors(settings: Settings) -> tuple[Problem, ...]:
-    """Return the errors of the lists that were passed in code; nothing is imported or read."""
+    """Return the errors of the lists that were passed in code, without importing or reading anything."""
     lists = [origin.items for origin in settings.content if isinstance(origin, Items)]
     contents = [read_items(items, INLINE, settings.content_locale) for items in lists]
     catalogs = [compile_content(content) for content in contents]
@@ -62,7 +62,7 @@ def items_errors(settings: Settings) -> tuple[Problem, ...]:
 
 
 def _source(origin: Path | str | Items, settings: Settings, *, alone: bool, drafts: bool) -> LiveContent:
-    """Return the source of one origin; ``alone`` says whether no other one keeps a copy in the data folder."""
+    """Return the source of one origin; ``alone`` says that no other origin keeps a copy in the data folder."""
     options: dict[str, Any] = {
         "locale": settings.content_locale,
         "history_events": settings.history_events,
@@ -74,15 +74,15 @@ def _source(origin: Path | str | Items, settings: Settings, *, alone: bool, draf
         return CodeContent(origin.items, **options)
     if "://" not in origin:
         return CodeContent(origin, **options)
-    # Here, as it imports what speaks HTTP and TLS, which files do not need.
+    # Imported here because it loads HTTP and TLS modules, which files do not need.
     from ninetailed_wsgi.content.shared import SharedContent
 
-    # A draft is no reason to start with an older version of it.
+    # Drafts keep no copy: startup should not fall back to an older version of them.
     return SharedContent(origin, folder=None if drafts else settings.data_dir, alone=alone, drafts=drafts, **options)
 
 
 def _contentful(spaces: Sequence[SpaceAddress], settings: Settings, read_only: bool) -> LiveContent:
-    # Here, as it imports what speaks HTTP and TLS.
+    # Imported here because it loads HTTP and TLS modules.
     from ninetailed_wsgi.content.contentful.content import ContentfulContent
 
     try:
@@ -90,7 +90,7 @@ def _contentful(spaces: Sequence[SpaceAddress], settings: Settings, read_only: b
         if settings.contentful_token_file is not None:
             text = settings.contentful_token_file.read_text()
         tokens = Tokens.parse(text)
-    except (OSError, ValueError) as error:  # the error of a text that is no UTF-8 would show it
+    except (OSError, ValueError) as error:  # a UnicodeError's text would reveal the token
         reason = "is not text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or str(error)
         raise SettingsError([f"contentful_token_file: {settings.contentful_token_file}: {reason}"]) from None
     return ContentfulContent(

@@ -1,6 +1,6 @@
-"""Content that is written in Python: a list of what the builders make, or the name of one.
+"""Content written in Python: a list of items made by the builders, or the name of such a list.
 
-It is read once, as the code of a process does not change. Every message names the file and line of its item.
+It is read once, because the code of a process does not change. Every message names the file and line of its item.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class CodeContent(LiveContent):
             else:
                 content = read_items(self._items, self.name, self._locale)
             self._latest = {EVERY: self._compiled(content)}
-            # Whoever runs the code is there to mend it: nothing is left out.
+            # The author runs this code and can fix it, so an invalid item is an error instead of being left out.
             if errors := [*self._latest[EVERY].errors, *self._latest[EVERY].left_out]:
                 raise SettingsError([f"content: {replace(error, extent='')}" for error in errors])
             self.seen_at = self._wall_clock()
@@ -91,12 +91,12 @@ class CodeContent(LiveContent):
 
 
 def read_name(name: str, locale: str | None) -> Content:
-    """Import ``package.module:name`` and read what it holds; what is wrong is in the content's problems."""
+    """Import ``package.module:name`` and read its value; errors are in the content's problems."""
     module_name, _, attribute = name.partition(":")
     try:
         module = import_module(module_name)
         value = getattr(module, attribute, _NOT_THERE)
-    except (Exception, SystemExit) as error:  # whatever the module does
+    except (Exception, SystemExit) as error:  # the module may raise anything
         return refusal(*_import_problem(name, module_name, error))
     file = getattr(module, "__file__", None) or module_name
     if value is _NOT_THERE:
@@ -107,22 +107,22 @@ def read_name(name: str, locale: str | None) -> Content:
 
 
 def read_items(items: Sequence[object], name: str, locale: str | None) -> Content:
-    """Read what the builders make, and whole documents of any format; nothing is raised.
+    """Read items made by the builders, and whole documents of any format; never raise.
 
     Args:
         items: dicts.
-        name: of the list, for messages about items that do not know their place.
+        name: of the list, for messages about items without a file and line.
         locale: as for `read_document`.
     """
     content = Content()
-    entries: list[object] = []  # of Contentful: they share their locale
+    entries: list[object] = []  # Contentful's entries: all have the same locale
     for position, item in enumerate(items, 1):
         file = item.place if isinstance(item, Item) else f"{name}, item {position}"
         if not isinstance(item, Mapping):
             content.add(refusal(file, f"is {_kind(item)}, expected what a builder of ninetailed_wsgi.authoring makes"))
             continue
         audience = item.get("audience")
-        if isinstance(audience, Item):  # knows its own place
+        if isinstance(audience, Item):  # has its own file and line
             content.add(read_items([audience], name, locale))
             item = {**item, "audience": {"id": audience.get("id")}}
         try:
@@ -130,7 +130,7 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
         except Faulty as fault:
             content.add(refusal(file, str(fault)))
             continue
-        except Exception as error:  # a mapping of a class of its own may do anything
+        except Exception as error:  # a custom mapping class may raise anything
             content.add(refusal(file, f"cannot be read: {type(error).__name__}: {shorten(str(error), 300)}"))
             continue
         if "sys" in document:
@@ -143,7 +143,7 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
 
 
 def _plain(value: object, path: str, depth: int = 0) -> object:
-    """Copy JSON into plain dicts and lists; raises `Faulty` for anything else, which could be served to nobody."""
+    """Copy JSON into plain dicts and lists; raise `Faulty` for anything else, because it cannot be served."""
     if depth > _DEEPEST:
         raise Faulty(f"{shorten(path, 40)}: is nested deeper than {_DEEPEST} levels")
     if isinstance(value, Mapping):
@@ -181,7 +181,7 @@ def _missing(name: str, module: ModuleType, attribute: str) -> str:
 
 
 def _import_problem(name: str, module_name: str, error: BaseException) -> tuple[str, str]:
-    """Return where a module fails, as file and line, and why."""
+    """Return where a module fails (file and line) and why."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}", f"{type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)

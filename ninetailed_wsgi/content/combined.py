@@ -1,4 +1,4 @@
-"""Several content sources as one: a list in Python, a file and a shared document together."""
+"""Combines several content sources: for example a list in Python, a file and a shared document."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ninetailed_wsgi.operations.watching import Watcher
 
 
 class CombinedContent(LiveContent):
-    """What several sources publish, compiled together, so that their entries may name each other (spec section 7).
+    """The content of several sources, compiled together, so that their entries may name each other (spec section 7).
 
-    Each part follows its own origin. What they serve together is swapped as a whole, and not while it has an error,
-    such as an id that two parts have.
+    Each part follows its own origin. The combined content is replaced as a whole, and only if it has no error, such as
+    an id that two parts have.
 
     Args:
         parts: at least two, not loaded.
@@ -42,7 +42,7 @@ class CombinedContent(LiveContent):
             check_every=check_every,
             wall_clock=wall_clock,
         )
-        # The parts look for themselves, each as often as its origin can bear.
+        # The parts look for changes themselves, each at an interval that suits its origin.
         self._watcher = Watcher(self.combine, check_every, "ninetailed-content")
         self._parts = tuple(parts)
         for part in parts:
@@ -50,7 +50,7 @@ class CombinedContent(LiveContent):
         self._catalogs_of_parts: list[dict[str, Catalog]] = []
 
     def load(self) -> None:
-        """Load every part, then compile what they have together.
+        """Load every part, then compile their combined content.
 
         Raises:
             SettingsError: a part or the whole cannot be served; one line for each error.
@@ -68,16 +68,16 @@ class CombinedContent(LiveContent):
             raise SettingsError(list(dict.fromkeys(problems)))
 
     def origin(self) -> str:
-        """Describe what the origins of the parts hold now."""
+        """Describe what the origins of the parts contain now."""
         return "; ".join(filter(None, (part.origin() for part in self._parts)))
 
     def refresh(self) -> None:
-        """Look for changes of every part at once; returns before that is done."""
+        """Make every part look for changes at once; return before that is done."""
         for part in self._parts:
             part.refresh()
 
     def combine(self) -> None:
-        """Serve what the parts serve now; the thread that `follow` starts does so again and again."""
+        """Serve what the parts serve now; the thread that `follow` starts calls this repeatedly."""
         for part in self._parts:
             part.follow()  # after a fork this starts its thread
         super().look()
@@ -97,7 +97,7 @@ class CombinedContent(LiveContent):
         self._report(self._combine())
 
     def _combine(self) -> tuple[Problem, ...]:
-        """Compile and serve what the parts serve, where that changed; return the errors for which it is not served."""
+        """Compile and serve what the parts serve, if it changed; return the errors that prevent this."""
         versions = [dict(part.catalogs()) for part in self._parts]
         if versions != self._catalogs_of_parts:
             names = sorted({name for catalogs in versions for name in catalogs})

@@ -1,4 +1,4 @@
-"""Makes one immutable `Catalog` of what was read: links followed, ids unique, rules and configs compiled."""
+"""Compiles content into one immutable `Catalog`: follows links, ensures unique ids, compiles rules and configs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.metrics import Metric, MetricSet, compile_metric
 from ninetailed_wsgi.core.problems import ContentError, Remark
 
-# Far above what the authoring tool writes, and below what compiling or answering it would trip over.
+# Far above what the authoring tool writes, and below the depth at which compiling or answering would fail.
 _DEEPEST = 200
 _UNKNOWN = "is not there: missing, not published, or of another content type"
 
@@ -40,8 +40,8 @@ class MergeTag:
 
     Attributes:
         id: a path into the profile.
-        fallback: what to show where that leads nowhere.
-        entry: the id of its entry, which rich text links to.
+        fallback: what to show if that path has no value.
+        entry: the id of its entry, to which rich text links.
     """
 
     id: str
@@ -87,16 +87,16 @@ class Catalog:
     Attributes:
         content: what was read, not compiled.
         audiences, experiences, flags: compiled, ready to decide.
-        exposures: the experiences, ready to judge what is reported of their components.
+        exposures: the experiences, ready to judge reports about their components.
         metrics: what counts as success, compiled (spec section 12).
         primary_metrics: experience id to the id of the metric that its ``primaryMetric`` names.
         merge_tags: by their ``nt_mergetag_id``.
-        merge_tag_entries: the same by the ids of their entries.
+        merge_tag_entries: the merge tags by the ids of their entries.
         entry_experiences: baseline entry id to experience ids, the most important first.
         entry_ids: every baseline and variant that the content names.
-        audience_list, experience_list: the same for reading, in the order of the files.
-        problems: what a person should know of the content.
-        version: a digest of the served content; equal content has an equal version, whatever its form and files.
+        audience_list, experience_list: audiences and experiences for display, in the order of the files.
+        problems: what a person should know about the content.
+        version: a digest of the served content; equal content has the same version in any format and any files.
     """
 
     content: Content
@@ -117,22 +117,22 @@ class Catalog:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """Return the problems for which the content is refused."""
+        """Return the problems that make the content invalid as a whole."""
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     @property
     def left_out(self) -> tuple[Problem, ...]:
-        """Return the problems for which single entries, or parts of them, are left out."""
+        """Return the problems because of which single entries, or parts of them, are left out."""
         return tuple(problem for problem in self.problems if problem.severity == "left out")
 
 
 def compile_content(content: Content, *, history_events: int = 500, history_days: int = 365) -> Catalog:
-    """Compile everything that is usable and report everything else; raises nothing for faulty content.
+    """Compile everything that is usable and report everything else; never raise for invalid content.
 
     Args:
         content: of all files of the environment together.
         history_events: how many of a profile's last events count for audiences.
-        history_days: and of how many days.
+        history_days: for how many days an event counts.
     """
     return _Compilation(content).catalog(history_events, history_days)
 
@@ -197,7 +197,7 @@ class _Compilation:
             self._absent.setdefault(entry.entry, "has errors")
 
     def _unique(self, entries: Iterable[_Entry]) -> list[_Entry]:
-        """Leave out what is there twice: silently where it is the same, as an error where it is not."""
+        """Leave out duplicates: silently if they are equal, with an error if they differ."""
         by_entry: dict[str, _Entry] = {}
         by_id: dict[str, _Entry] = {}
         for entry in entries:
@@ -281,12 +281,12 @@ class _Compilation:
     def _primary_metric(self, entry: ExperienceEntry, metrics: MetricSet) -> Iterator[Metric | None]:
         """Yield the metric that an experience's config names by id or name.
 
-        Nothing else of the config depends on it.
+        Nothing else in the config depends on this metric.
         """
         name = entry.config.get("primaryMetric") if isinstance(entry.config, dict) else None
         if isinstance(name, str) and name:
             metric = metrics.find(name)
-            # Content that defines no metric names one of the hosted service, which is measured there.
+            # If the content defines no metrics, the name is one of the hosted service, which measures it.
             if metric is None and metrics.metrics:
                 place = f"{entry.member}.primaryMetric"
                 self._report("note", entry, f'{place}: found "{name[:80]}", expected the id or name of a metric')
@@ -318,7 +318,7 @@ class _Compilation:
 
 
 def _place(entry: AudienceEntry | ExperienceEntry, path: str) -> str:
-    """Name a place as the author sees it; to the core all rules are ``rules`` and a whole config is ``config``."""
+    """Return a path as the author sees it; the core calls all rules ``rules`` and a whole config ``config``."""
     if isinstance(entry, ExperienceEntry) and path == "type":
         return entry.member.replace("config", "type")
     whole = "rules" if isinstance(entry, AudienceEntry) else "config"

@@ -1,6 +1,6 @@
-"""What content files say, whatever their form: audiences, experiences, merge tags and baselines, not yet compiled.
+"""The data of content files in any format: audiences, experiences, merge tags and baselines, not yet compiled.
 
-The readers (`contentful`, `generic`) write into this shape; `compiling` makes a `Catalog` of it.
+The readers (`contentful`, `generic`) produce these objects; `compiling` makes a `Catalog` of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ninetailed_wsgi.core.problems import excerpt
 Severity = Literal["error", "left out", "odd", "ignored", "note"]
 
 STRICT: frozenset[Severity] = frozenset({"error", "left out", "odd"})
-"""What ``check --strict`` fails on: content that is stored as no authoring tool stores it."""
+"""What ``check --strict`` fails on: content in a form that no authoring tool stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +22,14 @@ class Problem:
     """One thing in the content that a person should know (spec section 7).
 
     Attributes:
-        severity: ``error``: the content is refused as a whole until it is mended; ``left out``: this entry, or this
-            part of it, cannot be understood, everything else is served; ``odd``: understood and served, though no
-            authoring tool stores it so; ``ignored``: not served, which may be meant (a draft); ``note``: served, but
-            perhaps not as its author thinks.
+        severity: ``error``: none of the content is served until this is fixed; ``left out``: this entry, or this part
+            of it, is invalid, and everything else is served; ``odd``: understood and served, though no authoring tool
+            stores it this way; ``ignored``: not served, perhaps on purpose (a draft); ``note``: served, but perhaps not
+            as its author expects.
         file: the file's path.
-        entry: the id of the entry, empty when the file as a whole is meant.
+        entry: the id of the entry; empty if the problem concerns the whole file.
         message: what is wrong, where in the entry, and what was expected.
-        extent: what is left out where it is less than the entry; empty otherwise.
+        extent: the part that is left out, if it is less than the entry; empty otherwise.
     """
 
     severity: Severity
@@ -39,7 +39,7 @@ class Problem:
     extent: str = ""
 
     def __str__(self) -> str:
-        """Give one line: ``shop.json: entry a1: nt_rules.any[0]: found ..., expected ...``."""
+        """Return one line: ``shop.json: entry a1: nt_rules.any[0]: found ..., expected ...``."""
         place = f"{self.file}: entry {self.entry}" if self.entry else self.file
         return f"{place}: {self.message}{f': {self.extent}' if self.extent else ''}"
 
@@ -54,7 +54,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudienceEntry:
-    """A published audience; ``member`` is the name of the member that holds the rules, for messages."""
+    """A published audience; ``member`` is the name of the member with the rules, for messages."""
 
     entry: str
     id: str
@@ -66,7 +66,7 @@ class AudienceEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperienceEntry:
-    """A published experience; ``audience`` None means everyone; ``member`` names the member of the config."""
+    """A published experience; ``audience`` None means everyone; ``member`` is the member with the config."""
 
     entry: str
     id: str
@@ -115,10 +115,10 @@ class BaselineEntry:
 
 @dataclass(slots=True)
 class Content:
-    """Everything that was read, of one file or of several together.
+    """Everything that was read from one or several files.
 
     Attributes:
-        absent: why a known entry is not there, by the entry's id: ``is not published``.
+        absent: why a known entry is missing, by the entry's id: ``is not published``.
     """
 
     audiences: list[AudienceEntry] = field(default_factory=list)
@@ -130,7 +130,7 @@ class Content:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, other: Content) -> None:
-        """Take in what another file says."""
+        """Add the content of another file."""
         self.audiences += other.audiences
         self.experiences += other.experiences
         self.merge_tags += other.merge_tags
@@ -141,11 +141,11 @@ class Content:
 
 
 class Faulty(Exception):
-    """An entry cannot be used; the text says where in it, what was found and what was expected."""
+    """An entry cannot be used; the text says where the error is, what was found and what was expected."""
 
 
 def text_of(fields: Mapping[str, object], name: str) -> str | None:
-    """Give a member's text, None when it is missing, null or empty; raises `Faulty` when it is no text."""
+    """Return a member's text, or None if it is missing, null or empty; raise `Faulty` if it is not a text."""
     value = fields.get(name)
     if value is None or isinstance(value, str):
         return value or None
@@ -153,7 +153,7 @@ def text_of(fields: Mapping[str, object], name: str) -> str | None:
 
 
 def is_equal(one: object, other: object) -> bool:
-    """Tell whether two entries say the same; what is nested so deep that Python cannot compare it does not."""
+    """Return whether two entries are equal; false if they are nested too deeply for Python to compare."""
     try:
         return one == other
     except RecursionError:
@@ -161,5 +161,5 @@ def is_equal(one: object, other: object) -> bool:
 
 
 def refusal(file: str, message: str) -> Content:
-    """Return content that holds nothing but the reason why it is not served."""
+    """Return content that contains only the reason why it is not served."""
     return Content(problems=[Problem("error", file, "", message)])

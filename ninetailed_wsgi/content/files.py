@@ -1,4 +1,4 @@
-"""Finds the content files of a path, tells whether they changed, and reads one in any format."""
+"""Finds the content files of a path, detects changes, and reads a file in any format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ninetailed_wsgi.content.formats.recognise import parse, read_document
 from ninetailed_wsgi.core.names import Environment
 
 EVERY = Environment("*", "*")
-"""Stands for every environment that has no files of its own."""
+"""Stands for all environments that have no files of their own."""
 
 Signature = tuple[int, int, int]
 
@@ -25,9 +25,9 @@ class ContentFile:
     """A content file as it was found.
 
     Attributes:
-        signature: time of the last change in ns, size and inode; a changed file has another one.
-        settled: whether that time is so long ago that no later change can have the same one. So a file differs from
-            itself once, some time after a change, and is read again.
+        signature: time of the last change in ns, size and inode; a changed file has a different signature.
+        settled: whether that time is so long ago that no later change can have the same time. When this becomes true,
+            some time after a change, the file counts as different once more and is read again.
     """
 
     path: Path
@@ -38,17 +38,17 @@ class ContentFile:
 def find_files(path: Path, now: float) -> dict[Environment, tuple[ContentFile, ...]]:
     """Find the files of each environment.
 
-    A file is for every environment. In a folder, ``{organizationId}/{environmentSlug}.json`` and the files
-    ``{organizationId}/{environmentSlug}/*.json`` are for that environment, and ``*.json`` at the top are for every
-    environment, those with files of their own included. Names that begin with a dot are passed over. The names come
-    from the folder and are only ever compared with those of a request, so that no request can lead out of it.
+    A single file is for every environment. In a folder, ``{organizationId}/{environmentSlug}.json`` and the files
+    ``{organizationId}/{environmentSlug}/*.json`` are for that environment. Files ``*.json`` at the top are for every
+    environment, including those with files of their own. Names that begin with a dot are ignored. Names from a request
+    are only compared with the names in the folder, so no request can reach a file outside it.
 
     Args:
         path: the file or folder.
         now: seconds since the epoch.
 
     Returns:
-        the files by (organization, environment), sorted by path; ``EVERY`` is there when a file is for every one.
+        the files by (organization, environment), sorted by path; ``EVERY`` is a key if a file is for all environments.
 
     Raises:
         OSError: the path cannot be read.
@@ -80,7 +80,7 @@ def _entries(folder: Path) -> list[Path]:
 def _json_files(folder: Path, now: float) -> list[ContentFile]:
     files = []
     for path in _entries(folder):
-        # A file may be renamed away while we look.
+        # A file may be renamed or removed at this moment.
         with suppress(FileNotFoundError):
             if path.name.endswith(".json") and path.is_file():
                 files.append(_content_file(path, now))
@@ -92,12 +92,12 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def read_file(path: Path, locale: str | None, *, drafts: bool = False) -> Content:
-    """Read a content file, detecting its format; what is wrong with it is in the content's problems, never raised.
+    """Read a content file and detect its format; errors are in the content's problems and never raised.
 
     Args:
         path: the file.
-        locale: the wanted locale of fields that have several; None: the file's default one.
-        drafts: whether entries that are not published count as published.
+        locale: the locale to read if fields have several; None: the file's default locale.
+        drafts: whether unpublished entries count as published.
     """
     try:
         return read_document(parse(path.read_bytes()), str(path), locale, drafts=drafts)

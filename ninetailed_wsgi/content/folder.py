@@ -1,7 +1,7 @@
 """Follows content files: a file or a folder, compiled for each environment.
 
-Served content is swapped as a whole or not at all: a changed file with any error is reported once, and the previous
-catalog of its environments stays live.
+Served content is replaced as a whole or not at all: if a changed file has an error, it is reported once, and the
+previous catalog of its environments stays live.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class ContentFolder(LiveContent):
     """The catalogs of a content file or folder, by environment (spec section 7).
 
     Args:
-        path: a file or a folder, laid out as `find_files` says; None: no content, every catalog is empty.
-        drafts: whether entries that are not published count as published.
+        path: a file or a folder, laid out as `find_files` describes; None: no content, every catalog is empty.
+        drafts: whether unpublished entries count as published.
 
-    The other arguments and the attributes are those of `LiveContent`; ``wall_clock`` is that of the files' times.
+    The other arguments and the attributes are those of `LiveContent`; ``wall_clock`` must match the files' times.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class ContentFolder(LiveContent):
         """Read everything for the first time.
 
         Raises:
-            SettingsError: the path or a file is unreadable, is not JSON or has no known format, no file is there, or an
-                entry has an error; one line for each. What could be read is there for `catalogs` and `problems` still.
+            SettingsError: the path or a file is unreadable, is not JSON or has an unknown format, there is no file, or
+                an entry has an error; one line for each. `catalogs` and `problems` still return what could be read.
         """
         if self._path is None:
             return
@@ -90,7 +90,7 @@ class ContentFolder(LiveContent):
         self._files = dict(files)
 
     def _read(self, environments: _Files) -> dict[Environment, Catalog]:
-        """Compile each environment's files; a file that several share is read once."""
+        """Compile each environment's files; read a file that several environments share only once."""
         contents: dict[Path, Content] = {}
         catalogs = {}
         for environment, files in environments.items():
@@ -113,7 +113,7 @@ class ContentFolder(LiveContent):
             return
         self.seen_at = self._wall_clock()
         losses = self._losses(files)
-        # A file that is gone may be a copy in progress: it counts when a second look finds the same other files.
+        # A missing file may just be in the middle of a copy: accept its loss if a second look finds the same files.
         settled = {one for one in losses if one in files and self._unsettled.get(one) == files[one]}
         self._unsettled = {one: files[one] for one in losses if one in files}
         waiting = losses.keys() - settled
@@ -124,7 +124,7 @@ class ContentFolder(LiveContent):
             self._files = self._files | changed  # last, so that a process forked in the middle looks again
 
     def _losses(self, files: _Files) -> dict[Environment, list[Problem]]:
-        """Return, for each environment that misses a file it had before, an error for each such file."""
+        """Return an error for each file that an environment had before and that is now missing, by environment."""
         losses: dict[Environment, list[Problem]] = {}
         for environment, before in self._files.items():
             there = {file.path for file in files.get(environment, ())}

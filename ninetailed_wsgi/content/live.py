@@ -1,4 +1,4 @@
-"""Content that changes while it is served: swapped as a whole, followed by a thread of each process."""
+"""Content that may change while it is served: a thread of each process follows changes and replaces it as a whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("ninetailed_wsgi.content")
 
 @dataclass(frozen=True, slots=True)
 class _Versions:
-    """What is served at one moment; replaced as a whole."""
+    """The catalogs served at one moment; replaced as a whole."""
 
     catalogs: Mapping[Environment, Catalog]
     default: Catalog
@@ -34,16 +34,16 @@ class LiveContent:
 
     Args:
         name: where the content comes from, for people.
-        locale: the locale to read where fields have several; None: the content's own default one.
+        locale: the locale to read if fields have several; None: the content's default locale.
         history_events: how many of a profile's last events count for audiences.
-        history_days: and of how many days.
-        check_every: seconds between two looks for changes.
+        history_days: for how many days an event counts.
+        check_every: seconds between two checks for changes.
         wall_clock: seconds since the epoch.
 
     Attributes:
         name: as given.
         seen_at: when the content's origin was last readable, in seconds since the epoch; None: not yet.
-        is_part: whether it is a part of other content, which logs what is served of all parts together.
+        is_part: whether this is a part of other content, which logs what all parts together serve.
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class LiveContent:
         """Read everything for the first time.
 
         Raises:
-            SettingsError: the content cannot be served; one line for each error. What could be read is there for
-                `catalogs` and `problems` still.
+            SettingsError: the content cannot be served; one line for each error. `catalogs` and `problems` still
+                return what could be read.
         """
         raise NotImplementedError
 
     def _look(self) -> None:
-        """Look for changes and serve them; called by one thread at a time."""
+        """Look for changes and serve them; only one thread at a time calls this."""
         raise NotImplementedError
 
     def origin(self) -> str:
-        """Describe what the origin holds now, for ``ninetailed-wsgi check``; empty for files."""
+        """Describe what the origin contains now, for ``ninetailed-wsgi check``; empty for files."""
         return ""
 
     def refresh(self) -> None:
-        """Look for changes sooner; nothing to do where they are looked for every second."""
+        """Look for changes sooner; do nothing if the content is checked every second anyway."""
 
     def look(self) -> None:
-        """Look for changes now and serve them; the thread that `follow` starts does so again and again."""
+        """Look for changes now and serve them; the thread that `follow` starts calls this repeatedly."""
         with self._lock():
             self._look()
 
@@ -116,7 +116,7 @@ class LiveContent:
         return MappingProxyType({str(EVERY): versions.default} | every)
 
     def loaded_at(self) -> dict[str, float]:
-        """Return when what is served was compiled, in seconds since the epoch, by environment as in `catalogs`."""
+        """Return when the served content was compiled, in seconds since the epoch, by environment as in `catalogs`."""
         return {str(environment): at for environment, at in self._served_since.items()}
 
     def state(self) -> ContentState:
@@ -140,7 +140,7 @@ class LiveContent:
         return compile_content(content, history_events=events, history_days=days)
 
     def _report(self, problems: Iterable[Problem]) -> None:
-        """Keep what is wrong with the content as such; log what the last look did not find."""
+        """Store the problems of the content as a whole; log those that the previous look did not find."""
         unique = tuple(dict.fromkeys(problems))
         for problem in unique:
             if problem not in self._troubles:
@@ -148,7 +148,7 @@ class LiveContent:
         self._troubles = unique
 
     def _serve(self, catalogs: Mapping[Environment, Catalog]) -> None:
-        """Serve these, and what was served of other environments."""
+        """Serve these catalogs, and keep serving those of other environments."""
         every = dict(self._versions.catalogs) | dict(catalogs)
         default = every.pop(EVERY, self._versions.default)
         self._versions = _Versions(every, default)
@@ -157,7 +157,7 @@ class LiveContent:
             self._left_out = _announce(catalogs, every | {EVERY: default}, self._left_out)
 
     def _serve_only(self, catalogs: Mapping[Environment, Catalog]) -> None:
-        """Serve these and nothing besides; an environment whose content is as before keeps its catalog."""
+        """Serve only these catalogs; an environment whose content did not change keeps its catalog."""
         before = {**self._versions.catalogs, EVERY: self._versions.default}
         changed = {one: catalog for one, catalog in catalogs.items() if not is_same(catalog, before.get(one))}
         every = {one: catalog if one in changed else before[one] for one, catalog in catalogs.items()}
@@ -171,7 +171,7 @@ class LiveContent:
 def _announce(
     catalogs: Mapping[Environment, Catalog], every: Mapping[Environment, Catalog], earlier: frozenset[Problem]
 ) -> frozenset[Problem]:
-    """Log what is served from now on, and once what of it is left out; return all of the latter."""
+    """Log the newly served content, and each left-out entry once; return the problems of all left-out entries."""
     left_out = dict.fromkeys(problem for catalog in every.values() for problem in catalog.left_out)
     for problem in left_out:
         if problem not in earlier:
@@ -189,5 +189,5 @@ def _announce(
 
 
 def is_same(catalog: Catalog, other: Catalog | None) -> bool:
-    """Tell whether two catalogs serve the same and have the same problems."""
+    """Return whether two catalogs serve the same content and have the same problems."""
     return other is not None and (catalog.version, catalog.problems) == (other.version, other.problems)

@@ -1,4 +1,4 @@
-"""Fetches the content that all servers share, where it changed: from a web server, or from a hash in Redis."""
+"""Fetches content that all servers share, if it changed, from a web server or from a hash in Redis."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ninetailed_wsgi.content.web import LARGEST, REDIRECTS, TIMEOUT, WHOLE_WITHI
 from ninetailed_wsgi.errors import SettingsError
 
 _MEBIBYTE = 1024 * 1024
-# Times in HTTP are whole seconds: within one of them a second change can go by under the same Last-Modified, and under
-# the same ETag, which some servers make of that time and the size.
+# Times in HTTP are whole seconds: a second change within the same second can have the same Last-Modified, and the same
+# ETag, which some servers derive from that time and the size.
 _SETTLED_AFTER = 2.0
 
 
 class Fetched(NamedTuple):
-    """A document, and what the next fetch needs in order to tell whether it changed.
+    """A document, and what the next fetch needs to detect a change.
 
     Attributes:
-        validator: such as ``ETag "5f3a"``; None: only the document itself can tell.
-        changed: when it changed, in seconds since the epoch; None: the origin does not say.
+        validator: such as ``ETag "5f3a"``; None: only comparing the document can detect a change.
+        changed: when the document changed, in seconds since the epoch; None if the origin does not say.
     """
 
     document: bytes
@@ -40,16 +40,16 @@ class Remote(Protocol):
     """Where shared content is kept."""
 
     def fetch(self, validator: str | None) -> Fetched | None:
-        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+        """Return the document, or None if it still matches this validator; raise `Unfetched` if that fails."""
 
 
 def opened(address: str) -> Remote:
-    """Open an address that `settings` has accepted, without connecting; SettingsError when a package is missing."""
+    """Open an address that `settings` accepted, without connecting; raise SettingsError if a package is missing."""
     return WebDocument(address) if urlsplit(address).scheme in ("http", "https") else RedisHash(address)
 
 
 class WebDocument:
-    """A document on a web server, asked for with its ETag or time, so that an unchanged one costs no transfer."""
+    """A document on a web server, requested with its ETag or time, so that an unchanged document is not sent again."""
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT, whole_within: float = WHOLE_WITHIN) -> None:
         parts = urlsplit(url)
@@ -61,7 +61,7 @@ class WebDocument:
         self._opener = opener(tls=parts.scheme == "https")
 
     def fetch(self, validator: str | None) -> Fetched | None:
-        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+        """Return the document, or None if it still matches this validator; raise `Unfetched` if that fails."""
         try:
             with self._opener.open(self._request(validator), timeout=self._timeout) as answer:
                 document = read_body(answer, time.monotonic() + self._whole_within)
@@ -72,14 +72,14 @@ class WebDocument:
                 return None
             redirects = f" after {REDIRECTS} redirects" if error.code in (301, 302, 303, 307, 308) else ""
             raise Unfetched(f"is answered {error.code}{redirects}, expected 200") from None
-        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no name of a host
+        except (OSError, ValueError, http.client.HTTPException, zlib.error) as error:  # ValueError: no valid host
             raise Unfetched(reason(error)) from None
 
     def _request(self, validator: str | None) -> Request:
         request = Request(self._url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
         request.add_header("User-Agent", "ninetailed-wsgi")
         if self._login:
-            request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this host, no other
+            request.add_unredirected_header("Authorization", f"Basic {self._login}")  # for this host only
         if validator:
             kind, _, value = validator.partition(" ")
             request.add_header({"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[kind], value)
@@ -104,7 +104,7 @@ def _seconds(date: str | None) -> float | None:
 
 
 class RedisHash:
-    """A hash in Redis or Valkey with the fields ``version`` and ``content``, both written by one command."""
+    """A hash in Redis or Valkey with the fields ``version`` and ``content``, which one command writes together."""
 
     def __init__(self, address: str, *, timeout: float = TIMEOUT) -> None:
         try:
@@ -128,7 +128,7 @@ class RedisHash:
             raise SettingsError(["content: the address of the Redis server has an invalid option"]) from None
 
     def fetch(self, validator: str | None) -> Fetched | None:
-        """Give the document, or None where it is still the one of this validator; raises `Unfetched`."""
+        """Return the document, or None if it still matches this validator; raise `Unfetched` if that fails."""
         try:
             pipeline = self._client.pipeline(transaction=True)
             version, size = pipeline.hget(self._key, "version").hstrlen(self._key, "content").execute()
@@ -137,7 +137,7 @@ class RedisHash:
             if validator is not None and validator == _redis_validator(version, size):
                 return None
             version, document = self._client.hmget(self._key, "version", "content")
-        except (self._errors, OSError, TypeError, ValueError) as error:  # the last two: an option, a host's name
+        except (self._errors, OSError, TypeError, ValueError) as error:  # the last two: a bad option or host name
             raise Unfetched(f"cannot be fetched: {error}") from None
         if version is None or document is None:
             raise Unfetched(f"is not there: expected a hash {self._key} with the fields version and content")
@@ -145,5 +145,5 @@ class RedisHash:
 
 
 def _redis_validator(version: bytes | None, size: int) -> str:
-    """Both, so that who changes the content and forgets the version is noticed, as a rule."""
+    """Combine version and size, which usually detects changed content even if the version was not changed."""
     return f"version {(version or b'').decode(errors='replace')}, {size} bytes"

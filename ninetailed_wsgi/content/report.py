@@ -1,4 +1,4 @@
-"""Words what a content source holds, for ``ninetailed-wsgi check``."""
+"""Describes what a content source contains, for ``ninetailed-wsgi check``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ninetailed_wsgi.content.live import LiveContent
 def report(source: LiveContent) -> list[str]:
     """List the audiences, experiences and merge tags of each environment, then every problem with its reason.
 
-    Works after a `LiveContent.load` that raised, too: then it shows what is sound beside the errors.
+    This also works after `LiveContent.load` raised: then it shows the valid content beside the errors.
     """
     lines: list[str] = []
     catalogs = source.catalogs()

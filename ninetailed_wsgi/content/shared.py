@@ -1,7 +1,7 @@
 """Follows one document that all servers read, on a web server or in Redis.
 
-The document is swapped as a whole or not at all. Its last valid version is kept in the data folder, for a startup while
-the document cannot be fetched.
+The document is replaced as a whole or not at all. Its last valid version is kept in the data folder, as a fallback if
+the document cannot be fetched at startup.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.settings.masking import masked
 
 COPY = ".shared-content"
-"""The file of the data folder that keeps the last sound version: a line that describes it, then the document.
+"""The file in the data folder with the last valid version: a line that describes it, then the document.
 
-Its name begins with a dot, so that a folder with nothing else can still become a store.
+Its name begins with a dot, so that a folder with only this file can still become a store.
 """
 
 _log = logging.getLogger("ninetailed_wsgi.content")
 
 
 class _OriginVersion(NamedTuple):
-    """What the origin gave out last, whether it is served or not."""
+    """The version that the origin returned last, whether it is served or not."""
 
     digest: str
     validator: str | None
@@ -60,9 +60,9 @@ class SharedContent(LiveContent):
 
     Args:
         address: as `settings` accepts it: ``https://...`` or ``redis://...?key=NAME``.
-        folder: the data folder, which gets a copy of the last valid version; None: nothing is kept.
-        alone: whether no other document keeps a copy there.
-        drafts: whether entries that are not published count as published.
+        folder: the data folder, for a copy of the last valid version; None: no copy is kept.
+        alone: whether this is the only document with a copy there.
+        drafts: whether unpublished entries count as published.
 
     The other arguments and the attributes are those of `LiveContent`.
 
@@ -104,7 +104,7 @@ class SharedContent(LiveContent):
         """Fetch the content for the first time; if that fails, serve the copy in the data folder.
 
         Raises:
-            SettingsError: there is no copy, and the document cannot be fetched, has no known format or has errors.
+            SettingsError: there is no copy, and the document cannot be fetched, has an unknown format or has errors.
         """
         with self._lock():
             if not (problems := self._fetch()):
@@ -125,7 +125,7 @@ class SharedContent(LiveContent):
         self._keep()
 
     def origin(self) -> str:
-        """Describe the version that the origin gives out, for ``ninetailed-wsgi check``."""
+        """Describe the version that the origin returns now, for ``ninetailed-wsgi check``."""
         if (version := self._connection().version) is None:
             return "not seen"
         parts = [f"document {version.digest[:16]}"]
@@ -134,7 +134,7 @@ class SharedContent(LiveContent):
         return ", ".join(parts)
 
     def _fetch(self) -> tuple[Problem, ...]:
-        """Fetch and serve what is new; return what is wrong, again while it stays so."""
+        """Fetch and serve new content; return its errors, on every call until they are fixed."""
         connection = self._connection()
         version = connection.version
         try:
@@ -151,7 +151,7 @@ class SharedContent(LiveContent):
         return self._broken
 
     def _take(self, document: bytes) -> tuple[Problem, ...]:
-        """Serve a document, or return the errors for which it is not served."""
+        """Serve a document, or return the errors that prevent this."""
         catalogs = {one: self._compiled(content) for one, content in self._contents(document).items()}
         self._latest = catalogs
         errors = tuple(dict.fromkeys(error for catalog in catalogs.values() for error in catalog.errors))
@@ -188,7 +188,7 @@ class SharedContent(LiveContent):
         return read
 
     def _keep(self) -> None:
-        """Write the copy where there is a new valid version; a folder that cannot be written is logged once."""
+        """Write the copy if there is a new valid version; log only once if the folder is not writable."""
         document, file = self._unkept, self._copy
         if document is None or file is None:
             return
@@ -207,14 +207,14 @@ class SharedContent(LiveContent):
         return copy if copy and copy.of == self._of() else None
 
     def _of(self) -> str:
-        """Tell addresses apart without their login, which may change."""
+        """Return a digest of the address without its login, which may change."""
         scheme, _, rest = self._address.partition("://")
         host, slash, path = rest.partition("/")
         return hashlib.sha256(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".encode()).hexdigest()
 
 
 class _Copy(NamedTuple):
-    """A valid version: the address it is of, as `SharedContent._of` returns it, when it was kept, and the document."""
+    """A valid version: its address, as `SharedContent._of` returns it, when it was stored, and the document."""
 
     of: str
     at: float
@@ -228,7 +228,7 @@ def _write(file: Path, copy: _Copy) -> None:
 
 
 def _read(file: Path) -> _Copy | None:
-    """Return the copy; None where there is none or it is damaged."""
+    """Return the copy; None if it is missing or damaged."""
     try:
         first, _, document = file.read_bytes().partition(b"\n")
         header = orjson.loads(first)

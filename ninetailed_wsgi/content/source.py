@@ -1,4 +1,4 @@
-"""What the service asks of content: the protocol of files, of a shared document, and of a test's harness."""
+"""The protocol of content that the service uses: files, a shared document, or a test's harness implement it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ServedVersion(NamedTuple):
     Attributes:
         environment: ``organization/environment``; ``*/*`` stands for every other environment.
         version: as `Catalog.version`.
-        loaded_at: when it was compiled, in seconds since the epoch; None where nothing was loaded.
+        loaded_at: when it was compiled, in seconds since the epoch; None if nothing was loaded.
     """
 
     environment: str
@@ -26,8 +26,8 @@ class ContentState(NamedTuple):
 
     Attributes:
         versions: of each environment.
-        errors: how many the newest content has; above 0, an older version is served.
-        left_out: how many entries, or parts of them, cannot be understood and are not served.
+        errors: how many errors the newest content has; above 0, an older version is served.
+        left_out: how many entries, or parts of them, are invalid and not served.
     """
 
     versions: list[ServedVersion]
@@ -48,4 +48,4 @@ class ContentSource(Protocol):
         """Follow changes in the background from now on, in this process and in those forked from it."""
 
     def refresh(self) -> None:
-        """Look for changes at once where they are looked for seldom; returns before that is done."""
+        """Look for changes at once if checks are infrequent; return before that is done."""

@@ -1,4 +1,4 @@
-"""Speaks HTTP with bounds: time, size, redirects; errors are worded without an address, which may hold secrets."""
+"""HTTP with limits on time, size and redirects; error texts contain no URL, because it may contain secrets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 TIMEOUT = 5.0
-"""Seconds that a connection, and then each part of an answer, is waited for."""
+"""Seconds to wait for a connection, and then for each part of an answer."""
 
 WHOLE_WITHIN = 30.0
-"""Seconds within which a whole document must be there."""
+"""Seconds within which a whole document must have arrived."""
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a document, unpacked."""
@@ -27,15 +27,15 @@ _MEBIBYTE = 1024 * 1024
 
 
 class Unfetched(Exception):
-    """The content cannot be had now; the text says why, and holds nothing secret."""
+    """The content cannot be fetched now; the text says why and contains no secrets."""
 
 
 def opener(*, tls: bool, redirects: bool = True) -> OpenerDirector:
-    """Return what opens addresses: redirects are bounded and stay on http and https, or are not followed at all.
+    """Return an opener for URLs: redirects are limited and stay on http and https, or are not followed at all.
 
-    urllib verifies TLS, knows the proxies of the environment and logs nothing.
+    urllib verifies TLS, uses the proxies from environment variables and logs nothing.
     """
-    # One context for all connections: otherwise each reads every certificate authority of the system again.
+    # One context for all connections: otherwise each would read every certificate authority of the system again.
     handlers = [HTTPSHandler(context=ssl.create_default_context())] if tls else []
     return build_opener(_Redirects if redirects else _NoRedirects, *handlers)
 
@@ -57,11 +57,11 @@ class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> Request | None:
-        return None  # so that the status itself is the answer
+        return None  # so that the caller gets the redirect's status
 
 
 def read_body(answer: http.client.HTTPResponse, end: float) -> bytes:
-    """Return a whole body, unpacked; `Unfetched` if it is too large, cut off, or late; ``end`` is monotonic."""
+    """Return a whole body, unpacked; raise `Unfetched` if it is too large, cut off or late; ``end`` is monotonic."""
     encoding = ",".join(answer.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise Unfetched("is sent with a Content-Encoding that was not asked for, expected gzip or none")
@@ -89,7 +89,7 @@ def read_body(answer: http.client.HTTPResponse, end: float) -> bytes:
 
 
 def reason(error: Exception) -> str:
-    """Word an error; an exception's own text may quote the address, so only what the system says is taken from it."""
+    """Describe an error; an exception's own text may quote the URL, so this uses only the system's message."""
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"cannot be fetched: its server's certificate is not trusted, {cause.verify_message}"

@@ -1,6 +1,6 @@
-"""Says in words what a catalog publishes, for ``ninetailed-wsgi content show``.
+"""Describes in words what a catalog publishes, for ``ninetailed-wsgi content show``.
 
-Texts of authors are quoted as JSON, so that a comma or a line break in one cannot be read as ours.
+Authors' texts are quoted as JSON, so that a comma or a line break in them is not mistaken for part of the description.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def audience_lines(rules: object) -> list[str]:
     """Describe the rules of an audience: a line for each rule, groups indented.
 
     Args:
-        rules: as content has them, sound.
+        rules: valid rules, as content has them.
     """
     return [_INDENT + line for line in _group(stored_rules(rules))] or [f"{_INDENT}nobody: it has no rules"]
 
@@ -73,7 +73,7 @@ def _group(node: Any) -> list[str]:
 
 
 def rule_words(rule: Mapping[str, Any]) -> str:
-    """Describe one rule, stored as the authoring tool does: ``viewed a page whose path contains "/pricing", ...``."""
+    """Describe one rule in the authoring tool's form: ``viewed a page whose path contains "/pricing", ...``."""
     operator, value = OPERATORS[rule["operator"]], rule["value"]
     conditions = [(_condition_name(one["key"]), OPERATORS[one["operator"]], one["value"]) for one in rule["conditions"]]
     match rule["type"]:

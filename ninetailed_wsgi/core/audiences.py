@@ -1,6 +1,6 @@
 """The set of published audiences: which of them a visitor belongs to now, and why.
 
-Source: spec section 5. Rules are compiled once; deciding reads no history, only the few entries that `count` keeps.
+Source: spec section 5. Rules are compiled once. A decision reads no history, only the few entries that `count` keeps.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["Audience", "AudienceSet", "ContentError", "Facts", "Group", "compile
 # Deeper than any author nests; a bound keeps hostile content from exhausting the interpreter's stack.
 DEEPEST_NESTING = 50
 
-# The member of a profile's counts that names the counters they were counted for.
+# The member of a profile's counts that names the counters for which they were kept.
 COUNTED_FOR = "set"
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules and groups of which ``any`` or ``all`` must hold; a group without rules never holds."""
+    """Rules and groups: ``any`` (at least one) or ``all`` of them must hold. A group without rules never holds."""
 
     kind: str
     nodes: tuple[Node, ...]
@@ -44,7 +44,7 @@ class Audience:
         decide: whether a visitor belongs to it.
         counters: what its page and track rules count.
         text: its rules as written: audiences with the same text hold for the same visitors.
-        remarks: on what is understood.
+        remarks: what is valid but unusual.
     """
 
     id: str
@@ -60,7 +60,8 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
     """Compile an audience's rules.
 
     Args:
-        rules: ``{"any": [{"all": [rule, ...]}, ...]}``, the two nested in any way; ``None`` and ``{}`` match nobody.
+        rules: ``{"any": [{"all": [rule, ...]}, ...]}``; ``any`` and ``all`` may be nested in any way. ``None`` and
+            ``{}`` match nobody.
 
     Raises:
         ContentError: with every problem of these rules.
@@ -79,15 +80,15 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
 class AudienceSet:
     """All audiences of one environment, sorted by id ignoring case. Immutable, shared by all threads.
 
-    A profile's ``counts`` belong to this class: a JSON object of counter key to entries, which the caller stores, hands
-    back, and replaces by ``{}`` when two histories become one.
+    This class defines a profile's ``counts``, a JSON object that maps counter keys to entries. The caller stores it,
+    passes it back, and replaces it with ``{}`` when it merges two histories.
     """
 
     def __init__(self, audiences: Iterable[Audience], *, history_events: int = 500, history_days: int = 365) -> None:
         """Index the audiences' counters by the events that they count.
 
         Args:
-            history_events: how many of a profile's newest events count, of whatever type.
+            history_events: how many of a profile's newest events count, of all types together.
             history_days: how many days an event counts; an event exactly that old still counts.
 
         Raises:
@@ -100,7 +101,7 @@ class AudienceSet:
         self._history_ms = history_days * DAY
         self._comparison: tuple[AudienceSet, frozenset[str], AudienceSet | None] | None = None
         self._ids = tuple(audience.id for audience in self.audiences)
-        # Authors repeat themselves: of audiences with the same rules, one is decided.
+        # Audiences with the same rules are decided once.
         distinct = {audience.text: audience for audience in self.audiences}
         places = {text: place for place, text in enumerate(distinct)}
         self._decisions = tuple(audience.decide for audience in distinct.values())
@@ -118,12 +119,12 @@ class AudienceSet:
         }
 
     def count(self, counts: dict[str, Any], ordinal: int, at: int, event: Mapping[str, Any]) -> None:
-        """Count one applied event in ``counts``, where a rule counts it; the cost does not depend on the history.
+        """Add one applied event to ``counts`` if a rule counts it; the cost does not depend on the history.
 
         Args:
             counts: of the profile.
             ordinal: of the event, higher than any before.
-            at: time of the event, milliseconds; may be earlier than that of events before it.
+            at: time of the event, milliseconds; it may be earlier than the time of the previous event.
             event: as it was sent.
         """
         counters = self._counters_for(event)
@@ -136,11 +137,11 @@ class AudienceSet:
                 counts[counter.key] = counter.keep(entries, ordinal, at, ordinal - self._history_events + 1)
 
     def missing(self, counts: Mapping[str, Any]) -> bool:
-        """Return whether ``counts`` were kept for other counters than these rules have, so that `recount` is needed."""
+        """Return whether ``counts`` were kept for counters other than those of this set, so `recount` is needed."""
         return bool(counts.get(COUNTED_FOR, "") != self._counted_for)
 
     def recount(self, counts: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
-        """Compute ``counts`` again from the kept history, for exactly the counters of this set.
+        """Recompute ``counts`` from the kept history, for exactly the counters of this set.
 
         Args:
             history: ``(ordinal, at, event)`` of every kept event, including those just applied.
@@ -157,14 +158,14 @@ class AudienceSet:
         other: AudienceSet,
         history: Callable[[], Iterable[tuple[int, int, Mapping[str, Any]]]],
     ) -> Mapping[str, Any]:
-        """Return the ``counts`` that `recount` would give, from those that another set has kept.
+        """Return the ``counts`` that `recount` would give, derived from those that another set kept.
 
-        The history is read only for what the other set does not count.
+        Reads the history only for counters that the other set does not have.
 
         Args:
             counts: of the profile; they do not change.
             other: the set that kept them.
-            history: reads what `recount` takes.
+            history: reads the history in the form that `recount` takes.
         """
         if not self.missing(counts):
             return counts
@@ -217,8 +218,8 @@ class AudienceSet:
 
         Returns:
             ``{"id", "name", "matched", "groups"}`` for each audience. A group is ``{"held", "rules"}``, a rule
-            ``{"type", "held", "found", "wanted"}``, in which ``"at_least": true`` says that more events may count
-            than are kept. For deeper nesting, a group with ``"kind"`` takes the place of a rule.
+            ``{"type", "held", "found", "wanted"}``; ``"at_least": true`` in it means that more events may count than
+            are kept. With deeper nesting, a group with ``"kind"`` stands in place of a rule.
         """
         self._bound(facts)
         return [_explain_audience(audience, facts) for audience in self.audiences]
@@ -261,7 +262,7 @@ def _compile_node(node: object, path: str, depth: int, problems: Problems) -> No
 
 
 def _joint_decision(audiences: Iterable[Audience]) -> Callable[[Facts], tuple[bool, ...]]:
-    """Return what decides all audiences at once: a call for each would take a quarter of the time."""
+    """Return one function that decides all audiences; one call per audience would cost a quarter of the time."""
     code = Expression("facts")
     decide: Callable[[Facts], tuple[bool, ...]] = code.function(
         f"({''.join(f'{_expression(audience.root, code)}, ' for audience in audiences)})"

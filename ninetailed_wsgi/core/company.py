@@ -1,4 +1,4 @@
-"""The traits that sources make of the visitor's company, and the wish for them (spec section 10)."""
+"""The traits that sources provide about the visitor's company, and when to look them up (spec section 10)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 FEATURE = "ip-enrichment"
 
 MOST_DIGESTS = 8
-"""Digests that a profile notes; a visitor's last addresses."""
+"""Digests that a profile keeps, of the visitor's latest addresses."""
 
 
 class Company(NamedTuple):
-    """What is known of a visitor's company.
+    """What is known about a visitor's company.
 
     Attributes:
-        traits: by name; empty where nothing is known.
-        origins: where each of them comes from, in words.
-        digest: under what a source keeps it, so that an erasure reaches that; empty: nothing is kept.
+        traits: by name; empty if nothing is known.
+        origins: where each trait comes from, in words.
+        digest: the key under which the sources cache it, so that an erasure can delete it there; empty if not cached.
     """
 
     traits: Mapping[str, Mapping[str, Any]]
@@ -26,15 +26,15 @@ class Company(NamedTuple):
 
 
 def wants_company(events: Iterable[Mapping[str, Any]], features: Collection[str]) -> bool:
-    """Return whether to look up the company: it is asked for, and no event says that consent is not given."""
+    """Return whether to look up the company: the request asks for it, and no event denies consent."""
     return FEATURE in features and not any(_denies(event["context"]) for event in events)
 
 
 def employ(record: dict[str, Any], company: Company) -> dict[str, Any]:
-    """Return the traits of a profile with those of the company.
+    """Return the company traits to set in a profile, and note the company's digest in the record.
 
-    A trait that the visitor or the site set stays: only what came from a source before is replaced. The record notes
-    which traits came from which source, as ``enriched``, and as ``networks`` under what they are kept.
+    A trait that the visitor or the site set stays: a source replaces only traits that a source set. In the record,
+    ``enriched`` maps these traits to their origins, and ``networks`` lists the digests under which they are cached.
     """
     if company.digest:
         digests = [digest for digest in record.get("networks", ()) if digest != company.digest]
@@ -44,12 +44,12 @@ def employ(record: dict[str, Any], company: Company) -> dict[str, Any]:
 
 
 def origins(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return where the traits of a profile come from that a source made, by their names."""
+    """Return the origin of each trait of a profile that a source set, by name."""
     return {name: origin for name, origin in record.get("enriched", {}).items() if name in record["traits"]}
 
 
 def note_origins(record: dict[str, Any], names: Iterable[str], sources: Mapping[str, str]) -> None:
-    """Note for traits that were just set which source made each; none: the visitor or the site."""
+    """Record the origin of traits that were just set; those not in ``sources`` come from the visitor or the site."""
     before = record.get("enriched")
     if not sources and not before:
         return
@@ -63,7 +63,7 @@ def note_origins(record: dict[str, Any], names: Iterable[str], sources: Mapping[
 
 
 def joined(merged: dict[str, Any], older: Mapping[str, Any], newer: Mapping[str, Any]) -> None:
-    """Join what two profiles note; of a trait's origin that of the profile whose value the merged one has."""
+    """Merge what two profiles note. A trait's origin comes from the profile whose value the merged profile has."""
     networks = list(dict.fromkeys([*older.get("networks", ()), *newer.get("networks", ())]))[-2 * MOST_DIGESTS :]
     enriched = {
         name: origin

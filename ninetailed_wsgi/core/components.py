@@ -16,7 +16,7 @@ ENTITY_KINDS = {
     "FragmentReplacement": "Fragment",
     "ExperienceFragmentReplacement": "Fragment",
 }
-"""Component types that replace what the Experience Delivery API gives out, and the ``type`` of their changes."""
+"""Component types that replace what the Experience Delivery API returns, and the ``type`` of their changes."""
 
 COMPONENT_TYPES = ("EntryReplacement", "InlineVariable", *ENTITY_KINDS)
 COMPONENT_MEMBERS = ("type", "key", "valueType", "baseline", "variants")
@@ -27,7 +27,7 @@ class Replacement(NamedTuple):
 
     Attributes:
         key: the id of the entry or entity that is replaced.
-        baseline: what is shown at index 0: of an entry its own id, of an entity the id of its first variant.
+        baseline: what is shown at index 0: an entry's own id, or the id of an entity's first variant.
         variants: the ids to show at index 1, 2, ...; ``""`` shows nothing.
         kind: ``Experience`` or ``Fragment``; empty for an entry.
     """
@@ -50,7 +50,7 @@ class Components(NamedTuple):
     """All components of an experience, sorted as answers list them.
 
     Attributes:
-        ignored: path and message of each component that is no object, or of an unknown type; the others are served.
+        ignored: path and message of each component that is not an object or has an unknown type; the others are served.
     """
 
     replacements: tuple[Replacement, ...]
@@ -59,12 +59,12 @@ class Components(NamedTuple):
 
 
 def component_value(part: Replacement | Variable, index: int) -> Any:
-    """Return what a component shows at a variant index; beyond its variants the baseline."""
+    """Return what a component shows at a variant index; the baseline for an index beyond its variants."""
     return part.variants[index - 1] if 0 < index <= len(part.variants) else part.baseline
 
 
 def read_components(components: object, problems: Problems) -> Components:
-    """Read ``components``; what is wrong is added to ``problems``, with paths relative to the config."""
+    """Read ``components``; add errors to ``problems``, with paths relative to the config."""
     replacements: list[Replacement] = []
     variables: list[Variable] = []
     ignored: list[tuple[str, str]] = []
@@ -88,7 +88,7 @@ def read_components(components: object, problems: Problems) -> Components:
 
 
 def _list(items: object, path: str, problems: Problems) -> list[Any]:
-    """Return a list; a bare object is a list of one, as some tools store it."""
+    """Return a list; a bare object, as some tools store it, counts as a list of one."""
     if isinstance(items, dict):
         problems.remark("odd", path, "is an object, which is read as a list of one")
         return [items] if items else []
@@ -100,7 +100,7 @@ def _list(items: object, path: str, problems: Problems) -> list[Any]:
 def _objects(
     component: Mapping[str, Any], path: str, problems: Problems
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """A component's baseline and its variants, the latter with their paths."""
+    """Return a component's baseline and its variants, each variant with its path."""
     baseline = component.get("baseline")
     if not isinstance(baseline, dict):
         problems.add(f"{path}.baseline", baseline, "an object")
@@ -116,12 +116,12 @@ def _objects(
 
 
 def _replacement(component: Mapping[str, Any], path: str, kind: str, problems: Problems) -> Replacement | None:
-    """Read a replacement; None where it replaces nothing: no baseline yet, as drafts have it, or a hidden one."""
+    """Read a replacement; None if it replaces nothing: its baseline is missing, as in drafts, or hidden."""
     baseline, variants = _objects(component, path, problems)
     baseline_id = _id(baseline, "id", f"{path}.baseline", problems) or ""
     key = (_id(baseline, "entityId", f"{path}.baseline", problems) if kind else None) or baseline_id
     hidden = _is_hidden(baseline, f"{path}.baseline", problems)
-    # An empty id shows nothing, hidden or not; one that is missing is a doubt, which shows the baseline.
+    # An empty id shows nothing, hidden or not. A missing id is unclear, so it shows the baseline.
     ids = [
         "" if _is_hidden(variant, place, problems) else _id(variant, "id", place, problems)
         for place, variant in variants
@@ -162,6 +162,6 @@ def _variable(component: Mapping[str, Any], path: str, problems: Problems) -> Va
 
 
 def _value(holder: Mapping[str, Any]) -> object:
-    # A bare list makes every client refuse the whole answer; wrapped, as authors' tools write lists, they take it.
+    # Every client rejects the whole answer if it has a bare list, and accepts a list wrapped as authoring tools do.
     value = holder.get("value")
     return {"value": value} if isinstance(value, list) else value

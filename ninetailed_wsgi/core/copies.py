@@ -1,4 +1,4 @@
-"""Copies of JSON values, for callers that get a part of something that others read."""
+"""Copies of JSON values, for callers that receive a part of a shared object."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import orjson
 
 
 def copy_of(value: Any) -> Any:
-    """Return a JSON value that nobody else holds: texts and numbers as they are, objects and lists copied."""
+    """Return a deep copy of a JSON value: objects and lists are copied, texts and numbers are not."""
     return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value

@@ -1,4 +1,4 @@
-"""Counting of page and track events: what counts, and the few numbers kept so that no update reads the history.
+"""Counts page and track events: which events count, and the few numbers kept so that no update reads the history.
 
 Source: spec section 5, "has viewed page", "has performed event" and the paragraph on history.
 """
@@ -23,7 +23,7 @@ class SeenEvent:
     """What the conditions of page and track rules read of one event.
 
     Attributes:
-        page: ``context.page``; where a page event lacks it, its ``properties``; else empty.
+        page: ``context.page``; if a page event lacks it, its ``properties``; otherwise empty.
     """
 
     __slots__ = ("_event", "_query", "page")
@@ -47,7 +47,7 @@ class SeenEvent:
     def query(self) -> Mapping[str, Any]:
         """Return the page's query parameters.
 
-        Read from its ``search``, else its ``url``, where ``query`` is missing.
+        If ``query`` is missing, they are parsed from ``search``, else from ``url``.
         """
         if self._query is None:
             query = self.page.get("query")
@@ -72,14 +72,14 @@ def _parse_query(page: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Counts the events that one kind of page or track rule asks for; rules that ask the same share one counter.
+    """Counts the events that a page or track rule asks for; rules that ask for the same share one counter.
 
     Attributes:
-        key: the name under which a profile keeps its entries; the same for the same question in every process.
+        key: the name under which a profile keeps its entries; equal counters have the same key in every process.
         event_type: ``page`` or ``track``.
-        event_name: the name of the track events that count; ``None`` where any name does.
+        event_name: the name of the track events that count; ``None`` if any name counts.
         counts: whether all conditions hold for an event of this type and name.
-        enough: a count from which on no decision changes.
+        enough: at this count or above, no decision changes anymore.
     """
 
     key: str
@@ -89,11 +89,11 @@ class Counter:
     enough: int
 
     def keep(self, entries: Sequence[Occurrence], ordinal: int, at: int, first_ordinal: int) -> Sequence[Occurrence]:
-        """Return the entries (sorted by ordinal) with one event more, without those that no longer decide anything.
+        """Return the entries (sorted by ordinal) with one more event, without those that no longer affect a decision.
 
-        An entry leaves the kept history when its ordinal or its time becomes too old. So once ``enough`` other entries
-        have a later ordinal and no earlier time, ``enough`` remain for as long as this one could count, for any window
-        of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
+        An entry leaves the kept history when its ordinal or its time becomes too old. So an entry may be dropped once
+        ``enough`` others have a later ordinal and no earlier time: they remain for as long as it could count, for any
+        window of days. Events that arrive in the order of their times leave exactly ``enough`` entries.
         """
         entries = [*entries, [ordinal, at]]
         if entries[0][0] < first_ordinal:
@@ -101,12 +101,12 @@ class Counter:
         surplus = len(entries) - self.enough
         if surplus <= 0:
             return entries
-        if surplus == 1:  # only the first one can have so many behind it
+        if surplus == 1:  # only the first entry can have that many after it
             if entries[0][1] <= min([entry[1] for entry in entries]):
                 del entries[0]
             return entries
         rest: list[Occurrence] = []
-        latest: list[int] = []  # heap: the `enough` latest times of the entries after the one looked at
+        latest: list[int] = []  # heap: the `enough` latest times of the entries after the current one
         for entry in reversed(entries):
             if len(latest) < self.enough:
                 heapq.heappush(latest, entry[1])

@@ -1,7 +1,7 @@
-"""The forms that an entry has in a page: Contentful's JSON, the generic form, objects of Contentful's Python client.
+"""The forms an entry can have in a page: Contentful's JSON, the generic form, objects of Contentful's Python client.
 
-An object is told by what it has, so that the client is not imported: an entry has ``sys``, a mapping, and a method
-``fields``; a link has ``sys`` alone.
+Objects are recognized by their attributes, so the client is not imported: an entry has a mapping ``sys`` and a method
+``fields``; a link has only ``sys``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _WITHOUT_SYS = (str, bytes, int, float, list, tuple, type(None))
 
 
 def sys_of(entry: Any) -> Mapping[str, Any] | None:
-    """Return what an entry or link says of itself; None where it has no ``sys``."""
+    """Return the ``sys`` of an entry or link; None if it has none."""
     if isinstance(entry, _WITHOUT_SYS):
         return None
     sys = entry.get("sys") if isinstance(entry, Mapping) else getattr(entry, "sys", None)
@@ -21,7 +21,7 @@ def sys_of(entry: Any) -> Mapping[str, Any] | None:
 
 
 def id_of(entry: Any) -> str | None:
-    """Return the id of an entry, of a link to one, or of an id."""
+    """Return the id of an entry or of a link to one; an id itself is returned as it is."""
     if isinstance(entry, str):
         return entry
     sys = sys_of(entry)
@@ -30,7 +30,7 @@ def id_of(entry: Any) -> str | None:
 
 
 def members_of(entry: Any) -> Mapping[str, Any]:
-    """Return the fields of an entry in any form; none of a link, and of what is no entry."""
+    """Return the fields of an entry in any form; empty for a link and for anything else."""
     if isinstance(entry, str):
         return {}
     if isinstance(entry, Mapping):

@@ -1,4 +1,4 @@
-"""An event as it is applied: when it happened, who it names, and how a repetition is recognized."""
+"""An event as it is applied: when it happened, whom it identifies, and how a repeated event is recognized."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from operator import le
 from typing import Any, NamedTuple
 
 MESSAGE_KEY_LENGTH = 12
-"""Hex characters kept of a message id: 48 bits, a chance of 1e-12 to mistake one of 200 remembered ids."""
+"""Hex characters kept of a message id: 48 bits, so the chance of a collision with 200 remembered ids is 1e-12."""
 
 EARLIEST_NUMBER = 10**11
-"""Smaller numbers are refused: they are seconds, since as milliseconds they would be before March 1973."""
+"""Smaller numbers are rejected as seconds: in milliseconds they would be before March 1973."""
 
 _SEMVER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 
@@ -27,7 +27,7 @@ class EventTimeError(ValueError):
     """A time member is not an ISO 8601 time, is before 1970, or is a number that looks like seconds.
 
     Attributes:
-        member: the event's member that holds it.
+        member: the event's member that holds the time.
         found: the value.
         expected: what it should be, in words.
     """
@@ -44,7 +44,7 @@ class ServedComponent(NamedTuple):
 
     Attributes:
         component: the id of the entry, or the key of the variable.
-        experience: the id of the experience that decided; None where none did.
+        experience: the id of the experience that decided; None if none did.
         variant: the variant index; 0 without an experience.
     """
 
@@ -59,14 +59,14 @@ class Event(NamedTuple):
     Attributes:
         at: event time, milliseconds since the epoch.
         body: the event as it was sent.
-        raw: the same as JSON text, for the history.
+        raw: the body as JSON text, for the history.
         key: a short digest of its message id.
-        user_id: who it identifies; empty for any other event.
+        user_id: the user it identifies; empty if it identifies nobody.
         device: device type of its ``context.userAgent``, or None without one.
         place: its index in the request, for messages about it; events are applied in the order of their times.
-        imported: of an event from the import queue, the number of its batch and its place in that batch.
-        arrived: when its request came, milliseconds since the epoch.
-        served: what a host page showed, on the last event that it recorded.
+        imported: for an event from the import queue, the number of its batch and its index in that batch.
+        arrived: when its request arrived, milliseconds since the epoch.
+        served: what the page showed; set on the last event that the page recorded.
     """
 
     at: int
@@ -95,7 +95,7 @@ def message_key(message_id: str) -> str:
 def event_time(event: Mapping[str, Any], arrival: int) -> int:
     """Return when an event happened, in milliseconds since the epoch.
 
-    ``timestamp``, else ``originalTimestamp``, else ``sentAt``, else the arrival; never later than the
+    It is ``timestamp``, else ``originalTimestamp``, else ``sentAt``, else the time of arrival; never later than the
     arrival (spec section 2).
 
     Raises:
@@ -145,7 +145,7 @@ def _says_time(body: Mapping[str, Any]) -> bool:
 def _milliseconds(text: str) -> int:
     """Return an ISO 8601 time, which includes all of RFC 3339, in milliseconds since the epoch.
 
-    Without a zone it is UTC.
+    A time without a zone is UTC.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -157,7 +157,7 @@ def _milliseconds(text: str) -> int:
 
 
 def _rfc3339(text: str) -> datetime:
-    """Read what RFC 3339 allows and datetime does not: a lower-case z, and a leap second as the last second."""
+    """Read what RFC 3339 allows and datetime does not: a lowercase z, and a leap second, read as second 59."""
     text = text.removesuffix("z") + "Z" if text.endswith("z") else text
     regular, leaps = _LEAP_SECOND.subn("59", text)
     moment = datetime.fromisoformat(regular)
@@ -169,7 +169,7 @@ def _rfc3339(text: str) -> datetime:
 
 
 def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the page an event was sent from: ``context.page``; a page event without one has its ``properties``."""
+    """Return the page an event was sent from: ``context.page``, or the ``properties`` of a page event without one."""
     context = event.get("context")
     page = context.get("page") if isinstance(context, dict) else None
     if not (page and isinstance(page, dict)) and event.get("type") == "page":
@@ -180,7 +180,7 @@ def page_of(event: Mapping[str, Any]) -> Mapping[str, Any]:
 def is_before_3_14(version: str) -> bool:
     """Return whether a library version is a semantic version below 3.14.
 
-    An unparsable version is not (spec section 4).
+    Return false for a version that cannot be parsed (spec section 4).
     """
     match = _SEMVER.fullmatch(version)
     if match is None:

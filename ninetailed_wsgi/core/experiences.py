@@ -1,6 +1,6 @@
 """The set of published experiences: which variant of each a visitor sees, and why.
 
-Source: spec section 6. Every item of an answer is built when content loads; a decision is two hashes and a lookup.
+Source: spec section 6. Every item of an answer is built when content loads; a decision takes two hashes and a lookup.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ TYPES = ("nt_experiment", "nt_personalization")
 DEFAULT_DISTRIBUTION = (0.5, 0.5)
 LARGEST_HASH = 4294967295
 SELECTIONS_KEPT = 1024
-"""Selections that an environment caches, of a kilobyte each as a rule."""
+"""Selections that an environment caches, usually of a kilobyte each."""
 
 # Far above any share; excludes numbers that cannot be added as floats.
 LARGEST_SHARE = 1e9
 
 
 class Outcome(NamedTuple):
-    """What is answered for one variant index.
+    """The part of an answer for one variant index.
 
     Attributes:
         item: the item of ``experiences``.
-        changes: the items of ``changes`` that every client takes.
-        entity_changes: those for clients of the space routes: also experiences, fragments, and values that are null.
+        changes: the items of ``changes`` that every client accepts.
+        entity_changes: those for clients of the space routes, with experiences, fragments and null values as well.
     """
 
     item: dict[str, Any]
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
 
 def hash_fraction(text: str) -> float:
     """Hash the UTF-8 text with MurmurHash3 x86 32-bit, seed 0, as a fraction from 0 to 1 inclusive (spec section 6)."""
-    # Bytes, never text: mmh3 5.3 aborts the process on half of a surrogate pair, which JSON allows in an id.
+    # Bytes, never text: mmh3 5.3 aborts the process on a lone surrogate, which JSON allows in an id.
     return mmh3.hash(_bytes(text), 0, False) / LARGEST_HASH
 
 
@@ -72,11 +72,11 @@ class Experience:
         ends: where the range of each variant index ends; each range starts where the previous one ends, the first at 0.
         sticky: whether a stored assignment decides.
         outcomes: the answers by variant index, for every share or variant.
-        ignored: path and message of each component that is not served, as its type is unknown.
-        remarks: on what is understood.
-        traffic_prefix: followed by the stable id: the text whose hash must be below ``traffic``.
-        distribution_prefix: followed by the stable id: the text whose hash chooses a range.
-        salts: both as UTF-8.
+        ignored: path and message of each component that is not served because its type is unknown.
+        remarks: what is valid but unusual.
+        traffic_prefix: text before the stable id; the hash of both must be below ``traffic``.
+        distribution_prefix: text before the stable id; the hash of both chooses a range.
+        salts: both prefixes as UTF-8.
     """
 
     id: str
@@ -101,14 +101,14 @@ class Experience:
     def allocated(self, stable_id: str) -> int | None:
         """Return the variant index that traffic and distribution give a visitor.
 
-        ``None``: not in the traffic.
+        ``None`` if the visitor is not in the traffic.
         """
         return self.split(_bytes(stable_id))
 
     def split(self, visitor: bytes) -> int | None:
-        """Return the same for a visitor whose stable id is there as UTF-8."""
+        """Return the same as `allocated`, for a stable id that is already encoded as UTF-8."""
         traffic, distribution = self.salts
-        # PERF: in line, as many experiences ask this about each visitor.
+        # PERF: inlined, because many experiences compute this for each visitor.
         if not self.traffic > mmh3.hash(traffic + visitor, 0, False) / LARGEST_HASH:
             return None
         index = bisect_left(self.ends, mmh3.hash(distribution + visitor, 0, False) / LARGEST_HASH)
@@ -117,7 +117,7 @@ class Experience:
     def assign(self, allocated: int | None, audiences: Collection[str], sticky: Mapping[str, int]) -> int | None:
         """Return the variant index of a visitor with this allocation (`allocated`).
 
-        ``None`` where the experience is not for them.
+        ``None`` if the experience is not for them.
         """
         # A stored assignment wins over distribution, traffic and audience.
         if self.sticky and (index := sticky.get(self.id)) is not None:
@@ -127,12 +127,12 @@ class Experience:
         return allocated
 
     def previewed(self, forced: Mapping[str, int]) -> int | None:
-        """Return the variant index that a preview forces; None where it forces none that there is (spec section 13)."""
+        """Return the variant index that a preview forces; None if it forces none that exists (spec section 13)."""
         index = forced.get(self.id)
         return index if index is not None and 0 <= index < len(self.outcomes) else None
 
     def distributed(self, fraction: float) -> int:
-        """Return the first index whose range contains a fraction, both ends included; 0 if none does."""
+        """Return the first index whose range, including both ends, contains a fraction; 0 if none does."""
         index = bisect_left(self.ends, fraction)
         return index if index < len(self.ends) else 0
 
@@ -142,7 +142,7 @@ class Experience:
         return {id: index for id, index in reversed(pairs) if id}
 
     def outcome(self, index: int) -> Outcome:
-        """Return the answer for a variant index; one beyond the variants shows the baselines."""
+        """Return the answer for a variant index; an index beyond the variants shows the baselines."""
         if index < len(self.outcomes):
             return self.outcomes[index]
         return _outcome(self.id, index, self.sticky, Components(self.replacements, self.variables, ()))
@@ -162,7 +162,7 @@ class ExperienceSet:
             raise ValueError("two experiences have the same id")
         self.sticky = {experience.id: experience.indices() for experience in self.experiences if experience.sticky}
         """The sticky experiences: the index of each of their variants, by the variant's id."""
-        # PERF: visitors send several requests, of which few change anything that the selection depends on.
+        # PERF: visitors send several requests, and few of them change anything that the selection depends on.
         self._selection = lru_cache(maxsize=SELECTIONS_KEPT)(self._select)
 
     def select(
@@ -174,11 +174,11 @@ class ExperienceSet:
             stable_id: of the profile.
             audiences: ids that the profile belongs to.
             sticky: stored assignments, experience id to variant index.
-            entities: whether ``changes`` may hold what clients of the space routes alone take.
+            entities: whether ``changes`` may hold items that only clients of the space routes accept.
 
         Returns:
-            Both lists sorted by experience id ignoring case, changes of one experience by key. Their items are
-            shared by all answers: do not change them.
+            Both lists, sorted by experience id ignoring case; the changes of one experience are sorted by key. All
+            answers share the items: do not change them.
         """
         items, changes = self._selection(stable_id, tuple(audiences), tuple(sticky.items()), entities)
         return [*items], [*changes]
@@ -190,7 +190,7 @@ class ExperienceSet:
         belongs_to, sticky, visitor = {None, *audiences}, dict(assignments), _bytes(stable_id)
         outcomes: list[Outcome] = []
         for experience in self.experiences:
-            # As `assign`, but hashing only where that decides.
+            # Like `assign`, but computes a hash only if it decides.
             if experience.sticky and experience.id in sticky:
                 outcomes.append(experience.outcome(sticky[experience.id]))
             elif experience.audience in belongs_to and (index := experience.split(visitor)) is not None:
@@ -204,8 +204,8 @@ class ExperienceSet:
         Returns:
             ``{"id", "name", "type", "audience", "audience_matched", "traffic", "traffic_hash", "in_traffic", "ranges",
             "distribution_hash", "distribution_index", "sticky", "sticky_index", "decided_by", "variantIndex",
-            "variants"}`` for each; ``decided_by`` is ``"sticky"``, ``"distribution"`` or ``None``: then the experience
-            is not answered. ``variants`` are those of the answer.
+            "variants"}`` for each; ``decided_by`` is ``"sticky"``, ``"distribution"``, or ``None`` if the answer does
+            not contain the experience. ``variants`` are those of the answer.
         """
         return [_explain(experience, stable_id, audiences, sticky) for experience in self.experiences]
 
@@ -247,7 +247,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
         config: ``nt_config``; may be ``None``, and any member may be missing or ``null`` (spec section 6).
 
     Raises:
-        ContentError: with every problem; paths are relative to the config, except ``type``, the experience's own.
+        ContentError: with every problem; paths are relative to the config, except ``type``, a member of the experience.
     """
     problems = Problems()
     if type not in TYPES:
@@ -305,7 +305,7 @@ def _outcome(id: str, index: int, sticky: bool, components: Components) -> Outco
     meta = {"optimizationId": id, "variantIndex": index}
     return Outcome(
         item,
-        # Older clients refuse the whole answer for one null.
+        # Older clients reject the whole answer if one value is null.
         tuple(variable for variable in variables if variable["value"] is not None),
         (
             *variables,

@@ -2,12 +2,12 @@
 
 A profile's ``exposures`` are a JSON object of experience id to phase to::
 
-    {"first": time of the first view (ms), "index": of that view, "how": "served" where no browser reported it,
+    {"first": time of the first view (ms), "index": of that view, "how": "served" if no browser reported it,
      "also": other indices seen, "views", "clicks", "hovers": numbers, "longest": view (ms), "inconsistent": true}
 
 Members that are 0 or empty are left out. Index -1 is the baseline, shown to a visitor outside the
-traffic. A phase is the split in force: traffic, shares and, where it differs from their number, how many variants.
-``reported`` are the keys of the newest reports, so that a repeated report counts once.
+traffic. A phase is the current split: the traffic, the shares and, if it differs from their number, the number of
+variants. ``reported`` holds the keys of the newest reports, so that a repeated report counts once.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from ninetailed_wsgi.core.events import ServedComponent, message_key
 from ninetailed_wsgi.core.experiences import Experience
 
 EXPERIENCES_KEPT = 50
-"""Experiences whose exposures a profile keeps; the least recently reported go first."""
+"""Experiences whose exposures a profile keeps; the least recently reported are dropped first."""
 
 PHASES_KEPT = 4
-"""Phases of one experience that a profile keeps, the newest."""
+"""The number of phases of one experience that a profile keeps: the newest ones."""
 
 INDICES_KEPT = 10
 """Further indices that are remembered as seen in one phase."""
 
 REPORTS_KEPT = 200
-"""Reports whose repetition is recognized."""
+"""The number of reports that a profile remembers, to recognize repeated ones."""
 
 LONGEST_DURATION = 24 * 60 * 60 * 1000
-"""Milliseconds; a longer view or hover is not believed."""
+"""Milliseconds; a longer view or hover is implausible."""
 
 OUTSIDE = -1
 """The index of a visitor outside the traffic who saw the baseline."""
 
-_KEY_LENGTH = 8  # of 12 hex characters: one of 200 is mistaken for another once in twenty million
+_KEY_LENGTH = 8  # of 12 hex characters: a collision among 200 keys happens once in twenty million
 _VARIABLE = "Variable-"
 _COUNTERS = {"view": "views", "click": "clicks", "hover": "hovers"}
 
@@ -49,14 +49,13 @@ class Report(NamedTuple):
         kind: ``view``, ``click``, ``hover`` or ``served``.
         at: when, ms.
         component: the id of the entry that was shown, or the key of the variable.
-        experience: the experience's id; None where the sender does not say.
-        variant: the variant index; the variant's id where the sender names only that.
-        stay: a view's or hover's own id; None where each event is one of its own.
+        experience: the experience's id; None if the sender does not say.
+        variant: the variant index; the variant's id if the sender names only that.
+        stay: the id of a view or hover that several events may report; None if each event is a separate one.
         message: the event's message id.
         duration: ms.
-        direct: whether it came as an Insights event; a sticky view comes as an event of the Experience API too.
-        entity: whether ``component`` is a Contentful experience or fragment, which keeps its id whichever variant of
-            it is shown.
+        direct: whether it arrived as an Insights event; a sticky view also arrives through the Experience API.
+        entity: whether ``component`` is a Contentful experience or fragment, whose id is the same for every variant.
     """
 
     kind: str
@@ -85,12 +84,12 @@ EVENT_TYPES = frozenset(_TYPES)
 
 
 def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | None:
-    """Read what an event says of a component; None if it has nothing valid.
+    """Read what an event reports about a component; None if it contains no valid report.
 
     Args:
         body: the event as it was sent.
         at: its time, ms.
-        direct: whether it came to Insights.
+        direct: whether it arrived through Insights.
     """
     members = _TYPES.get(body.get("type", ""))
     if members is None:
@@ -118,7 +117,7 @@ def report_of(body: Mapping[str, Any], at: int, *, direct: bool) -> Report | Non
 
 
 def _variant(body: Mapping[str, Any]) -> int | str | None:
-    """Return the variant that an event names by index, else by id, else the baseline; None if it is invalid."""
+    """Return the variant that an event names, by index or else by id; the baseline by default, None if invalid."""
     if "variantIndex" not in body:
         id = body.get("variantId")
         return id if isinstance(id, str) and id else 0
@@ -129,12 +128,12 @@ def _variant(body: Mapping[str, Any]) -> int | str | None:
 
 
 def served_report(exposure: ServedComponent, at: int) -> Report:
-    """Return what a page showed at a time (ms) as a report."""
+    """Return a report of what a page showed at a time (ms)."""
     return Report("served", at, exposure.component, exposure.experience, exposure.variant, None, "", 0, direct=True)
 
 
 def joined(reports: Iterable[Report]) -> Iterable[tuple[Report, int]]:
-    """Return the reports of one profile, each with its number: those of one view or hover are one, the longest."""
+    """Combine a profile's reports of one view or hover, keeping the longest; return each with how many it combines."""
     stays: dict[tuple[Any, ...], tuple[Report, int]] = {}
     for place, report in enumerate(reports):
         if report.stay is None:
@@ -149,7 +148,7 @@ def joined(reports: Iterable[Report]) -> Iterable[tuple[Report, int]]:
 
 
 def phase_of(experience: Experience) -> str:
-    """Name the split of an experience, such as ``1:0.5/0.5``: nothing else decides who sees what."""
+    """Return a name for the split of an experience, such as ``1:0.5/0.5``: only the split decides who sees what."""
     traffic = f"{experience.traffic:.12g}"
     shares = "/".join(f"{share:.12g}" for share in shares_of(experience))
     variants, ranges = len(experience.outcomes), len(experience.ends)
@@ -157,7 +156,7 @@ def phase_of(experience: Experience) -> str:
 
 
 def shares_of(experience: Experience) -> list[float]:
-    """Return the share of each index as the ranges give it, without the remainder that index 0 gets."""
+    """Return the share of each index according to its range, without the remainder that index 0 gets."""
     return [round(end - start, 12) for start, end in pairwise((0.0, *experience.ends))]
 
 
@@ -181,24 +180,24 @@ class ExposureSet:
         sticky: Mapping[str, int],
         belongs: Callable[[str], bool],
     ) -> str:
-        """Let a report change the exposures of a profile.
+        """Apply a report to the exposures of a profile.
 
         Args:
             record: the profile, which is changed.
             report: what an event says.
             sticky: the assignments of the profile before this event.
-            belongs: says of an audience's id whether the visitor is in it now.
+            belongs: returns whether the visitor is now in the audience with this id.
 
         Returns:
-            ``accepted``; else why it changes no number: ``repeated``, ``experience`` (none such is published, or none
-            shows this component), ``component`` (not one of that experience), ``inconsistent`` (not what this visitor
-            gets, which alone is kept).
+            ``accepted``, or why no number changes: ``repeated``, ``experience`` (it is not published, or none shows
+            this component), ``component`` (it is not part of that experience), ``inconsistent`` (this visitor gets
+            something else; only the fact of the inconsistency is stored).
         """
         if report.experience is not None:
             experience = self._experiences.get(report.experience)
             verdicts = [(experience, self._judge(record, experience, report, sticky, belongs))] if experience else []
         else:
-            # Without a variant it is a baseline: of an experience that gives index 0, or outside every experience.
+            # Without a variant it is a baseline, either of an experience that gives index 0 or outside all experiences.
             is_baseline = report.variant == 0 or isinstance(report.variant, str)
             candidates = self._by_baseline.get(report.component, ()) if is_baseline else ()
             verdicts = [(each, self._judge(record, each, report, sticky, belongs)) for each in candidates]
@@ -221,7 +220,7 @@ class ExposureSet:
         return "accepted"
 
     def _is_served_first(self, record: Mapping[str, Any], experience: Experience, report: Report, index: int) -> bool:
-        """Return whether a served page changes what a profile keeps: most visitors of an experiment come again."""
+        """Return whether a served page changes what a profile keeps; for most returning visitors it does not."""
         entry = record.get("exposures", {}).get(experience.id, {}).get(self.phases[experience.id], {})
         is_known = index == entry.get("index") or index in entry.get("also", ())
         return not (is_known and entry.get("first", report.at) <= report.at)
@@ -261,7 +260,7 @@ class ExposureSet:
     def _components(self, experience: Experience, index: int) -> frozenset[str]:
         """Return what an experience shows at an index.
 
-        A hidden variant is its baseline, as its sender names it.
+        A hidden variant counts as its baseline, because that is what the sender reports.
         """
         index = min(index, len(experience.outcomes))
         components = self._component_cache.get((experience.id, index))
@@ -273,8 +272,8 @@ class ExposureSet:
         return components
 
     def _entry(self, record: dict[str, Any], experience: Experience) -> dict[str, Any]:
-        """Return a profile's exposure to an experience in the phase that it is in, as the newest of all."""
-        # Copies, as the record is that of a fold, which shares its parts with others.
+        """Return a profile's exposure to an experience in its current phase, and move it to the newest position."""
+        # Copy the members: a fold works on this record and shares its parts with other records.
         exposures = record["exposures"] = {**record.get("exposures", {})}
         phases = exposures[experience.id] = {**exposures.pop(experience.id, {})}
         phase = self.phases[experience.id]
@@ -286,7 +285,7 @@ class ExposureSet:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the exposures of two profiles as one's: of each phase the earlier first view, and every index seen."""
+    """Merge the exposures of two profiles: for each phase, keep the earlier first view and every index seen."""
     exposures: dict[str, Any] = {}
     for id in sorted([*{**one, **other}], key=lambda id: max(_latest(one.get(id)), _latest(other.get(id)))):
         phases = {**other.get(id, {}), **one.get(id, {})}
@@ -299,7 +298,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged_reports(one: str, other: str) -> str:
-    """Return the keys of the reports of two profiles as one's."""
+    """Merge the keys of the reports of two profiles."""
     return (other[-_KEY_LENGTH * REPORTS_KEPT // 2 :] + one)[-_KEY_LENGTH * REPORTS_KEPT :]
 
 
@@ -329,7 +328,7 @@ def _count(entry: dict[str, Any], report: Report, index: int, first_time: bool) 
         entry["longest"] = report.duration
     if report.kind not in ("view", "served"):
         return
-    # A view proves more than a served page, so it replaces an exposure that was only served.
+    # A view is stronger evidence than a served page, so it replaces an exposure that was only served.
     seen_first = report.kind == "view" and entry.get("how") == "served" and index == entry.get("index")
     if "first" not in entry or report.at < entry["first"]:
         before = entry.get("index", index)
@@ -345,7 +344,7 @@ def _count(entry: dict[str, Any], report: Report, index: int, first_time: bool) 
 
 
 def _see(entry: dict[str, Any], index: int) -> None:
-    """Remember that an index was seen besides the first one."""
+    """Record that an index other than the first one was seen."""
     also = {*entry.get("also", ()), index}
     also.discard(entry.get("index"))
     if also and (len(also) <= INDICES_KEPT or "also" not in entry):
@@ -365,7 +364,7 @@ def _recognise(record: dict[str, Any], report: Report) -> tuple[bool, bool]:
     if not _remember(record, reports, _key(f"message\0{report.message}")):
         return False, False
     if report.kind == "view":
-        # A sticky view without an id arrives here and through the Experience API: count it once.
+        # A sticky view without an id arrives both through Insights and through the Experience API: count it once.
         twin, own = (_key(f"twin\0{direct}\0{place}") for direct in (not report.direct, report.direct))
         reports = record["reported"]
         if (index := _index_of(reports, twin)) >= 0:

@@ -1,6 +1,6 @@
-"""Writes rules as one Python expression: calling a function for each part of a rule takes three times as long.
+"""Writes rules as one Python expression; calling a function for each part of a rule would take three times as long.
 
-The text of an expression holds nothing that authors wrote, only names of their values.
+The text of an expression contains nothing that authors wrote, only names that stand for their values.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ INLINE = {
     "lessThan": ("int", "x < {}"),
     "lessThanInclusive": ("int", "x <= {}"),
 }
-"""By operator: for values of this type its test may stand in line, with ``x`` for the value."""
+"""By operator: the value type for which its test can be inlined, and the test, in which ``x`` is the value."""
 
 
 class Expression:
-    """An expression of one argument that is being written, and the values that it names.
+    """Builds an expression of one argument, and keeps the values that the expression names.
 
     Args:
         argument: the name of its argument.
@@ -33,13 +33,13 @@ class Expression:
         self._values: dict[str, object] = {"__builtins__": {"type": type, "str": str, "int": int}}
 
     def name(self, value: object) -> str:
-        """Return a name for a value."""
+        """Return a new name for a value."""
         name = f"v{len(self._values)}"
         self._values[name] = value
         return name
 
     def member(self, mapping: str, key: str) -> str:
-        """Return the text that reads a member of a mapping of the argument; None where it is missing."""
+        """Return the text that reads a member of one of the argument's mappings; it gives None if it is missing."""
         return f"{self._argument}.{mapping}.get({self.name(key)})"
 
     def call(self, function: Callable[..., object]) -> str:
@@ -47,7 +47,7 @@ class Expression:
         return f"{self.name(function)}({self._argument})"
 
     def test(self, text: str, test: Callable[[Any], bool], operator: str, operand: str) -> str:
-        """Return the text that tells whether the value of ``text`` passes a test, which an operator was compiled to."""
+        """Return the text that tests the value of ``text``; ``test`` is the compiled form of the operator."""
         kind, comparison = INLINE.get(operator, ("", ""))
         value = number_of(operand) if kind == "int" else operand
         if not kind or value is None or operand == "*":
@@ -61,7 +61,7 @@ class Expression:
 
 
 def joined(texts: list[str], kind: str) -> str:
-    """Return the text that says whether any or all (``kind``) of some texts hold; none of no texts does."""
+    """Return the text that tells whether ``any`` or ``all`` (``kind``) of the texts hold; ``False`` without texts."""
     if len(texts) < 2:
         return texts[0] if texts else "False"
     return f"({(' or ' if kind == 'any' else ' and ').join(texts)})"

@@ -1,6 +1,6 @@
 """Feature flags: the inline variables of published experiences, each decided for one visitor with its reason.
 
-Source: spec section 17. A flag's key leads to the experiences that set it, made once; deciding is two hashes for each.
+Source: spec section 17. An index built once maps each key to the experiences that set it; each costs two hashes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Flag(NamedTuple):
     """One flag as decided for a visitor.
 
     Attributes:
-        reason: ``SPLIT`` of an experiment, ``TARGETING_MATCH`` of a personalization with an audience, ``STATIC`` of one
-            for everyone, ``UNKNOWN`` where no experience gives the visitor a value: then there is none.
+        reason: ``SPLIT`` for an experiment, ``TARGETING_MATCH`` for a personalization with an audience, ``STATIC`` for
+            one without an audience, ``UNKNOWN`` if no experience gives the visitor a value.
         variant: ``experienceId:variantIndex``; empty with ``UNKNOWN``.
         metadata: ``experienceId``, ``variantIndex``, ``sticky``, and ``audienceId`` if it has one; empty with
             ``UNKNOWN``.
@@ -36,7 +36,7 @@ class Flag(NamedTuple):
 
 
 class FlagNotFound(NinetailedError):
-    """No published experience sets a flag of this key (404); answered in OFREP's own shape."""
+    """No published experience sets a flag with this key (404); answered in OFREP's format."""
 
     status = 404
     code = "ERR_NOT_FOUND"
@@ -51,7 +51,7 @@ class FlagSet:
         for experience in experiences:
             for key in dict.fromkeys(variable.key for variable in experience.variables):
                 by_key.setdefault(key, []).append(experience)
-        # Where two experiences set one key, the last one counts, as in the SDK.
+        # If two experiences set the same key, the last one wins, as in the SDK.
         self._by_key = {key: tuple(reversed(by_key[key])) for key in sorted(by_key)}
 
     def __contains__(self, key: str) -> bool:
@@ -64,10 +64,10 @@ class FlagSet:
         return tuple(self._by_key)
 
     def values(self, indexes: Mapping[str, int | None]) -> dict[str, Any]:
-        """Return the value of each flag that experiences give a visitor, by key.
+        """Return the values of the flags that experiences set for a visitor, by key.
 
         Args:
-            indexes: experience id to the variant index of the visitor; None: the experience is not for them.
+            indexes: experience id to the visitor's variant index; None if the experience is not for them.
         """
         values = {}
         for key, experiences in self._by_key.items():
@@ -92,7 +92,7 @@ class FlagSet:
             stable_id: of the profile.
             audiences: ids that the profile belongs to.
             sticky: stored assignments, experience id to variant index.
-            forced: variant indexes of a preview, which win (spec section 13).
+            forced: variant indexes of a preview, which take precedence (spec section 13).
 
         Raises:
             KeyError: no published experience sets this flag.
@@ -107,7 +107,7 @@ class FlagSet:
 
 
 def _change(experience: Experience, index: int, key: str) -> Mapping[str, Any] | None:
-    """Return what an experience sets a flag to; None where its value is null, which is no change (spec section 6)."""
+    """Return the change that an experience makes to a flag; None if its value is null (spec section 6)."""
     return next((each for each in reversed(experience.outcome(index).changes) if each.get("key") == key), None)
 
 

@@ -1,7 +1,7 @@
 """Profile ids that certify themselves: 64 hex characters, the last 32 a keyed hash of the first 32 (spec section 16).
 
-So the service recognizes the ids that it issued without a lookup. The key is random bytes
-that belong to the store; everybody who has it can issue ids.
+So the service recognizes the ids that it issued without a lookup. The store keeps the key, random bytes. Anyone who
+has the key can issue ids.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HALF = 32
 """Hex characters of either half: 128 bits."""
 
 REPLAY = 600_000
-"""How long a message id leads to the profile that it began, milliseconds (spec section 6)."""
+"""How long a message id leads to the profile that it created, in milliseconds (spec section 6)."""
 
 _ISSUED = re.compile(r"[0-9a-f]{64}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
@@ -25,7 +25,7 @@ _NOBODYS = tuple("-".join(digit * length for length in (8, 4, 4, 4, 12)) for dig
 
 
 class EnvironmentNames(Protocol):
-    """The environment: an id of one is invalid in every other."""
+    """An environment: an id issued for one environment is invalid in all others."""
 
     @property
     def organization(self) -> str: ...
@@ -35,19 +35,19 @@ class EnvironmentNames(Protocol):
 
 
 class NewIds(NamedTuple):
-    """Makes the ids of one request, of new profiles and of sessions."""
+    """Makes the ids of new profiles and sessions for one request."""
 
     profile: Callable[[], str]
     session: Callable[[], str]
 
 
 class PageIds:
-    """The ids that one page made: each of its requests gets the same ones in the same order.
+    """The new ids of one page: each request of the page gets the same ids in the same order.
 
-    So the write of the page's events makes the profile and the session that the preflights before it answered.
+    So the request that stores the page's events creates the profile and the session that its preflights answered.
 
     Args:
-        profiles: the first ids of profiles; those after them are made.
+        profiles: the first profile ids to give out; after them, new ones are made.
     """
 
     def __init__(self, profiles: Iterable[str] = ()) -> None:
@@ -55,7 +55,7 @@ class PageIds:
         self.sessions: list[str] = []
 
     def replay(self, make: NewIds) -> NewIds:
-        """Return what gives one request the ids made so far, and makes those after them."""
+        """Return a source of ids for one request: first the ids made so far, then new ones."""
         return NewIds(_replay(self.profiles, make.profile), _replay(self.sessions, make.session))
 
 
@@ -76,23 +76,23 @@ def issue(key: bytes, environment: EnvironmentNames, random_half: str) -> str:
 
 
 def certifies(key: bytes, environment: EnvironmentNames, id: str) -> bool:
-    """Return whether `issue` made this id, with this key, for this environment; any text is allowed."""
+    """Return whether `issue` made this id with this key for this environment. The id may be any text."""
     if not _ISSUED.fullmatch(id):
         return False
     return _has_its_hash(key, environment.organization, environment.environment, id)
 
 
-# PERF: a request asks up to three times about one id; with a hash each time guarded took 139,000 instructions more.
+# PERF: a request asks up to three times about one id. Without the cache, mode guarded takes 139,000 instructions more.
 @lru_cache(maxsize=1024)
 def _has_its_hash(key: bytes, organization: str, environment: str, id: str) -> bool:
     return hmac.compare_digest(id[HALF:], _keyed(key, "id", (organization, environment), id[:HALF]))
 
 
 def replayed_half(key: bytes, environment: EnvironmentNames, message_id: str) -> str:
-    """Return the first half of the id of a profile that begins with this message (32 hex characters).
+    """Return the first half (32 hex characters) of the id of a profile that begins with this message.
 
-    The same message makes the same id, in a preflight and in the request that repeats it, so no preflight needs to be
-    remembered. The time is no part of it: a request cannot know when its preflight was.
+    A preflight and the request that repeats its message get the same id, so no preflight needs to be remembered. The
+    id does not depend on the time, because a request cannot know when its preflight was.
 
     Args:
         message_id: a UUID in any spelling; for other texts use a random half, see `is_replayable`.
@@ -101,15 +101,15 @@ def replayed_half(key: bytes, environment: EnvironmentNames, message_id: str) ->
 
 
 def is_replayable(message_id: str) -> bool:
-    """Return whether a message id is a UUID: a counter of a client, such as ``m-1``, is not unique to a visitor.
+    """Return whether a message id is a UUID. A client's counter, such as ``m-1``, is not unique to a visitor.
 
-    Nor are the nil and the max UUID (RFC 9562 sections 5.9 and 5.10).
+    Neither are the nil UUID and the max UUID (RFC 9562 sections 5.9 and 5.10), so they return false.
     """
     return _UUID.fullmatch(message_id) is not None and message_id.lower() not in _NOBODYS
 
 
 def _keyed(key: bytes, purpose: str, environment: tuple[str, str], *parts: str) -> str:
-    # Lengths in front: no two different lists of texts are the same bytes.
+    # Each text is preceded by its length, so that different lists of texts always give different bytes.
     texts = [text.encode("utf-8", "surrogatepass") for text in (purpose, *environment, *parts)]
     message = b"".join(b"%d:%s" % (len(text), text) for text in texts)
     return hmac.digest(key, message, "sha256").hex()[:HALF]

@@ -1,4 +1,4 @@
-"""Writes values as JavaScript prints them, so that a page from the server reads like one from the browser SDK."""
+"""Writes values as JavaScript prints them, so that the server renders a page exactly as the browser SDK does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def number_text(value: float) -> str:
 
 
 def _placed(digits: str, point: int) -> str:
-    """Return the digits with their decimal point after ``point`` of them, or with an exponent."""
+    """Return the digits with a decimal point after the first ``point`` of them, or with an exponent."""
     if len(digits) <= point <= 21:
         return digits.ljust(point, "0")
     if 0 < point <= 21:

@@ -1,4 +1,4 @@
-"""The location in a request's events, and how it is laid over the result of the database."""
+"""The location in a request's events, and how it overrides the result of the database."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from ninetailed_wsgi.core.events import is_before_3_14
 
 LONGEST_TEXT = 256
-"""Characters of a member; longer text is ignored."""
+"""Maximum characters of a member; longer text is ignored."""
 
 Located = tuple[dict[str, Any], dict[str, Any]]
-"""A location with names in the visitor's language, and the same with English names."""
+"""A location twice: with names in the visitor's language, and with English names."""
 
 TEXT_MEMBERS = ("city", "postalCode", "region", "regionCode", "country", "countryCode", "continent", "timezone")
 
@@ -35,8 +35,8 @@ CONTINENTS = frozenset(("AF", "AN", "AS", "EU", "NA", "OC", "SA"))
 def wants_lookup(events: Iterable[Mapping[str, Any]], features: Iterable[str]) -> bool:
     """Return whether to resolve the visitor's address (spec section 4).
 
-    Resolve if the feature ``location`` is requested or a library older than 3.14 sent an event, unless an event
-    suppresses it with a ``context.location`` that is an empty text or whose members are all empty.
+    Resolve it if the request asks for the feature ``location`` or a library older than 3.14 sent an event, unless an
+    event suppresses this with a ``context.location`` that is an empty text or whose members are all empty.
     """
     is_requested = "location" in features
     for event in events:
@@ -71,7 +71,7 @@ def given_members(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def laid_over(located: Located, events: Iterable[Mapping[str, Any]]) -> Located:
-    """Return a location with the members of the events laid over it, one by one; an empty location stays empty."""
+    """Return a location in which the events' members replace its own, one by one; an empty location stays empty."""
     for members in map(given_members, events) if located[0] else ():
         located = ({**located[0], **members}, {**located[1], **members})
     return located

@@ -1,4 +1,4 @@
-"""Looks up merge tags, which are paths into a profile, and fills them in as the SDK does (spec section 8)."""
+"""Resolves merge tags, which are paths into a profile, and fills them in as the SDK does (spec section 8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIKE_PROTOTYPES = frozenset(("__proto__", "prototype", "constructor"))  # names
 
 
 def candidates(path: str) -> Iterator[str]:
-    """Yield the paths that a merge tag's id may mean: itself, then with its underscores turned into dots one by one."""
+    """Yield the paths that a merge tag's id may mean: first the id, then with its underscores replaced one by one."""
     yield path
     while "_" in path:
         path = path.replace("_", ".", 1)
@@ -20,10 +20,10 @@ def candidates(path: str) -> Iterator[str]:
 
 
 def resolve(profile: Mapping[str, Any], path: str) -> Any:
-    """Return the first truthy value that a candidate leads to in a profile as the API answers it, else None."""
+    """Return the first truthy value that a candidate path finds in a profile in API form, else None."""
     for candidate in candidates(path.strip()):
         value = _value(profile, candidate)
-        # Truthy as in JavaScript, where an empty list or object is.
+        # As in JavaScript, empty lists and objects are truthy.
         if value or isinstance(value, list | dict):
             return value
     return None
@@ -41,9 +41,9 @@ def _value(profile: Mapping[str, Any], path: str) -> Any:
 
 
 def text(value: object) -> str:
-    """Return a merge tag's value as it stands in a page: text as it is, all else as JavaScript prints it.
+    """Return a merge tag's value as a page shows it: text as it is, anything else as JavaScript prints it.
 
-    Objects and lists print as JSON, and nothing prints as nothing.
+    Objects and lists print as JSON, and a missing value prints as empty text.
     """
     if value is None:
         return ""
@@ -61,14 +61,14 @@ def fill(template: str, lookup: Callable[[str], str]) -> str:
 
 
 Lookup = Callable[[str, str | None], str]
-"""Gets a path and a fallback, or None; returns the text that takes the place of the merge tag."""
+"""Takes a path and a fallback or None; returns the text that replaces the merge tag."""
 
 Linked = Callable[[str, bool], tuple[str, str | None] | None]
-"""Gets the id of an entry, and whether it stands in a line; returns its path and fallback if it is a merge tag."""
+"""Takes the id of an entry and whether it is embedded inline; returns its path and fallback if it is a merge tag."""
 
 
 def is_content(value: object) -> bool:
-    """Return whether merge tags can be filled into this: text, a rich text document or node, or a list of nodes."""
+    """Return whether a value can contain merge tags: text, a rich text document or node, or a list of nodes."""
     if isinstance(value, list):
         return all(isinstance(each, Mapping) and is_content(each) for each in value)
     if isinstance(value, Mapping):
@@ -77,11 +77,12 @@ def is_content(value: object) -> bool:
 
 
 def render(content: Any, lookup: Lookup, linked: Linked = lambda id, in_line: None) -> Any:
-    """Return content with its merge tags filled in: text with ``{{ path }}``, or a rich text document that embeds them.
+    """Return content with its merge tags filled in.
 
     Args:
-        content: anything else stays as it is. What is embedded is an entry in any form of `entry_forms`, or a link.
-        lookup: gets a path and the fallback of the merge tag itself, or None.
+        content: text with ``{{ path }}``, or a rich text document that embeds merge tags as entries, in any form of
+            `entry_forms`, or as links. Anything else is returned unchanged.
+        lookup: takes a path and the merge tag's own fallback, or None.
         linked: finds the merge tag that a link leads to.
     """
     if isinstance(content, str):
@@ -103,7 +104,7 @@ def _rendered(node: Any, lookup: Lookup, linked: Linked) -> Any:
 
 
 def _embedded(node: Mapping[str, Any], linked: Linked) -> tuple[str, str | None] | None:
-    """Return path and fallback of the merge tag that a node embeds; None where it embeds none."""
+    """Return the path and fallback of the merge tag that a node embeds; None if it embeds none."""
     if node.get("nodeType") not in ("embedded-entry-inline", "embedded-entry-block"):
         return None
     data = node.get("data")

@@ -1,8 +1,8 @@
 """What counts as success: metrics, and what a profile keeps of the events that they count (spec section 12).
 
-A profile keeps, for each kind of event that a metric counts, entries ``[time, number, sum]`` of its events, oldest
-first: the newest one by one, older ones as sums. So a result does not depend on how long the history is kept, and
-needs no history of visitors whose events were counted on arrival.
+For each kind of event that a metric counts, a profile keeps entries ``[time, number, sum]``, oldest first: the newest
+events one by one, older ones as sums. So a result does not depend on how long the history is kept, and does not read
+the history of visitors whose events were counted on arrival.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ TYPES = ("binary", "count", "value")
 DIRECTIONS = ("increase", "decrease")
 
 ENTRIES_KEPT = 64
-"""Entries of one kind of event that a profile keeps; beyond that, the oldest two become one."""
+"""Entries of one kind of event that a profile keeps; above this number, the two oldest become one."""
 
 LARGEST_VALUE = 1e12
-"""A property's number beyond this counts as 0: one visitor must not outweigh all others."""
+"""A larger number in a property counts as 0, so that one visitor cannot outweigh all others."""
 
 _COUNTED_FOR = "for"  # the member that names the kinds of events that were counted
 
@@ -37,8 +37,8 @@ class Metric:
     Attributes:
         type: ``binary`` (did it at least once), ``count`` (how often), ``value`` (sum of a property).
         event: the name of the track events that count.
-        property: whose numbers are added up; None if there is none.
-        direction: ``increase`` or ``decrease``: the wanted direction.
+        property: the property whose numbers are added up; None if there is none.
+        direction: ``increase`` or ``decrease``: the desired direction.
         key: the name under which a profile keeps its events.
     """
 
@@ -51,7 +51,7 @@ class Metric:
     key: str
 
     def of(self, entries: Iterable[Conversion], since: int, until: float) -> float:
-        """Return what a visitor's events at ``since <= time < until`` (ms) amount to: 0 or 1, a number, a sum."""
+        """Return the result of a visitor's events at ``since <= time < until`` (ms): 0 or 1, a number, or a sum."""
         matches = [entry for entry in entries if since <= entry[0] < until]
         if self.type == "binary":
             return 1.0 if matches else 0.0
@@ -80,7 +80,7 @@ def compile_metric(
         problems.add("property", property, "the name of a property" if type == "value" else "none, as only value has")
     problems.raise_any()
     name_of_property = property if isinstance(property, str) else None
-    # Names have no control characters in practice; names that do share a counter.
+    # In practice, names have no control characters; if they do, two metrics may share a counter.
     key = digest(f"{event}\0{name_of_property or ''}")
     return Metric(id, name, str(type), str(event), name_of_property, str(direction or "increase"), key)
 
@@ -88,7 +88,7 @@ def compile_metric(
 class MetricSet:
     """All metrics of one environment, in the order of the content. Immutable, shared by all threads.
 
-    A profile's ``conversions`` belong to this class: a JSON object that the caller stores and hands back.
+    This class defines a profile's ``conversions``, a JSON object that the caller stores and passes back.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -101,7 +101,7 @@ class MetricSet:
         self._counted_for = digest(" ".join(sorted(self._keys))) if self._keys else ""
 
     def find(self, name: str) -> Metric | None:
-        """Return the metric with this id or, where none has it, this name."""
+        """Return the metric with this id or, if there is none, with this name."""
         by_id = next((metric for metric in self.metrics if metric.id == name), None)
         return by_id or next((metric for metric in self.metrics if metric.name == name), None)
 
@@ -116,16 +116,16 @@ class MetricSet:
                 conversions[key] = _added(conversions.get(key, ()), [at, 1, _number(event, property)])
 
     def missing(self, record: Mapping[str, Any]) -> bool:
-        """Return whether a profile's events were counted for other metrics, so that `recount` is needed."""
+        """Return whether a profile's events were counted for a different set of metrics, so `recount` is needed."""
         conversions = record.get("conversions")
         return bool((conversions.get(_COUNTED_FOR, "") if conversions else "") != self._counted_for)
 
     def recount(self, record: dict[str, Any], history: Iterable[tuple[int, int, Mapping[str, Any]]]) -> None:
-        """Count from the kept history the events that were not counted on arrival; counted ones stay.
+        """Count the events of the kept history that were not counted on arrival; keep what was already counted.
 
         Args:
-            record: the profile; its ``conversions`` are for exactly the metrics of this set afterwards.
-            history: ``(ordinal, at, event)`` of every kept event that is not to be counted by `count`.
+            record: the profile; afterwards its ``conversions`` are for exactly the metrics of this set.
+            history: ``(ordinal, at, event)`` of every kept event that `count` will not count.
         """
         before = record.pop("conversions", {})
         if not self._keys:
@@ -143,7 +143,7 @@ def events_counted(record: Mapping[str, Any]) -> set[str]:
 
 
 def merged(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the conversions of two profiles as one's; empty, to be counted again, if they counted other metrics."""
+    """Merge the conversions of two profiles; empty, so that `recount` is needed, if they counted different metrics."""
     one, other = one or {}, other or {}
     if one.get(_COUNTED_FOR) != other.get(_COUNTED_FOR):
         return {}

@@ -1,4 +1,4 @@
-"""How the visitors of an environment, and each of them, are named."""
+"""The names of environments and of the profiles in them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Environment(NamedTuple):
-    """Whose visitors a request is about: the two names of its path."""
+    """The environment that a request belongs to: the two names in its path."""
 
     organization: str
     environment: str
 
     @classmethod
     def parse(cls, text: str) -> Environment:
-        """Read ``organization/environment``; ValueError when the text has another form."""
+        """Read ``organization/environment``; raise ValueError if the text has another form."""
         organization, _, environment = text.partition("/")
         if not organization or not environment or "/" in environment:
             raise ValueError(f"found {text!r}, expected organization/environment")
@@ -28,7 +28,7 @@ class Environment(NamedTuple):
 
 
 class Key(NamedTuple):
-    """An id or alias within an environment. The three parts are any text; different keys never meet."""
+    """An id or alias within an environment. Each of the three parts may be any text; different keys never collide."""
 
     organization: str
     environment: str

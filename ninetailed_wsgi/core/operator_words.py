@@ -1,4 +1,4 @@
-"""Operators in words, for people: wherever a rule is said in a sentence."""
+"""The words for operators, used wherever a rule is described in a sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPARISON_WORDS = {
     "lessThan": "is less than",
     "lessThanInclusive": "is at most",
 }
-"""Between a value and what it is compared with."""
+"""The words between a value and the value it is compared with."""
 
 COUNT_WORDS = {
     "equal": "exactly",
@@ -25,4 +25,4 @@ COUNT_WORDS = {
     "lessThan": "fewer than",
     "lessThanInclusive": "at most",
 }
-"""Before a number of times."""
+"""The words before a number of times."""

@@ -16,7 +16,7 @@ import re2
 Test = Callable[[object], bool]
 Number = int | float
 
-# The names that authors may write, and the one name under which each is compiled.
+# The names that authors may write, each with the canonical name under which it is compiled.
 OPERATORS = {
     "equal": "equal",
     "notEqual": "notEqual",
@@ -48,7 +48,7 @@ COUNTING: dict[str, Callable[[Number, Number], bool]] = {**NUMERIC, "equal": ope
 LONGEST_MATCHED_TEXT = 4096
 LARGEST_PATTERN = 3000
 
-# No digit can match two parts; otherwise a long text of digits that is not a number would take exponential time.
+# No digit can match two parts of this pattern; otherwise a long text of digits could take exponential time.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
@@ -57,7 +57,7 @@ class PatternError(ValueError):
 
 
 def text_of(value: object) -> str | None:
-    """Return the text under which a JSON value is compared: itself, or its JSON text as JavaScript writes it.
+    """Return the text used to compare a JSON value: the value itself, or its JSON text as JavaScript writes it.
 
     Lists, objects and ``None`` have no text.
     """
@@ -71,9 +71,9 @@ def text_of(value: object) -> str | None:
 
 
 def number_of(value: object) -> Number | None:
-    """Return the number that numeric operators compare: a JSON number, or text that is one (``"42"``).
+    """Return the number that numeric operators compare: a JSON number, or text that contains one (``"42"``).
 
-    Never a boolean.
+    A boolean is not a number.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -89,7 +89,7 @@ def _integer_text(value: int) -> str | None:
 
 
 def _float_text(value: float) -> str:
-    """Number::toString of ECMAScript: 5.0 is "5", 1e21 is "1e+21", 1e-7 is "1e-7"."""
+    """Return Number::toString of ECMAScript: 5.0 is "5", 1e21 is "1e+21", 1e-7 is "1e-7"."""
     if not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if value == 0 or 1e-4 <= abs(value) < 1e16:
@@ -108,16 +108,16 @@ def _float_text(value: float) -> str:
 
 
 def compile_test(name: str, operand: str, *, blank_is_missing: bool = False) -> Test:
-    """Compile one comparison into a function of the value; it never raises, for any JSON.
+    """Compile one comparison into a function of the value, which never raises for any JSON.
 
     Args:
         name: a value of `OPERATORS`.
         operand: the author's value as text; ignored by ``exists`` and ``notExists``.
-        blank_is_missing: whether ``""`` means "nothing known", as in pages, campaigns and locations; it decides
-            ``exists`` and ``*``.
+        blank_is_missing: whether ``""`` means "unknown", as in pages, campaigns and locations; this affects ``exists``
+            and ``*``.
 
     Raises:
-        PatternError: ``matches`` with a pattern that RE2 cannot compile, or that is too large.
+        PatternError: the pattern of ``matches`` is too large, or RE2 cannot compile it.
     """
     if name == "exists" or (operand == "*" and name in ("equal", "contains")):
         return _is_there(blank_is_missing)
@@ -132,7 +132,7 @@ def compile_count_test(name: str, count: Number) -> tuple[Callable[[int], bool],
     """Compile the comparison of a number of events with ``count``.
 
     Returns:
-        The comparison, and the number from which on its outcome no longer changes.
+        The comparison, and the number at or above which its result no longer changes.
     """
     compare = COUNTING[name]
     enough = math.ceil(count) if name in ("greaterThanInclusive", "lessThan") else math.floor(count) + 1
@@ -213,7 +213,7 @@ def _matches(operand: str) -> Test:
             return False
         try:
             return pattern.search(text) is not None
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON allows
+        except UnicodeEncodeError:  # a lone surrogate, which JSON allows
             return False
 
     return holds

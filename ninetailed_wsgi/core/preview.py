@@ -1,6 +1,6 @@
-"""What a preview changes in a decision: one person sees a site as somebody else would (spec section 13).
+"""What a preview changes in a decision: one person sees a site as another visitor would (spec section 13).
 
-Pure: overrides and a profile go in, what is shown comes out.
+Pure functions: they take overrides and a profile, and return what is shown.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Overrides:
         audiences: audience id to whether the visitor belongs to it.
         experiences: experience id to the variant index that is shown.
         traits: replace those of the profile, one by one.
-        location: members that replace those of the profile, names in English.
-        at: the time that the decision takes for now, ms since the epoch; None: now.
+        location: members that replace those of the profile, with English names.
+        at: the time that the decision uses as now, ms since the epoch; None: the real time.
         content: which content decides.
-        explains: whether the answer is why, as `ExperienceService.explain` has it; no JSON says so.
-        visitor: a UUID for somebody without an id, who then is the same new visitor on each page; no JSON says so.
+        explains: whether to answer with the reasons, like `ExperienceService.explain`; not part of the JSON.
+        visitor: a UUID that makes somebody without an id the same new visitor on each page; not part of the JSON.
     """
 
     audiences: Mapping[str, bool] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Overrides:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Overrides:
-        """Read overrides that satisfy ``preview.schema.json``; InvalidData says what else is wrong with them."""
+        """Read overrides that satisfy ``preview.schema.json``; raise InvalidData for any other error in them."""
         problems = [
             f"preview.{shorten(name)}: no such member, expected one of {', '.join(MEMBERS)}"
             for name in document
@@ -92,7 +92,7 @@ class Overrides:
         return {name: value for name, value in members.items() if value not in (None, {})}
 
     def check(self, audiences: Collection[str], experiences: ExperienceSet) -> None:
-        """Refuse what the content does not have.
+        """Reject overrides for audiences, experiences or variants that the content does not have.
 
         Raises:
             InvalidData: an audience or experience is not published, or an experience has no such variant.
@@ -115,7 +115,7 @@ class Overrides:
 
 
 def moment(value: object) -> int:
-    """Return a time, ISO 8601 text or milliseconds since the epoch, in milliseconds; InvalidData for any other."""
+    """Return a time (ISO 8601 text or milliseconds since the epoch) in milliseconds; raise InvalidData otherwise."""
     try:
         return event_time({"timestamp": value}, _LATEST)
     except (EventTimeError, TypeError):
@@ -139,8 +139,8 @@ def belongs(matched: Sequence[str], overrides: Overrides, published: Sequence[st
     """Return the audiences of a preview.
 
     Args:
-        matched: ids of those that the rules give, sorted ignoring case.
-        published: ids of all, in the same order.
+        matched: ids of the audiences whose rules match, sorted ignoring case.
+        published: ids of all published audiences, in the same order.
     """
     if not overrides.audiences:
         return list(matched)
@@ -176,7 +176,7 @@ def explain(
     sticky: Mapping[str, int],
     overrides: Overrides,
 ) -> list[dict[str, Any]]:
-    """Explain each experience as `ExperienceSet.explain` does; ``decided_by`` is ``"preview"`` where one is forced."""
+    """Explain each experience as `ExperienceSet.explain` does; ``decided_by`` is ``"preview"`` for forced variants."""
     rows = experiences.explain(stable_id, audiences, sticky)
     for experience, reasons in zip(experiences.experiences, rows, strict=True):
         index = experience.previewed(overrides.experiences)
@@ -193,7 +193,7 @@ def _index(
     sticky: Mapping[str, int],
     overrides: Overrides,
 ) -> int | None:
-    # Content may have changed since the preview was made: what it no longer has is decided as usual.
+    # Content may have changed since the preview was made: ignore overrides for what no longer exists.
     forced = experience.previewed(overrides.experiences)
     return experience.assign(experience.allocated(stable_id), audiences, sticky) if forced is None else forced
 

@@ -1,4 +1,4 @@
-"""The error of published content: everything that is wrong with one audience or experience, each with its place."""
+"""The errors of published content: everything that is wrong with one audience or experience, and where."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class ContentError(ValueError):
     """A piece of published content is invalid.
 
     Attributes:
-        problems: all of them, as pairs of path and message; a path such as ``any[0].all[1].operator`` is relative to
-            the audience's rules or the experience's config, a message says what was found and what was expected.
+        problems: all problems, as pairs of path and message. A path such as ``any[0].all[1].operator`` is relative to
+            the audience's rules or the experience's config. A message says what was found and what was expected.
         path: the path of the first problem.
         message: the message of the first problem.
     """
@@ -27,11 +27,11 @@ RemarkKind = Literal["odd", "note"]
 
 
 class Remark(NamedTuple):
-    """What is understood, and yet a person should know.
+    """Something in content that is valid but that a person should know about.
 
     Attributes:
-        kind: ``odd``: it is stored as the authoring tool does not store it; ``note``: other services may ignore it.
-        path, message: as of a `ContentError`.
+        kind: ``odd``: the authoring tool would store it differently; ``note``: other services may ignore it.
+        path, message: as in a `ContentError`.
     """
 
     kind: RemarkKind
@@ -43,7 +43,7 @@ class Problems(list[tuple[str, str]]):
     """Collects the problems of one piece of content, so that an author sees all of them in one run.
 
     Attributes:
-        remarks: on what is understood.
+        remarks: what is valid but unusual.
     """
 
     def __init__(self) -> None:
@@ -51,30 +51,30 @@ class Problems(list[tuple[str, str]]):
         self.remarks: list[Remark] = []
 
     def remark(self, kind: RemarkKind, path: str, message: str) -> None:
-        """Note something that is understood."""
+        """Note something that is valid but unusual."""
         self.remarks.append(Remark(kind, path, message))
 
     def remark_unknown(self, path: str, members: Iterable[str], names: Collection[str]) -> None:
-        """Note members that nobody knows; they have no effect."""
+        """Note unknown members; they have no effect."""
         for name in sorted(map(str, set(members) - set(names))):
             place = f"{path}.{name}" if path else name
             self.remark("odd", place, f"has no effect, expected one of {', '.join(sorted(names))}")
 
     def take(self, others: Problems) -> None:
-        """Add the problems and remarks of another part."""
+        """Add the problems and remarks that were collected for another part."""
         self.extend(others)
         self.remarks += others.remarks
 
     def add(self, path: str, value: object, expected: str) -> None:
-        """Note that ``found`` stands at ``path`` where ``expected`` (words) should be."""
+        """Note that ``path`` has ``value`` instead of what was ``expected`` (in words)."""
         self.append((path, f"found {excerpt(value)}, expected {expected}"))
 
     def add_choice(self, path: str, value: object, choices: Iterable[str]) -> None:
-        """Note that ``found`` stands at ``path`` where one of the named choices should be."""
+        """Note that ``path`` has ``value`` instead of one of the ``choices``."""
         self.add(path, value, f"one of {', '.join(choices)}")
 
     def raise_any(self) -> None:
-        """Raise everything that was collected; nothing collected, nothing raised.
+        """Raise everything that was collected, if anything was.
 
         Raises:
             ContentError: with all problems.
@@ -84,7 +84,7 @@ class Problems(list[tuple[str, str]]):
 
 
 def excerpt(value: object) -> str:
-    """Name a JSON value for a reader in a few words: ``"equls"``, ``5``, ``true``, ``a list``, ``nothing``."""
+    """Describe a JSON value to a reader in a few words: ``"equls"``, ``5``, ``true``, ``a list``, ``nothing``."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):
@@ -95,5 +95,5 @@ def excerpt(value: object) -> str:
 
 
 def shorten(text: str, most: int = 100) -> str:
-    """Return a text of at most ``most`` characters: the same one, or its beginning and ``...``."""
+    """Return the text itself or, if it is longer than ``most`` characters, its beginning and ``...``."""
     return text if len(text) <= most else text[: most - 3] + "..."

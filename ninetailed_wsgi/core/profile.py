@@ -3,12 +3,12 @@
 The record is a JSON object, stored as it is. Its members: ``id``, ``stable_id``, ``aliases``, ``merged`` (ids of the
 profiles that became part of it), ``traits``, ``location``, ``location_en`` (only where the names in English differ),
 ``session``, ``device``, ``updated`` (time of the newest event, ms), ``seen`` (keys of the message ids already applied,
-oldest first, one after another in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
-rules count), ``born`` (the id of its first session: a profile that takes its name after a deletion has another one),
-``arrived`` (when its first event arrived, ms; older versions did not note it),
+oldest first, concatenated in one text), ``sticky`` (experience id to variant index), ``counts`` (what the audience
+rules count), ``born`` (the id of its first session; it differs if a profile is created under the id of a deleted one),
+``arrived`` (when its first event arrived, ms; older versions did not store it),
 ``user``, ``vouched``, ``until`` (only in the mode ``guarded``, see service/guarded.py),
-``import`` (only where one was applied: the number of the last batch, and which of its events, as the bits of a
-hexadecimal number), ``trait_times`` (only where traits were set, and not by an older version: see `_set_traits`),
+``import`` (only if an import was applied: the number of the last batch, and which of its events, as the bits of a
+hexadecimal number), ``trait_times`` (only if traits were set, and not by an older version: see `_set_traits`),
 ``enriched`` and ``networks`` (see company.py),
 ``exposures`` and ``reported`` (see exposures.py), ``conversions`` (see metrics.py), ``sizes`` (see retention.py).
 """
@@ -31,28 +31,28 @@ from ninetailed_wsgi.core.experiences import hash_fraction
 from ninetailed_wsgi.core.location import given_members
 
 SEEN_KEPT = 200
-"""Message ids remembered: as many as one request may hold, so that a repeated request is always recognized."""
+"""Message ids remembered: as many as one request may contain, so that a repeated request is always recognized."""
 
 SEEN_KEPT_MORE = 100
-"""As many more for each of at most ten merged profiles: the order of message ids across profiles is unknown."""
+"""Additional message ids for each of at most ten merged profiles: their order across profiles is unknown."""
 
 TRAITS_BYTES = 65_536
-"""JSON of all traits of a profile; a merge exceeds it only if one of the profiles already did."""
+"""Maximum bytes of a profile's traits as JSON; a merge exceeds them only if one of the profiles already did."""
 
 NAMES_BYTES = 65_536
-"""JSON of a profile's aliases, and of the ids of the profiles it absorbed: some 970 ids as they are generated."""
+"""Maximum bytes of a profile's aliases as JSON, and of its absorbed profiles' ids: about 970 generated ids."""
 
 TRAIT_TIMES = 100
 """Traits whose time is stored individually; all others share one time."""
 
 _SEEN_EXPERIENCE = {"component": "experienceId", "exo_node_view": "optimizationId"}
-"""Types of events that keep a sticky assignment, and the member that names the experience (spec sections 2 and 6)."""
+"""Types of events that store a sticky assignment, and the member that names the experience (spec sections 2 and 6)."""
 
 Record = dict[str, Any]
 
 
 def new_record(profile_id: str) -> Record:
-    """Return a profile without any event. Its ``stableId`` is its id, so a visitor's variants are known beforehand."""
+    """Return a profile without events. Its ``stableId`` is its id, so the visitor's variants are known in advance."""
     return {
         "id": profile_id,
         "stable_id": profile_id,
@@ -70,9 +70,10 @@ def new_record(profile_id: str) -> Record:
 
 
 def draft(record: Record) -> Record:
-    """Return a copy that events may be applied to.
+    """Return a copy to which events may be applied.
 
-    What they change is the record itself and these members; what is inside of them is replaced, and so stays shared.
+    Events change only the record itself and the members copied here. They replace the values inside these members
+    instead of changing them, so those stay shared.
     """
     copy = record.copy()
     copy["session"] = record["session"].copy()
@@ -83,7 +84,7 @@ def draft(record: Record) -> Record:
 
 
 def has_seen(record: Record, event: Event) -> bool:
-    """Return whether this event, or another one of its message id, was already applied to the profile."""
+    """Return whether this event, or another one with its message id, was already applied to the profile."""
     if event.imported and _was_imported(record, *event.imported):
         return True
     keys: str = record["seen"]
@@ -103,11 +104,11 @@ def apply(
     sticky: Mapping[str, Mapping[str, int]] = {},
     most_traits: int = TRAITS_BYTES,
 ) -> int:
-    """Let one event change the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
+    """Apply one event to the profile: traits, session, location, device, assignments (spec sections 2 to 4 and 6).
 
-    ``sticky`` are the experiences whose assignment is kept from the first time it was seen, each with the indices of
-    its variants by id. Traits that would take more than ``most_traits`` bytes are left out; returned is how many they
-    would take then, else 0.
+    ``sticky`` maps each experience whose first assignment is kept to the indices of its variants by id. If all traits
+    together would exceed ``most_traits`` bytes, the event's traits are left out and the excessive size is returned;
+    otherwise 0.
     """
     body, at = event.body, event.at
     surplus = 0
@@ -131,7 +132,7 @@ def apply(
             record["device"] = event.device
     if members := given_members(body):
         location, english = record["location"], english_location(record)
-        if late:  # a late event can add what is unknown, but replaces nothing
+        if late:  # a late event may add unknown values, but replaces none
             _set_location(record, {**members, **location}, {**members, **english})
         else:
             _set_location(record, {**location, **members}, {**english, **members})
@@ -147,7 +148,7 @@ def _text(value: object) -> str:
 
 
 def enrich(record: Record, employer: Company, at: int, most: int = TRAITS_BYTES) -> None:
-    """Set the traits about the visitor's company at a time (ms), unless all traits would take more than allowed."""
+    """Set the traits of the visitor's company as of a time (ms), unless all traits would exceed the limit."""
     traits = company.employ(record, employer)
     if any(record["traits"].get(name) != value for name, value in traits.items()):
         _set_traits(record, traits, at, most, employer.origins)
@@ -156,12 +157,13 @@ def enrich(record: Record, employer: Company, at: int, most: int = TRAITS_BYTES)
 def _set_traits(
     record: Record, traits: Mapping[str, Any], at: int, most: int, origins_: Mapping[str, str] = MappingProxyType({})
 ) -> int:
-    """Set traits at a time (ms), except those that a later event has set (spec section 2).
+    """Set traits as of a time (ms), except those that a later event has set (spec section 2).
 
-    Returns the bytes of all as JSON where they are more than ``most``, so that nothing was set; else 0.
+    If all traits as JSON would exceed ``most`` bytes, nothing is set and their size is returned; otherwise 0.
 
-    ``trait_times`` is ``[common, {name: time}]``: when the traits were set, the most common time once. So a record of
-    traits that are always set together has one number; one of an older version has none, and any event sets its traits.
+    ``trait_times`` is ``[common, {name: time}]``: the most common time at which traits were set, and the times that
+    differ. So traits that are always set together cost one number. A record of an older version has no times, and any
+    event sets its traits.
     """
     times = _trait_times(record, 0)
     latest = {name: copy_of(value) for name, value in traits.items() if at >= times.get(name, 0)}
@@ -181,7 +183,7 @@ def _trait_times(record: Record, unknown: int) -> dict[str, int]:
 
 
 def _keep_trait_times(record: Record, times: Mapping[str, int]) -> None:
-    """Keep when traits were set; of more than `TRAIT_TIMES` that differ from the common time, the latest ones."""
+    """Store when traits were set; at most `TRAIT_TIMES` times that differ from the common one, the latest."""
     if not record["traits"]:
         return
     common = Counter(times.values()).most_common(1)[0][0]
@@ -193,16 +195,16 @@ def _keep_trait_times(record: Record, times: Mapping[str, int]) -> None:
 
 
 def excess(before: Mapping[str, Any], traits: Mapping[str, Any], most: int) -> int:
-    """Return the bytes of a profile's traits as JSON when they are more than allowed, and more than ``before``.
+    """Return the bytes of a profile's traits as JSON if they exceed the limit and the size of ``before``.
 
-    Else 0.
+    Otherwise return 0.
     """
     size = len(orjson.dumps(traits))
     return size if size > most and size > len(orjson.dumps(before)) else 0
 
 
 def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the merged traits of two profiles: the newer values, and those of the older that fit `TRAITS_BYTES`."""
+    """Merge the traits of two profiles: the newer values, and the older ones that still fit in `TRAITS_BYTES`."""
     traits = {**older, **newer}
     sizes = [len(orjson.dumps(part)) for part in (older, newer)]
     if len(orjson.dumps(traits)) > (most := max(TRAITS_BYTES, *sizes)):
@@ -217,7 +219,7 @@ def merged_traits(older: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[st
 
 
 def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
-    """Return the newer profile's traits with these of the older one, which were set later, up to the limit."""
+    """Return the newer profile's traits with the named traits of the older one, which were set later, if they fit."""
     if not names:
         return newer
     traits = {**newer, **{name: older[name] for name in names}}
@@ -225,7 +227,7 @@ def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Colle
 
 
 def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
-    """Return the names that fit `NAMES_BYTES`, the last one always; the oldest ids of absorbed profiles go first."""
+    """Return the names that fit in `NAMES_BYTES`, always with the last; the oldest absorbed ids are dropped first."""
     surplus = len(orjson.dumps(aliases)) - NAMES_BYTES
     if surplus <= 0:
         return aliases
@@ -240,23 +242,23 @@ def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:
 
 
 def _was_imported(record: Record, batch: int, index: int) -> bool:
-    """Return whether the profile has had an event of an imported batch.
+    """Return whether this event of an imported batch was already applied to the profile.
 
-    Batches are applied one after the other, in the order of their numbers. So if a later batch has
-    applied an event here, this one is complete: its consumer stalled while another one took over.
+    Batches are applied one after the other, in the order of their numbers. So if a later batch has applied an event
+    here, this batch is complete: its consumer stalled, and another one took over.
     """
     last: int = record.get("import", (0,))[0]
     return batch < last or bool(_imported(record, batch) >> index & 1)
 
 
 def _imported(record: Record, batch: int) -> int:
-    """Return which events of an imported batch the profile has had, bit n for event n; never pushed out."""
+    """Return which events of an imported batch were applied to the profile, bit n for event n; none is forgotten."""
     last, places = record.get("import", (0, "0"))
     return int(places, 16) if last == batch else 0
 
 
 def locate(record: Record, located: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Replace the location by what the database says, if anything: names in the request's locale, and in English."""
+    """Replace the location with the database's result, if any: names in the request's locale, and in English."""
     if located[0]:
         _set_location(record, *located)
 
@@ -270,7 +272,7 @@ def english_location(record: Record) -> dict[str, Any]:
 def merge(canonical: Record, other: Record) -> Record:
     """Merge two profiles of one visitor; ``canonical`` keeps its id, stable id and assignments (spec section 3).
 
-    The caller computes the counts again from the joined history.
+    The caller recomputes the counts from the joined history.
     """
     older, newer = sorted((canonical, other), key=lambda record: record["updated"])
     before, after = (_trait_times(record, record["updated"]) for record in (older, newer))
@@ -299,7 +301,7 @@ def merge(canonical: Record, other: Record) -> Record:
         if joined:
             merged[member] = joined
     if batch := max(record.get("import", (0,))[0] for record in (canonical, other)):
-        # Batches apply one after the other, so only the last one can have events left.
+        # Batches are applied one after the other, so only the last one can have unapplied events.
         merged["import"] = [batch, f"{_imported(canonical, batch) | _imported(other, batch):x}"]
     company.joined(merged, older, newer)
     _join_identity(merged, canonical, other)
@@ -309,7 +311,7 @@ def merge(canonical: Record, other: Record) -> Record:
 
 
 def _join_identity(merged: Record, canonical: Record, other: Record) -> None:
-    """Keep what the mode ``guarded`` notes of both: the user, the aliases vouched for, and which names end when."""
+    """Merge what the mode ``guarded`` stores: the user, the aliases vouched for, and when each name ends."""
     if user := canonical.get("user") or other.get("user"):
         merged["user"] = user
     both = dict.fromkeys((*canonical.get("vouched", ()), *other.get("vouched", ())))
@@ -339,7 +341,7 @@ def _latest(keys: str, merged: int) -> str:
 
 def facts(record: Record, next_ordinal: int, now: int) -> Facts:
     """Return what audience rules read of a profile that has had ``next_ordinal`` events, at the time ``now`` (ms)."""
-    # PERF: by position, as names cost a dict.
+    # PERF: positional arguments, because keywords would cost a dict.
     return Facts(
         record["traits"],
         english_location(record),

@@ -1,8 +1,8 @@
-"""How many bytes of events a history keeps: a record notes the sizes of groups of events, not of each.
+"""How many bytes of events a history keeps: a record stores the sizes of groups of events, not of each event.
 
-The member ``sizes`` of a record is ``[first, bytes, first, bytes, ...]``: of each group the ordinal of its first event
-and the bytes of its events as JSON, oldest first. At most some thirty groups are noted, so the oldest events go in
-parts of a sixteenth of the bound. Audiences count no event before the first group (spec section 5).
+The member ``sizes`` of a record is ``[first, bytes, first, bytes, ...]``: for each group, the ordinal of its first
+event and the bytes of its events as JSON, oldest first. A record has at most about thirty groups, so the oldest events
+are dropped in steps of a sixteenth of the limit. Audiences count no event before the first group (spec section 5).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 HISTORY_BYTES = 1_000_000
-"""Bytes of events that a history keeps unless told otherwise."""
+"""Bytes of events that a history keeps by default."""
 
 _GROUPS = 16
 
 
 def weigh(record: dict[str, Any], ordinal: int, size: int, most: int) -> None:
-    """Note an event of ``size`` bytes, and let the oldest groups go that are over ``most`` bytes with it.
+    """Add an event of ``size`` bytes, and drop the oldest groups while the total exceeds ``most`` bytes.
 
-    A record of an older version has no sizes: its events count as part of the first group and go with it.
+    A record of an older version has no sizes: its events count as part of the first group and are dropped with it.
     """
     before = record.get("sizes")
     if not before:
@@ -35,7 +35,7 @@ def weigh(record: dict[str, Any], ordinal: int, size: int, most: int) -> None:
 
 
 def weigh_again(record: dict[str, Any], first: int, events: Sequence[int]) -> None:
-    """Note the bytes of all events of a history that is written as a whole, ``first`` being the first ordinal."""
+    """Store the bytes of all events of a history that is rewritten as a whole; ``first`` is the first ordinal."""
     share = sum(events) // _GROUPS
     record["sizes"] = [first, 0]
     for ordinal, size in enumerate(events, first):
@@ -43,13 +43,13 @@ def weigh_again(record: dict[str, Any], first: int, events: Sequence[int]) -> No
 
 
 def first_ordinal(record: Mapping[str, Any]) -> int:
-    """Return the ordinal of the oldest event that the bytes of the history leave."""
+    """Return the ordinal of the oldest event that the limit of bytes leaves in the history."""
     sizes = record.get("sizes")
     return sizes[0] if sizes else 0
 
 
 def size(record: Mapping[str, Any]) -> int:
-    """Return the bytes of the events that are kept, at most; 0 where an older version noted none."""
+    """Return an upper bound for the bytes of the kept events; 0 if an older version stored none."""
     return sum(record.get("sizes", ())[1::2])
 
 

@@ -1,6 +1,6 @@
-"""Reading the parts of a rule as an author's tool stored them: operators, values, counts and conditions.
+"""Reads the parts of a rule as an authoring tool stored them: operators, values, counts and conditions.
 
-Source: spec section 5. Each problem is noted with its place, and reading continues, so that one run notes all of them.
+Source: spec section 5. Each problem is noted with its place and reading continues, so that one run finds all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LARGEST_COUNT = 1e9
 
 
 class Comparison(NamedTuple):
-    """An operator and its value: compiled, in words, and as the texts that identify it."""
+    """An operator and its value: compiled, in words, and as the texts that identify the comparison."""
 
     test: Test
     words: str
@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A JSON object within an audience's rules, with its place and the list of problems.
+    """A JSON object within an audience's rules, with its path and the list of problems.
 
     Attributes:
         path: such as ``any[0].all[1].conditions[0]``.
@@ -40,7 +40,7 @@ class Part:
     problems: Problems
 
     def operator(self, default: str) -> str:
-        """Return the operator under its one name; the default where it is missing or wrong, the latter a problem."""
+        """Return the operator's canonical name; the default if it is missing or invalid (noted as a problem)."""
         value = self.body.get("operator")
         if value is None or value == "":
             return default
@@ -50,7 +50,7 @@ class Part:
         return name or default
 
     def comparison(self, *, blank_is_missing: bool = False) -> Comparison | None:
-        """Return the operator (``equal`` where it is missing) with the value; ``None`` after a problem."""
+        """Return the operator (``equal`` if it is missing) with the value; ``None`` after a problem."""
         name = self.operator("equal")
         if name in ("exists", "notExists"):
             return Comparison(compile_test(name, "", blank_is_missing=blank_is_missing), name, (name, ""))
@@ -81,7 +81,7 @@ class RawRule(Part):
     conditions: tuple[Condition, ...]
 
     def count(self) -> Number:
-        """Return the number of events to compare with; 1 where it is missing."""
+        """Return the number of events to compare with; 1 if it is missing."""
         value = self.body.get("count")
         if value is None or value == "":
             return 1
@@ -97,7 +97,7 @@ class RawRule(Part):
             self.problems.add(f"{condition.path}.key.key", condition.key, f"no condition here ({self.body['type']})")
 
     def comparisons(self, key: str) -> list[Comparison]:
-        """Return the conditions as comparisons of the one thing ``key``; any other key is a problem."""
+        """Return the conditions as comparisons of ``key``; a condition with another key is a problem."""
         comparisons = []
         for condition in self.conditions:
             if condition.key != key:
@@ -119,7 +119,7 @@ def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> RawRule
 
 
 def _remark(body: Mapping[str, Any], path: str, problems: Problems) -> None:
-    """Note what the hosted service was reported to ignore a rule for, and what has no effect."""
+    """Note what reportedly makes the hosted service ignore a rule, and what has no effect."""
     if isinstance(body.get("count"), int | float):
         problems.remark(
             "note", f"{path}.count", "is a number: the authoring tool writes text, other services may ignore it"

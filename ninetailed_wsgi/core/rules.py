@@ -32,11 +32,11 @@ class Facts:
         traits: of the profile.
         location: of the profile, names in English.
         session_count: number of sessions, the current one included.
-        device: type from the latest user agent: desktop, mobile, tablet or unknown.
+        device: the type according to the latest user agent: desktop, mobile, tablet or unknown.
         counts: of the profile, as `AudienceSet.count` and `AudienceSet.recount` keep them.
         now: milliseconds since the epoch.
-        next_ordinal: how many events were applied so far; the newest one has the ordinal below.
-        first_kept: the ordinal of the oldest event that the bytes of the history leave.
+        next_ordinal: how many events were applied so far; the newest one has this number minus one as its ordinal.
+        first_kept: the ordinal of the oldest event that the limit of bytes leaves in the history.
         first_ordinal: set by `AudienceSet`: the oldest ordinal within the kept history.
         oldest: set by `AudienceSet`: the oldest event time within the kept history.
     """
@@ -63,10 +63,10 @@ class Rule:
 
     Attributes:
         words: the rule in words, for `AudienceSet.explain`.
-        fact: the compared value: a trait, a location's member, a device type, a session count, a number of events.
-        holds: whether it satisfies the rule. Neither function raises, for any JSON.
-        write: writes it as an expression of the facts; None: as calls of the two.
-        counter: of page and track rules.
+        fact: returns the compared value: a trait, a location's member, a device type, a number of sessions or events.
+        holds: whether the value satisfies the rule. Neither function raises for any JSON.
+        write: writes the rule as an expression of the facts; None: write it as calls of ``fact`` and ``holds``.
+        counter: only for page and track rules.
     """
 
     type: str
@@ -77,7 +77,7 @@ class Rule:
     counter: Counter | None = None
 
     def expression(self, code: Expression) -> str:
-        """Return the text that says whether it holds."""
+        """Return the text of an expression that tells whether the rule holds."""
         return self.write(code) if self.write else f"{code.name(self.holds)}({code.call(self.fact)})"
 
 
@@ -90,16 +90,16 @@ class EventCondition(NamedTuple):
 
 
 def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule | None:
-    """Compile one rule as an author's tool stored it.
+    """Compile one rule as an authoring tool stored it.
 
     Args:
-        body: with ``type``, ``operator``, ``count``, ``key``, ``value`` and ``conditions``, each of which may be
-            missing where the type does not need it.
-        path: where it stands, such as ``any[0].all[1]``.
-        problems: receives every problem of it.
+        body: with ``type``, ``operator``, ``count``, ``key``, ``value`` and ``conditions``; a member may be missing if
+            the type does not need it.
+        path: where the rule is, such as ``any[0].all[1]``.
+        problems: receives every problem of the rule.
 
     Returns:
-        The rule; ``None`` when a problem was noted.
+        The rule; ``None`` if a problem was noted.
     """
     kind = body.get("type")
     compile_kind = _KINDS.get(kind) if isinstance(kind, str) else None
@@ -113,7 +113,7 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
 
 
 def find(values: Mapping[str, Any], key: str) -> object:
-    """Return a member by its exact name, else by a dotted path into nested objects; ``None`` when there is none."""
+    """Return a member by its exact name, else by a dotted path into nested objects; ``None`` if there is none."""
     value = values.get(key)
     if value is not None or "." not in key:
         return value
@@ -239,7 +239,7 @@ def _counting(raw: RawRule, kind: str, name: str | None) -> Rule:
 
 
 def _events_found(key: str, window: Number | None) -> Callable[[Facts], int]:
-    """Return the number of events that count; one that happened exactly ``window`` days ago still does."""
+    """Return a function for the number of events that count; an event exactly ``window`` days ago still counts."""
     window_ms = None if window is None else round(window * DAY)
 
     def number_of_events(facts: Facts) -> int:
@@ -269,7 +269,7 @@ def _days(condition: Condition) -> Number:
 
 def _event_condition(condition: Condition) -> EventCondition | None:
     read = _reader(condition)
-    # SDKs send "" for unknown members of a page or campaign; a parameter or property "" does exist.
+    # SDKs send "" for unknown members of a page or campaign; a parameter or property with the value "" exists.
     comparison = condition.comparison(blank_is_missing=condition.key in (*PAGE_KEYS, *CAMPAIGN_KEYS))
     if comparison is None:
         return None
@@ -286,7 +286,7 @@ def _event_condition(condition: Condition) -> EventCondition | None:
 
 
 def _of_any(comparison: Comparison) -> Callable[[object], bool]:
-    """Test a query parameter that may have several values: one match is enough, a negated one must hold for all."""
+    """Return a test for a query parameter with several values: one match is enough, a negation must hold for all."""
     test, operator = comparison.test, comparison.identity[0]
     holds = all if operator in DENIALS else any
 
@@ -299,7 +299,7 @@ def _of_any(comparison: Comparison) -> Callable[[object], bool]:
 
 
 def _reader(condition: Condition) -> Callable[[SeenEvent], object]:
-    """Return what a condition reads of an event."""
+    """Return the function that reads the value of a condition from an event."""
     key, parameter = condition.key, condition.parameter
     if key not in EVENT_KEYS:
         condition.problems.add_choice(f"{condition.path}.key.key", key, EVENT_KEYS)

@@ -1,10 +1,10 @@
 """Sessions of one profile: which session an event belongs to, and what the API answers about them.
 
-Stored as ``{"id", "landing", "landing_at", "spans", "older", "merged"?}``: ``spans`` are the newest sessions as
-``[first, last]`` event times in milliseconds, ordered by their end, the last one being the current session;
-``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all sessions before them, each of a
-whole number of seconds;
-``merged`` says that sessions of two profiles are among them.
+Stored as ``{"id", "landing", "landing_at", "spans", "older", "merged"?}``. ``spans`` holds the newest sessions as
+``[first, last]`` event times in milliseconds, ordered by their end; the last one is the current session.
+``older`` is ``[count, total length, begin of the oldest, end of the newest]`` of all earlier sessions, where each
+session counts with a whole number of seconds.
+``merged`` says that the sessions come from two profiles.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ SPANS_KEPT = 32
 """Sessions whose times are stored individually, so that a late event finds its own."""
 
 LONGEST_TEXT = 8192
-"""Characters of a member of the landing page, and of its query together; longer ones are left empty."""
+"""Maximum characters of a member of the landing page, and of its whole query; longer ones are left empty."""
 
 Session = dict[str, Any]
 
 
 def new_session() -> Session:
-    """Return the state of a profile that has had no event yet."""
+    """Return the session state of a profile without events."""
     return {"id": "", "landing": None, "landing_at": 0, "spans": [], "older": [0, 0, 0, 0]}
 
 
 def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_id: Callable[[], str]) -> None:
-    """Count an event at time ``at`` (ms) for its session.
+    """Add an event at time ``at`` (ms) to its session.
 
-    It belongs to the latest session at most ``TIMEOUT`` away. Otherwise it starts one, in the past if the event
-    is old. A late event that closes the gap between two sessions joins them.
+    The event belongs to the latest session that is at most ``TIMEOUT`` away. Without one it starts a session, in the
+    past if the event is old. A late event that closes the gap between two sessions joins them.
 
-    Of ``session`` itself members are replaced; what they hold stays as it is, as others share it.
+    This replaces members of ``session`` but does not change their values, which other records share.
 
     Args:
-        page_event: the event, which may have come from the landing page; None: it is of another type.
+        page_event: the event, which may come from the landing page; None if it has another type.
         new_id: makes a session id.
     """
     spans = session["spans"] = [*session["spans"]]
@@ -68,7 +68,7 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
 
 
 def merge(one: Session, other: Session) -> Session:
-    """Return the sessions of two profiles of one visitor: counts and lengths add up, the later one is current."""
+    """Merge the sessions of two profiles of one visitor: counts and lengths add up, the latest session is current."""
     current, former = sorted((one, other), key=_end, reverse=True)
     return {
         **current,
@@ -88,7 +88,7 @@ def count(session: Session) -> int:
 def answer(session: Session) -> dict[str, Any]:
     """Return the ``session`` member of a profile as the API answers it; lengths in whole seconds (spec section 3).
 
-    The average is the total of these lengths divided by the count: so for a single session both are equal.
+    The average is the total of these lengths divided by the count, so it equals the length of a single session.
     """
     older, spans = session["older"], session["spans"]
     number, total, current = older[0] + len(spans), older[1] // 1000, 0
@@ -106,9 +106,9 @@ def answer(session: Session) -> dict[str, Any]:
 
 
 def landing_page(page: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the five members of a landing page, empty where nothing is known.
+    """Return the five members of a landing page; unknown ones are empty.
 
-    Its query has the text of each value; of several values, the last one that has a text.
+    Its query has each value as text; of several values, the last one that has a text.
     """
     query = page.get("query")
     query = _texts(query) if isinstance(query, dict) else {}
@@ -136,7 +136,7 @@ def _insert(spans: list[list[int]], at: int) -> int:
 
 
 def _join_with_former(session: Session, index: int) -> bool:
-    """Join a session with the previous one, which it overlaps within the timeout; return whether it did.
+    """Join a session with the previous one if the gap is within the timeout; return whether they were joined.
 
     Sessions of merged profiles add up instead, however close they are.
     """
@@ -149,7 +149,7 @@ def _join_with_former(session: Session, index: int) -> bool:
 
 
 def _add_to_older(session: Session, at: int) -> bool:
-    """Add an event to the summed sessions if it falls among them, and return whether it does."""
+    """Add an event to the summed sessions if its time is among theirs; return whether it is."""
     number, total, first, last = session["older"]
     if not number or not first - TIMEOUT <= at <= last + TIMEOUT:
         return False

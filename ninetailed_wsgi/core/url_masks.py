@@ -1,4 +1,4 @@
-"""Empties credentials in the addresses of pages before they are stored (spec section 9)."""
+"""Removes credentials from page URLs before they are stored (spec section 9)."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ _ADDRESSES = ("url", "referrer", "search")
 _MEMBERS = {*_ADDRESSES, "query"}
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
 
-_NESTING = 3  # an address may be a parameter of another one, percent-encoded
+_NESTING = 3  # a URL may be a percent-encoded parameter of another URL
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 """A name that clients have no reason to encode."""
 
-# Yet they can: letters, digits, the signs of `_PLAIN`, an encoded percent sign, and the kelvin sign, a k in lower case.
+# Clients may encode these anyway: letters, digits, other characters of `_PLAIN`, an encoded percent sign, and the
+# kelvin sign, whose lowercase form is k.
 _NEEDLESSLY_ENCODED = "%(?:25|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e|e2%84%aa)"
 
 _CACHE_SIZE, _LONGEST_CACHED = 1024, 2048
-"""Pages without credentials that are remembered, and bytes of each: visitors see the same ones."""
+"""How many pages without credentials are cached, and the maximum bytes of each: visitors see the same pages."""
 
 
 def _hint(names: frozenset[str]) -> re2.Set | None:
-    """Compile what the JSON text of a page has wherever it may have such a parameter; None: any page may have one.
+    """Compile a quick test of whether a page's JSON text may contain such a parameter; None: any page may.
 
-    To walk through a page costs much more. A set of one answers in less time than a pattern.
+    Walking through a page costs much more. A set of one pattern is faster than a plain pattern.
     """
     if not all(map(_PLAIN.fullmatch, names)):
         return None
@@ -50,16 +51,16 @@ def _hint(names: frozenset[str]) -> re2.Set | None:
 
 
 def _signs(plain: str, codes: str, levels: int) -> str:
-    """Return a pattern of signs that are plain or percent-encoded up to so many times."""
+    """Return a pattern of characters that are plain or percent-encoded up to ``levels`` times."""
     return f"(?:[{plain}]|%(?:25){{0,{levels - 1}}}(?:{codes}))" if levels else f"[{plain}]"
 
 
 def _user(levels: int) -> re.Pattern[str]:
-    """Compile what finds a user and a password before a host, in an address that is encoded so many times.
+    """Compile a pattern for a user and a password before the host of a URL that is encoded ``levels`` times.
 
-    What is encoded once more is a sign of theirs, such as a slash in a password. Browsers take a backslash for a slash,
-    and one for two after http. An address in a query ends at its next parameter. No two matches can begin in one piece
-    between slashes, so the time is linear.
+    A character with one more level of encoding is part of them, such as a slash in a password. Browsers read a
+    backslash as a slash, and after http one slash as two. A URL in a query ends at the next parameter of that query. No
+    two matches can begin in the same piece between slashes, so the time is linear.
     """
     colon, slash = _signs(":", "3a", levels), _signs(r"/\\", "2f|5c", levels)
     begin = f"(?:^|{_signs(':=', '3a|3d', levels)}){slash}{{2,}}|https?{colon}{slash}"
@@ -68,13 +69,13 @@ def _user(levels: int) -> re.Pattern[str]:
 
 
 _USERS = tuple(map(_user, range(_NESTING + 1)))
-# At the beginning all of it is an address, so that an ampersand is a sign, and a browser needs no slash after http.
+# A URL at the beginning is the whole text: an ampersand is a plain character, and browsers need no slash after http.
 _FIRST_USER = re.compile(r"^(\s*(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,}|\s*https?:[/\\]?)[^/\\?#]*@", re.IGNORECASE)
 _USER_IN_JSON = re2.compile(
     r"""(?i)(?:(?:[:="\s]|%(?:25)*3[ad])(?:[/\\]|%(?:25)*(?:2f|5c)){2}|https?(?::|%(?:25)*3a)[/\\]?)"""
     r"""[^/?#]*(?:@|%(?:25)*40)"""
 )
-"""What the JSON text of a page has wherever it may have a user before a host."""
+"""Matches the JSON text of every page that may contain a user before a host."""
 
 
 def _may_have_user(pages: bytes) -> bool:
@@ -82,7 +83,7 @@ def _may_have_user(pages: bytes) -> bool:
 
 
 def _without_users(address: str) -> str:
-    """Return an address without users and passwords before its host and those of the addresses in it."""
+    """Return a URL without users and passwords before its host and before the hosts of URLs inside it."""
     if "@" in address:
         address = _FIRST_USER.sub(r"\1", address)
     elif "40" not in address:
@@ -93,10 +94,10 @@ def _without_users(address: str) -> str:
 
 
 class UrlMask:
-    """Empties the values of some query parameters, whatever the case of their letters; removes users and passwords.
+    """Empties the values of some query parameters, and removes users and passwords from URLs.
 
     Args:
-        names: the parameters.
+        names: the parameters; case does not matter.
     """
 
     def __init__(self, names: Iterable[str] = MASKED) -> None:
@@ -105,11 +106,11 @@ class UrlMask:
         self._harmless: set[bytes] = set()
 
     def events(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return events whose pages have no credentials; those in which nothing changes are the same ones."""
+        """Return the events with credentials removed from their pages; unchanged events are the same objects."""
         return [self.event(event) for event in events]
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return an event whose page has no credentials; the same one where nothing changes."""
+        """Return the event with credentials removed from its page; the same object if nothing changes."""
         context, properties = event.get("context"), event.get("properties")
         page = context.get("page") if isinstance(context, dict) else None
         pages = [each for each in (page, properties) if isinstance(each, dict) and not _MEMBERS.isdisjoint(each)]
@@ -123,7 +124,7 @@ class UrlMask:
         return {**event, **changes}
 
     def text(self, address: str) -> str:
-        """Return an address, or a query, with the values of these parameters emptied, and no user before the host."""
+        """Return a URL or a query with the values of these parameters emptied and no user before the host."""
         address = _without_users(address)
         return self._masked(address, _NESTING) if "=" in address else address
 
@@ -139,7 +140,7 @@ class UrlMask:
         return {**page, **changes} if changes else page
 
     def _are_harmless(self, pages: bytes) -> bool:
-        """Return whether the JSON text of an event's pages has nothing that may be a credential."""
+        """Return whether the JSON text of an event's pages certainly contains no credentials."""
         if pages in self._harmless:
             return True
         if self._hint is None or self._hint.Match(pages) or _may_have_user(pages):
@@ -154,7 +155,7 @@ class UrlMask:
         return {name: "" if name.lower() in self._names else self._inner(value) for name, value in query.items()}
 
     def _inner(self, value: Any) -> Any:
-        """Return the value of a parameter, which may be an address itself, or a list where it is repeated."""
+        """Mask the value of a parameter, which may be a URL, or a list if the parameter is repeated."""
         if isinstance(value, list):
             return [self._inner(each) for each in value]
         return self._value(self.text(value), _NESTING) if isinstance(value, str) else value
@@ -170,18 +171,18 @@ class UrlMask:
         return _PAIR.sub(emptied, address)
 
     def _value(self, value: str, nesting: int) -> str:
-        """Return a value in which an address, as it is or percent-encoded, has no credentials."""
+        """Return a value with credentials removed from the URLs in it, plain or percent-encoded."""
         value = _FIRST_USER.sub(r"\1", value) if "@" in value else value
         value = self._cut(value) if "?" in value else value
         if not nesting or ("%3" not in value and "%25" not in value):
             return value
         inner = unquote_plus(value)
-        # One of the two, so that a level costs what the text is long, whatever it says.
+        # Only one of the two, so that the cost of a level is linear in the length of the text.
         masked = (self._masked if "=" in inner else self._value)(inner, nesting - 1)
         return value if masked == inner else quote(masked, safe="")
 
     def _cut(self, value: str) -> str:
-        """Return a value that ends where a question mark begins a credential: ``/a?token=x`` may stand as it is."""
+        """Cut a value after the name of a credential that follows an unencoded question mark: ``/a?token=x``."""
         parts = value.split("?")
         for place, part in enumerate(parts[1:], 1):
             name, sign, _ = part.partition("=")

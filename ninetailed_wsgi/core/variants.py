@@ -1,6 +1,6 @@
-"""Which entry is shown in place of a baseline entry, by the client's priority rule (spec section 6).
+"""Decides which entry to show in place of a baseline entry, by the client's priority rule (spec section 6).
 
-Entries have any of the forms of `entry_forms`.
+Entries may have any of the forms of `entry_forms`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ninetailed_wsgi.core.events import ServedComponent
 def entry_to_show(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
 ) -> Any:
-    """Return the entry to show; None where it is hidden.
+    """Return the entry to show; None if it is hidden.
 
     Args:
         entry: the baseline, or just its id.
         experiences: what was chosen for the visitor, as the API answers it.
-        published: the experiences of a baseline entry by priority, where the entry itself has only links.
+        published: the experiences of a baseline entry by priority, used if the entry itself has only links.
 
     Returns:
-        The variant's entry as the experience holds it, the id where an id was given; the baseline where no experience
-        replaces it, and where its variant is only a link or missing, as in the SDKs.
+        The variant's entry as the experience contains it, or its id if ``entry`` is an id. As in the SDKs, the baseline
+        if no experience replaces it, or if the variant is missing or only a link.
     """
     baseline = id_of(entry)
     if baseline is None:
@@ -42,7 +42,7 @@ def entry_to_show(
 def unresolved(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
 ) -> str | None:
-    """Return the id of the variant that an entry should show and does not hold; None where nothing is missing."""
+    """Return the id of the variant that an entry should show but does not contain; None if nothing is missing."""
     id = _decided(entry, experiences, published)[1]
     return None if id in ("", id_of(entry)) or decision(entry, experiences, published)[1] == id else id
 
@@ -50,10 +50,10 @@ def unresolved(
 def decision(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the experience that decides about a baseline entry, None without one, and the id that it shows.
+    """Return the experience that decides about a baseline entry, or None, and the id of the entry to show.
 
-    Arguments as for `shown`; the entry has an id. The id is empty where the entry is hidden. An entry that does not
-    hold its variant shows the baseline, by no experience.
+    Arguments as for `entry_to_show`; the entry has an id. The returned id is empty if the entry is hidden. An entry
+    that does not contain its variant shows the baseline, without an experience.
     """
     experience, id = _decided(entry, experiences, published)
     if isinstance(entry, str) or id in ("", id_of(entry)) or _resolved(entry, experience, id) is not None:
@@ -72,9 +72,9 @@ def _decided(
     if not rows or any(map(is_link, rows)):
         order = published(baseline) or order
     if not order and "nt_experiences" not in members:
-        # Without an order: the first by id that replaces this entry.
+        # Without a priority order, use the first experience by id that replaces this entry.
         order = [id for id, each in selected.items() if baseline in each["variants"]]
-    # The first selected one decides, even if it only replaces other entries, as in the SDKs.
+    # As in the SDKs, the first selected experience decides, even if it only replaces other entries.
     first = next((selected[id] for id in order if id in selected), None)
     if first is None or baseline not in first["variants"]:
         return None, baseline
@@ -84,7 +84,7 @@ def _decided(
 def served_entry(
     entry: Any, experiences: Iterable[Mapping[str, Any]], published: Callable[[str], tuple[str, ...]]
 ) -> ServedComponent:
-    """Return what a page that shows an entry exposes the visitor to; arguments as for `chosen`."""
+    """Return what a page exposes the visitor to by showing an entry; arguments as for `decision`."""
     experience, component = decision(entry, experiences, published)
     if experience is None:
         return ServedComponent(component, None, 0)
@@ -92,7 +92,7 @@ def served_entry(
 
 
 def served_flag(changes: Sequence[Mapping[str, Any]], key: str) -> ServedComponent:
-    """Return what a page that reads a flag exposes the visitor to."""
+    """Return what a page exposes the visitor to by reading a flag."""
     change = next((each for each in reversed(changes) if each.get("key") == key), None)
     if change is None:
         return ServedComponent(key, None, 0)
@@ -100,7 +100,7 @@ def served_flag(changes: Sequence[Mapping[str, Any]], key: str) -> ServedCompone
 
 
 def served_entity(changes: Iterable[Mapping[str, Any]], entity: str) -> ServedComponent:
-    """Return what a page that asks for the variant of a Contentful experience exposes the visitor to."""
+    """Return what a page exposes the visitor to by asking for the variant of a Contentful experience."""
     change = next((each for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
     if change is None:
         return ServedComponent(entity, None, 0)
@@ -108,21 +108,21 @@ def served_entity(changes: Iterable[Mapping[str, Any]], entity: str) -> ServedCo
 
 
 def entity_variant(changes: Iterable[Mapping[str, Any]], entity: str) -> str | None:
-    """Return the chosen variant of a Contentful experience or fragment; None where no experience decides it."""
+    """Return the chosen variant of a Contentful experience or fragment; None if no experience decides it."""
     return next((each["variantId"] for each in changes if each["type"] != "Variable" and each["id"] == entity), None)
 
 
 def flag(changes: Sequence[Mapping[str, Any]], key: str, default: Any = None) -> Any:
-    """Return the value of an inline variable; else ``default``.
+    """Return the value of an inline variable, or ``default`` if it has none.
 
-    Where two experiences set one key, the last in the order of the answer counts, as in the SDK (spec section 17).
+    If two experiences set the same key, the last in the order of the answer wins, as in the SDK (spec section 17).
     """
     change = next((each for each in reversed(changes) if each.get("key") == key), None)
     return default if change is None else unwrapped(change["value"])
 
 
 def unwrapped(value: Any) -> Any:
-    """Return the value of a change, a list without the object that older clients need around it (spec section 6)."""
+    """Return the value of a change; remove the object that wraps a list for older clients (spec section 6)."""
     if isinstance(value, dict) and len(value) == 1 and isinstance(value.get("value"), list):
         return value["value"]
     return value
@@ -149,7 +149,7 @@ def _variants_of(experience: Any) -> list[Any]:
 
 
 def _resolved(entry: Any, experience: Mapping[str, Any] | None, id: str) -> Any:
-    """Return the variant with this id as the entry holds it in its experience; None where it does not."""
+    """Return the variant with this id as the entry's experience contains it; None if it does not."""
     first = experience and experience["experienceId"]
     holder = next((each for each in _experiences_of(entry) if _experience_id(each) == first), None)
     return next(

@@ -1,1 +1,1 @@
-"""What a request tells about its visitor besides events: address, location and device."""
+"""What a request reveals about its visitor besides events: address, location, company and device."""

@@ -1,6 +1,6 @@
-"""Asks Albacross which company an address belongs to: never in line, a few at a time, and kept (spec section 10).
+"""Asks Albacross which company an address belongs to: in the background, a few at a time, cached (spec section 10).
 
-One thread of each process runs all look-ups. httpx gives it the connection pool and cancels what takes too long; its
+One thread of each process runs all look-ups. httpx provides the connection pool and cancellation of slow look-ups; its
 transport is used directly, because its client logs each address.
 """
 
@@ -26,25 +26,25 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.operations.logs import stack
 
 AT_ONCE = 4
-"""Look-ups in flight."""
+"""Maximum number of look-ups in flight."""
 
 WITHIN = 2.0
-"""Seconds that one may take, with everything."""
+"""Seconds that one look-up may take in total."""
 
 MOST_WAITING = 1000
-"""Addresses that wait for their turn; others are asked about when their visitors come again."""
+"""Maximum number of waiting addresses; others are looked up when their visitors return."""
 
 LARGEST = 16_384
 """Bytes of an answer; a larger one counts as a failure."""
 
 DEEPEST = 8
-"""Levels of an answer."""
+"""Maximum levels of nesting in an answer."""
 
 KNOWN_FOR, UNKNOWN_FOR, FAILED_FOR = 30 * 86_400.0, 7 * 86_400.0, 300.0
-"""Seconds that a company, the answer that there is none, and a failure are kept."""
+"""Seconds for which a company, the answer that there is none, and a failure are cached."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 900.0, 86_400.0
-"""Seconds without any look-up after a refusal, doubled by each further one."""
+"""Seconds without any look-up after a refusal; each further refusal doubles them."""
 
 _IDLE = 10.0  # seconds after which the thread ends
 _REASONS = {401: "does not know the key", 403: "does not allow this key to look up companies", 429: "has had too many"}
@@ -57,8 +57,8 @@ class Albacross:
     Args:
         url: the base address.
         key: the API key.
-        cache: keeps its answers.
-        hash_key: makes the digests of addresses.
+        cache: stores the answers.
+        hash_key: returns the key for the digests of addresses.
         wall_clock: seconds since the epoch.
         transport: sends requests; None: over the network.
         within: seconds that a look-up may take.
@@ -90,7 +90,7 @@ class Albacross:
         self._lookups = PerProcess(lambda: _Lookups(self._ask, opened))
 
     def company(self, address: str, *, asks: bool) -> Mapping[str, Any]:
-        """Return the company that is kept of an address; where none is, let the thread ask for it if ``asks``."""
+        """Return the cached company of an address; if none is cached and ``asks`` is set, let the thread ask for it."""
         public = public_ipv4(address)
         if public is None:
             return {}
@@ -102,14 +102,14 @@ class Albacross:
         return {}
 
     def follow(self) -> None:
-        """Do nothing: there is no file."""
+        """Do nothing: this source has no file."""
 
     def settle(self, seconds: float = 10.0) -> bool:
-        """Wait until no look-up of this process is under way; return whether that is so. For tests."""
+        """Wait until this process has no unfinished look-up; return false on timeout. For tests."""
         return self._lookups().settle(seconds)
 
     async def _ask(self, transport: httpx.AsyncBaseTransport, address: str, digest: str) -> None:
-        """Ask about one address and keep the answer."""
+        """Ask about one address and cache the answer."""
         if self._wall_clock() < self._paused_until:
             return
         answer = _FAILED
@@ -166,7 +166,7 @@ class Albacross:
 
 
 class _CompanyLookup(NamedTuple):
-    """What came of a look-up: a company or none, for how many seconds that is kept, and the status of a refusal."""
+    """The result of a look-up: a company or none, how many seconds to cache it, and the status of a refusal."""
 
     company: dict[str, Any]
     seconds: float
@@ -200,10 +200,10 @@ def _open_transport(url: str) -> httpx.AsyncBaseTransport:
 
 
 class _Lookups:
-    """The look-ups of one process: addresses that wait, and the thread that asks about them, while there are any.
+    """The look-ups of one process: the waiting addresses, and the thread that asks about them while there are any.
 
     Args:
-        ask: asks about one address over a transport; gets its digest, too.
+        ask: asks about one address over a transport; receives the digest of the address as well.
         opened: opens the transport.
     """
 
@@ -221,7 +221,7 @@ class _Lookups:
         self._wake: Callable[[], object] = bool
 
     def add(self, address: str, digest: str) -> None:
-        """Let the thread ask about an address, unless it does so already or has too much to do."""
+        """Let the thread ask about an address, unless it already does or too many addresses are waiting."""
         with self._changed:
             if digest in self._waiting or digest in self._in_work or len(self._waiting) >= MOST_WAITING:
                 return
@@ -234,11 +234,11 @@ class _Lookups:
                     del self._waiting[digest]
                     return
                 self._thread = thread
-            with suppress(RuntimeError):  # the loop has just ended: the thread sees what waits before it ends
+            with suppress(RuntimeError):  # the loop has just ended; the thread checks for more addresses before it ends
                 self._wake()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until nothing is asked; return whether that is so."""
+        """Wait until no look-up is waiting or running; return false on timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting and not self._in_work, seconds)
 
@@ -246,7 +246,7 @@ class _Lookups:
         while True:
             try:
                 asyncio.run(self._serve())
-            except Exception as error:  # a bug: nobody waits for this thread, so nobody else would tell
+            except Exception as error:  # a bug: nobody waits for this thread, so log it here
                 _log.error("look-ups of companies failed\n%s", stack(error))
                 with self._changed:
                     self._waiting.clear()

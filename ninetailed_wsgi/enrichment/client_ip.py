@@ -1,4 +1,4 @@
-"""The visitor's address, read through trusted proxies and no others.
+"""The visitor's address; forwarding headers are believed only if they come from trusted proxies.
 
 Sources: spec section 4; RFC 7239 for the header ``Forwarded``.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 UNIX_SOCKET = "unix"
 
-# No real chain of proxies is longer, and anybody can write the left part of these headers.
+# No real chain of proxies is longer, and anyone can forge the left part of these headers.
 MOST_HOPS = 100
 MOST_CHARACTERS = 8192
 # The longest address has 45 characters, plus a zone or a port.
@@ -34,11 +34,11 @@ class ClientAddress:
 
     Args:
         trusted_proxies: addresses and networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` or ``Forwarded`` header is
-            believed, and the word ``unix`` for a proxy that connects through a unix socket. Each of these proxies has
-            to write or remove ``X-Forwarded-For``: where it is present, ``Forwarded`` is not read.
+            believed, and the word ``unix`` for a proxy that connects through a unix socket. Each of these proxies must
+            set or remove ``X-Forwarded-For``: if it is present, ``Forwarded`` is not read.
 
     Raises:
-        ValueError: a text is neither; the message names it.
+        ValueError: a text is none of these; the message names it.
     """
 
     def __init__(self, trusted_proxies: Sequence[str] = ()) -> None:
@@ -49,9 +49,9 @@ class ClientAddress:
     def of(self, environ: Mapping[str, Any]) -> str | None:
         """Return the visitor's address as text in its shortest form, or None if it is unknown.
 
-        ``X-Force-IP`` wins where it is one valid address. Otherwise it is ``REMOTE_ADDR``, or behind trusted proxies
-        the right-most address of the forwarding header that is not trusted itself; where all are trusted, the
-        left-most. Other text is skipped. An IPv4 address inside an IPv6 one comes out as IPv4.
+        ``X-Force-IP`` takes precedence if it is one valid address. Otherwise the result is ``REMOTE_ADDR``, or behind
+        trusted proxies the right-most address in the forwarding header that is not trusted; if all are trusted, the
+        left-most. Invalid elements are skipped. An IPv4 address inside an IPv6 one is returned as IPv4.
         Never raises.
         """
         forced = environ.get("HTTP_X_FORCE_IP")
@@ -60,7 +60,7 @@ class ClientAddress:
         return self.sender(environ)
 
     def sender(self, environ: Mapping[str, Any]) -> str | None:
-        """Return the same without ``X-Force-IP``, which a client may write to hide behind many addresses."""
+        """Return the same as `of`, but ignore ``X-Force-IP``, with which a client could pose as many addresses."""
         remote = environ.get("REMOTE_ADDR")
         address = _parsed(remote)
         if self._trusts_nobody or not self._is_trusted_peer(remote, address):
@@ -74,7 +74,7 @@ class ClientAddress:
         return None if address is None else _text(address)
 
     def origin(self, environ: Mapping[str, Any]) -> tuple[str, str]:
-        """Return scheme and host (with a port that is not the scheme's own) as the visitor's browser has them.
+        """Return the scheme and host that the visitor's browser uses (with a port unless it is the scheme's default).
 
         Behind trusted proxies they come from ``X-Forwarded-Proto`` and ``X-Forwarded-Host``, or from the element of
         ``Forwarded`` that names the visitor (spec section 9); otherwise, and where these are malformed, from the
@@ -100,7 +100,7 @@ class ClientAddress:
         return element.get("proto", ""), element.get("host", "")
 
     def _visitors_place(self, hops: Iterable[str]) -> int:
-        """Return which hop from the right is the visitor's: the first that is not trusted, else the last."""
+        """Return the index from the right of the visitor's hop: the first that is not trusted, else the last."""
         places = 0
         for place, hop in enumerate(hops):
             address = _parsed(_without_port(hop))
@@ -119,7 +119,7 @@ class ClientAddress:
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
-    """Read an address or a network; ValueError names what is neither."""
+    """Read an address or a network; raise ValueError, which names the text, if it is neither."""
     try:
         value = ip_network(text.strip())
     except ValueError as problem:
@@ -128,7 +128,7 @@ def network(text: str) -> IPv4Network | IPv6Network:
             f'a network (10.0.0.0/8, fd00::/8) or "{UNIX_SOCKET}" ({problem})'
         ) from None
     if isinstance(value, IPv6Network) and value.network_address.ipv4_mapped and value.prefixlen >= 96:
-        # Addresses are compared as IPv4 where they are IPv4 inside IPv6, so networks must be as well.
+        # IPv4 addresses inside IPv6 are compared as IPv4, so such networks must be converted as well.
         return IPv4Network((value.network_address.ipv4_mapped, value.prefixlen - 96))
     return value
 
@@ -155,12 +155,12 @@ def _parse(text: str) -> _Address | None:
 
 @lru_cache(maxsize=4096)
 def subscriber(address: str) -> str:
-    """Return whose address it is, as text: itself, or of IPv6 its /64, as a customer has at least one of these."""
+    """Return the address itself, or for IPv6 its /64 network, because a subscriber has at least a /64, as text."""
     parsed = _parse(address)
     return str(IPv6Network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed or address)
 
 
-_text = lru_cache(maxsize=4096)(str)  # PERF: ipaddress takes 2 microseconds to write one
+_text = lru_cache(maxsize=4096)(str)  # PERF: ipaddress takes 2 microseconds to format an address
 
 
 def _without_port(hop: str) -> str:
@@ -189,7 +189,7 @@ def forwarded_elements(environ: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _at(place: int, header: object) -> str:
-    """Return the item of a list at this place from the right, or the left-most of a shorter list."""
+    """Return the item at this index from the right in a header's list, or the left-most if the list is shorter."""
     items = _last_characters(header).split(",") if isinstance(header, str) else [""]
     return items[-1 - min(place, len(items) - 1)].strip()
 
@@ -205,15 +205,15 @@ def _own_host(environ: Mapping[str, Any], scheme: str) -> str:
 def _last_characters(header: str) -> str:
     if len(header) <= MOST_CHARACTERS:
         return header
-    # The cut may split an address and leave a different one, so the first part is dropped.
+    # The cut may split an address and leave a different valid one, so the first part is dropped.
     return header[-MOST_CHARACTERS:].partition(",")[2]
 
 
 def _split_from_the_right(text: str, separator: str) -> Iterator[str]:
     """Yield the parts between separators outside quotes, the last one first.
 
-    From the right because the right end is what trusted proxies wrote: a quotation mark that a visitor left open
-    further left cannot swallow it.
+    It splits from the right because trusted proxies wrote the right end: an open quotation mark that a visitor put
+    further left cannot hide it.
     """
     end = len(text)
     quoted = False
@@ -233,7 +233,7 @@ def _is_escaped(text: str, position: int) -> bool:
 
 
 def _parameters(pairs: Iterable[str]) -> dict[str, str]:
-    """Return the parameters of one element of ``Forwarded`` by name, without quotes; of two, the right one."""
+    """Return the parameters of one element of ``Forwarded`` by name, unquoted; of duplicates, the right-most."""
     parameters: dict[str, str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""What an address tells about the visitor's company: all sources together, as traits (spec section 10)."""
+"""What all sources together know about the company of a visitor's address, as traits (spec section 10)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ninetailed_wsgi.enrichment.source import CompanySource
 
 
 class Companies:
-    """Asks every source about an address; no request waits for one that is far.
+    """Asks every source about an address; no request waits for a remote source.
 
     Args:
         sources: the sources.
-        cache: what is kept of those that are far; None: nothing is.
-        key: makes the digests, under which something is kept, never the address.
+        cache: stores the answers of remote sources; None: no cache.
+        key: returns the key for digests; the cache stores answers under a digest, never under the address.
 
     Attributes:
         sources: as above.
@@ -33,27 +33,27 @@ class Companies:
         self._key = key
 
     def companies(self, address: str, *, asks: bool) -> list[tuple[CompanySource, Mapping[str, Any]]]:
-        """Return what each source that knows the company of an address says now.
+        """Return each source that knows the company of an address now, with its answer.
 
         Args:
-            asks: whether a source that is far may be asked, for a later request; otherwise what is kept counts.
+            asks: whether a remote source may be asked, for later requests; otherwise only its cache is read.
         """
         answers = [(source, source.company(address, asks=asks)) for source in self.sources]
         return [(source, company) for source, company in answers if company]
 
     def digest(self, address: str) -> str:
-        """Return under what something is kept of an address; empty: nothing is."""
+        """Return the cache key of an address; empty if nothing is cached."""
         return digest_of(self._key, address) if self._cache and self.sources else ""
 
     def forget(self, digests: Collection[str]) -> None:
-        """Delete what is kept under these digests."""
+        """Delete what the cache has under these digests."""
         if self._cache and digests:
             self._cache.forget(digests)
 
 
 @lru_cache(maxsize=4096)  # a visitor comes with several requests; parsing takes 10 microseconds
 def public_ipv4(address: str) -> IPv4Address | None:
-    """Return a public IPv4 address, also where it is written as IPv6; None for any other."""
+    """Return a public IPv4 address, which may be written as IPv6; None for any other text."""
     try:
         parsed: IPv4Address | IPv6Address | None = ip_address(address)
     except ValueError:
@@ -64,6 +64,6 @@ def public_ipv4(address: str) -> IPv4Address | None:
 
 
 def digest_of(key: Callable[[], bytes], address: str) -> str:
-    """Return under what something is kept of a public IPv4 address: a keyed hash; empty for any other."""
+    """Return the cache key of a public IPv4 address, a keyed hash; empty for any other address."""
     public = public_ipv4(address)
     return "" if public is None else hmac.new(key(), b"company of " + public.packed, sha256).hexdigest()[:32]

@@ -1,6 +1,6 @@
-"""Keeps what a company service answered, under a keyed hash of the address, in a file that all processes share.
+"""Caches the answers of a company service, under a keyed hash of the address, in a file that all processes share.
 
-It is a cache: if it cannot be read or written, nobody learns of a company, and nothing else happens.
+If the cache cannot be read or written, companies stay unknown, and nothing else fails.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.operations.private_files import make_private
 
 FILE = ".companies"
-"""Its name in the data folder. It begins with a dot, so that a folder with nothing else can still become a store."""
+"""The file's name in the data folder. The dot lets a folder with only this file still become a store."""
 
 MOST_KEPT = 200_000
-"""Addresses; those that end first go."""
+"""Maximum number of addresses; those that expire first are dropped."""
 
-_WAITS = 1.0  # seconds that a writer waits for another one
+_WAITS = 1.0  # seconds that a writer waits for another writer
 _log = logging.getLogger("ninetailed_wsgi")
 _Result = TypeVar("_Result")
 
 
 class CacheRow(NamedTuple):
-    """What is kept of an address; ``company`` is empty where the service knows none, or failed."""
+    """What is cached for an address; ``company`` is empty if the service knows none or failed."""
 
     company: dict[str, Any]
 
 
 class CompanyCache:
-    """Answers of a company service by digest.
+    """The answers of a company service by digest.
 
     Args:
-        folder: the data folder, which is there.
+        folder: the data folder, which must exist.
         wall_clock: seconds since the epoch.
     """
 
@@ -50,17 +50,17 @@ class CompanyCache:
         self._is_unwritable = False
 
     def get(self, digest: str) -> CacheRow | None:
-        """Return what is kept and still holds; None: nothing. Waits for no writer."""
+        """Return the cached row if it has not expired, else None. Never waits for a writer."""
         if not self._file.exists():
             return None
         return self._safely(lambda: self._get(digest))
 
     def keep(self, digest: str, company: dict[str, Any], seconds: float) -> None:
-        """Keep an answer for some seconds, and let go of what no longer holds."""
+        """Cache an answer for some seconds, and delete expired ones."""
         self._safely(lambda: self._keep(digest, orjson.dumps(company) if company else b"", seconds))
 
     def forget(self, digests: Collection[str]) -> None:
-        """Delete what is kept under these digests, so that nothing of it is left in the file."""
+        """Delete the rows of these digests, so that nothing of them is left in the file."""
         if self._file.exists():
             self._safely(lambda: self._forget(digests))
 
@@ -102,7 +102,7 @@ class CompanyCache:
             return step()
         except sqlite3.OperationalError as error:  # locked, full, no permission
             self._complain(error)
-        except (sqlite3.DatabaseError, ValueError) as error:  # damaged: the next answer makes a new file
+        except (sqlite3.DatabaseError, ValueError) as error:  # damaged: the next answer creates a new file
             self._complain(error)
             for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
                 with suppress(OSError):
@@ -112,13 +112,13 @@ class CompanyCache:
         return None
 
     def _complain(self, error: Exception) -> None:
-        if not self._is_unwritable and "locked" not in str(error):  # that is over in a moment
+        if not self._is_unwritable and "locked" not in str(error):  # a lock is over in a moment
             self._is_unwritable = True
             _log.warning("%s: the company cache cannot be used: %s", self._file, error)
 
 
 class _CacheConnection:
-    """The connection of one process that only reads; a new one where the file is another one."""
+    """The read-only connection of one process; it reconnects when the file was replaced."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

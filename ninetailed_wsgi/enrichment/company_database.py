@@ -1,6 +1,6 @@
-"""Which company's network an address is in, from a local database: MaxMind ISP, ASN or Enterprise, or one of that form.
+"""Which company's network an address is in, from a local database: MaxMind ISP, ASN or Enterprise, or a compatible one.
 
-Source: spec section 10. A look-up takes microseconds and happens in line.
+Source: spec section 10. A look-up takes microseconds and happens during the request.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from ninetailed_wsgi.enrichment.maxmind import DatabaseKind, MaxMindDatabase, member, text
 
 LONGEST_TEXT = 256
-"""Characters of a member; longer text is cut."""
+"""Maximum characters of a member; longer text is cut."""
 
-# As MaxMind, DB-IP ("DBIP-ASN-Lite") and IPinfo ("ipinfo standard_company.mmdb") name their types.
+# Parts of the type names of MaxMind, DB-IP ("DBIP-ASN-Lite") and IPinfo ("ipinfo standard_company.mmdb").
 _TYPES = ("ISP", "ASN", "Enterprise", "asn", "company", "Company", "ipinfo lite")
 _EXPECTED = "expected an ISP, ASN or Enterprise database of MaxMind, or one of that form from DB-IP or IPinfo"
 
-# By what the databases call them, the most exact first.
+# The databases' names for these members, the most exact first.
 _NAMES = ("organization", "company_name", "name", "autonomous_system_organization", "as_name", "isp")
 _DOMAINS = ("domain", "company_domain", "as_domain")
 _NUMBERS = ("autonomous_system_number", "asn")
@@ -27,7 +27,7 @@ _KINDS = ("user_type", "company_type", "type", "as_type")
 
 
 class CompanyDatabase(MaxMindDatabase):
-    """Answers the company of an address: a `CompanySource`.
+    """Finds the company of an address: a `CompanySource`.
 
     Arguments and errors are those of `MaxMindDatabase`.
     """
@@ -39,13 +39,13 @@ class CompanyDatabase(MaxMindDatabase):
         super().__init__(path, _KIND, check_every=check_every)
 
     def company(self, address: str, *, asks: bool = True) -> Mapping[str, Any]:
-        """Return ``name``, ``domain``, ``asn`` (a number) and ``kind``, what the file has of them; never raises."""
+        """Return those of ``name``, ``domain``, ``asn`` (a number) and ``kind`` that the file has; never raise."""
         company: Mapping[str, Any] = self.answer(address) or {}
         return company
 
 
 def _company(record: object, _: str) -> dict[str, Any]:
-    """Read a record; those of an Enterprise database have it in ``traits``."""
+    """Read a record; an Enterprise database has these members in ``traits``."""
     values = {**(record if isinstance(record, dict) else {}), **member(record, "traits")}
     company = {
         "name": _first(values, _NAMES),

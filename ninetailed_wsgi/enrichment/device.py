@@ -1,8 +1,8 @@
 """The device type of a user agent.
 
 Source: spec section 5, rule type ``device``: ``desktop``, ``mobile``, ``tablet`` or ``unknown``.
-ua-parser names families (system, device, bot); the step from families to the four types is ours, and
-``fixtures/devices.json`` is the table of real user agents that holds it.
+ua-parser names families (system, device, bot). This module maps families to the four types;
+``fixtures/devices.json`` has real user agents with the expected types.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import ua_parser
 from ua_parser.loaders import load_lazy_builtins
 from ua_parser.regex import Resolver
 
-# Real user agents have nothing decisive beyond this; reading more would help an attacker.
+# Real user agents have nothing decisive beyond this length; reading more would help an attacker.
 LONGEST_READ = 512
 
 
 def _pattern(text: str, *, case_sensitive: bool = True) -> Any:
-    """Compile for RE2: 200 odd user agents took 120 ms with `re`, which tries every word at every place."""
+    """Compile for RE2: 200 unusual user agents took 120 ms with `re`, which tries every word at every position."""
     options = re2.Options()
     options.case_sensitive = case_sensitive
     options.never_capture = True
     return re2.compile(text, options)
 
 
-# Neither in a hand nor on a desk: televisions, consoles, watches, headsets and cars, some of which claim a system
-# such as Windows or Android. AFT... are the models of the Fire TV, SM-R... Samsung's watches.
+# Neither mobile nor desktop: televisions, consoles, watches, headsets and cars, some of which claim a system such as
+# Windows or Android. AFT... are models of the Fire TV, SM-R... are Samsung's watches.
 _NEITHER = _pattern(
     r"\bTV\b|SmartTV|Smart-TV|SmartHub|HbbTV|AndroidTV|GoogleTV|AppleTV|Apple TV|NetCast|Web0S|BRAVIA|CrKey|Roku"
     r"|\bAFT[A-Z]|PlayStation|Xbox|Nintendo|\bWatch\b|\bSM-R\d|OculusBrowser|\bQuest \d|Tesla/|Automotive",
     case_sensitive=False,
 )
-# Crawlers that ua-parser does not know, some of which imitate a phone. CUBOT is a maker of phones.
+# Crawlers that ua-parser does not know, some of which imitate a phone. CUBOT is a manufacturer of phones.
 _BOT = _pattern(
     r"(?:(?:^|[^u]|[^c]u)bots?|spiders?|crawlers?)(?:[^a-z]|$)|(?-i:(?:(?:^|[^u])Bot|Spider|Crawler)[A-Z])",
     case_sensitive=False,
@@ -84,11 +84,11 @@ _DESKTOP_SYSTEMS = frozenset(
 
 
 class _Parsers(NamedTuple):
-    """What is read of user agents: the whole of ua-parser would take 22 MB and a fifth of a second more.
+    """The parts of ua-parser that are loaded: all of it would take another 22 MB and a fifth of a second.
 
     Attributes:
         first: knows systems, and the robots that come before every other device in ua-parser's list.
-        others: knows the robots after those.
+        others: knows the remaining robots.
     """
 
     first: ua_parser.Parser
@@ -108,28 +108,28 @@ def _names_spiders(matcher: Any) -> bool:
 
 
 def _is_spider(text: str) -> bool:
-    """Return whether ua-parser takes a user agent for a robot's, as it takes the first device that matches."""
+    """Return whether ua-parser, which returns the first matching device, considers a user agent a robot."""
     first, others = _parsers()
     if first.parse_device(text) is not None:
         return True
     if others.parse_device(text) is None:
         return False
-    # A device that stands between them may match as well; so few come here that they may load the whole list.
+    # A device earlier in the list may match as well. Few user agents get here, so loading the whole list is fine.
     device = ua_parser.parse_device(text)
     return device is not None and device.brand == "Spider"
 
 
 def device_type(user_agent: str | None) -> str:
-    """Tell the device type of a user agent, for audience rules of type ``device`` (spec section 5).
+    """Return the device type of a user agent, for audience rules of type ``device`` (spec section 5).
 
-    Bots, televisions, consoles, watches, headsets, cars and HTTP libraries are ``unknown``, whatever they claim
-    to be. Since iPadOS 13 an iPad claims to be a Mac, and its user agent does not differ.
+    Bots, televisions, consoles, watches, headsets, cars and HTTP libraries are ``unknown``, even if they claim
+    another type. Since iPadOS 13, an iPad has the same user agent as a Mac.
 
     Args:
         user_agent: the text of ``context.userAgent``, of any length and content; ``None`` when there is none.
 
     Returns:
-        ``"desktop"``, ``"mobile"``, ``"tablet"`` or ``"unknown"``. Never raises; the newest 4096 answers are kept.
+        ``"desktop"``, ``"mobile"``, ``"tablet"`` or ``"unknown"``. Never raises; the latest 4096 answers are cached.
     """
     if not isinstance(user_agent, str) or not user_agent:
         return "unknown"
@@ -137,13 +137,13 @@ def device_type(user_agent: str | None) -> str:
 
 
 def compile_patterns() -> None:
-    """Compile every pattern: time that no visitor should wait, and megabytes that forks may share."""
+    """Compile every pattern in advance, so that no visitor waits for it and forks share the memory."""
     device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
 
 
 @lru_cache(maxsize=4096)
 def is_robot(user_agent: str | None) -> bool:
-    """Tell whether a user agent says that it is of a crawler, a monitor or another robot."""
+    """Return whether a user agent identifies itself as a crawler, a monitor or another robot."""
     if not isinstance(user_agent, str):
         return False
     text = user_agent[:LONGEST_READ]
@@ -159,7 +159,7 @@ def _device_type(user_agent: str) -> str:
         device = _type_of(user_agent)
         if device != "unknown" and _is_spider(user_agent):
             return "unknown"
-    except Exception:  # RE2 and the parser refuse text that is not valid Unicode, such as lone surrogates
+    except Exception:  # RE2 and the parser reject text that is not valid Unicode, such as lone surrogates
         return "unknown"
     return device
 
@@ -174,7 +174,7 @@ def _type_of(user_agent: str) -> str:
     if _PHONE.search(user_agent):
         return "mobile"
     if _ANDROID.search(user_agent):
-        # Browsers on Android say "Mobile" on a phone and leave it out on a tablet; apps never say it.
+        # Browsers on Android send "Mobile" on a phone and omit it on a tablet; apps never send it.
         return "tablet" if _RENDERS_PAGES.search(user_agent) else "mobile"
     if _BROWSER.search(user_agent) and _system(user_agent) in _DESKTOP_SYSTEMS:
         return "desktop"

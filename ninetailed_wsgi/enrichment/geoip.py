@@ -1,4 +1,4 @@
-"""Where an address is: place names from a local MaxMind database that may be replaced while it is in use.
+"""The location of an address: place names from a local MaxMind database that may be replaced while it is in use.
 
 Source: spec section 4 and the MaxMind DB format.
 """
@@ -26,7 +26,7 @@ Place = dict[str, Any]
 
 
 class LocationDatabase(MaxMindDatabase):
-    """Answers which place an address belongs to, from a MaxMind City, Enterprise or Country database (spec section 4).
+    """Finds the place of an address in a MaxMind City, Enterprise or Country database (spec section 4).
 
     Arguments and errors are those of `MaxMindDatabase`.
     """
@@ -42,10 +42,10 @@ class LocationDatabase(MaxMindDatabase):
             locale: untrusted text such as ``de-AT``; a name falls back to ``de``, then ``en``.
 
         Returns:
-            Two dicts with those of the members ``coordinates`` (``latitude``, ``longitude`` in degrees), ``city``,
-            ``postalCode``, ``region``, ``regionCode``, ``country``, ``countryCode``, ``continent``, ``timezone`` that
-            are known: the first with names by locale, the second with English names for audience rules. Both are empty
-            when nothing is known. All callers share them: do not change them. Never raises.
+            Two dicts with the known members of ``coordinates`` (``latitude``, ``longitude`` in degrees), ``city``,
+            ``postalCode``, ``region``, ``regionCode``, ``country``, ``countryCode``, ``continent``, ``timezone``: the
+            first with names by locale, the second with English names for audience rules. Both are empty if nothing is
+            known. All callers share the dicts: do not change them. Never raises.
         """
         return self.answer(ip, locale[:64] if isinstance(locale, str) else "") or ({}, {})
 
@@ -77,7 +77,7 @@ def _tags_of(locale: str) -> _Tags:
     if not parts:
         return _ENGLISH
     language = parts[0].lower()
-    # Scripts are spelt Hans, countries BR.
+    # Scripts are spelled like Hans, countries like BR.
     parts = [language, *(part.title() if len(part) == 4 else part.upper() for part in parts[1:])]
     exact = tuple("-".join(parts[:length]) for length in range(len(parts), 0, -1))
     return _Tags(exact, f"{language}-")
@@ -106,7 +106,7 @@ def _names(record: Mapping[str, Any], tags: _Tags) -> Place:
 
 
 def _place(record: Mapping[str, Any]) -> Place:
-    """Return all members that a City record holds, with English names."""
+    """Return all members that a City record has, with English names."""
     location = _map(record, "location")
     values = {
         "coordinates": _coordinates(location),
@@ -138,7 +138,7 @@ def _region(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _two_letters(value: object) -> str | None:
-    # The official SDK throws at a code of another shape.
+    # The official SDK throws an error for a code of another form.
     return value if isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() else None
 
 

@@ -1,6 +1,6 @@
-"""MaxMind database files: opened with care, replaced while they are in use, asked for the record of an address.
+"""Reads MaxMind database files: validates them, replaces them while in use, finds the record of an address.
 
-Source: the MaxMind DB format. What is read of a record is said by a `DatabaseKind`.
+Source: the MaxMind DB format. A `DatabaseKind` says what to read from a record.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class DatabaseKind(NamedTuple):
 
     Attributes:
         option: the option that names its file, for messages.
-        types: a part of the type that the file names itself must be one of these.
-        expected: what would be right, in words.
-        missed: what visitors miss whose record is damaged.
-        read: makes what is answered of a record (None where there is none) and an argument of the look-up.
+        types: a part of the type in the file's metadata must be one of these.
+        expected: what a correct file is, in words.
+        missed: what visitors do not get if their record is damaged.
+        read: makes an answer from a record (or None if there is none) and an argument of the look-up.
     """
 
     option: str
@@ -56,8 +56,8 @@ class DatabaseKind(NamedTuple):
     read: Callable[[object, str], Any]
 
 
-# How much of a new file is read before it is used (measured: 70 microseconds a record): whole up to this many nodes of
-# the search tree, else this many addresses of each family, evenly spread.
+# How much of a new file is read before it is used (measured: 70 microseconds a record): all of a file with up to this
+# many nodes in the search tree, else this many addresses of each family, evenly spread.
 SMALL_DATABASE = 2000
 SAMPLE = 1500
 MOST_RECORDS = 8000
@@ -78,10 +78,10 @@ class _Stamp(NamedTuple):
 
 
 class _RecordReader(geoip2.database.Reader):
-    """geoip2's reader, giving records as they are: its model objects would double the time of a look-up."""
+    """geoip2's reader, but it returns raw records: geoip2's model objects would double the time of a look-up."""
 
     def record(self, address: str | IPv4Address | IPv6Address) -> object:
-        """Return the record of an address, or None; raises ValueError for text that is not an address."""
+        """Return the record of an address, or None; raise ValueError for text that is not an address."""
         return self._db_reader.get(address)
 
 
@@ -97,7 +97,7 @@ class _Opened:
         self.has_ipv6 = metadata.ip_version == 6
         self.built = datetime.fromtimestamp(metadata.build_epoch, UTC)
         self.warned = False
-        # PERF: a visitor comes with several requests; the look-up takes 13 microseconds, this a quarter of one.
+        # PERF: a visitor sends several requests; a look-up takes 13 microseconds, a cached one a quarter of one.
         self.answers = lru_cache(maxsize=4096)(partial(_answer, self, kind))
 
 
@@ -110,15 +110,15 @@ WITHOUT_C_EXTENSION = (
 class MaxMindDatabase:
     """Answers from the record of an address in a MaxMind database file.
 
-    The file is copied on opening and only the copy is read: the reader maps it into memory, where cutting or
-    overwriting the original in place would otherwise kill the process. After `follow`, a thread of each process opens a
-    new version of the file, so that no look-up waits for it; while the new one is invalid, the old one stays in use.
-    Threads may share one instance, and so may processes forked after it was made.
+    The file is copied when it is opened, and only the copy is read: the reader maps it into memory, and truncating or
+    overwriting a mapped file would kill the process. After `follow`, a thread of each process opens new versions of the
+    file, so that no look-up waits for this. While a new version is invalid, the old one stays in use. Threads may share
+    one instance, and so may processes forked after it was created.
 
     Args:
         path: the ``.mmdb`` file.
-        kind: what it is for.
-        check_every: seconds between two looks of that thread at the file.
+        kind: what the file is for.
+        check_every: seconds between two checks of the file by that thread.
 
     Raises:
         SettingsError: the file is missing, unreadable, damaged or of another type; or it cannot be copied.
@@ -142,7 +142,7 @@ class MaxMindDatabase:
 
     @property
     def database_type(self) -> str:
-        """Return the type that the file names itself, such as ``GeoLite2-City``."""
+        """Return the type in the file's metadata, such as ``GeoLite2-City``."""
         return self._current.database_type
 
     @property
@@ -151,17 +151,17 @@ class MaxMindDatabase:
         return self._current.built
 
     def state(self) -> tuple[float, bool]:
-        """When the database was built (seconds since the epoch), and whether the file that is there now is refused."""
+        """Return when the database was built (seconds since the epoch), and whether the current file is rejected."""
         if self._followed:
             self._watcher.ensure()
         return self._current.built.timestamp(), self._reported != ""
 
     def answer(self, ip: str, argument: str = "") -> Any:
-        """Return what the `DatabaseKind` reads of an address's record; None where that fails.
+        """Return what the `DatabaseKind` reads from an address's record; None if that fails. Never raise.
 
         Args:
             ip: an IPv4 or IPv6 address as text; an IPv4 address inside an IPv6 one is looked up as IPv4.
-            argument: for `DatabaseKind.read`; results are cached by both. Never raises.
+            argument: for `DatabaseKind.read`; results are cached by ``ip`` and ``argument``.
         """
         if self._followed:
             self._watcher.ensure()  # the first request after a fork starts the thread
@@ -177,7 +177,7 @@ class MaxMindDatabase:
                     "%s is damaged (%s); visitors whose record cannot be read get no %s. "
                     "Replace the file; it is picked up without a restart.",
                     self._path,
-                    type(problem).__name__,  # its text may name the address
+                    type(problem).__name__,  # the exception's text may contain the address
                     self._kind.missed,
                 )
             return None
@@ -188,7 +188,7 @@ class MaxMindDatabase:
         self._watcher.ensure()
 
     def look(self) -> None:
-        """Open the file now if it is a new version; the thread that `follow` starts does so again and again."""
+        """Open the file now if it is a new version; the thread that `follow` starts calls this repeatedly."""
         with self._lock():
             self._look()
 
@@ -220,18 +220,18 @@ class MaxMindDatabase:
 def _cannot_read(path: Path, problem: OSError, kind: DatabaseKind) -> str:
     if isinstance(problem, FileNotFoundError) and not path.exists():
         return f"{kind.option}: {path} does not exist; {kind.expected}"
-    # Without the name in it: that of a temporary file is another one at each attempt.
+    # Leave out the file name in the error: a temporary file has a different name at each attempt.
     return f"{kind.option}: {path} cannot be opened ({problem.strerror or problem})"
 
 
 _CHECKED: set[tuple[Path, _Stamp]] = set()
-"""Versions of files that passed `_check`: a startup opens each twice, once to say what is wrong with it."""
+"""Versions of files that passed `_check`: startup opens each file twice, the first time to report errors."""
 
 
 def _open(path: Path, kind: DatabaseKind) -> _Opened:
-    """Open a private copy of the file; raises OSError, or SettingsError when the content is not what is needed."""
+    """Open a private copy of the file; raise OSError, or SettingsError if the content is not what is needed."""
     with _open_file(path, kind) as source:
-        # Taken before the copy: a file that is still being written has another stamp at the next check.
+        # Taken before the copy: a file that is still being written has a different stamp at the next check.
         stamp = _Stamp.of(os.fstat(source.fileno()))
         with _private_copy(source) as copy:
             return _open_copy(path, copy, stamp, kind)
@@ -239,7 +239,7 @@ def _open(path: Path, kind: DatabaseKind) -> _Opened:
 
 @contextmanager
 def _private_copy(source: BinaryIO) -> Iterator[str]:
-    """Give the name of a copy that is removed at the end; a map of it outlives the name and frees the space itself."""
+    """Yield the name of a temporary copy; a memory map of it stays valid after its removal, then frees the space."""
     copy = ""
     try:
         try:
@@ -278,7 +278,7 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp, kind: DatabaseKind) -> _Ope
                 _CHECKED.add((path, stamp))
         reader = _RecordReader(copy, mode=maxminddb.MODE_MMAP_EXT if HAS_C_EXTENSION else maxminddb.MODE_MMAP)
         return _Opened(reader, metadata, stamp, kind)
-    except (SettingsError, OSError):  # OSError: too many open files and the like, which is no damage
+    except (SettingsError, OSError):  # OSError: too many open files and the like, not damage
         raise
     except Exception as problem:  # damage inside the file can raise nearly any exception
         # The name of our copy means nothing to the person who reads this.
@@ -289,12 +289,12 @@ def _open_copy(path: Path, copy: str, stamp: _Stamp, kind: DatabaseKind) -> _Ope
 
 
 def _check(slow: maxminddb.Reader) -> None:
-    """Read records with the reader written in Python, and raise for one that the C extension must not meet.
+    """Read records with the pure Python reader, and raise for one that would crash the C extension.
 
-    Measured with maxminddb 3.2.0: of all files that differ from our demo database in one bit, 0.6 percent end the
-    process inside the C extension, which takes every key of a map for text. The reader in Python raises for most of
-    these files, and the keys tell the rest. A small database is read whole. Of a large one the sample finds a part
-    that was torn while it was written or sent, not a single wrong bit.
+    Measured with maxminddb 3.2.0: of all files that differ from our demo database in one bit, 0.6 percent crash the
+    process inside the C extension, which assumes that every key of a map is text. The Python reader raises for most of
+    these files, and a check of the keys finds the rest. A small database is read completely. The sample of a large one
+    finds a part that was damaged while it was written or sent, but not a single wrong bit.
     """
     metadata = slow.metadata()
     _check_keys(metadata.description)
@@ -307,7 +307,7 @@ def _check(slow: maxminddb.Reader) -> None:
         for _ in range(MOST_RECORDS):
             record, prefix_length = slow.get_with_prefix_len(family(number))
             _check_keys(record)
-            # On to the address behind this network.
+            # Continue with the address after this network.
             number = max(number + least_step, (number | ((1 << (bits - prefix_length)) - 1)) + 1)
             if number >> bits:
                 break
@@ -329,9 +329,9 @@ def _answer(opened: _Opened, kind: DatabaseKind, ip: str, argument: str) -> Any:
 
 
 def _find(opened: _Opened, ip: str) -> object:
-    """Return the record of an address, None for other text; damage can raise anything."""
+    """Return the record of an address, None for other text; a damaged file can raise any exception."""
     if ":" not in ip:
-        # The reader takes text that is no address for a caller's mistake; here it only means "nowhere".
+        # The reader raises for text that is not an address; here such text only means an unknown location.
         return opened.reader.record(ip) if _LIKE_IPV4.fullmatch(ip) else None
     try:
         address = IPv6Address(ip)
@@ -347,11 +347,11 @@ _LIKE_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def member(record: object, name: str) -> dict[str, Any]:
-    """Return an object within a record; an empty one where there is none."""
+    """Return an object within a record; empty if there is none."""
     value = record.get(name) if isinstance(record, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def text(value: object) -> str | None:
-    """Return a text that is not empty, else None."""
+    """Return a non-empty text, else None."""
     return value if isinstance(value, str) and value else None

@@ -1,1 +1,1 @@
-"""Published content straight from Contentful: picked, kept as a copy, and followed (spec section 18)."""
+"""Published content directly from Contentful: reads what is needed, keeps a copy, follows changes (spec section 18)."""

@@ -1,4 +1,4 @@
-"""The catalogs of the spaces that ``--content contentful://...`` names, swapped when anything in a space changes."""
+"""The catalogs of the spaces that ``--content contentful://...`` names, replaced when anything in a space changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.settings.contentful import SpaceAddress, Tokens, host
 
 CHECK_EVERY = 0.2
-"""Seconds between two looks whether another process read anything new, or a poll is due."""
+"""Seconds between two checks whether another process read anything new, or a poll is due."""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
 
@@ -27,13 +27,13 @@ class ContentfulContent(LiveContent):
     """The catalogs of spaces, by the environment that each is served as (spec section 18).
 
     Args:
-        spaces: which, in the order of the option.
-        tokens: what reads them.
+        spaces: the spaces to read, in the order of the option.
+        tokens: the tokens that can read them.
         url: the host; empty: Contentful's own.
-        folder: the data folder, which gets a copy of what is needed of each space; None: nothing is kept.
+        folder: the data folder, for a copy of what is needed of each space; None: no copy is kept.
         poll: seconds between two polls of a server.
-        read_only: write nothing, for a look before a startup.
-        sleep: waits so many seconds, while Contentful is busy.
+        read_only: write nothing, for a check before startup.
+        sleep: waits for a number of seconds while Contentful is busy.
 
     The other arguments and the attributes are those of `LiveContent`.
 
@@ -83,7 +83,7 @@ class ContentfulContent(LiveContent):
             raise SettingsError(missing)
 
     def load(self) -> None:
-        """Read every space for the first time; one that cannot be read now is served from its copy.
+        """Read every space for the first time; serve a space from its copy if it cannot be read now.
 
         Raises:
             SettingsError: a space cannot be read and has no copy.
@@ -104,7 +104,7 @@ class ContentfulContent(LiveContent):
             raise SettingsError([f"content: {problem}" for problem in refused])
 
     def refresh(self) -> None:
-        """Ask for changes at once, in whatever process of the server looks next; returns before that is done."""
+        """Make the process of the server that looks next poll at once; return before that is done."""
         for follower in self._followers:
             follower.refresh()
 
@@ -115,7 +115,7 @@ class ContentfulContent(LiveContent):
         )
 
     def _look(self) -> None:
-        changed = [follower.look() for follower in self._followers]  # each of them, whatever the others say
+        changed = [follower.look() for follower in self._followers]  # a list, so that every follower looks
         self.seen_at = max((follower.seen_at for follower in self._followers if follower.seen_at), default=self.seen_at)
         troubles = [
             Problem("error", follower.address.name, "", follower.trouble)
@@ -129,11 +129,11 @@ class ContentfulContent(LiveContent):
         self._troubles = (*troubles, *self._failed)
 
     def _take(self) -> list[Problem]:
-        """Compile and serve what the spaces hold; return the errors for which it is not served."""
+        """Compile and serve what the spaces contain; return the errors that prevent this."""
         read: dict[Environment, Content] = {}
         for follower in self._followers:
             if (state := follower.state) is not None:
-                # In an order of their own: of two with one id, every process has to serve the same one.
+                # Sorted, so that if two have the same id, every process serves the same one.
                 entries = [state.entries[id] for id in sorted(state.entries)]
                 content = read_space(entries, state.locales, follower.address.name, self._locale)
                 content.problems += _nothing_there(follower)

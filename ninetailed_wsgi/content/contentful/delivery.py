@@ -1,4 +1,4 @@
-"""Asks Contentful's Delivery and Preview APIs: the only module that speaks to them (spec section 18)."""
+"""Calls Contentful's Delivery and Preview APIs; no other module does (spec section 18)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ninetailed_wsgi.content.web import TIMEOUT, WHOLE_WITHIN, Unfetched, opener
 from ninetailed_wsgi.settings.contentful import SpaceAddress
 
 PAGES = (500, 100, 20, 5)
-"""Entries of a page: a page is in memory as a whole. Contentful refuses answers over 7 MB, so smaller ones follow."""
+"""Entries per page, tried in this order: a page is held in memory, and Contentful rejects answers over 7 MB."""
 
 MOST_PAGES = 20_000
-"""Pages of one reading: ten million entries. More come from a server that begins again and again."""
+"""Maximum pages of one synchronization: ten million entries. Only a server that loops sends more."""
 
 _WHERE = "with --contentful-token-file or NINETAILED_CONTENTFUL_TOKEN"
 
 
 class Busy(Unfetched):
-    """Contentful cannot answer now: it may be asked again.
+    """Contentful cannot answer now; the request may be retried.
 
     Attributes:
-        seconds: after which it wants to be asked again at the soonest; None: it does not say.
+        seconds: how long Contentful asks to wait before a retry; None if it does not say.
     """
 
     def __init__(self, text: str, seconds: float | None = None) -> None:
@@ -41,15 +41,15 @@ class Busy(Unfetched):
 
 
 class TokenRefused(Unfetched):
-    """The token of the synchronization is not accepted any more: everything has to be read again."""
+    """The token of the synchronization is no longer accepted: everything must be read again."""
 
 
 class TooLarge(TokenRefused):
-    """A page is larger than Contentful answers: everything has to be read again in smaller pages."""
+    """A page exceeds Contentful's limit: everything must be read again in smaller pages."""
 
 
 class Page(NamedTuple):
-    """One page of a synchronization; ``token`` leads to the next one, or when it is the ``last`` to later changes."""
+    """One page of a synchronization; ``token`` leads to the next page, or from the ``last`` page to later changes."""
 
     items: list[Any]
     token: str
@@ -60,12 +60,12 @@ class DeliveryApi:
     """One environment of a space, read with a token.
 
     Args:
-        address: which one.
+        address: the space and the environment.
         host: such as ``https://cdn.contentful.com``.
         token: of the API that the address needs.
-        timeout: seconds that a connection, and then each part of an answer, is waited for.
+        timeout: seconds to wait for a connection, and then for each part of an answer.
 
-    Every method raises `Unfetched`, whose text holds neither the token nor what a stranger wrote.
+    Every method may raise `Unfetched`, whose text contains neither the token nor untrusted text.
     """
 
     def __init__(self, address: SpaceAddress, host: str, token: str, *, timeout: float = TIMEOUT) -> None:
@@ -73,34 +73,34 @@ class DeliveryApi:
         self._host = host
         self._token = token
         self._timeout = timeout
-        self._opener = opener(tls=host.startswith("https:"), redirects=False)  # the token would not go along
+        self._opener = opener(tls=host.startswith("https:"), redirects=False)  # a redirect would lose the token
         space, environment = quote(address.space, safe=""), quote(address.environment, safe="")
         self._space = f"{host}/spaces/{space}"
         self._root = f"{self._space}/environments/{environment}"
 
     def locales(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the locales of the space, the members that decide which value of a field is read."""
+        """Return the locales of the space, only with the members that decide which value of a field is read."""
         members = ("code", "default", "fallbackCode")
         rows = [item for item in _items(self._get("/locales", limit=1000)) if isinstance(item, dict)]
         items = [item for item in rows if isinstance(item.get("code"), str)]
         return tuple({name: item.get(name) for name in members} for item in items)
 
     def content_types(self) -> tuple[str, ...]:
-        """Return the content types of personalization that are there."""
+        """Return the content types of personalization that exist in the space."""
         return personalization(kind for kind, _ in self._content_types())
 
     def changes(self, token: str | None, size: int = PAGES[0]) -> Page:
-        """Return the page that a token leads to; None: the first one of everything, in pages of this size."""
+        """Return the page that a token leads to; None: the first page of all content, in pages of this size."""
         query: dict[str, Any] = {"initial": "true", "limit": size} if token is None else {"sync_token": token}
         page = self._get("/sync", **query)
         for member, last in (("nextPageUrl", False), ("nextSyncUrl", True)):
-            # The address itself is not opened: it could lead anywhere, and the token would go along.
+            # Do not open the address itself: it could lead anywhere, and the request would carry the token.
             if token := _sync_token(page.get(member)):
                 return Page(_items(page), token, last)
         raise Unfetched("answered a page of a synchronization without nextPageUrl and nextSyncUrl")
 
     def drafts(self) -> Iterator[object]:
-        """Yield every entry that may decide, in its newest version, published or not."""
+        """Yield the newest version, published or not, of every entry that can affect a decision."""
         types = self._content_types()
         yield from self._entries({"sys.contentType.sys.id[in]": ",".join(FIELDS)})
         for kind, fields in types:
@@ -115,7 +115,7 @@ class DeliveryApi:
             items = _items(page)
             first = entry_id(items[0]) if items else ""
             if first and first == before:
-                break  # the server does not skip
+                break  # the server ignores the parameter skip
             before = first
             yield from items
             skip += len(items)
@@ -140,7 +140,7 @@ class DeliveryApi:
     def _answer(self, url: str) -> dict[str, Any]:
         request = Request(url, headers={"Accept": "application/json", "Accept-Encoding": "gzip"})
         request.add_header("User-Agent", "ninetailed-wsgi")
-        request.add_unredirected_header("Authorization", f"Bearer {self._token}")  # for this host, no other
+        request.add_unredirected_header("Authorization", f"Bearer {self._token}")  # for this host only
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 document = parse(read_body(answer, time.monotonic() + WHOLE_WITHIN))
@@ -181,7 +181,7 @@ class DeliveryApi:
         raise Unfetched(f"answered {status}, expected 200")
 
     def _missing(self, error: HTTPError, url: str) -> str:
-        """Word a 404: Contentful answers it for a wrong space, a wrong environment, and what a token may not see."""
+        """Describe a 404, which Contentful answers for a wrong space or environment and for missing permissions."""
         space, environment = self._address.space, self._address.environment
         if url != self._space and _missing_type(error) != "Environment":
             try:
@@ -209,17 +209,17 @@ def _items(document: Mapping[str, Any]) -> list[Any]:
 def _sync_token(address: object) -> str | None:
     try:
         return parse_qs(urlsplit(address).query)["sync_token"][0] if isinstance(address, str) else None
-    except (KeyError, ValueError):  # no token, or no address
+    except (KeyError, ValueError):  # no token, or not a URL
         return None
 
 
 def _reason(error: HTTPError) -> dict[str, Any]:
-    """Return what the body of an error says; empty where it is no object."""
+    """Return the body of an error; empty if it is not an object."""
     answer = error.fp
     if not isinstance(answer, http.client.HTTPResponse):
         return {}
     try:
-        reason = orjson.loads(read_body(answer, time.monotonic() + WHOLE_WITHIN))  # it may be compressed
+        reason = orjson.loads(read_body(answer, time.monotonic() + WHOLE_WITHIN))  # the body may be compressed
     except (OSError, ValueError, http.client.HTTPException, Unfetched):
         return {}
     return reason if isinstance(reason, dict) else {}

@@ -1,4 +1,4 @@
-"""Follows one environment of a space: from its copy in the data folder, and by asking for changes in turn."""
+"""Follows one environment of a space: reads the copy in the data folder, and polls in turn with other processes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.settings.contentful import SpaceAddress
 
 COPY = ".contentful-"
-"""How the files of a space in the data folder begin: with a dot, so that such a folder can still become a store."""
+"""Prefix of a space's files in the data folder. The dot lets a folder with only these files still become a store."""
 
 _TRIES = 5
-"""How often one page is asked for while Contentful is busy; what came before it is not asked for again."""
+"""How often one page is requested while Contentful is busy; earlier pages are not requested again."""
 
 _LONGEST_WAIT = 60.0
 """Seconds between two tries of a page."""
 
 _OTHERS_WITHIN = 120.0
-"""Seconds that a startup waits for another process, which reads the space for the first time."""
+"""Seconds that startup waits for another process to read the space for the first time."""
 
 _log = logging.getLogger("ninetailed_wsgi.content")
 _Answer = TypeVar("_Answer")
@@ -40,13 +40,13 @@ class Follower:
     """What one process knows of a space.
 
     Args:
-        address: which space.
-        api: reads it.
-        host: of the API, which tells copies apart.
-        folder: the data folder; None: nothing is kept, and this process asks for itself.
+        address: the space.
+        api: reads the space.
+        host: of the API; copies of different hosts are kept apart.
+        folder: the data folder; None: no copy is kept, and this process polls for itself.
         poll: seconds between two polls.
         wall_clock: seconds since the epoch.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     Attributes:
         state: what was last read; None: nothing yet.
@@ -80,7 +80,7 @@ class Follower:
         self._is_unwritable = False
 
     def read_copy(self) -> bool:
-        """Take over the copy where it is newer than what is known; tell whether it says anything else."""
+        """Load the copy if it changed since it was last read; return whether its content differs."""
         if self._copy is None:
             return False
         try:
@@ -105,7 +105,7 @@ class Follower:
         return True
 
     def share(self) -> None:
-        """Poll in turn with the other processes of the server, through the data folder; alone where it is read-only."""
+        """Take turns with the server's other processes, through the data folder; poll alone if it is read-only."""
         if self._copy is None or self._shared:
             return
         self._shared = True
@@ -115,10 +115,10 @@ class Follower:
             _log.warning("%s: processes cannot take turns: %s", self._copy.parent, error.strerror or error)
 
     def first(self) -> str | None:
-        """Read the space for the first time; return why it could not be read, while `state` is what the copy says."""
+        """Read the space for the first time; if it cannot be read, use the copy as `state` and return the reason."""
         self.share()
         if self._schedule.outcome().trouble:
-            self._schedule.hurry()  # the trouble of an earlier run may be over
+            self._schedule.hurry()  # the failure of an earlier run may be over
         end = self._wall_clock() + _OTHERS_WITHIN
         while True:
             self.read_copy()
@@ -126,7 +126,7 @@ class Follower:
                 return self._schedule.outcome().trouble
             with self._schedule.turn() as ours:
                 if ours:
-                    self.read_copy()  # of a process whose turn ended just now
+                    self.read_copy()  # another process may have written it in the turn that just ended
                     self._ask()
                     return self._schedule.outcome().trouble
             if self.state is not None:
@@ -136,7 +136,7 @@ class Follower:
             self._sleep(0.05)
 
     def look(self) -> bool:
-        """Take over what another process read, or ask where that is due; tell whether anything changed."""
+        """Load what another process read, and poll if a poll is due; return whether anything changed."""
         self.share()
         changed = self.read_copy()
         if self._schedule.due(self._wall_clock()):
@@ -147,18 +147,18 @@ class Follower:
         return changed
 
     def look_only(self) -> str | None:
-        """Ask once without writing anything, beginning with the copy; return why that failed, as `first` does."""
+        """Load the copy and poll once, without writing anything; return why that failed, as `first` does."""
         self.read_copy()
         self._ask(keep=False)
         return self._schedule.outcome().trouble
 
     def refresh(self) -> None:
-        """Make the next look ask, in whatever process of the server it is."""
+        """Make a poll due at once, in the process of the server that looks next."""
         self._schedule.hurry()
 
     @property
     def trouble(self) -> str | None:
-        """Why Contentful could not be read the last time, by whatever process."""
+        """Return why the last poll of any process failed; None if it did not."""
         return self._schedule.outcome().trouble
 
     def _ask(self, *, keep: bool = True) -> bool:
@@ -184,7 +184,7 @@ class Follower:
         self.state, self._digest = state, digest
         if keep and (changed or earlier is None or state.token != earlier.token):
             self._keep(state)
-        self._schedule.end(PollOutcome())  # last, so that others find the copy
+        self._schedule.end(PollOutcome())  # last, so that other processes find the copy
         return changed
 
     def _newest(self) -> SpaceState:
@@ -205,7 +205,7 @@ class Follower:
 
     def _followed(self, state: SpaceState, size: int = PAGES[0]) -> SpaceState:
         fresh, before = state.token is None, state.entries
-        tries = _TRIES if fresh else 1  # while there is something to serve, the next poll is soon
+        tries = _TRIES if fresh else 1  # an existing state can wait for the next poll
         tokens: set[str] = set()
         while True:
             page = self._patiently(partial(self._api.changes, state.token, size), tries)
@@ -218,7 +218,7 @@ class Follower:
             tokens.add(page.token)
 
     def _with_locales(self, state: SpaceState) -> SpaceState:
-        """Ask for the locales again where an entry has one that is not known."""
+        """Read the locales again if an entry has an unknown one."""
         codes = {locale["code"] for locale in state.locales}
         used = {
             code
@@ -230,7 +230,7 @@ class Follower:
         return state if used <= codes else replace(state, locales=self._patiently(self._api.locales))
 
     def _with_types(self, state: SpaceState) -> SpaceState:
-        """Ask for the content types where no entry tells that there are any."""
+        """Read the content types if no entry shows that there are any."""
         if state.entries:
             return replace(state, content_types=None)
         if state.content_types is not None:
@@ -243,7 +243,7 @@ class Follower:
         return self._with_types(self._patiently(lambda: empty.with_items(self._api.drafts(), None)))
 
     def _patiently(self, ask: Callable[[], _Answer], tries: int = 3) -> _Answer:
-        """Ask a few times while Contentful is busy, a little later each time."""
+        """Retry a few times while Contentful is busy, waiting a little longer each time."""
         for failures in range(tries):
             try:
                 return ask()

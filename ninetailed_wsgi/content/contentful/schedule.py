@@ -1,4 +1,4 @@
-"""Decides which process asks a space, and when: one of a server at a time, later after each failure."""
+"""Decides which process polls a space, and when: one process of a server at a time, later after each failure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ninetailed_wsgi.operations.files import replacement
 from ninetailed_wsgi.operations.private_files import open_private
 
 LONGEST_PAUSE = 300.0
-"""Seconds between two attempts at most, however many failed and whatever Contentful asks for."""
+"""Maximum seconds between two attempts, regardless of how many failed and what Contentful asks for."""
 
 LONGEST_LIMIT = 60.0
-"""Seconds between two attempts at most where Contentful says when it may be asked again, unless that is later."""
+"""Maximum seconds between two attempts if Contentful says when to retry, unless that time is later."""
 
 SHORTEST_PAUSE = 1.0
-"""Seconds between two attempts at least while they fail, however often somebody asks for one."""
+"""Minimum seconds between two attempts while they fail, regardless of how often a refresh is requested."""
 
-# A time that a poll is due later than this: the clock was set back.
+# Seconds; if a poll is due later than this, the clock was set back.
 _FARTHEST = 2 * 3600.0
 
 
@@ -31,10 +31,10 @@ class PollOutcome(NamedTuple):
     """How the last poll of any process ended.
 
     Attributes:
-        failures: how many failed in a row.
-        not_before: when the next may be, in seconds since the epoch.
-        trouble: why it failed; None: it did not.
-        not_even: until then a refresh asks Contentful nothing either, in seconds since the epoch.
+        failures: how many polls failed in a row.
+        not_before: the earliest time of the next poll, in seconds since the epoch.
+        trouble: why the last poll failed; None if it did not.
+        not_even: the earliest time at which even a refresh may poll, in seconds since the epoch.
     """
 
     failures: int = 0
@@ -49,10 +49,10 @@ def pause(failures: int, poll: float, least: float | None, chance: float) -> flo
     Args:
         failures: at least 1.
         poll: seconds between two polls that succeed.
-        least: how long Contentful asks to wait at least, if it does.
-        chance: from 0 to 1, so that servers which failed together do not come back together.
+        least: the minimum time that Contentful asks to wait, if it does.
+        chance: a random number from 0 to 1, so that servers that failed together do not retry together.
     """
-    # A limit lasts for as long as Contentful says, unlike an outage: so it is not left alone for minutes.
+    # Unlike an outage, a rate limit ends when Contentful says, so do not wait for minutes.
     longest = LONGEST_PAUSE if least is None else LONGEST_LIMIT
     grown = min(longest, max(poll, 1.0) * 2.0 ** min(failures, 20))
     return min(LONGEST_PAUSE, max(grown * (0.5 + chance / 2), (least or 0.0) + chance))
@@ -62,19 +62,19 @@ class Schedule(Protocol):
     """When a space is polled. Times are seconds since the epoch."""
 
     def outcome(self) -> PollOutcome:
-        """Return how the last poll ended, of whatever process."""
+        """Return how the last poll of any process ended."""
 
     def due(self, now: float) -> bool:
         """Tell whether a poll is due."""
 
     def turn(self) -> contextlib.AbstractContextManager[bool]:
-        """Return a context in which no other process polls; it gives False where another one has the turn."""
+        """Return a context in which no other process polls; it gives False if another process has the turn."""
 
     def begin(self, now: float, after: float) -> None:
-        """Note that a poll begins; the next is due ``after`` seconds from now."""
+        """Note that a poll begins; the next one is due ``after`` seconds from now."""
 
     def end(self, outcome: PollOutcome) -> None:
-        """Note how it ended."""
+        """Note how the poll ended."""
 
     def hurry(self) -> None:
         """Make a poll due at once."""
@@ -115,27 +115,27 @@ class OwnSchedule:
 
 
 class SharedSchedule:
-    """The schedule of all processes of a server: a file that is locked by the one that polls.
+    """The schedule of all processes of a server: a file that the polling process locks.
 
-    The file's time of change is when the next poll is due; a second file holds the outcome of the last one. A process
-    that dies in its turn loses the lock with its life.
+    The file's modification time is when the next poll is due; a second file contains the outcome of the last poll. The
+    lock of a process that dies during its turn is released.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._outcome_file = file.with_name(file.name + "-outcome")
         self._read: tuple[tuple[int, int], PollOutcome] | None = None
-        self._own = OwnSchedule()  # for a folder that is gone, or can be written no more
+        self._own = OwnSchedule()  # used when the folder is gone or no longer writable
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
             os.close(open_private(file, os.O_RDWR))
             self.hurry()
 
     def outcome(self) -> PollOutcome:
-        """Return how the last poll ended, of whatever process."""
+        """Return how the last poll of any process ended."""
         try:
             status = self._outcome_file.stat()
             key = (status.st_mtime_ns, status.st_ino)
@@ -162,7 +162,7 @@ class SharedSchedule:
         try:
             descriptor = open_private(self._file, os.O_RDWR)
         except OSError:
-            yield True  # a folder that can be written no more: every process for itself
+            yield True  # the folder is no longer writable: every process polls for itself
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,17 +173,17 @@ class SharedSchedule:
         try:
             yield True
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked in between holds the file, too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile also has the file open
             os.close(descriptor)
 
     def begin(self, now: float, after: float) -> None:
-        """Note that a poll begins; a `hurry` from here on leads to another one."""
+        """Note that a poll begins; a `hurry` after this makes another poll due."""
         self._own.begin(now, after)
         with contextlib.suppress(OSError):
             os.utime(self._file, (now, now + after))
 
     def end(self, outcome: PollOutcome) -> None:
-        """Note how it ended, where it did not end as the one before."""
+        """Note how the poll ended, if it ended differently from the previous one."""
         changed = outcome != self.outcome()
         self._own.end(outcome)
         if changed:
@@ -191,7 +191,7 @@ class SharedSchedule:
                 output.write(orjson.dumps(list(outcome)))
 
     def hurry(self) -> None:
-        """Make a poll due at once, in whatever process looks next."""
+        """Make a poll due at once, in the process that looks next."""
         self._own.hurry()
         with contextlib.suppress(OSError):
             os.utime(self._file, (0, 0))

@@ -1,4 +1,4 @@
-"""What is kept of a space: of each entry only what decides; pure, no input or output (spec section 18)."""
+"""The state of a space: of each entry, only what affects decisions; pure, without I/O (spec section 18)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "nt_mergetag": ("nt_name", "nt_fallback", "nt_mergetag_id"),
     "nt_metric": ("nt_name", "nt_metric_id", "nt_type", "nt_event", "nt_property", "nt_direction"),
 }
-"""What is read of each content type; of any other one it is ``nt_experiences`` alone."""
+"""The fields that are read of each content type; of all other types, only ``nt_experiences``."""
 
 EXPERIENCES_FIELD = "nt_experiences"
 
 DEEPEST = 220
-"""Levels of a field that are kept: deeper than what is served, so that it is told, and not too deep for a copy."""
+"""Levels of a field that are kept: more than can be served, so that excess is reported, but few enough for a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class SpaceState:
     """What is known of a space at one moment.
 
     Attributes:
-        entries: what is kept of the entries, by id, in the form of the Delivery API with values by locale.
-        locales: the space's own, with ``code``, ``default`` and ``fallbackCode``.
-        content_types: those of personalization that are there; None: nobody has asked, as there are entries.
-        token: where the next synchronization begins; None: with everything.
+        entries: the kept parts of the entries, by id, in the form of the Delivery API with values by locale.
+        locales: the locales of the space, with ``code``, ``default`` and ``fallbackCode``.
+        content_types: the content types of personalization in the space; None: not read, because there are entries.
+        token: where the next synchronization begins; None: it reads everything.
     """
 
     entries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class SpaceState:
 
 
 def picked(item: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is kept of an entry; None where it decides nothing."""
+    """Return the kept part of an entry; None if it does not affect decisions."""
     fields = item.get("fields")
     kind = content_type(item)
     if not isinstance(fields, dict) or not kind:
@@ -112,7 +112,7 @@ def personalization(content_types: Iterable[str]) -> tuple[str, ...]:
     return tuple(kind for kind in _BY_ID if kind in present)
 
 
-# The copy in the data folder: a line that describes it, then what is kept.
+# The copy in the data folder: a line that describes it, then the state.
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,10 @@ class Header:
     """The first line of a copy.
 
     Attributes:
-        of: which space it is of, as the follower names it.
-        at: when it was kept, in seconds since the epoch.
-        sha256: of what follows, which is also `SpaceState.digest`.
-        token: as `SpaceState.token`.
+        of: the space of the copy, as the follower names it.
+        at: when the copy was written, in seconds since the epoch.
+        sha256: the hash of what follows, equal to `SpaceState.digest`.
+        token: as in `SpaceState.token`.
     """
 
     of: str
@@ -141,7 +141,7 @@ def packed(state: SpaceState, of: str, at: float) -> bytes:
 
 
 def header(line: bytes) -> Header | None:
-    """Read the first line of a copy; None where it is damaged or of another format."""
+    """Read the first line of a copy; None if it is damaged or has another format."""
     try:
         read = orjson.loads(line)
         if read["format"] == _FORMAT and (read["token"] is None or isinstance(read["token"], str)):
@@ -152,7 +152,7 @@ def header(line: bytes) -> Header | None:
 
 
 def unpacked(copy: bytes) -> tuple[Header, SpaceState] | None:
-    """Read a copy; None where it is damaged."""
+    """Read a copy; None if it is damaged."""
     line, _, body = copy.partition(b"\n")
     copy_header = header(line)
     if copy_header is None or copy_header.sha256 != hashlib.sha256(body).hexdigest():

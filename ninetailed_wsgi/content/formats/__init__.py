@@ -1,1 +1,1 @@
-"""The forms that content is published in, each read by one module."""
+"""The formats of published content, each read by one module."""

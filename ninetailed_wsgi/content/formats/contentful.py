@@ -1,8 +1,8 @@
-"""Reads what Contentful gives out: a space export, or answers of its Delivery API.
+"""Reads the formats of Contentful: a space export, or answers of its Delivery API.
 
-An export keeps each field's values by locale and says of each entry whether it is published. A Delivery answer holds
-plain fields of published entries, with links as they are or resolved in place; asked for ``locale=*`` it keeps values
-by locale too. Source: spec section 7.
+An export keeps each field's values by locale and says of each entry whether it is published. A Delivery answer has
+plain fields of published entries, with links as they are or resolved in place; if it was requested with ``locale=*``,
+it has values by locale too. Source: spec section 7.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def read_export(document: Mapping[str, object], file: str, locale: str | None, *
     Args:
         document: the parsed file.
         file: its path, for messages.
-        locale: the wanted locale; None: the export's default one. A field without it falls back to the default.
-        drafts: whether entries that are not published count as published.
+        locale: the locale to read; None: the export's default. A field without it falls back to the default.
+        drafts: whether unpublished entries count as published.
     """
     entries = document.get("entries")
     if not isinstance(entries, list):
@@ -96,7 +96,7 @@ def _read(
 
 
 class _EntryReader(FileReader):
-    """Puts the entries of one file where they belong by their content type."""
+    """Reads the entries of one file according to their content type."""
 
     def __init__(self, file: str, locales: Sequence[str], *, export: bool, published: bool = False) -> None:
         super().__init__(file)
@@ -110,7 +110,7 @@ class _EntryReader(FileReader):
             id = sys.get("id") if isinstance(sys, dict) else None
             if not isinstance(entry, dict) or not isinstance(sys, dict) or not isinstance(id, str) or not id:
                 self._report("", f"entry number {position}: found no sys.id, expected an entry with sys and fields")
-            elif _is_entry(entry):  # not an asset, nor what the synchronization API calls deleted
+            elif _is_entry(entry):  # neither an asset nor a deleted entry of the Sync API
                 try:
                     self._read_entry(id, sys, entry.get("fields", {}))
                 except Faulty as fault:
@@ -146,12 +146,12 @@ class _EntryReader(FileReader):
         if self._published:
             return None
         version, published = sys.get("version"), sys.get("publishedVersion")
-        # Answers of the management API hold drafts in the same "items"; it alone counts versions.
+        # Answers of the management API have drafts in "items" as well; only that API has version numbers.
         if not self._export and version is None:
             return None
         if published is None and sys.get("publishedAt") is None:
             return "is not published"
-        # Publishing counts as a version itself, so that a published entry is one ahead of what was published.
+        # Publishing increases the version by one, so an unchanged published entry is one ahead of publishedVersion.
         if isinstance(version, int) and isinstance(published, int) and version > published + 1:
             self._report(
                 id, "was changed after it was published: the changed fields, which the file holds, are served", "note"
@@ -230,7 +230,7 @@ class _EntryReader(FileReader):
 
 
 def _is_entry(value: Mapping[str, object]) -> bool:
-    """Tell an entry from a link, an asset, or what the Sync API calls deleted; some tools leave ``sys.type`` out."""
+    """Return whether this is an entry, not a link, an asset or a deleted entry; some tools omit ``sys.type``."""
     sys = value.get("sys")
     type = sys.get("type") if isinstance(sys, dict) else None
     return type == "Entry" or (type is None and isinstance(value.get("fields"), dict))
@@ -244,7 +244,7 @@ def _content_type(sys: Mapping[str, object]) -> str:
 
 
 def _link(value: object, where: str) -> Reference:
-    """Read a link to an entry, resolved or not: both carry the entry's id at the same place."""
+    """Read a link to an entry, resolved or not: both have the entry's id in the same place."""
     sys = value.get("sys") if isinstance(value, dict) else None
     id = sys.get("id") if isinstance(sys, dict) else None
     if not isinstance(id, str) or not id:
@@ -253,12 +253,12 @@ def _link(value: object, where: str) -> Reference:
 
 
 def _says_something(value: object) -> bool:
-    """Tell whether a field holds anything, by locale or plain: most entries have an empty list of experiences."""
+    """Return whether a field has a value, by locale or plain: most entries have an empty list of experiences."""
     return any(value.values()) if isinstance(value, dict) else bool(value)
 
 
 def _with_resolved(entries: Iterable[object]) -> Iterator[object]:
-    """Give the entries and every entry that is resolved inside them, each once where equal."""
+    """Yield the entries and all entries resolved inside them; equal entries only once."""
     targets: dict[str, object] = {}
     waiting = [*entries][::-1]
     while waiting:
@@ -291,14 +291,14 @@ def _resolved_in(fields: Mapping[str, object]) -> list[object]:
 
 
 def _is_by_locale(sys: Mapping[str, object], fields: Mapping[str, object]) -> bool:
-    """Tell an answer for ``locale=*``: it names no locale, and each field is an object with locales as its names."""
+    """Return whether an answer is for ``locale=*``: it names no locale, and the names in each field are locales."""
     return "locale" not in sys and all(
         isinstance(values, dict) and values and all(map(_LOCALE.fullmatch, values)) for values in fields.values()
     )
 
 
 def _used_locales(entries: Iterable[object], *, export: bool) -> set[str]:
-    """Collect the locales that the fields of audiences, experiences and merge tags have values in."""
+    """Return the locales for which the fields of audiences, experiences and merge tags have values."""
     used: set[str] = set()
     for entry in entries:
         sys, fields = (entry.get("sys"), entry.get("fields")) if isinstance(entry, dict) else (None, None)
@@ -310,7 +310,7 @@ def _used_locales(entries: Iterable[object], *, export: bool) -> set[str]:
 
 
 def _locale_order(locales: object, used: set[str], locale: str | None) -> tuple[str, ...]:
-    """Give the locales to try for each field, best first: the wanted one, its fallbacks, the default one."""
+    """Return the locales to try for each field, best first: the requested one, its fallbacks, the default."""
     rows = locales if isinstance(locales, list) else ()
     rows_with_code = [one for one in rows if isinstance(one, dict) and isinstance(one.get("code"), str)]
     fallback = {one["code"]: one.get("fallbackCode") for one in rows_with_code}

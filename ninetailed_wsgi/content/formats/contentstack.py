@@ -1,7 +1,7 @@
-"""Reads entries of Contentstack: the files of its CLI's export, and answers of its Delivery API (spec section 7).
+"""Reads entries of Contentstack: files exported by its CLI, and answers of its Delivery API (spec section 7).
 
 An export has a file for each content type and locale, with entries by ``uid``; an answer has a list of ``entries``.
-References are lists of ``{uid, _content_type_uid}``, or of the entries themselves. An experience's id is its ``uid``.
+References are lists of ``{uid, _content_type_uid}`` or of whole entries. An experience's id is its ``uid``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ninetailed_wsgi.content.formats.foreign import ForeignEntry, entry, link, o
 
 
 def is_contentstack(document: object) -> bool:
-    """Tell an export or an answer of Contentstack, or a list of its entries."""
+    """Return whether a document is an export or an answer of Contentstack, or a list of its entries."""
     if isinstance(document, dict) and isinstance(document.get("entries"), list):
         return _have_uids(document["entries"])
     if isinstance(document, list):
@@ -28,7 +28,7 @@ def is_contentstack(document: object) -> bool:
 
 
 def read_contentstack(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
-    """Read such a document; arguments as for `read_delivery`."""
+    """Read a document of Contentstack; arguments as for `read_delivery`."""
     nodes = [ForeignEntry(one["uid"], one) for one in objects(document) if isinstance(one.get("uid"), str)]
     items = [entry(node, _fields(node), published=node.fields.get("publish_details") != []) for node in unique(nodes)]
     return read_delivery({"items": items}, file, locale, drafts=drafts)
@@ -52,13 +52,13 @@ def _fields(node: ForeignEntry) -> dict[str, Any]:
 
 
 def _references(value: object) -> list[Any]:
-    """Return links to what is referred to; what is no reference stays, to be reported."""
+    """Turn references into links; anything else stays, so that it is reported later."""
     targets = value if isinstance(value, list) else [] if value is None else [value]
     return [link(one["uid"]) if isinstance(one, dict) and isinstance(one.get("uid"), str) else one for one in targets]
 
 
 def _config(config: Any) -> Any:
-    """Name the blocks of a page, which have no entry of their own, by their ``blockId``."""
+    """Use the ``blockId`` of a page's blocks, which are not entries, as their id."""
     if not isinstance(config, dict) or not isinstance(config.get("components"), list):
         return config
     return {**config, "components": [_component(component) for component in config["components"]]}

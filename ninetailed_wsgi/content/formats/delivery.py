@@ -1,6 +1,6 @@
-"""Writes a catalog's audiences and experiences as entries of Contentful's Delivery API, links resolved in place.
+"""Writes a catalog's audiences and experiences as entries of Contentful's Delivery API, with links resolved in place.
 
-That is what the vendor's mappers and preview panels take as their input (spec section 13).
+The vendor's mappers and preview panels take this form as input (spec section 13).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _experience(experience: ListedExperience, audiences: dict[str, DeliveryEntry
         "nt_experience_id": experience.id,
         "nt_type": experience.type,
         "nt_config": experience.config,
-        # The content has their ids alone.
+        # The content has only the ids of the variants.
         "nt_variants": [{"sys": {"type": "Entry", "id": id}, "fields": {}} for id in variant_ids],
     }
     if experience.audience is not None:

@@ -1,4 +1,4 @@
-"""What every reader of a content file does: it gathers content, and notes what is wrong with the file."""
+"""The base of all readers of content files: it collects the content and the problems of a file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class FileReader:
         self._content = Content()
 
     def _report(self, entry: str, message: str, severity: Severity = "left out") -> None:
-        """Note something about an entry, or about the file where ``entry`` is empty."""
+        """Note a problem of an entry, or of the whole file if ``entry`` is empty."""
         self._content.problems.append(Problem(severity, self._file, entry, message))
 
     def _leave_out(self, entry: str, fault: Faulty) -> None:
-        """Note that an entry has errors, so that it is not served and others may say why it is not there."""
+        """Leave out an entry with errors, and note the reason, so that entries that refer to it can name it."""
         self._content.absent[entry] = "has errors"
         self._report(entry, str(fault))

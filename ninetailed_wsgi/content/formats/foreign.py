@@ -1,6 +1,6 @@
 """Rewrites entries of other systems and of GraphQL as answers of the Delivery API, which `contentful` reads.
 
-What is here is shared by `contentstack` and `graphql`: which entry is what, and how it is written.
+`contentstack` and `graphql` share this module: it detects what each entry is, and writes it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 AUTHORED = frozenset({"nt_rules", "nt_config"})
-"""An author's own documents: nothing in them is an entry."""
+"""Members with free-form documents of authors: nothing inside them is an entry."""
 
 _TELLTALES = {
     "nt_config": "nt_experience",
@@ -21,19 +21,19 @@ _TELLTALES = {
 
 
 class ForeignEntry(NamedTuple):
-    """An entry of another system: its id, and its fields under the names of the Delivery API."""
+    """An entry of another system: its id, and its fields with the names of the Delivery API."""
 
     id: str
     fields: Mapping[str, Any]
 
     @property
     def kind(self) -> str | None:
-        """Return what it is by what it has; None where it decides nothing."""
+        """Return the kind of entry, judged by its fields; None if it does not affect decisions."""
         return next((kind for field, kind in _TELLTALES.items() if field in self.fields), None)
 
 
 def entry(node: ForeignEntry, fields: Mapping[str, Any], *, published: bool = True) -> dict[str, Any]:
-    """Return an entry as the Delivery API answers it; one that is not published as the management API does."""
+    """Return an entry as the Delivery API answers it, or an unpublished one as the management API does."""
     sys = {"id": node.id, "type": "Entry", "contentType": {"sys": {"id": node.kind}}, "locale": "*"}
     return {"sys": sys if published else {**sys, "version": 1}, "fields": dict(fields)}
 
@@ -44,7 +44,7 @@ def link(id: str) -> dict[str, Any]:
 
 
 def objects(value: object) -> Iterator[Mapping[str, Any]]:
-    """Yield every object in a document, outermost first; an author's own documents are not looked into."""
+    """Yield every object in a document, outermost first, except those inside free-form documents of authors."""
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -56,7 +56,7 @@ def objects(value: object) -> Iterator[Mapping[str, Any]]:
 
 
 def unique(nodes: Iterable[ForeignEntry]) -> list[ForeignEntry]:
-    """Return the nodes that decide anything, of those with one id and kind the one with the most fields."""
+    """Return the nodes that affect decisions; of several with the same id and kind, the one with the most fields."""
     by_id: dict[tuple[str, str], ForeignEntry] = {}
     for node in nodes:
         if (kind := node.kind) is not None:

@@ -1,9 +1,9 @@
-"""Reads the generic form, that of the official SDK's mappers: plain audiences and experiences, of any content system.
+"""Reads the generic form of the official SDK's mappers: plain audiences and experiences of any content system.
 
 ``{"audiences": [{id, name, rules}], "experiences": [{id, name, type, config, audience, variants}], "mergeTags": [{id,
 name, fallback}], "entries": [{id, nt_experiences: [experience ids]}], "metrics": [{id, name, type, event, property,
-direction}]}``; every list may be missing, and a bare list
-holds audiences (those with ``rules``) and experiences. Everything in it counts as published. Source: spec section 7.
+direction}]}``. Every list may be missing. A document that is just a list contains items of all kinds, told apart as
+`read_list` describes. Everything in it counts as published. Source: spec section 7.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def read_generic(document: Mapping[str, object], file: str) -> Content:
 
 
 def read_list(items: Sequence[object], file: str) -> Content:
-    """Read a bare list: each item is what one of its members says, and an experience otherwise.
+    """Read a bare list. One member tells what an item is; without such a member it is an experience.
 
-    ``rules`` make an audience, an ``event`` a metric, ``nt_experiences`` the order of an entry, and a ``fallback`` a
-    merge tag.
+    ``rules`` means an audience, ``event`` a metric, ``nt_experiences`` the order of an entry, and ``fallback`` a merge
+    tag.
     """
     lists: dict[str, list[object]] = {name: [] for name in MEMBERS}
     for item in items:
@@ -48,12 +48,12 @@ def read_list(items: Sequence[object], file: str) -> Content:
 
 
 def read_metrics(document: Mapping[str, object], file: str) -> Content:
-    """Read only the ``metrics`` of a document, which stand beside the entries of any form."""
+    """Read only the ``metrics`` of a document; a document of any format may have them beside its entries."""
     return _ListReader(file).read({"metrics": document.get("metrics")})
 
 
 class _ListReader(FileReader):
-    """Reads the lists of one file, each of one kind of item."""
+    """Reads the lists of one file; each list has one kind of item."""
 
     def read(self, document: Mapping[str, object]) -> Content:
         self._each(document, "audiences", self._audience)
@@ -109,7 +109,7 @@ class _ListReader(FileReader):
         )
 
     def _audience_of(self, audience: object) -> Reference | None:
-        """Read the audience's id, given plainly or in an object; an object with rules is the audience itself."""
+        """Read the audience's id, given as text or in an object; an object with rules is the audience itself."""
         if audience is None:
             return None
         id = audience.get("id") if isinstance(audience, dict) else audience

@@ -1,8 +1,8 @@
 """Reads answers of the GraphQL APIs of Contentful and Contentstack (spec section 7).
 
-Contentful names a field ``ntConfig`` and a list ``ntExperiencesCollection {items}``, with the id in ``sys``;
-Contentstack ``nt_config`` and ``nt_experiencesConnection {edges {node}}``, with the id in ``system``. A query must ask
-for ``ntRules`` of the audiences, as nothing can be decided without them.
+Contentful names a field ``ntConfig`` and a list ``ntExperiencesCollection {items}``, with the id in ``sys``.
+Contentstack names them ``nt_config`` and ``nt_experiencesConnection {edges {node}}``, with the id in ``system``. A
+query must ask for the audiences' ``ntRules``, because nothing can be decided without them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OWN = re.compile(r"nt[A-Z_]|all_nt_")
 
 
 def is_graphql(document: object) -> bool:
-    """Tell an answer with its envelope, or the data alone, that has members of personalization."""
+    """Return whether a document is a GraphQL answer, or only its data, with members of personalization."""
     if not isinstance(document, dict):
         return False
     if isinstance(document.get("data"), dict) or ("errors" in document and document.get("data", "") is None):
@@ -29,7 +29,7 @@ def is_graphql(document: object) -> bool:
 
 
 def read_graphql(document: Mapping[str, Any], file: str, locale: str | None, *, drafts: bool = False) -> Content:
-    """Read such an answer; arguments as for `read_delivery`."""
+    """Read a GraphQL answer; arguments as for `read_delivery`."""
     data = document.get("data", document)
     if not isinstance(data, dict):
         return refusal(file, "is an answer of GraphQL without data: its errors say why the query failed")
@@ -62,7 +62,7 @@ def _list(value: Any) -> Any:
 
 
 def _id(one: Mapping[str, Any], fields: Mapping[str, Any]) -> str | None:
-    """Return the id of an entry, or its public one where the query did not ask for the other."""
+    """Return the id of an entry, or its public id if the query did not ask for the entry's id."""
     for holder, member in (("sys", "id"), ("system", "uid"), ("system", "id")):
         inner = one.get(holder)
         if isinstance(inner, dict) and isinstance(inner.get(member), str):
@@ -84,7 +84,7 @@ def _fields(node: ForeignEntry, audiences: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _link(one: Any, audiences: Mapping[str, str]) -> Any:
-    """Return a link to an entry that a query named, by the entry's id or its public one."""
+    """Return a link to an entry that the answer names by its own id or by its public id."""
     if not isinstance(one, dict):
         return one
     fields = {_field(name): value for name, value in one.items()}

@@ -1,4 +1,4 @@
-"""Detects the format of a content document and reads it: of Contentful, Contentstack, GraphQL, or the generic form."""
+"""Detects the format of a content document and reads it: Contentful, Contentstack, GraphQL or the generic form."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from ninetailed_wsgi.content.formats.generic import MEMBERS, read_generic, read_
 from ninetailed_wsgi.content.formats.graphql import is_graphql, read_graphql
 from ninetailed_wsgi.core.problems import excerpt
 
-# A pair of surrogates, one alone, or the beginning of any other escape, so that an escaped backslash is one.
+# A surrogate pair, a lone surrogate, or the start of any other escape, so that an escaped backslash is skipped.
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u[dD][89a-fA-F]..|.)", re.DOTALL)
 _HALF = len(rb"\ud83d")
 
 
 def parse(raw: bytes) -> object:
-    """Parse a content document; raises `Faulty` when it is not JSON.
+    """Parse a content document; raise `Faulty` if it is not JSON.
 
-    Half of a character, such as JavaScript leaves where it cuts a text, becomes U+FFFD: one text must not cost all.
+    A lone surrogate, which JavaScript may leave at the end of a cut text, becomes U+FFFD, because one bad text must not
+    invalidate the whole document.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -40,7 +41,7 @@ def _without_half(escape: re.Match[bytes]) -> bytes:
 
 
 def read_document(document: object, file: str, locale: str | None, *, drafts: bool = False) -> Content:
-    """Read a parsed document of any format; ``file`` names it in messages, the others are as for `read_file`."""
+    """Read a parsed document of any format; ``file`` is its name in messages, other arguments as for `read_file`."""
     if is_contentstack(document):
         return read_contentstack(document, file, locale, drafts=drafts)
     if isinstance(document, list):
@@ -74,7 +75,7 @@ def _with_metrics(content: Content, document: Mapping[str, object], file: str) -
 
 
 def _is_generic(document: Mapping[str, object]) -> bool:
-    """Tell the generic form; an export has ``entries`` too, which have ``sys``, and perhaps ``metrics`` as well."""
+    """Return whether a document has the generic form; an export may have ``metrics`` too, but entries with ``sys``."""
     if any(member in document for member in MEMBERS if member not in ("entries", "metrics")):
         return True
     if "metrics" in document and "entries" not in document:

@@ -1,4 +1,4 @@
-"""The JSON Schema of content files as one document, for editors: what the files of ``schemas/`` say together."""
+"""The JSON Schema of content files as one document, for editors: it combines the files of ``schemas/``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WHOLE = "content-file"
 
 
 def content_schema() -> dict[str, Any]:
-    """Return a JSON Schema (2020-12) of all forms of content files; it refers to nothing outside of itself."""
+    """Return a JSON Schema (2020-12) of all formats of content files, without references to other documents."""
     parts: dict[str, Any] = {}
     waiting = [_WHOLE]
     while waiting:
@@ -28,7 +28,7 @@ def _read(name: str) -> Any:
 
 
 def _within(value: Any, name: str, others: list[str]) -> Any:
-    """Copy a part with its references changed to ``#/$defs/...``, and note which other parts they name."""
+    """Copy a schema with its references changed to ``#/$defs/...``, and note which other schemas they name."""
     if isinstance(value, list):
         return [_within(one, name, others) for one in value]
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Writes content in the forms that other software takes: the SDK mappers' generic one, and Contentful's import.
+"""Writes content in formats for other software: the generic form of the SDK's mappers, and Contentful's import.
 
-Rules are written as the authoring tool stores them, with counts and values as text and no member missing, because the
-hosted service was reported to ignore other forms. Source: spec section 7.
+Rules are written as the authoring tool stores them, with counts and values as text and all members present, because
+the hosted service reportedly ignores other forms. Source: spec section 7.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ninetailed_wsgi.content.entries import (
 )
 
 LOCALE = "en-US"
-"""The locale in which fields are written; the import asks that it is the default one of the space."""
+"""The locale in which fields are written; the import requires it to be the default locale of the space."""
 
 _Entry = TypeVar("_Entry", AudienceEntry, ExperienceEntry, MergeTagEntry, MetricEntry)
 _SOUND_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def as_generic(content: Content) -> dict[str, Any]:
-    """Return content in the generic form; what is there twice is written once."""
+    """Return content in the generic form, without duplicates."""
     ids = {audience.entry: audience.id for audience in content.audiences}
     experience_ids = {experience.entry: experience.id for experience in content.experiences}
     document: dict[str, list[dict[str, Any]]] = {
@@ -60,10 +60,10 @@ def as_generic(content: Content) -> dict[str, Any]:
 
 
 def as_contentful(content: Content) -> dict[str, Any]:
-    """Return content as a space export, which ``contentful space import`` takes.
+    """Return content as a space export, which ``contentful space import`` accepts.
 
-    Not in it: the order of an entry's experiences, which Contentful keeps on the site's own entry, and the entries that
-    are variants. Metrics stand beside the entries, where the import passes them over and this software reads them.
+    It lacks the order of an entry's experiences, which Contentful keeps on the site's own entry, and the entries that
+    are variants. Metrics are beside the entries, where the import ignores them and this software reads them.
     """
     audience_ids = {reference: _entry_id(one) for one in content.audiences for reference in _names(one)}
     entries = [
@@ -102,7 +102,7 @@ def _merge_tag(tag: MergeTagEntry) -> dict[str, Any]:
 
 def _entry(id: str, kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        # The import publishes what has a published version; publishing counts as one more.
+        # The import publishes entries with a publishedVersion; publishing increases the version by one.
         "sys": {
             "id": id,
             "type": "Entry",
@@ -127,7 +127,7 @@ def _metrics(content: Content) -> list[dict[str, Any]]:
 
 
 def _entry_id(entry: AudienceEntry | ExperienceEntry | MergeTagEntry) -> str:
-    """Return an id that Contentful takes for an entry: its own, else one that depends on it alone."""
+    """Return an id that Contentful accepts for an entry: its own id, or else one derived only from it."""
     if _SOUND_ID.fullmatch(entry.entry):
         return entry.entry
     name = re.sub(r"[^A-Za-z0-9._-]", "-", entry.entry)[:50]
@@ -143,7 +143,7 @@ def _public(reference: Reference, ids: Mapping[str, str]) -> str:
 
 
 def _variants(config: object) -> list[str]:
-    """Return the ids of the entries that are shown instead of a baseline, each once."""
+    """Return the ids of the entries that are shown instead of a baseline, without duplicates."""
     components = config.get("components") if isinstance(config, dict) else None
     replacements = [
         one for one in components or () if isinstance(one, dict) and one.get("type") in (None, "EntryReplacement")
