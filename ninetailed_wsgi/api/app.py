@@ -74,7 +74,7 @@ def create_app(settings: Settings | None = None, **options: Any) -> App:
             variables. Those that only ``serve`` has, such as ``workers``, are refused.
 
     Raises:
-        SettingsError: naming every bad option, a data folder, content file or location database that cannot be used.
+        SettingsError: lists every bad option, or names an unusable data folder, content file or location database.
     """
     settings = Settings.for_app(settings, options)
     if settings.geoip_database is None:

@@ -23,7 +23,7 @@ def without_foreign(body: Any, caller: Caller) -> Any:
 
 
 def overrides_of(environ: Mapping[str, Any], body: Mapping[str, Any] | None = None) -> Overrides | None:
-    """Return the overrides of a request: those of its body, else those of its visitor's preview; None without any.
+    """Return the overrides of a request: those of its body, otherwise those of its visitor's preview; None without any.
 
     Raises:
         InvalidData: the time of a preview is not a time.

@@ -63,7 +63,7 @@ def export(
                 continue
             with contextlib.suppress(ProfileNotFound):  # deleted since it was listed
                 record = service.record(where, key.name, events=events)
-                if record["profile"]["id"] == key.name:  # else it was merged into another, which has its own line
+                if record["profile"]["id"] == key.name:  # otherwise it was merged into another one
                     write(record)
                     written += 1
     (console.out if output else console.err).write(f"{written:,} profiles exported\n")

@@ -179,7 +179,7 @@ class _FileImport:
     def _rejecting(self) -> Iterator[BinaryIO]:
         """Yield the rejects file, cut off after the last batch; remove it if nothing was rejected."""
         try:
-            # Rejected lines are visitors' data: for nobody else to read.
+            # Rejected lines are visitors' data: only the owner may read them.
             handle = open_private(self._rejects_file, os.O_RDWR)
         except OSError as error:
             raise CommandError(f"{self._rejects_file} cannot be written: {error.strerror}") from error

@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def mounts_of(folder: Path) -> Iterable[Mount]:
-    """Return the frameworks that the files of a folder name; else those that are installed; else plain WSGI."""
+    """Return the frameworks that the files of a folder name; without any, those installed; without any, plain WSGI."""
     texts = list(_texts(folder))
     mounts = [mount for mount in MOUNTS if any(_names(mount.module, name, text) for name, text in texts)]
     # Falcon is always installed, because the API uses it.

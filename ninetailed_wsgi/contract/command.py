@@ -46,7 +46,7 @@ def run(options: Namespace, out: TextIO, err: TextIO) -> int:
         results: list[CaseResult] = []
         try:
             interrupted = _run_all(at, cases, results, out)
-        finally:  # also if nobody reads the output any more
+        finally:  # even if the output is no longer read
             leftovers = _cleaned_up(at)
     summary = report.Summary(
         options.base_url, options.organization, options.environment, claims, results, at.deleted, leftovers, interrupted

@@ -190,7 +190,7 @@ class CaseRun:
         return SentRequest(request["method"], whole, headers, body, request.get("caller", ""))
 
     def _place(self, place: str) -> str:
-        """Return what is before a path: of the environment, of one that nobody named (elsewhere), or of the server."""
+        """Return the prefix of a path: of the environment, of another one (elsewhere), or of the server."""
         if place == "elsewhere":
             return f"{self._prefix.rpartition('/')[0]}/{self._mark}-elsewhere"
         return "" if place == "root" else self._prefix

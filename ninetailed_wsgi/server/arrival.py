@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # Ids may be 10 kB each, and percent-encoding makes three bytes of one: organization, environment and profile id
-# together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) is no way out: its parser written
+# together reach 90 kB, over gunicorn's ceiling of 8190 bytes. Its "unlimited" (0) does not help: its parser written
 # in Python then collects a request line without end. So its ceiling is raised to one that still bounds the memory.
 LONGEST_REQUEST_LINE = 128 * 1024
 """Bytes of a request line without its end; a longer one is not collected further, as gunicorn refuses it."""

@@ -1,7 +1,7 @@
 """Runs the app under Granian, whose HTTP code is written in Rust and takes half of gunicorn's processor time.
 
 Granian reads heads without a Python thread, and bodies in the thread that asks for them, however long that takes.
-So many threads, of which each address may use some, read the bodies here before they call the app.
+So many threads read bodies here before they call the app; each address may use some of them.
 """
 
 from __future__ import annotations

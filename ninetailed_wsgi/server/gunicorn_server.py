@@ -81,7 +81,7 @@ class GunicornServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
                 listener.sock.setsockopt(socket.SOL_SOCKET, waiting, struct.pack("ll", worker.STALLED_AFTER, 0))
             listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, worker.ANSWER_BUFFER)
         address = server.LISTENERS[0].getsockname()
-        print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # else workers repeat it
+        print(announcement(self.settings, self.findings, address[0], address[1]), flush=True)  # or workers repeat it
 
 
 def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lambda server: None) -> dict[str, Any]:

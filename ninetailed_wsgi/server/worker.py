@@ -80,7 +80,7 @@ class Worker(SharingWorker):
             self._too_long.discard(conn)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Announce the end of a connection whose body is too long, as nobody reads all of it."""
+        """Announce the end of a connection whose body is too long, because the rest is not read."""
         if conn in self._too_long:
             req.force_close()
         return super().handle_request(req, conn)

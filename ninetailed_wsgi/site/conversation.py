@@ -179,7 +179,7 @@ class Conversation:
         is_page_stored: whether this page's event is stored, so that the browser need not send it.
         published: the content that decided.
         parts_of_page: what the page asked for to show it.
-        preview: the overrides of the preview that the page is seen in; None: it is no preview.
+        preview: the overrides of the preview that the page is seen in; None outside of a preview.
     """
 
     def __init__(self, environ: Mapping[str, Any], backend: Backend, is_late: bool) -> None:

@@ -35,7 +35,7 @@ class Question(NamedTuple):
     """What a page asks: the answer about a visitor after these events.
 
     Attributes:
-        name: the id that the page knows the visitor by; None for somebody new.
+        name: the id that the page knows the visitor by; None for a new visitor.
         events: what the page recorded.
         presence: makes an event that says only that the visitor is here, used if there is no other event.
         locale: the language of place names.
@@ -44,7 +44,7 @@ class Question(NamedTuple):
         ids: those that this page made so far.
         exposures: what the page showed, noted by the write of the events.
         is_last: whether the response begins now: then what does not fit into the page's time is stored afterwards.
-        overrides: of the preview that the page is seen in; None: it is no preview.
+        overrides: of the preview that the page is seen in; None outside of a preview.
         consents: whether the visitor may be remembered; if not, their company is not looked up.
         others: ids of further cookies; where visitors are not trusted, the first issued id counts.
     """

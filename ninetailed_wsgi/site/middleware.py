@@ -296,7 +296,7 @@ def _starting(
 
 
 def _previews(site: Ninetailed) -> Previews | None:
-    """Return the previews of a site; None where it has no secret that signs their links."""
+    """Return the previews of a site; None if it has no secret to sign their links with."""
     if site.access.tokens is None:
         return None
     where = (site.options.organization, site.options.environment)
@@ -304,7 +304,7 @@ def _previews(site: Ninetailed) -> Previews | None:
 
 
 def _panel(site: Ninetailed) -> Panel | None:
-    """Return the panel of a site; None where nobody gets it."""
+    """Return the panel of a site; None if nobody gets it."""
     option, tokens, previews = site.options.panel, site.access.tokens, _previews(site)
     if not option or previews is None or tokens is None:
         return None

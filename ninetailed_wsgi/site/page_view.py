@@ -39,7 +39,7 @@ _PURPOSES = ("prefetch", "prerender", "preview")
 
 
 def is_visit(environ: Environ) -> bool:
-    """Return whether somebody sees the answer: HEAD, prefetch and prerender are no visits (spec section 9)."""
+    """Return whether somebody sees the answer: HEAD, prefetch and prerender are not visits (spec section 9)."""
     if environ.get("REQUEST_METHOD") == "HEAD":
         return False
     for name in _SPECULATIVE:

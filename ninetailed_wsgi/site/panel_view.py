@@ -42,7 +42,7 @@ def view(
         parts: what the page asked for, as `PageParts.parts` has it.
         explanation: the explanation of what the page shows.
         natural: that of what it would show outside of a preview.
-        overrides: of the preview; None: it is no preview.
+        overrides: of the preview; None outside of a preview.
         published: the experiences of the content that decided.
     """
     forced = overrides or Overrides()

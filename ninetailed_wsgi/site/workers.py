@@ -24,7 +24,7 @@ class Call(Generic[Value]):
 
     def __init__(self, work: Callable[[Call[Value]], Value]) -> None:
         self._work = work
-        self._first = threading.Lock()  # whoever gets it first decides whether the call begins
+        self._first = threading.Lock()  # the first to get it decides whether the call begins
         self._end = threading.Lock()
         self._end.acquire()
         self.answer: Value | None = None

@@ -67,7 +67,7 @@ class Clock:
 
 
 def _time_is_held_by() -> str | None:
-    """Return which library replaces the time of this process, if one does; one that is not loaded is none."""
+    """Return which library replaces the time of this process, if one does; an unloaded library does not."""
     if getattr(sys.modules.get("freezegun.api"), "freeze_factories", None):
         return "freezegun"
     hatch = getattr(sys.modules.get("time_machine"), "escape_hatch", None)

@@ -54,7 +54,7 @@ class _Source:
         self._networks = sorted(networks, key=lambda row: row[0].prefixlen, reverse=True)
 
     def company(self, address: str, *, asks: bool) -> Mapping[str, Any]:
-        """Return the company of an address; empty where there is none."""
+        """Return the company of an address; empty if it has none."""
         try:
             parsed = ip_address(address)
         except ValueError:

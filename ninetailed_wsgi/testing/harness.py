@@ -276,7 +276,7 @@ class Harness:
         """Return the result of an experience (or its id or name) in its latest phase; needs the extra `results`.
 
         Args:
-            metric: by which metric (or its id or name); None: the experience's own, else the first one of the content.
+            metric: by which metric (or its id or name); None: the experience's own, or the first one of the content.
             window_days: up to how many days after the first view a visitor's events count; None: any.
 
         Returns:

@@ -195,7 +195,7 @@ class Visitor:
         list counts, as in the SDK; without such a list, the first by id (spec section 6).
 
         Args:
-            baseline: the id of an entry, or an entry as JSON, of which only the id counts. What is neither is returned
+            baseline: the id of an entry, or an entry as JSON, of which only the id counts. Anything else is returned
                 as it is, and a warning in the log names its type once.
         """
         if id_of(baseline) is None:

@@ -17,7 +17,7 @@ def ranges(spans: Sequence[Sequence[float]], mark: float | None, choice: int | N
 
     Args:
         spans: start and end of each index.
-        drawn: the visitor's hash; None: nobody's.
+        drawn: the visitor's hash; None: there is no visitor.
         chosen: the index that is marked.
     """
     parts = []
