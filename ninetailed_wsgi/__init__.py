@@ -1,6 +1,6 @@
 """Ninetailed's Experience API inside your own WSGI process: the public names, nothing else.
 
-The names are loaded when they are first asked for, so importing the package costs nothing and pulls in no framework.
+Each name is loaded when it is first used, so importing the package costs nothing and pulls in no framework.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from the module that has it (PEP 562)."""
+    """Load a public name from the module that defines it (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     _refuse_sub_interpreter()
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next look-up does not come here
+    globals()[name] = value  # the next look-up finds it without this function
     return value
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 
 class NinetailedError(Exception):
-    """Base of all errors of this package; its text is written for the person who sees it.
+    """Base of all errors of this package; its text is written for the person who reads it.
 
     Attributes:
         status: the HTTP status an API answer carries for this error.
         code: the ``error.code`` member of the error envelope.
-        retry_after: seconds after which the same request may succeed; None: it will not.
+        retry_after: seconds after which the same request may succeed; None: a retry does not help.
     """
 
     status: int = 500
@@ -70,7 +70,7 @@ class Unauthorized(NinetailedError):
 
 
 class Forbidden(NinetailedError):
-    """The key lacks the scope, or the request comes from an origin or for a host that is not answered (403)."""
+    """The key lacks the scope, or the request has an origin or a host that is not allowed (403)."""
 
     status = 403
     code = "ERR_FORBIDDEN"
@@ -121,7 +121,7 @@ class RateLimited(ProfileOverload):
 
 
 class StoreUnavailable(NinetailedError):
-    """Storage is unavailable; nothing of this step was written, so it may be repeated (503)."""
+    """Storage is unavailable; this step wrote nothing, so the caller may retry it (503)."""
 
     status = 503
     retry_after = 1

@@ -63,7 +63,7 @@ def nt_experience_variant(context: Context, entity: str) -> str | None:
 
 @pass_context
 def nt_merge_tag(context: Context, path: str, fallback: str | None = None) -> str:
-    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.merge_tag`; escaped as any text of a template."""
+    """See :meth:`~ninetailed_wsgi.site.visitor.Visitor.merge_tag`; escaped like any text of a template."""
     return nt_visitor(context).merge_tag(path, fallback)
 
 

@@ -1,6 +1,6 @@
 """A provider for `openfeature-sdk` in the same process: flags decided by the service, without HTTP.
 
-Source: spec section 17. Needs the extra ``openfeature``; the only module that imports the SDK.
+Source: spec section 17. Needs the extra ``openfeature``. Only this module imports the SDK.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class NinetailedProvider(AbstractProvider):
     ``exposures="served"`` store anything.
 
     Args:
-        source: the service of your middleware or app, or settings of which one is made; None: the ``NINETAILED_*``
+        source: the service of your middleware or app, or settings to create one from; None: the ``NINETAILED_*``
             environment variables.
         organization, environment: whose flags are decided.
-        watch_seconds: how often a thread looks whether the content changed, from registration until shutdown;
-            0: only `observe` looks.
-        exposures: ``served``: an evaluation exposes a visitor who has a profile to the experience that decided, which
-            is written the first time; ``seen``: only what browsers report counts.
+        watch_seconds: seconds between two checks of a thread for changed content, from registration until shutdown;
+            0: only `observe` checks.
+        exposures: ``served``: an evaluation counts as an exposure to the experience that decided, if the visitor has a
+            profile, and is written the first time; ``seen``: only what browsers report counts.
 
     Raises:
         SettingsError: ``exposures`` is neither, or the settings, the content or the data folder cannot be used.
@@ -106,7 +106,7 @@ class NinetailedProvider(AbstractProvider):
         self._registered = False
 
     def observe(self) -> None:
-        """Tell the SDK what changed since the last look: new content, stale content, a store that cannot serve."""
+        """Tell the SDK what changed since the last check: new content, stale content, a store that cannot serve."""
         catalog = self._service.content(*self._environment)
         if catalog.version != self._content_version:
             self._content_version = catalog.version
@@ -161,7 +161,7 @@ class NinetailedProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
         tracking_event_details: TrackingEventDetails | None = None,
     ) -> None:
-        """Store a track event of the visitor that the targeting key names; nothing without a targeting key.
+        """Store a track event of the visitor that the targeting key names; without a targeting key, do nothing.
 
         ``value`` and the attributes of the details become its properties. If the event cannot be stored, the log says
         so; the page is not affected.
@@ -198,7 +198,7 @@ class NinetailedProvider(AbstractProvider):
         convert: Callable[[Any], _Value | None],
     ) -> FlagResolutionDetails[_Value]:
         if self._watcher:
-            self._watcher.ensure()  # also in a process that was forked since
+            self._watcher.ensure()  # also in a process that was forked after registration
         target = _target(context)
         if context is None or not target:
             return FlagResolutionDetails(default, reason=Reason.DEFAULT)
@@ -223,8 +223,8 @@ class NinetailedProvider(AbstractProvider):
         )
 
     def _expose(self, target: str, flag: Flag) -> None:
-        """Note that a flag was served; where that fails, the flag is served all the same."""
-        from ninetailed_wsgi.insights.ingestion import expose  # most sites count what browsers report
+        """Record that a flag was served; if that fails, the flag is still served."""
+        from ninetailed_wsgi.insights.ingestion import expose  # most sites count only browsers' reports
 
         decided = flag.metadata
         experience = str(decided["experienceId"]) if decided else None
@@ -235,7 +235,7 @@ class NinetailedProvider(AbstractProvider):
             _log.warning("an exposure was not stored: %s", failure(error))
 
     def _state(self) -> tuple[str, str]:
-        """Return what keeps flags from being current: ``store``, ``content`` or nothing, with words for a person."""
+        """Return why flags may be out of date, ``store``, ``content`` or an empty text, and a message for a person."""
         try:
             self._service.check()
         except NinetailedError as error:
@@ -255,7 +255,7 @@ def context_of(id: str, traits: Mapping[str, Any]) -> EvaluationContext:
 
 
 def _target(context: EvaluationContext | None) -> str | None:
-    """Return the targeting key; InvalidContextError where it is no text."""
+    """Return the targeting key; raise InvalidContextError if it is not text."""
     target: object = context.targeting_key if context else None
     if target is None or isinstance(target, str):
         return target
@@ -289,7 +289,7 @@ def _float(value: Any) -> float | None:
 
 
 def _object(value: Any) -> Sequence[Any] | Mapping[str, Any] | None:
-    return copy_of(value) if isinstance(value, dict | list) else None  # the content's own, which every visitor gets
+    return copy_of(value) if isinstance(value, dict | list) else None  # all visitors share the content's value
 
 
 def _kind(value: Any) -> str:

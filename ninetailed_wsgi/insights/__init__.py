@@ -1,1 +1,1 @@
-"""Whether a variant helped: what SDKs report of components, and results of experiments (spec sections 11 and 12)."""
+"""Measures whether a variant helped: SDK reports about components, results of experiments (spec sections 11 and 12)."""

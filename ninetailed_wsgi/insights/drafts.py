@@ -1,7 +1,7 @@
-"""Keeps the draft that somebody handed to the inspector, until a process that serves nobody has counted it.
+"""Keeps the draft that somebody uploaded in the inspector, until a process that serves no requests has counted it.
 
-One for each environment, in the folder ``population`` of the data folder: what was handed in last (spec section 15).
-A request finds the errors that it has time for; the process finds all.
+There is one for each environment, the newest, in the folder ``population`` of the data folder (spec section 15).
+A request finds the errors that it has time for; the process finds all of them.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ FOLDER = "population"
 _ENDING = ".draft"
 _MOST_PROBLEMS = 10
 _MOST_CHECKED = 100_000
-"""Bytes of rules and configs that a request compiles: the slowest that were tried take a second of a busy machine."""
+"""The most bytes of rules and configs that a request compiles: the slowest ones tried take a second when busy."""
 
 _MOST_ENTRIES = 2_000
-"""Entries that a request compiles, each place where one names an experience included."""
+"""The most entries that a request compiles, counting each place where an entry names an experience."""
 
 
 class Draft(NamedTuple):
-    """A draft that was handed in.
+    """A draft that was uploaded.
 
     Attributes:
         raw: the document, in any form that ``--content`` takes.
-        name: of its file, as it was said.
-        at: when it was handed in, ms.
-        by: the name of the key.
+        name: the name of its file, as the client stated it.
+        at: when it was uploaded, ms.
+        by: the name of the key that was used.
     """
 
     raw: bytes
@@ -50,7 +50,7 @@ class Draft(NamedTuple):
     by: str
 
     def read(self, locale: str | None) -> Content:
-        """Return what the draft holds, nothing compiled; InvalidData where it is no content at all."""
+        """Return what the draft holds, without compiling it; raise InvalidData if it is not content at all."""
         try:
             content = read_document(parse(self.raw), self.name, locale, drafts=True)
         except Faulty as fault:
@@ -63,7 +63,7 @@ class Draft(NamedTuple):
     def check(self, locale: str | None) -> None:
         """Raise InvalidData with the errors that a request has time to find.
 
-        Those of a large draft, and of regular expressions, which may take seconds to compile, are found by `catalog`.
+        `catalog` finds those of a large draft and of regular expressions, which may take seconds to compile.
         """
         content = self.read(locale)
         entries = [*content.audiences, *content.experiences, *content.metrics, *content.baselines, *content.merge_tags]
@@ -74,7 +74,7 @@ class Draft(NamedTuple):
             _refuse_errors(compile_content(replace(content, audiences=quick)))
 
     def catalog(self, locale: str | None, history_events: int, history_days: int) -> Catalog:
-        """Return the draft compiled, entries that are not published included; InvalidData lists its errors."""
+        """Return the compiled draft, including unpublished entries; raise InvalidData with its errors."""
         content = self.read(locale)
         catalog = compile_content(content, history_events=history_events, history_days=history_days)
         _refuse_errors(catalog)
@@ -88,7 +88,7 @@ def _refuse_errors(catalog: Catalog) -> None:
 
 
 def _size(bodies: Iterable[object]) -> int:
-    """Return bytes of JSON; what orjson finds nested too deeply is refused before it is compiled."""
+    """Return the bytes of JSON, without bodies nested too deeply for orjson, which are refused before compiling."""
     size = 0
     for body in bodies:
         with contextlib.suppress(orjson.JSONEncodeError):
@@ -97,7 +97,7 @@ def _size(bodies: Iterable[object]) -> int:
 
 
 def _without_expressions(rules: object) -> object:
-    """Return rules in which each regular expression is one that is quick to compile."""
+    """Return the rules with each regular expression replaced by one that compiles quickly."""
     try:
         return json.loads(orjson.dumps(rules), object_hook=_without_expression)
     except orjson.JSONEncodeError:  # nested too deeply, so nothing in it is compiled
@@ -111,13 +111,13 @@ def _without_expression(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def hand_in(data_dir: Path, where: Environment, draft: Draft) -> None:
-    """Keep a draft in place of the last one of its environment; OSError where it cannot be written."""
+    """Store a draft in place of the last one of its environment; raise OSError if it cannot be written."""
     head = {"name": draft.name, "at": draft.at, "by": draft.by, "environment": str(where)}
     environment_files.write_bytes(data_dir / FOLDER, where, orjson.dumps(head) + b"\n" + draft.raw, _ENDING)
 
 
 def read(data_dir: Path, where: Environment) -> Draft | None:
-    """Return the draft that was handed in last; None where there is none, or its file is damaged."""
+    """Return the draft that was uploaded last; None if there is none, or its file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         head, _, raw = _file(data_dir, where).read_bytes().partition(b"\n")
         members = orjson.loads(head)
@@ -126,7 +126,7 @@ def read(data_dir: Path, where: Environment) -> Draft | None:
 
 
 def environments(data_dir: Path) -> list[Environment]:
-    """Return the environments that a draft was handed in for."""
+    """Return the environments for which a draft was uploaded."""
     places = []
     for file in sorted((data_dir / FOLDER).glob(f"*{_ENDING}")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as draft:

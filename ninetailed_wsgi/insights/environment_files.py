@@ -1,4 +1,4 @@
-"""Files with the newest numbers of each environment: written where nobody waits, read by requests."""
+"""Files with the newest numbers of each environment: written in the background, read by requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Numbers = TypeVar("_Numbers")
 
 
 def write(folder: Path, environment: Environment, members: Mapping[str, Any]) -> Path:
-    """Write the numbers of an environment in place of the last and return their file.
+    """Write the numbers of an environment in place of the last ones and return their file.
 
     Raises:
         OSError: they cannot be written; the last ones stay.
@@ -26,14 +26,14 @@ def write(folder: Path, environment: Environment, members: Mapping[str, Any]) ->
 
 
 def read(folder: Path, environment: Environment, numbers: Callable[..., _Numbers]) -> _Numbers | None:
-    """Return ``numbers(**members)``; None where nothing was written yet, or the file is damaged."""
+    """Return ``numbers(**members)``; None if nothing was written yet, or the file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         return numbers(**orjson.loads(file_of(folder, environment).read_bytes()))
     return None
 
 
 def write_bytes(folder: Path, environment: Environment, document: bytes, ending: str = ".json") -> Path:
-    """Write a document of an environment in place of the last, as `write` does."""
+    """Write a document of an environment in place of the last one, as `write` does."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = file_of(folder, environment, ending)
     with replacement(file) as output:
@@ -42,6 +42,6 @@ def write_bytes(folder: Path, environment: Environment, document: bytes, ending:
 
 
 def file_of(folder: Path, environment: Environment, ending: str = ".json") -> Path:
-    """Return the path of an environment's file: a hash, as an environment's name may hold any character."""
+    """Return the path of an environment's file: a hash, because an environment's name may hold any character."""
     name = hashlib.blake2b(orjson.dumps([*environment]), digest_size=16).hexdigest()
     return folder / f"{name}{ending}"

@@ -1,6 +1,6 @@
 """What a profile's exposures mean for the results of one experience: which variant counts the visitor, and from when.
 
-Pure; `core/exposures.py` says how a profile keeps them. Source: spec section 12.
+Pure functions; `core/exposures.py` says how a profile keeps exposures. Source: spec section 12.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ HOLDOUT, MULTIPLE, INCONSISTENT, COUNTS = "holdout", "multiple", "inconsistent",
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A phase as its name tells it.
+    """The split of a phase, as its name states it.
 
     Attributes:
-        traffic: share of visitors that take part.
-        shares: of those, the share of each variant index; they add up to 1.
+        traffic: the share of visitors that take part.
+        shares: the share that each variant index gets of these visitors; they add up to 1.
     """
 
     traffic: float
@@ -28,22 +28,22 @@ class Split:
 
     @property
     def words(self) -> str:
-        """The split for a reader: ``50 / 50``, with the traffic where it is not all of it."""
+        """Return the split for a reader: ``50 / 50``, with the traffic if it is below 100 %."""
         shares = " / ".join(f"{share * 100:.3g}" for share in self.shares)
         return shares if self.traffic >= 1 else f"{shares} of {self.traffic * 100:.3g} % of the traffic"
 
 
 class Standing(NamedTuple):
-    """What one visitor is to the result of one phase.
+    """How one visitor counts in the result of one phase.
 
     Attributes:
         kind: ``counted``, ``holdout`` (outside of the traffic), ``multiple`` (saw several variants) or
-            ``inconsistent`` (reported what allocation does not give, and nothing else).
-        variant: its index; meaningless but for ``counted``.
+            ``inconsistent`` (no report matches the allocation).
+        variant: the index of the variant; only meaningful for ``counted``.
         first: time of the first exposure, ms.
         is_served: whether no browser reported it.
         views, clicks: how many.
-        doubtful: whether something was reported that allocation does not give.
+        doubtful: whether a report does not match the allocation.
     """
 
     kind: str
@@ -56,9 +56,9 @@ class Standing(NamedTuple):
 
 
 def split_of(phase: str) -> Split:
-    """Read the name of a phase; ValueError where it is none.
+    """Return the split in the name of a phase; raise ValueError if the name is invalid.
 
-    Shares are those of the ranges, cut off at 1; what they leave over is the control's (spec section 6).
+    Shares are those of the ranges, cut off at 1; the rest belongs to the control (spec section 6).
     """
     traffic, shares, *variants = phase.split(":")
     count = max(int(variants[0]) if variants else 0, shares.count("/") + 1)
@@ -74,13 +74,13 @@ def split_of(phase: str) -> Split:
 def standings(
     phases: Mapping[str, Mapping[str, Any]], *, sticky: bool, since: int, until: float
 ) -> Iterator[tuple[str, Standing]]:
-    """Yield what a visitor is to each phase of an experience.
+    """Yield how a visitor counts in each phase of an experience.
 
     Args:
         phases: the visitor's exposures to it, by phase.
-        sticky: whether assignments are kept: then the visitor counts in the phase of the first exposure alone, as that
-            phase's split chose the variant.
-        since, until: the period: a first exposure outside of ``since <= first < until`` (ms) counts in no phase.
+        sticky: whether assignments are kept: then the visitor counts only in the phase of the first exposure, because
+            that phase's split chose the variant.
+        since, until: the period: a visitor counts in a phase only if ``since <= first < until`` (ms).
     """
     exposed = [entry["first"] for entry in phases.values() if "first" in entry]
     earliest = min(exposed, default=0)

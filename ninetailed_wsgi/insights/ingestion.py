@@ -1,6 +1,6 @@
-"""Takes in what SDKs report of components: each profile of a request is written once, whatever it reports.
+"""Records what SDKs report about components; each profile of a request is written once, however many events it has.
 
-Source: spec section 11. A single event that is not valid is left out, as SDKs send a refused request again and again.
+Source: spec section 11. An invalid event is left out, because SDKs retry a refused request again and again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 MAX_EVENTS = 1000
-"""Events of one request (spec section 11)."""
+"""The most events of one request (spec section 11)."""
 
 ACCEPTED, INVALID, NO_PROFILE = "accepted", "invalid", "profile"
 
@@ -40,8 +40,8 @@ class _Note(NamedTuple):
     """What the fold of one profile decided.
 
     Attributes:
-        write: what is to be stored.
-        results: how many reports had which result; None: another profile has this name now, and nothing was noted.
+        write: what to store.
+        results: how many reports had which result; None: another profile has this name now, and nothing was recorded.
     """
 
     write: Write | None
@@ -49,11 +49,11 @@ class _Note(NamedTuple):
 
 
 class Ingestion:
-    """Notes what visitors saw and clicked.
+    """Records what visitors saw and clicked.
 
     Args:
-        service: whose profiles, content and clock these are.
-        is_valid: whether an event has the form that its JSON Schema asks for.
+        service: the service whose profiles, content and clock are used.
+        is_valid: returns whether an event matches its JSON Schema.
     """
 
     def __init__(self, service: ExperienceService, is_valid: Callable[[object], bool]) -> None:
@@ -63,18 +63,18 @@ class Ingestion:
     def ingest(
         self, environment: Environment, body: Sequence[Mapping[str, Any]], *, guarded: bool = False
     ) -> Mapping[str, int]:
-        """Note the events of a request, whose outer form is valid.
+        """Record the events of a request whose outer form is valid.
 
         Args:
-            guarded: whether a former id of a profile leads to it no longer than its time (spec section 16).
+            guarded: whether former ids of a profile expire (spec section 16).
 
         Returns:
-            How many events were ``accepted``, and how many left out for which reason: ``invalid``, ``profile`` (there
-            is none), or as `ExposureSet.note` says.
+            How many events were ``accepted``, and how many were left out for which reason: ``invalid``, ``profile``
+            (there is none), or a reason of `ExposureSet.note`.
 
         Raises:
             PayloadTooLarge: it holds more than 1,000 events.
-            StoreUnavailable: nothing or a part of it was stored, and the request may be repeated.
+            StoreUnavailable: nothing or only a part was stored; the request may be repeated.
         """
         count = sum(len(item["events"]) for item in body)
         if count > MAX_EVENTS:
@@ -118,13 +118,13 @@ def expose(
     *,
     guarded: bool = False,
 ) -> None:
-    """Note what a visitor was served, outside of the write of their events (spec section 12).
+    """Record what a visitor was served, apart from the write of their events (spec section 12).
 
-    A visitor without a profile is not made one, and what is known already is not written again. ``guarded`` as of
+    A visitor without a profile does not get one, and what is stored already is not written again. ``guarded`` is as for
     `Ingestion.ingest`.
 
     Raises:
-        StoreUnavailable: nothing was stored, and the call may be repeated.
+        StoreUnavailable: nothing was stored; the call may be repeated.
     """
     now = service.clock()
     catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
@@ -134,7 +134,7 @@ def expose(
 def _store(
     service: ExperienceService, catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, guarded: bool
 ) -> Counter[str]:
-    """Note reports by the names that they came for; return how many had which result."""
+    """Record reports, given by the name of their profile; return how many had which result."""
     results: Counter[str] = Counter()
     store = service.store
     while reports:
@@ -154,7 +154,7 @@ def _store(
 
 
 def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, key: Key, entry: StoreEntry) -> _Note:
-    """Decide what the reports of one profile make of it; pure."""
+    """Decide how its reports change one profile; a pure function."""
     if entry.document is None:
         return _Note(None, {NO_PROFILE: len(reports[key])})
     if "to" in entry.document or "into" in entry.document:

@@ -1,6 +1,6 @@
-"""Keeps the last computed results of each environment, so that a request reads them and never computes.
+"""Keeps the last computed results of each environment, so that requests only read and never compute.
 
-A file for each environment, in the folder ``results`` of the data folder; it holds numbers of no single visitor.
+There is a file for each environment in the folder ``results`` of the data folder. It holds no data of single visitors.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def compute(
     content: Callable[[str, str], Catalog],
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> None:
-    """Compute the results of every environment that has exposures, in one scan, and keep them in place of the last.
+    """Compute the results of every environment that has exposures, in one scan, and store them in place of the last.
 
     Args:
-        data_dir: where they are kept.
-        content: gives the catalog of an organization's environment.
-        clock: now, ms.
+        data_dir: where they are stored.
+        content: returns the catalog of an organization's environment.
+        clock: returns the time, ms.
 
     Raises:
         StoreUnavailable: the store cannot be read now; the last results stay.
         OSError: the results cannot be written.
     """
-    from ninetailed_wsgi.insights import scan  # which loads scipy; a worker reads only
+    from ninetailed_wsgi.insights import scan  # it loads scipy; a worker only reads
 
     now = clock()
     folder = data_dir / _FOLDER
@@ -58,5 +58,5 @@ def compute(
 
 
 def read(data_dir: Path, environment: Environment) -> Latest | None:
-    """Return the last results of an environment; None where none was computed yet, or the file is damaged."""
+    """Return the last results of an environment; None if there are none yet, or the file is damaged."""
     return environment_files.read(data_dir / _FOLDER, environment, Latest)

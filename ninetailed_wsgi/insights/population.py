@@ -1,7 +1,7 @@
-"""Keeps how many visitors are in each audience and variant, counted where nobody waits, for the inspector to read.
+"""Keeps the number of visitors in each audience and variant, counted in the background, for the inspector to read.
 
-A file for each environment in the folder ``population`` of the data folder. What it holds is a document of
-`replay.what_if`: what is published, beside the draft where there is one (spec sections 14 and 15).
+There is a file for each environment in the folder ``population`` of the data folder. It holds a document of
+`replay.what_if`: the published content, compared with the draft if there is one (spec sections 14 and 15).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ninetailed_wsgi.insights.replay import what_if
 from ninetailed_wsgi.store.protocol import Store
 
 Catalogs = Callable[[str, str], Catalog]
-"""Gives the content of an organization's environment."""
+"""Returns the content of an organization's environment."""
 
 
 class Population(NamedTuple):
     """What was counted last.
 
     Attributes:
-        document: of `replay.what_if`, without visitors.
-        computed_at: when, ms.
-        draft_at: when the draft was handed in that it was counted beside, ms; None: it is the one of the options.
-        problem: why the draft that was handed in could not be used, and so nothing moves; None: it could.
+        document: the document of `replay.what_if`, without visitors.
+        computed_at: when it was computed, ms.
+        draft_at: when the draft of the comparison was uploaded, ms; None: the draft is that of the options.
+        problem: why the uploaded draft could not be used, so that no visitor moves; None: there was no problem.
     """
 
     document: dict[str, Any]
@@ -38,12 +38,12 @@ class Population(NamedTuple):
 
 
 class PopulationContent(NamedTuple):
-    """The contents that visitors are counted by.
+    """The content by which visitors are counted.
 
     Attributes:
-        published: what is served.
-        draft: what the options say would be; None: nothing.
-        locale, history_events, history_days: how a draft that was handed in is read.
+        published: the content that is served.
+        draft: the draft of the options; None: there is none.
+        locale, history_events, history_days: how to read an uploaded draft.
     """
 
     published: Catalogs
@@ -53,12 +53,12 @@ class PopulationContent(NamedTuple):
     history_days: int = 365
 
     def handed_in(self, draft: drafts.Draft) -> Catalog:
-        """Return a draft that was handed in, compiled; InvalidData where it has errors."""
+        """Return an uploaded draft, compiled; raise InvalidData if it has errors."""
         return draft.catalog(self.locale, self.history_events, self.history_days)
 
 
 def compute(data_dir: Path, store: Store, contents: PopulationContent, now: int) -> None:
-    """Count the visitors of every environment and keep the numbers in place of the last.
+    """Count the visitors of every environment and store the numbers in place of the last ones.
 
     Raises:
         StoreUnavailable: the store cannot be read now; the last numbers stay.
@@ -70,14 +70,14 @@ def compute(data_dir: Path, store: Store, contents: PopulationContent, now: int)
 
 
 def compute_waiting(data_dir: Path, store: Store, contents: PopulationContent, now: int) -> None:
-    """Count where a draft was handed in since; as `compute`."""
+    """Count, as `compute` does, the environments for which a draft was uploaded since the last count."""
     for where in drafts.environments(data_dir):
         if waiting(data_dir, where) is not None:
             count(data_dir, store, where, contents, now)
 
 
 def count(data_dir: Path, store: Store, where: Environment, contents: PopulationContent, now: int) -> None:
-    """Count the visitors of one environment, beside the draft that was handed in, else that of the options."""
+    """Count the visitors of one environment, compared with the uploaded draft or, without one, that of the options."""
     before, handed, problem = contents.published(*where), drafts.read(data_dir, where), None
     after = contents.draft(*where) if contents.draft and handed is None else before
     if handed is not None:
@@ -89,7 +89,7 @@ def count(data_dir: Path, store: Store, where: Environment, contents: Population
 
 
 def waiting(data_dir: Path, where: Environment) -> drafts.Draft | None:
-    """Return the draft that was handed in and not counted yet; None where there is none."""
+    """Return the uploaded draft that was not counted yet; None if there is none."""
     draft, last = drafts.read(data_dir, where), read(data_dir, where)
     return draft if draft and (last is None or last.draft_at != draft.at) else None
 
@@ -102,12 +102,12 @@ def keep(
     draft_at: int | None = None,
     problem: str | None = None,
 ) -> None:
-    """Keep the numbers of an environment; OSError where they cannot be written."""
-    # No visitor by name: an erasure does not reach this file.
+    """Store the numbers of an environment; raise OSError if they cannot be written."""
+    # Store no visitor by name, because a deletion does not reach this file.
     last = Population({**document, "samples": []}, now, draft_at, problem)
     environment_files.write(data_dir / drafts.FOLDER, where, last._asdict())
 
 
 def read(data_dir: Path, where: Environment) -> Population | None:
-    """Return what was counted last; None where nothing was yet, or the file is damaged."""
+    """Return what was counted last; None if nothing was counted yet, or the file is damaged."""
     return environment_files.read(data_dir / drafts.FOLDER, where, Population)

@@ -1,6 +1,6 @@
-"""Replays what visitors did against content that is not published; nothing is written (spec section 15).
+"""Replays what visitors did against unpublished content, without writing anything (spec section 15).
 
-For a command, or a process that serves nobody; never in a request.
+For a command, or a process that serves no requests; never in a request.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def what_if(
     expected: int | None = None,
     progress: Callable[[int, float | None], None] = lambda visitors, part: None,
 ) -> tuple[dict[str, Any], ContentComparison]:
-    """Return what publishing ``after`` in place of ``before`` would change, as JSON, and what decided it.
+    """Return what publishing ``after`` in place of ``before`` would change, as JSON, and the comparison that decided.
 
     Args:
         now: the time of the decision, ms.
-        sample: how many visitors are looked at, chosen by a hash of their ids; None: all.
-        expected: about how many visitors there are, for the progress; None: nobody knows.
-        progress: gets the visitors that were looked at, and which part of all work that is.
+        sample: how many visitors to evaluate, chosen by a hash of their ids; None: all.
+        expected: the approximate number of visitors, for the progress; None: unknown.
+        progress: called with the number of visitors evaluated so far, and the share of all work that this is.
 
     Raises:
         StoreUnavailable: the store cannot be read now.
     """
     comparison = ContentComparison(before, after, now)
     tally, total, last = ChangeTally(comparison), expected, None
-    if sample is not None:  # the visitors with the smallest draws, which another pass has to find
+    if sample is not None:  # another pass finds the visitors with the smallest draws
         draws = [_draw(key) for key in _visitors(store, environment)]
         total = len(draws)
         last = max(heapq.nsmallest(sample, draws), default=-1) if sample < total else None
@@ -59,7 +59,7 @@ def what_if(
 
 
 def _visitors(store: Store, environment: Environment) -> Iterator[Key]:
-    """Yield the key of each profile; one in the middle of a merge or a deletion is part of another one already."""
+    """Yield the key of each profile, without those that are being merged or deleted."""
     for key, document in store.documents(*environment):
         if "to" not in document and "into" not in document:
             yield key
@@ -85,5 +85,5 @@ def _add(tally: ChangeTally, store: Store, key: Key, draw: int) -> None:
 
 
 def _draw(key: Key) -> int:
-    """Return a number by which a sample is chosen, the same each time."""
+    """Return the number by which a visitor is chosen for a sample, the same each time."""
     return int.from_bytes(hashlib.blake2b(key.name.encode("utf-8", "surrogatepass"), digest_size=8).digest())

@@ -1,6 +1,6 @@
-"""Results of experiments: adds up visitors by variant, and says whether a variant won and why (spec section 12).
+"""Computes results of experiments: adds up visitors by variant, says whether a variant won and why (spec section 12).
 
-Pure: records go in one by one, results come out. `scan.py` reads the records.
+Pure: it takes records one by one and returns results. `scan.py` reads the records.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ninetailed_wsgi.insights.statistics import Posterior
 
 DAY = 24 * 60 * 60 * 1000
 LEAST_VISITORS = 100
-"""Visitors that each variant needs before anything is said of it."""
+"""Visitors that each variant needs before there is a verdict."""
 
 LEAST_DAYS = 7
-"""Days that an experiment runs at least: weekdays and weekends differ."""
+"""The fewest days of an experiment, because weekdays and weekends differ."""
 
 MOST_MULTIPLE = 0.01
-"""The share of visitors who saw several variants above which a result is not believed."""
+"""If a larger share of visitors than this saw several variants, the result is not trusted."""
 
 LOSES = 0.05
-"""A variant whose chance to beat the control is below this has lost."""
+"""A variant has lost if its chance to beat the control is below this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Experiment:
     Attributes:
         phase: the name of the split in force.
         sticky: whether an assignment is kept.
-        metrics: by which it is measured; none: only exposures are counted.
+        metrics: the metrics that measure it; empty: only exposures are counted.
     """
 
     id: str
@@ -48,13 +48,13 @@ class Experiment:
 
 
 class Period(NamedTuple):
-    """Of when visitors and their events count.
+    """The time in which visitors and their events count.
 
     Attributes:
-        since: first exposures from this time on, ms.
-        until: and before this one; of events too.
-        window_days: how many days after the exposure an event counts, the last moment included; None: any.
-        limited: whether ``since`` was asked for.
+        since: first exposures count from this time on, ms.
+        until: first exposures and events count before this time, ms.
+        window_days: for how many days after the exposure an event counts, the last moment included; None: any.
+        limited: whether the caller set ``since``.
     """
 
     since: int
@@ -92,7 +92,7 @@ class _Arm:
 
 @dataclass(slots=True)
 class _Phase:
-    """Everything that one phase of an experience has added up; first exposures lie from ``began`` to ``ended`` (ms)."""
+    """The sums of one phase of an experience; first exposures are between ``began`` and ``ended`` (ms)."""
 
     arms: dict[int, _Arm] = field(default_factory=dict)
     holdout: _Arm = field(default_factory=_Arm)
@@ -104,7 +104,7 @@ class _Phase:
 
 
 class Tally:
-    """Adds up the records of all visitors for some experiments; its size does not depend on how many there are."""
+    """Adds up the records of all visitors for some experiments; its size does not depend on the number of visitors."""
 
     def __init__(self, experiments: Sequence[Experiment], period: Period) -> None:
         self._experiments = {experiment.id: experiment for experiment in experiments}
@@ -114,11 +114,11 @@ class Tally:
         }
 
     def concerns(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record has any exposure to these experiments."""
+        """Return whether a record has any exposure to these experiments."""
         return not self._experiments.keys().isdisjoint(record.get("exposures", ()))
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add one visitor, whose events were counted for the metrics of these experiments (see `MetricSet`)."""
+        """Add one visitor whose events were counted for the metrics of these experiments (see `MetricSet`)."""
         since, until = self._period.since, self._period.until
         conversions: Mapping[str, Any] = record.get("conversions", {})
         for id, phases in record.get("exposures", {}).items():
@@ -156,11 +156,11 @@ class Tally:
                     arm.of(metric).add(metric.of(entries, standing.first, until), converted)
 
     def results(self) -> list[Result]:
-        """Return a result for each experiment, metric and phase, of each experiment the latest phase first."""
+        """Return a result for each experiment, metric and phase; the latest phase of an experiment comes first."""
         results = []
         for experiment in self._experiments.values():
             phases = self._phases[experiment.id]
-            # The split in force is the latest phase, also before anybody saw it.
+            # The current split is the latest phase, even before anybody saw it.
             order = sorted(phases, key=lambda name: (name == experiment.phase, phases[name].began or 0), reverse=True)
             for metric in experiment.metrics or (None,):
                 results += [_result(experiment, metric, name, phases[name], self._period) for name in order]
@@ -169,7 +169,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The numbers of one variant; those that the data do not tell are None."""
+    """The numbers of one variant; None for numbers that the data does not give."""
 
     index: int
     visitors: int
@@ -186,7 +186,7 @@ class Variant:
     expected_loss: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """The variant as JSON."""
+        """Return the variant as JSON."""
         return {
             "index": self.index,
             "visitors": self.visitors,
@@ -206,12 +206,12 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is known of one phase of an experiment, by one metric.
+    """The result of one phase of an experiment, by one metric.
 
     Attributes:
-        since, until: the period, ms; ``since`` is the first exposure where none was asked for, ``until`` where nobody
-            saw it.
-        exposure: what it rests on: ``seen``, ``served`` or ``mixed``.
+        since, until: the period, ms; if the caller set no start, ``since`` is the first exposure, or ``until`` if
+            nobody saw it.
+        exposure: the kind of exposures it is based on: ``seen``, ``served`` or ``mixed``.
         holdout: visitors outside of the traffic, and how many of them converted.
         why: the reason of the verdict, in words.
     """
@@ -234,7 +234,7 @@ class Result:
     needed: int | None
 
     def document(self, computed_at: int) -> dict[str, Any]:
-        """The result as JSON: the members that the reference of the command names."""
+        """Return the result as JSON: the members that the reference of the command names."""
         metric = self.metric
         metric_document = metric and {
             "id": metric.id,
@@ -270,7 +270,7 @@ class Result:
 
 
 def iso(at: int) -> str:
-    """A time in milliseconds as ISO 8601 in UTC."""
+    """Return a time in milliseconds as ISO 8601 in UTC."""
     return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -292,7 +292,7 @@ def _result(experiment: Experiment, metric: Metric | None, name: str, phase: _Ph
     began = period.until if phase.began is None else phase.began
     since = period.since if period.limited else began
     visitors = sum(arm.visitors for arm in arms)
-    # The split in force goes on; of an earlier one, nothing but its visitors says how long it was in force.
+    # The current split is still running; only the visitors of an earlier split show how long it ran.
     ended = period.until if name == experiment.phase or phase.began is None else phase.ended
     days = (ended - began) / DAY
     verdict, why = _verdict(variants, metric, days, chance, _share(phase.multiple, visitors))
@@ -377,7 +377,7 @@ def _mean(arm: _Arm, metric: Metric) -> float | None:
 def _verdict(
     variants: Sequence[Variant], metric: Metric | None, days: float, chance: float | None, multiple: float
 ) -> tuple[str, str]:
-    """The verdict and, in words, why."""
+    """Return the verdict and its reason in words."""
     if not _is_ratio_fine(chance):
         return "invalid", "visitors are not divided as the split says (sample ratio mismatch)"
     if multiple > MOST_MULTIPLE:
@@ -406,7 +406,7 @@ def _verdict(
 
 
 def _needed(arms: Sequence[_Arm], variants: Sequence[Variant], metric: Metric | None) -> int | None:
-    """How many visitors each variant needs to show the difference that the leading variant has now."""
+    """Return how many visitors each variant needs to show the difference that the leading variant has now."""
     others = [variant for variant in variants if variant.index and variant.beats_control is not None]
     if metric is None or not others or variants[0].mean is None:
         return None

@@ -1,6 +1,6 @@
 """Computes results from a store: one pass over all profiles of an environment, with memory that does not grow.
 
-For a command, or a process that serves nobody; never in a request (spec section 12).
+For a command, or a process that serves no requests; never in a request (spec section 12).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class UnknownName(NinetailedError):
 
 
 def experiments_of(catalog: Catalog, experience: str | None = None, metric: str | None = None) -> list[Experiment]:
-    """Return what results are wanted of.
+    """Return the experiments for which results are wanted.
 
     Args:
         catalog: the published content.
-        experience: the id or name of one; None: every one.
-        metric: the id or name of the metric; None: the experience's ``primaryMetric``, else every metric.
+        experience: the id or name of an experience; None: all of them.
+        metric: the id or name of a metric; None: the experience's ``primaryMetric``, or every metric without one.
 
     Raises:
         UnknownName: there is no such experience or metric.
@@ -80,7 +80,7 @@ def every(store: Store, content: Callable[[str, str], Catalog], until: int) -> d
     """Scan all profiles once and return the results of each environment that has exposures.
 
     Args:
-        content: gives the catalog of an organization's environment.
+        content: returns the catalog of an organization's environment.
         until: only exposures and events before this time count, ms.
 
     Raises:
@@ -100,11 +100,11 @@ def every(store: Store, content: Callable[[str, str], Catalog], until: int) -> d
 
 
 def _add(tally: Tally, store: Store, catalog: Catalog, key: Key, document: Document) -> None:
-    """Count one visitor, where they saw any of the experiments."""
+    """Count one visitor if they saw any of the experiments."""
     if not tally.concerns(document):
         return
     if "into" in document:
-        # A merge or deletion that was cut off: finished here, the other profile counts for both.
+        # A merge or deletion was cut off: it is finished here, and the other profile counts for both.
         owner = identity.resolve(store, key)
         if owner.record is None or owner.key != key:
             return

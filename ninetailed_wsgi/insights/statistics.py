@@ -1,8 +1,8 @@
 """The numbers of a result: posteriors, intervals, chances, expected loss, sample ratio, sample size (spec section 12).
 
 Every integral is computed by Gauss-Legendre quadrature between quantiles of the distributions involved, never by random
-draws: the same data give the same numbers. The only module that imports scipy and numpy, which take 40 MB: no process
-that serves requests loads it.
+draws: the same data gives the same numbers. Only this module imports scipy and numpy, which take 40 MB: no process that
+serves requests loads it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ POWER = 0.9
 """The share of experiments of the needed size that name a true winner."""
 
 SMALLEST_EXPECTED = 8
-"""Visitors that the split must lead to expect of each variant before a sample ratio is judged."""
+"""Visitors that the split must predict for each variant before a sample ratio is judged."""
 
 MISMATCH = 0.001
-"""A sample ratio that chance alone gives more rarely than this is a mismatch."""
+"""A sample ratio is a mismatch if its probability by chance alone is below this."""
 
-_NODES = 32  # of each panel
-_LEVELS = (1e-14, 1e-10, 1e-7, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5)  # quantiles between which a density is smooth enough
-_STEPS = 100  # at most, of false position
+_NODES = 32  # nodes of each panel
+_LEVELS = (1e-14, 1e-10, 1e-7, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5)  # a density is smooth enough between these quantiles
+_STEPS = 100  # the most steps of false position
 
 
 class Posterior(Protocol):
-    """What the data say of a variant's true mean: a distribution with the functions that integrals need."""
+    """What the data says about a variant's true mean: a distribution with the functions that integrals need."""
 
     @property
     def mean(self) -> float:
@@ -116,18 +116,18 @@ def mean_of(visitors: int, total: float, squares: float) -> Normal | None:
         squares: the sum of their squares.
 
     Returns:
-        None where the data say nothing of the spread: fewer than two visitors, or all values equal.
+        None if the data says nothing about the spread: fewer than two visitors, or all values equal.
     """
     variance = sample_variance(visitors, total, squares)
     return Normal(total / visitors, math.sqrt(variance / visitors)) if variance > 0 else None
 
 
 def sample_variance(visitors: int, total: float, squares: float) -> float:
-    """Return the variance of a sample from its sums; 0 where there is none."""
+    """Return the variance of a sample from its sums; 0 if there is none."""
     if visitors < 2:
         return 0.0
     spread = squares - total * total / visitors
-    # What is left of two sums that cancel each other is rounding.
+    # If the two sums cancel out, what is left is rounding.
     return spread / (visitors - 1) if spread > 1e-12 * abs(squares) else 0.0
 
 
@@ -156,7 +156,7 @@ def chances_best(posteriors: Sequence[Posterior], *, highest: bool = True) -> li
 
 
 def expected_losses(posteriors: Sequence[Posterior], *, highest: bool = True) -> list[float]:
-    """Return for each variant what choosing it loses on average against the one that is truly best, in its own unit."""
+    """Return the expected loss of choosing each variant instead of the truly best one, in the unit of the means."""
     low, high = _range(posteriors)
     beyond = _integral(lambda x: _product(posteriors, x, highest), posteriors, posteriors)
     if highest:
@@ -165,7 +165,7 @@ def expected_losses(posteriors: Sequence[Posterior], *, highest: bool = True) ->
 
 
 def lift_interval(variant: Posterior, control: Posterior) -> tuple[float, float] | None:
-    """Return the central 95 % interval of ``variant / control - 1``; None where the control may well be 0 or less."""
+    """Return the central 95 % interval of ``variant / control - 1``; None if the control may well be 0 or less."""
     if float(control.below(numpy.asarray(0.0))) > 1e-4:
         return None
     tail = (1 - CERTAIN) / 2
@@ -180,7 +180,7 @@ def sample_ratio(visitors: Sequence[int], shares: Sequence[float]) -> tuple[floa
         shares: the share of each index, adding up to 1.
 
     Returns:
-        The chance of a difference at least this large, None where fewer than 8 visitors are expected of a variant that
+        The chance of a difference at least this large, None if fewer than 8 visitors are expected for a variant that
         has a share; and the expected numbers.
     """
     total = sum(visitors)
@@ -200,7 +200,7 @@ def needed_per_variant(difference: float, variances: tuple[float, float]) -> int
         variances: of one visitor's value, of the variant and of the control.
 
     Returns:
-        None where there is no difference, or where it would take more than a billion visitors.
+        None if there is no difference, or if it would take more than a billion visitors.
     """
     if difference == 0 or sum(variances) <= 0:
         return None
@@ -210,7 +210,7 @@ def needed_per_variant(difference: float, variances: tuple[float, float]) -> int
 
 
 def _product(posteriors: Sequence[Posterior], x: Array, highest: bool) -> Array:
-    """The chance that all lie below x, or all above."""
+    """Return the chance that all are below x, or all above."""
     product = numpy.ones_like(x)
     for posterior in posteriors:
         below = posterior.below(x)
@@ -230,7 +230,7 @@ def _edges(posterior: Posterior) -> list[float]:
 
 
 def _integral(function: Callable[[Array], Array], over: Sequence[Posterior], shaped: Sequence[Posterior]) -> float:
-    """Integrate over the range of some posteriors; panels end where any posterior that shapes the function bends."""
+    """Integrate over the range of some posteriors; panels end at the quantiles of those that shape the function."""
     low, high = _range(over)
     edges = sorted({low, high, *(edge for posterior in shaped for edge in _edges(posterior) if low < edge < high)})
     x, weights = _panels(edges)
@@ -238,7 +238,7 @@ def _integral(function: Callable[[Array], Array], over: Sequence[Posterior], sha
 
 
 def _panels(edges: Sequence[float]) -> tuple[Array, Array]:
-    """Nodes and weights of all panels between neighboring edges."""
+    """Return the nodes and weights of all panels between neighboring edges."""
     nodes, weights = _legendre()
     starts, ends = numpy.asarray(edges[:-1]), numpy.asarray(edges[1:])
     half = (ends - starts)[:, None] / 2
@@ -252,9 +252,9 @@ def _legendre() -> tuple[Array, Array]:
 
 
 def _ratio_quantile(variant: Posterior, control: Posterior, share: float) -> float:
-    """The r with ``P(variant <= r control) = share``.
+    """Return the r with ``P(variant <= r control) = share``.
 
-    On the scale of normal quantiles that chance is nearly a line, so false position (Illinois) needs some ten steps.
+    On the scale of normal quantiles, that chance is nearly a line, so false position (Illinois) needs some ten steps.
     """
     z = float(special.ndtri(share))
 
@@ -262,7 +262,7 @@ def _ratio_quantile(variant: Posterior, control: Posterior, share: float) -> flo
         chance = min(max(_ratio_below(variant, control, ratio), 1e-300), 1 - 1e-16)
         return float(special.ndtri(chance)) - z
 
-    tail = share / 2 if share < 0.5 else (1 - share) / 2  # each bound is passed with less than the wanted chance
+    tail = share / 2 if share < 0.5 else (1 - share) / 2  # each bound is exceeded with less than the wanted chance
     low = variant.quantile(tail) / control.quantile(tail, upper=True)
     high = variant.quantile(tail, upper=True) / control.quantile(tail)
     if low > high or variant.quantile(tail) < 0:

@@ -1,6 +1,6 @@
-"""Says what content that is not published would change, from what visitors did (spec section 15).
+"""Computes what unpublished content would change, from what visitors did (spec section 15).
 
-Pure: each visitor is decided by both contents and added up. `replay.py` reads the visitors.
+Pure: evaluates each visitor by both versions of the content and adds up the results. `replay.py` reads the visitors.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Change = Literal["added", "removed", "changed", "same"]
 HistoryReader = Callable[[], Iterable[tuple[int, int, Mapping[str, Any]]]]
 
 SAMPLES = 10
-"""Visitors that are shown with what they get before and after."""
+"""The most visitors that are shown as samples, with what they get before and after."""
 
 NONE = "none"
 _NORMAL_95 = 1.959963984540054  # the quantile of 0.975
 
 
 class View(NamedTuple):
-    """What one content gives a visitor.
+    """What a visitor gets from one version of the content.
 
     Attributes:
-        audiences: ids of those they belong to.
-        indexes: experience id to variant index; None where it is not for them.
-        flags: key to value, of those that have one.
+        audiences: the ids of the audiences that the visitor belongs to.
+        indexes: experience id to variant index; None if the experience is not for this visitor.
+        flags: key to value, for flags that have a value.
     """
 
     audiences: tuple[str, ...]
@@ -43,17 +43,17 @@ class View(NamedTuple):
     flags: Mapping[str, Any]
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the view as JSON."""
         variants = {id: index for id, index in self.indexes.items() if index is not None}
         return {"audiences": list(self.audiences), "experiences": variants, "flags": dict(self.flags)}
 
 
 class ContentComparison:
-    """Decides visitors by two contents.
+    """Evaluates visitors by two versions of the content.
 
     Args:
-        before: what is published.
-        after: what would be.
+        before: the published content.
+        after: the content that would replace it.
         now: the time of the decision, ms.
     """
 
@@ -63,14 +63,14 @@ class ContentComparison:
         self.now = now
 
     def decide(self, record: profile.Record, next_ordinal: int, history: HistoryReader) -> tuple[View, View]:
-        """Return what a visitor gets by either content; the record does not change, the history is read if needed.
+        """Return what a visitor gets from each version; do not change the record, read the history only if needed.
 
-        The same as publishing the content and asking the API at that time.
+        The result is the same as publishing the content and asking the API at that time.
         """
         before, after = self.before.audiences, self.after.audiences
         counts = record["counts"]
         published = counts
-        if before.missing(counts):  # of older content still
+        if before.missing(counts):  # still counted by older content
             whole: dict[str, Any] = {}
             before.recount(whole, history())
             published = whole
@@ -81,7 +81,7 @@ class ContentComparison:
         )
 
     def is_incomplete(self, record: profile.Record, next_ordinal: int, events: int) -> bool:
-        """Return whether the draft asks for events that are not kept any more; ``events`` are those that are."""
+        """Return whether the draft asks about dropped events; ``events`` is the number of events in the history."""
         return events < next_ordinal and self.after.audiences.reads_history(self.before.audiences)
 
 
@@ -97,12 +97,12 @@ def _view(catalog: Catalog, record: profile.Record, next_ordinal: int, now: int)
 
 @dataclass(slots=True)
 class ChangeTally:
-    """Adds up visitors; its size does not depend on how many there are.
+    """Adds up visitors; its size does not depend on the number of visitors.
 
     Attributes:
-        evaluated: how many were added.
-        changed: how many of them get anything else.
-        incomplete: how many of them did what the draft asks for longer ago than is kept.
+        evaluated: how many visitors were added.
+        changed: how many of them would get something else.
+        incomplete: for how many of them the history lacks events that the draft asks about.
     """
 
     comparison: ContentComparison
@@ -115,7 +115,7 @@ class ChangeTally:
     _samples: list[tuple[int, str, View, View]] = field(default_factory=list)
 
     def add(self, id: str, draw: int, before: View, after: View) -> None:
-        """Add one visitor; ``draw`` is a hash of their id, by which samples are chosen."""
+        """Add one visitor; ``draw`` is a hash of the visitor's id, by which samples are chosen."""
         self.evaluated += 1
         was, becomes = frozenset(before.audiences), frozenset(after.audiences)
         for audience in was | becomes:
@@ -133,7 +133,7 @@ class ChangeTally:
                 heapq.heappop(self._samples)
 
     def document(self, total: int) -> dict[str, Any]:
-        """Return everything as JSON; ``total`` is how many visitors there are."""
+        """Return everything as JSON; ``total`` is the number of all visitors."""
         before, after = self.comparison.before, self.comparison.after
         sampled = self.evaluated < total
         changes = _experience_changes(before, after)
@@ -189,7 +189,7 @@ class ChangeTally:
         }
 
     def _spoiled(self) -> list[str]:
-        """Return the experiments that run and whose numbers the draft would make mean something else."""
+        """Return the running experiments whose numbers the draft would give another meaning."""
         before, after = self.comparison.before, self.comparison.after
         rules = {id: change for id, _, change in _audience_changes(before, after)}
         drafts = {each.id: each for each in after.experience_list}
@@ -210,7 +210,7 @@ class ChangeTally:
 
 
 def why(comparison: ContentComparison, sample: Mapping[str, Any]) -> list[str]:
-    """Return in a line for each experience why a visitor of `Tally.document` gets another variant."""
+    """Return a line for each experience that says why a visitor of `ChangeTally.document` gets another variant."""
     before, after = sample["before"], sample["after"]
     rules = {id: change for id, _, change in _audience_changes(comparison.before, comparison.after)}
     compiled = {each.id: each for each in comparison.after.experiences.experiences}
@@ -235,7 +235,7 @@ def _reason(
 
 
 def interval(part: int, whole: int) -> list[float]:
-    """Return the 95 % interval of a share that a sample has (Wilson's score interval)."""
+    """Return the 95 % interval of a share found in a sample (Wilson's score interval)."""
     if not whole:
         return [0.0, 1.0]
     share, square = part / whole, _NORMAL_95**2 / whole
@@ -245,7 +245,7 @@ def interval(part: int, whole: int) -> list[float]:
 
 
 def _audience_changes(before: Catalog, after: Catalog) -> list[tuple[str, str, Change]]:
-    """Return id, name and change of every audience of either content, by id."""
+    """Return id, name and change of every audience in either version of the content, by id."""
     was = {each.id: each for each in before.audience_list}
     becomes = {each.id: each for each in after.audience_list}
     changes = []
@@ -279,7 +279,7 @@ def _canonical(document: object) -> str:
 
 
 def _is_same(before: View, after: View) -> bool:
-    """Whether a visitor gets the same: an experience that is not for them is as none."""
+    """Return whether a visitor gets the same; an experience that is not for them counts like a missing one."""
     return before.document() == after.document()
 
 
@@ -288,12 +288,12 @@ def _label(index: int | None) -> str:
 
 
 def _by_label(visitors: Counter[str]) -> dict[str, int]:
-    """Return visitors by label, the indexes in their order, those without any last."""
+    """Return the number of visitors by label, with the indexes in order and those without an index last."""
     return {label: visitors[label] for label in sorted(visitors, key=lambda label: (label == NONE, len(label), label))}
 
 
 def _text(flags: Mapping[str, Any], key: str) -> str:
-    """Return a value as text that can be counted; empty without one."""
+    """Return a value as text that can be counted; empty if there is none."""
     return orjson.dumps(flags[key], option=orjson.OPT_SORT_KEYS).decode() if key in flags else ""
 
 

@@ -1,1 +1,1 @@
-"""What operators see besides options: metrics and logs; and what every long-lived part needs: forks, threads, files."""
+"""Metrics and logs for operators, and what every long-lived part needs: forks, threads, files."""

@@ -1,4 +1,4 @@
-"""Files of the system: writing one as a whole or not at all, and how many may be open."""
+"""Files of the system: writes a file completely or not at all, and raises the limit of open files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import BinaryIO
 
 from ninetailed_wsgi.operations.private_files import check_own
 
-# Three for each database of the store, and gunicorn lets in 1000 connections: the usual limit of 1024 is too low.
+# Each database of the store needs three, and gunicorn accepts 1000 connections: the usual limit of 1024 is too low.
 OPEN_FILES = 65_536
 
 
 def allow_open_files() -> None:
-    """Raise the number of files that this process and its workers may open, as far as the system lets it."""
+    """Raise the number of files that this process and its workers may open, as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < target:
@@ -26,14 +26,14 @@ def allow_open_files() -> None:
 
 @contextlib.contextmanager
 def replacement(file: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """Yield a new binary file that takes the place of ``file`` when the block ends without an exception.
+    """Yield a new binary file that replaces ``file`` when the block ends without an exception.
 
-    Only its owner may read it. With ``durable`` it then survives a power failure.
+    Only its owner may read it. With ``durable``, it then survives a power failure.
 
     Raises:
-        OSError: it cannot be written, or ``file`` is there and no regular file of this user; it is unchanged.
+        OSError: it cannot be written, or ``file`` exists and is no regular file of this user; ``file`` is unchanged.
     """
-    check_own(file)  # as root, `--output /dev/null` would make a file of the device
+    check_own(file)  # as root, `--output /dev/null` would replace the device by a file
     handle, new = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with open(handle, "wb") as output:

@@ -14,14 +14,14 @@ _Value = TypeVar("_Value")
 
 
 class PerProcess(Generic[_Value]):
-    """A value of which each process has its own: threads, locks, connections.
+    """A value that each process has for itself: threads, locks, connections.
 
     Calling it returns this process's value, made on first use. A parent's value stays referenced and unused in the
     child, because closing an inherited connection would harm the parent. Threads may share one instance; of two that
     make the value at once, both get the same one.
 
     Args:
-        make: makes the value; must not open anything that has to be closed, as it may be called once too often.
+        make: makes the value; must not open anything that has to be closed, because it may be called once too often.
     """
 
     __slots__ = ("_make", "_values")
@@ -43,16 +43,16 @@ def forked_since() -> Callable[[], bool]:
 
 
 class Forked(Protocol):
-    """What has to do something at a fork; see `prepare_forks`."""
+    """An object that has to act at a fork; see `prepare_forks`."""
 
     def before_fork(self) -> bool:
-        """Come to a point where a fork does no harm; whether `after_fork` has to follow."""
+        """Reach a point where a fork does no harm; return whether `after_fork` has to follow."""
 
     def after_fork(self) -> None:
         """Continue, in the parent."""
 
     def in_child(self) -> None:
-        """Let go of what is the parent's, in the child."""
+        """Release what belongs to the parent, in the child."""
 
 
 _forked: weakref.WeakSet[Forked] = weakref.WeakSet()
@@ -60,7 +60,7 @@ _paused: list[Forked] = []
 
 
 def prepare_forks(of: Forked) -> None:
-    """Tell an object of each fork that Python makes from now on, as long as anybody holds it."""
+    """Notify an object of each fork that Python makes from now on, as long as something references the object."""
     _forked.add(of)
 
 

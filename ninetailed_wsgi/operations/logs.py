@@ -19,8 +19,8 @@ TEXT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 def failure(error: BaseException) -> str:
     """Describe an exception without its text, which may quote what a visitor sent.
 
-    The text of errors about this installation (disk, settings) is kept. Of any other one: its class, where it was
-    raised, and the same of its causes. Callers log the text itself at DEBUG.
+    The text of errors about this installation (disk, settings) is kept. Any other error is described by its class, the
+    place where it was raised, and the same for its causes. Callers log the text itself at DEBUG.
     """
     if isinstance(error, (SettingsError, StoreUnavailable)):
         return str(error)
@@ -28,7 +28,7 @@ def failure(error: BaseException) -> str:
 
 
 def stack(error: BaseException) -> str:
-    """Return the class of an exception and where it was raised, cause first; none of their texts."""
+    """Return the class of an exception and where it was raised, its cause first, without any text."""
     lines: list[str] = []
     ids: set[int] = set()
     each: BaseException | None = error

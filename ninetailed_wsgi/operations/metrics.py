@@ -1,4 +1,4 @@
-"""Counts for Prometheus: the only module that knows prometheus_client, which is imported when metrics are on."""
+"""Counts for Prometheus: only this module uses prometheus_client, and imports it only if metrics are on."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class State:
 
     Attributes:
         imports: batches that wait, seconds that the oldest has waited, batches set aside; None: unknown.
-        contents: environment, version and time of reading (seconds since the epoch) of what is served.
+        contents: environment, version and time of reading (seconds since the epoch) of the content that is served.
         content_errors: errors in the current content.
         content_left_out: entries, or parts of them, that cannot be understood and are not served.
-        location: when the location database was built (seconds since the epoch), and whether the current file
-            is refused; None without one.
+        location: when the location database was built (seconds since the epoch), and whether its current file
+            is refused; None without a database.
     """
 
     imports: tuple[int, float, int] | None
@@ -97,7 +97,7 @@ class Metrics:
             "ninetailed_workers", "Processes that serve.", multiprocess_mode="livesum", registry=registry
         )
         self._workers.set(1)
-        # Finding the series of some labels costs more than counting; there is one for each known route and status.
+        # Cached, because finding the series of labels costs more than counting; one per known route and status.
         self._answered: dict[tuple[str, str, object], tuple[Any, Any]] = {}
         self._typed: dict[tuple[str, str], Any] = {}
 
@@ -125,13 +125,13 @@ class Metrics:
         self._expired.inc()
 
     def unverified(self, claims: int) -> None:
-        """So many identify events came without a proof of their user id."""
+        """Count identify events that came without a proof of their user id."""
         self._unverified.inc(claims)
 
     def answered(self, method: str, route: str, status: object, seconds: float, error: str | None) -> None:
         """Count an answered request; ``route`` is a template, never a path; ``status`` begins with its number.
 
-        ``error`` is the class of the error that the answer tells, if it does.
+        ``error`` is the class of the error that the answer reports, or None.
         """
         pair = self._answered.get((method, route, status))
         if pair is None:
@@ -257,7 +257,7 @@ def _processes() -> Iterator[Metric]:
     from prometheus_client.metrics_core import Metric
 
     pids = [os.getpid()]
-    if FOLDER in os.environ:  # a worker has this file for its whole life
+    if FOLDER in os.environ:  # each worker has this file as long as it lives
         files = Path(os.environ[FOLDER]).glob("gauge_livesum_*.db")
         pids = sorted(int(file.stem.rpartition("_")[2]) for file in files)
     merged: dict[str, Metric] = {}
@@ -275,10 +275,10 @@ def _processes() -> Iterator[Metric]:
 
 @contextlib.contextmanager
 def counting_together() -> Iterator[None]:
-    """Yield in the process that starts workers, before prometheus_client is imported: give them an empty folder.
+    """Give the workers an empty folder; for the process that starts them, before it imports prometheus_client.
 
-    It is in memory if possible, since counters are written with each request. It is removed when the block ends; the
-    next server removes what a killed one left. A folder that the variable names is emptied instead.
+    The folder is in memory if possible, because each request writes counters. It is removed when the block ends; the
+    next server removes what a killed one left. If the variable names a folder, that folder is emptied and used instead.
     """
     if path := os.environ.get(FOLDER):
         folder = Path(path)

@@ -1,4 +1,4 @@
-"""Files that hold visitors: for their owner only, and never somebody else's file or a link in their place."""
+"""Files with data of visitors: only for their owner, and never another user's file or a link in their place."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _NOT_OURS = "it is no regular file of this user; remove it, or choose another na
 
 
 def open_private(file: str | Path, flags: int) -> int:
-    """Open a file, made with mode 0600 where there is none; return its descriptor.
+    """Open a file, created with mode 0600 if there is none; return its descriptor.
 
     Args:
-        flags: as of ``os.open``; ``O_CREAT``, ``O_EXCL`` and ``O_NOFOLLOW`` are this function's business.
+        flags: as for ``os.open``; this function adds ``O_CREAT``, ``O_EXCL`` and ``O_NOFOLLOW`` itself.
 
     Raises:
-        OSError: it cannot be opened, or is there and no regular file of this user.
+        OSError: it cannot be opened, or exists and is no regular file of this user.
     """
     try:
         return os.open(file, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        # Truncated after it was looked at, so that nobody's file is emptied.
+        # Truncated only after the check, so that no other user's file is emptied.
         descriptor = _open_own(file, flags & ~os.O_TRUNC)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
@@ -36,19 +36,19 @@ def open_private(file: str | Path, flags: int) -> int:
 
 
 def write_private(file: str | Path, content: bytes) -> None:
-    """Write a whole file as `open_private` opens it."""
+    """Write a whole file, opened by `open_private`."""
     with open(open_private(file, os.O_WRONLY | os.O_TRUNC), "wb") as opened:
         opened.write(content)
 
 
 def read_private(file: str | Path) -> bytes:
-    """Read a whole file; OSError where it cannot be read, or is no regular file of this user."""
+    """Read a whole file; raise OSError if it cannot be read, or is no regular file of this user."""
     with open(_open_own(file, os.O_RDONLY), "rb") as opened:
         return opened.read()
 
 
 def check_own(file: str | Path) -> None:
-    """Raise OSError if something is at this place that is no regular file of this user, such as a link or a device."""
+    """Raise OSError if the path exists and is no regular file of this user, but for example a link or a device."""
     try:
         _check(os.lstat(file))
     except FileNotFoundError:
@@ -56,12 +56,12 @@ def check_own(file: str | Path) -> None:
 
 
 def make_private(file: str | Path) -> None:
-    """Make an empty file with mode 0600 where there is none; take an existing one from everybody else.
+    """Create an empty file with mode 0600 if there is none; remove all other users' access to an existing one.
 
     An existing one is not opened: closing it would end the locks that this process holds on it, such as SQLite's.
 
     Raises:
-        OSError: it cannot be made, or is there and no regular file of this user.
+        OSError: it cannot be created, or exists and is no regular file of this user.
     """
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))

@@ -1,6 +1,6 @@
-"""Text from outside as a terminal may show it: what would move the cursor or turn the order of letters is escaped.
+"""Makes text from outside safe for a terminal: escapes what would move the cursor or change the order of letters.
 
-Also how many columns it takes there: East Asian letters take two (UAX #11), combining marks none.
+Also measures the columns of a text: East Asian letters take two (UAX #11), combining marks none.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def escaped(text: str) -> str:
 
 
 def in_line(text: str) -> str:
-    """Return a text as `escaped` does, and in one line, so that no name of something makes up a line of its own."""
+    """Return a text as `escaped` does, but in one line, so that a name cannot fake a line of its own."""
     return _LINE_ENDS.sub(_escape, escaped(text))
 
 
 def columns(text: str) -> int:
-    """Return how many columns a terminal takes for a text of one line."""
+    """Return how many columns a text of one line takes in a terminal."""
     return len(text) if text.isascii() else sum(map(_columns_of, text))
 
 
 def fitting(text: str, most: int) -> str:
-    """Return a text of at most ``most`` columns: the same one, or its beginning and ``...``."""
+    """Return a text of at most ``most`` columns: the text itself, or its beginning and ``...``."""
     if columns(text) <= most:
         return text
     room, end = most - len("..."), 0
@@ -41,12 +41,12 @@ def fitting(text: str, most: int) -> str:
 
 
 def escaping(stream: TextIO) -> TextIO:
-    """Return a stream that escapes all that is written to it, and writes it to this one."""
+    """Return a stream that escapes all that is written to it and passes it on to this stream."""
     return cast("TextIO", _Escaping(stream))
 
 
 def unescaped(stream: TextIO) -> TextIO:
-    """Return the stream behind one of `escaping`, for colors and cursor movements of ours alone; else the same one."""
+    """Return the stream behind one of `escaping`, for our own colors and cursor movements; or the stream itself."""
     return stream.plain if isinstance(stream, _Escaping) else stream
 
 

@@ -1,4 +1,4 @@
-"""A thread of each process that takes one step again and again, such as a look for changed files."""
+"""A thread of each process that takes one step again and again, such as a check for changed files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import sleep  # by name: what the tests of a host put in the place of time.sleep must not reach the threads
+from time import sleep  # by name: when a host's tests replace time.sleep, the threads are not affected
 
 from ninetailed_wsgi.operations.forks import PerProcess
 from ninetailed_wsgi.operations.logs import stack
@@ -22,12 +22,12 @@ class _Slot:
 
 
 class Watcher:
-    """Takes a step every few seconds in a daemon thread, until the step's owner is garbage.
+    """Takes a step every few seconds in a daemon thread, until the step's owner is garbage-collected.
 
     Args:
         step: a method; its owner is held weakly.
         every: seconds between two steps.
-        name: the thread's name, also in the log when a step raises.
+        name: the thread's name, also used in the log when a step raises.
     """
 
     def __init__(self, step: Callable[[], object], every: float, name: str) -> None:
@@ -37,7 +37,7 @@ class Watcher:
         self._slot = PerProcess(_Slot)
 
     def ensure(self) -> None:
-        """Start the thread unless it runs in this process; costs a look-up when it does."""
+        """Start the thread unless it runs in this process; if it runs, this costs only a look-up."""
         slot = self._slot()
         if slot.thread is not None:
             return
@@ -61,7 +61,7 @@ def _run(step: weakref.WeakMethod[Callable[[], object]], every: float, name: str
             return
         try:
             work()
-        except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
+        except Exception as error:  # a bug, or no memory: the thread must not end unnoticed
             _log.error("%s failed and is tried again in %g s\n%s", name, every, stack(error))
             _log.debug("the failure in full", exc_info=error)
         del work

@@ -1,4 +1,4 @@
-"""Decides who may do what: from the caller, the operation and the mode, without any look-up (spec section 16)."""
+"""Decides who may do what: from the caller, the operation and the mode alone, without a look-up (spec section 16)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Issued = Callable[[Environment, str], bool]
 """Whether a name is a profile id that was issued for an environment."""
 
 Hosting = Literal["site", "local", "network"]
-"""Where the API is: mounted in a site, on a server that listens on loopback (or a harness), on any other server."""
+"""Where the API runs: mounted in a site, on a server that listens on loopback (or a harness), on any other server."""
 
 SENDER_SCOPES = frozenset(("events", "read"))
-"""What an address of ``trusted_senders`` may do."""
+"""What a request from an address in ``trusted_senders`` may do."""
 
 
 LONGEST_NAME = 1024
-"""Bytes of a user id, and of an id that a client chose."""
+"""The most bytes of a user id, and of an id that a client chose."""
 
 
 class Caller(NamedTuple):
-    """Who asks.
+    """Who sends a request.
 
     Attributes:
         scopes: what the caller's key or address allows; empty for visitors and strangers.
-        inside: whether it is code of the host site.
+        inside: whether the caller is code of the host site.
     """
 
     scopes: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class Caller(NamedTuple):
 
     @property
     def trusted(self) -> bool:
-        """Whether private traits may be shown and a forced address is believed."""
+        """Whether the caller may see private traits and state another address for the visitor."""
         return self.inside or bool(self.scopes)
 
     def may(self, scope: str) -> bool:
@@ -56,24 +56,24 @@ EVERYBODY = Caller(frozenset(SCOPES))
 
 
 class Permission(Enum):
-    """What an operation comes to."""
+    """How the service treats an operation."""
 
     ALLOWED = "allowed"
     FRESH = "fresh"
-    """Serve it as a create: the answer has an id that the service issues."""
+    """Treat it as a create: the answer has an id that the service issues."""
     ABSENT = "absent"
-    """Answer that there is no such profile, whether there is one or not."""
+    """Answer that there is no such profile, whether or not there is one."""
     REFUSED = "refused"
-    """401 without a valid key, 403 with one that lacks the scope."""
+    """Answer 401 without a valid key, 403 with a key that lacks the scope."""
 
 
 class _Requirement(NamedTuple):
-    """Who may do an operation in the mode ``guarded``, and what all others get.
+    """Who may do an operation in the mode ``guarded``, and what other callers get.
 
     Attributes:
-        scopes: any of them allows it; none: everybody may do it.
+        scopes: each of them allows it; empty: everybody may do it.
         own: whether an id that certifies itself allows it too.
-        otherwise: what callers get whom nothing allows it.
+        otherwise: what all other callers get.
     """
 
     scopes: tuple[str, ...] = ()
@@ -104,11 +104,11 @@ OPERATIONS = tuple(_REQUIREMENTS)
 
 
 def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) -> Permission:
-    """Return what an operation comes to (the table of spec section 16).
+    """Return how to treat an operation (the table of spec section 16).
 
     Args:
         operation: one of `OPERATIONS`.
-        caller: who asks.
+        caller: who sent the request.
         guarded: whether the mode is ``guarded``; in ``open`` everybody may do everything.
         own: whether the profile is named by an id that certifies itself.
     """
@@ -119,12 +119,12 @@ def decide(operation: str, caller: Caller, *, guarded: bool, own: bool = False) 
 
 
 class Terms(NamedTuple):
-    """On which terms events are applied.
+    """The terms on which events are applied.
 
     Attributes:
-        guarded: whether names that do not certify themselves are user ids, and user ids were verified.
+        guarded: whether user ids were verified, and names that do not certify themselves are user ids.
         allowance: how many new profiles the address of the request may have; None: any number.
-        renames: whether the caller reads the answer, and so learns the new id that an identify gives.
+        renames: whether the caller reads the answer, and so learns the new id that an identify event gives.
     """
 
     guarded: bool = False
@@ -133,11 +133,11 @@ class Terms(NamedTuple):
 
 
 ANY_TERMS = Terms()
-"""Those of the mode ``open``."""
+"""The terms of the mode ``open``."""
 
 
 class Verdict(NamedTuple):
-    """Events as they may be applied, and how many claims to be somebody were not believed."""
+    """Events as they may be applied, and how many claimed user ids were rejected."""
 
     events: Sequence[dict[str, Any]]
     unverified: int = 0
@@ -145,18 +145,18 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """The rules that are in force where the API is served.
+    """The access rules of the place where the API runs.
 
     Attributes:
         guarded: the mode.
         local: only loopback hosts and origins are answered.
         origins: origins whose pages may call the API; ``*``: any.
         keys: those of trusted callers.
-        tokens: check who a visitor says to be, and make proofs of it.
+        tokens: make and check proofs of who a visitor is.
         senders: networks whose requests are trusted.
-        private: traits that visitors are not shown.
-        protected: traits that visitors do not set.
-        new_profiles: bounds how many profiles one address begins; None: nothing does.
+        private: traits that visitors may not see.
+        protected: traits that visitors may not set.
+        new_profiles: limits how many profiles one address begins; None: there is no limit.
     """
 
     guarded: bool = False
@@ -171,10 +171,10 @@ class Access:
 
     @classmethod
     def of(cls, settings: Settings, place: Hosting, *, now: Callable[[], float] | None = None) -> Access:
-        """Return the rules that settings mean at a place, with the defaults of spec section 16.
+        """Return the rules that follow from settings at a place, with the defaults of spec section 16.
 
         Args:
-            now: seconds since 1970, where a test has a clock of its own.
+            now: returns seconds since 1970; for tests with a clock of their own.
 
         Raises:
             SettingsError: the file of keys or of the identity secret cannot be used.
@@ -196,12 +196,12 @@ class Access:
         )
 
     def reload_keys(self) -> None:
-        """Read the file of keys again now, instead of within a second."""
+        """Read the key file again now, instead of within a second."""
         if self.keys:
             self.keys.reload()
 
     def check(self, operation: str, caller: Caller, *, own: bool = False) -> Permission:
-        """Return what an operation comes to, where that is not a refusal.
+        """Return how to treat an operation; raise an error if it is refused.
 
         Raises:
             Unauthorized: the caller has no valid key.
@@ -216,15 +216,15 @@ class Access:
         return decision
 
     def judge(self, events: Sequence[dict[str, Any]], caller: Caller, where: Environment, issued: Issued) -> Verdict:
-        """Return the events of a request as this caller may have them applied (spec section 16).
+        """Return the events of a request in the form that this caller may send (spec section 16).
 
-        A proof is taken out. Without one, an identify event of a visitor keeps its traits and loses its user id.
+        Proofs are removed. Without a proof, an identify event of a visitor keeps its traits and loses its user id.
 
         Args:
-            issued: knows the ids of profiles: none of them is a user's id, whoever says so.
+            issued: recognizes issued profile ids: these are never user ids, whatever the caller claims.
 
         Raises:
-            InvalidData: a proof is of a user id that is too long.
+            InvalidData: a proof has a user id that is too long.
         """
         if not any(event["type"] == "identify" for event in events):
             return Verdict(events)
@@ -257,7 +257,7 @@ class Access:
         return (event if owner == user_id else {**event, "userId": owner}), is_doubtful
 
     def terms(self, caller: Caller, address: str | None) -> Terms:
-        """Return on which terms the events of a caller at an address are applied."""
+        """Return the terms on which the events of a caller at an address are applied."""
         if not self.guarded:
             return ANY_TERMS
         if self.new_profiles is None or caller.scopes:
@@ -276,13 +276,13 @@ class Access:
 
 
 def check_name(where: str, name: str) -> None:
-    """Raise InvalidData when a name that a client chose is too long (spec section 16)."""
+    """Raise InvalidData if a name that a client chose is too long (spec section 16)."""
     if len(name) > LONGEST_NAME // 4 and (size := len(name.encode("utf-8", "surrogatepass"))) > LONGEST_NAME:
         raise InvalidData(f"{where}: found an id of {size} bytes, expected at most {LONGEST_NAME}")
 
 
 def check_names(events: Sequence[dict[str, Any]]) -> None:
-    """Raise InvalidData when the name of a profile or a user in an event is too long."""
+    """Raise InvalidData if an event names a profile or a user with too long a name."""
     for index, event in enumerate(events):
         for member in ("anonymousId", "userId"):
             if isinstance(name := event.get(member), str):

@@ -1,4 +1,4 @@
-"""What a request's address tells of its visitor: where they are, and which company's network they use."""
+"""What a request's address says about its visitor: where they are, and which company's network they use."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def companies_of(settings: Settings, store: KeptStore, database: CompanySource |
     """Return the sources of company data that these settings name.
 
     Args:
-        store: of the profiles, whose key hashes addresses.
-        database: the local one; None: there is none.
-        key: of Albacross; empty: it is not asked.
+        store: the store of the profiles; its key hashes addresses.
+        database: the local database of companies; None: there is none.
+        key: the key of Albacross; empty: Albacross is not asked.
     """
     cache = CompanyCache(settings.data_dir, time.time)
     sources: list[CompanySource] = [database] if database else []
     if key:
-        # Here, as it imports what speaks HTTP and TLS.
+        # Imported here because it loads the modules for HTTP and TLS.
         from ninetailed_wsgi.enrichment.albacross import Albacross
 
         sources.append(Albacross(settings.albacross_url, key, cache, store.id_key))
@@ -37,7 +37,7 @@ def companies_of(settings: Settings, store: KeptStore, database: CompanySource |
 
 
 class Addresses:
-    """Asks what is configured about the address of a request.
+    """Asks the configured sources about the address of a request.
 
     Args:
         location: the location database; None: there is none.
@@ -49,13 +49,13 @@ class Addresses:
         self._companies = companies
 
     def look_up(self, address: str | None, locale: str, body: Mapping[str, Any], *, asks: bool) -> AddressFacts:
-        """Return where an address is and what is known of its company now.
+        """Return where an address is and what is known about its company now.
 
         Args:
-            address: of the request; None: it has none.
+            address: the address of the request; None: it has none.
             locale: the language of the visitor's place names.
             body: the events and options of the request (spec sections 4 and 10).
-            asks: whether sources that are far may be asked, for a later request.
+            asks: whether remote sources may be asked, so that a later request has their answer.
         """
         if not address:
             return NO_FACTS
@@ -71,15 +71,15 @@ class Addresses:
         return AddressFacts(location, Company(traits, origins, self._companies.digest(address)))
 
     def state(self) -> tuple[float, bool] | None:
-        """Return the state of the location database, as `LocationSource.state`; None without one."""
+        """Return the state of the location database, like `LocationSource.state`; None without a database."""
         return self._location.state() if self._location else None
 
     def digests(self, store: Store, key: Key) -> list[str]:
-        """Return under what company data of the visitor with this id or alias are kept."""
+        """Return the digests under which company data of the visitor with this id or alias is stored."""
         record = identity.resolve(store, key).record if self._companies else None
         return list(record.get("networks", ())) if record else []
 
     def forget(self, digests: Iterable[str]) -> None:
-        """Delete company data that are kept under these digests."""
+        """Delete the company data that is stored under these digests."""
         if self._companies is not None:
             self._companies.forget(list(digests))

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """What the API answers of a profile.
+    """What the API answers about a profile.
 
     Args:
-        metrics: counts evaluations; None: nobody asks.
-        live: shows what comes in to somebody who watches; None: nobody can.
+        metrics: counts evaluations; None: nothing is counted.
+        live: shows incoming events to somebody who watches; None: nobody can watch.
     """
 
     def __init__(self, metrics: Metrics | None, live: Live | None = None) -> None:
@@ -52,7 +52,7 @@ class Answers:
         overrides: Overrides | None,
         entities: bool,
     ) -> dict[str, Any]:
-        """Return `decision` of a profile that events were just applied to, and tell who watches of it."""
+        """Return the `decision` for a profile that events were just applied to, and show it to somebody who watches."""
         catalog, snapshot = application.catalog, latest(application, key)
         if self._live is not None:
             source = "preview" if overrides else "preflight" if preflight else "request"
@@ -65,8 +65,8 @@ class Answers:
         """Return ``profile``, ``experiences`` and ``changes``, evaluated at this time (ms).
 
         Args:
-            overrides: of a preview; None: it is no preview.
-            entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
+            overrides: the overrides of a preview; None: this is no preview.
+            entities: whether ``changes`` may hold what only clients of the space routes accept (spec section 6).
         """
         if overrides is not None:
             if overrides.explains:
@@ -81,7 +81,7 @@ class Answers:
     def explanation(
         self, catalog: Catalog, snapshot: Snapshot, now: int, overrides: Overrides | None = None
     ) -> dict[str, Any]:
-        """Return why: ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say."""
+        """Return the reasons: ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods do."""
         if overrides is not None:
             return previews.explanation(catalog, snapshot, now, overrides)
         record, answer = snapshot.record, self.profile(catalog, snapshot, now)
@@ -103,7 +103,7 @@ class Answers:
         return [catalog.flags.decide(key, record["stable_id"], audiences, record["sticky"]) for key in keys]
 
     def record(self, catalog: Catalog, snapshot: Snapshot, now: int) -> dict[str, Any]:
-        """Return what `ExperienceService.record` answers, but for the events."""
+        """Return what `ExperienceService.record` answers, without the events."""
         record = snapshot.record
         return {
             "profile": self.profile(catalog, snapshot, now),
@@ -116,12 +116,12 @@ class Answers:
 
 
 def not_found(name: str) -> ProfileNotFound:
-    """Return the error that nobody has this id or alias."""
+    """Return the error for an id or alias that no profile has."""
     return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")
 
 
 def snapshot_of(application: Application, key: Key) -> Snapshot:
-    """Return the profile with this id or alias; ProfileNotFound if there is none."""
+    """Return the profile with this id or alias; raise ProfileNotFound if there is none."""
     snapshot = application.profile(key)
     if snapshot is None:
         raise not_found(key.name)
@@ -129,7 +129,7 @@ def snapshot_of(application: Application, key: Key) -> Snapshot:
 
 
 def latest(application: Application, key: Key) -> Snapshot:
-    """Return a profile that events were just applied to; StoreUnavailable if it was deleted since."""
+    """Return a profile that events were just applied to; raise StoreUnavailable if it was deleted since."""
     snapshot = application.profile(key)
     if snapshot is None:
         raise StoreUnavailable("the profile was deleted while events were applied to it")

@@ -1,7 +1,7 @@
-"""Applies the events of one request: finds whose they are, claims user ids, has them folded, joins profiles.
+"""Applies the events of one request: finds their profiles, claims user ids, folds the events, joins profiles.
 
-An identify event can make two profiles one. So events are applied in runs that end before each event that does, and the
-join happens between two runs.
+An identify event can join two profiles. So events are applied in runs: a run ends before each event that joins, and
+the join happens between two runs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Application:
     Args:
         store: where the profiles are.
         catalog: the content whose audiences count the events.
-        conditions: what holds for every request of the environment.
-        facts: what the address of the request tells.
+        conditions: what applies to every request of the environment.
+        facts: what the address of the request says.
 
     Attributes:
         catalog: as above.
-        excess: the events whose traits were left out, each with the bytes that all traits would take.
+        excess: the events whose traits were left out, each with the bytes that all traits would have taken.
     """
 
     __slots__ = (
@@ -59,17 +59,17 @@ class Application:
         self._store = store
         self._conditions = conditions
         self._facts = facts
-        self._homes: dict[Key, Key] = {}  # a name as the request says it -> the profile that it leads to
-        self._owners: dict[Key, identity.Owner] = {}  # what was read of a profile before its fold
+        self._homes: dict[Key, Key] = {}  # a name in the request -> the profile that it leads to
+        self._owners: dict[Key, identity.Owner] = {}  # what was read about a profile before its fold
         self._claims: dict[Key, Key] = {}  # aliases claimed and not yet confirmed -> the claimant
         self._profiles: dict[Key, Snapshot] = {}  # as the request's events left them
 
     def home(self, name: Key) -> Key:
-        """Return the key of the profile that a name leads to, as far as this request knows."""
+        """Return the key of the profile that a name leads to, as far as this request knows, without reading."""
         return self._homes.get(name, name)
 
     def look_up(self, name: Key) -> Key:
-        """Read whose a name is, once; return the key of the profile that it leads to."""
+        """Return the key of the profile that a name leads to; read it once from the store."""
         if name not in self._homes:
             owner = identity.resolve(self._store, name)
             self._homes[name] = owner.key
@@ -77,12 +77,12 @@ class Application:
         return self._homes[name]
 
     def owner(self, name: Key) -> identity.Owner:
-        """Read what a name leads to; remembered only where `look_up` has asked."""
+        """Read what a name leads to; only `look_up` remembers the result."""
         home = self._homes.get(name)
         return identity.resolve(self._store, name) if home is None else self._owners[home]
 
     def profile(self, name: Key) -> Snapshot | None:
-        """Return the profile with this id or alias as the events left it, its counts up to date; None without one."""
+        """Return the profile with this id or alias after the events, with current counts; None if there is none."""
         key = self.home(name)
         snapshot = self._profiles.get(key)
         if snapshot is not None:
@@ -91,7 +91,7 @@ class Application:
         if owner.record is None:
             return None
         if self.catalog.audiences.missing(owner.record["counts"]):
-            # An audience published since is counted from the kept history, once.
+            # An audience that was published since then is counted once, from the history.
             self.apply_run({owner.key: []})
             return self.profile(owner.key)
         return Snapshot(owner.record, owner.next_ordinal)
@@ -111,7 +111,7 @@ class Application:
                 self._join(steps[0][0], owner, generated)
 
     def _move_location(self, events: Iterable[Event]) -> None:
-        """Lay what events say of the location over what the database says, for the events that follow."""
+        """Let the location in events override the one in the database, for the events that follow."""
         if self._facts.location:
             location = laid_over(self._facts.location, (event.body for event in events))
             self._facts = self._facts._replace(location=location)
@@ -131,7 +131,7 @@ class Application:
                 if outcome.excess:
                     self.excess += outcome.excess
                 for alias in outcome.aliases:
-                    # Also one that the profile had before, until a deletion came in between.
+                    # Also an alias that the profile had before a deletion came in between.
                     self._claims[key._replace(name=alias)] = key
             run = elsewhere
 
@@ -140,12 +140,12 @@ class Application:
         fold = Folding(run, self.catalog, self._conditions, self._facts, self._owners)
         return update(self._store, run, fold, self._conditions)
 
-    # Whose an event is
+    # Which profile an event belongs to
 
     def _claim_run(self, steps: Sequence[Step]) -> tuple[dict[Key, list[Event]], Key | None]:
         """Claim the user ids of the events up to the next one that joins two profiles.
 
-        Returns these events by profile, and the other profile of the one that joins; None when none does.
+        Returns these events by profile, and the other profile of the event that joins; None if no event joins.
         """
         run: dict[Key, list[Event]] = {}
         for name, event in steps:
@@ -161,7 +161,7 @@ class Application:
     def _is_repeated(self, home: Key, event: Event, earlier: Sequence[Event]) -> bool:
         """Return whether the event's message id was applied before, so that it identifies nobody.
 
-        One that did identify then goes its way again: it may have been cut off before its claim was confirmed.
+        An event that did identify is handled again: it may have been cut off before its claim was confirmed.
         """
         if any(event.key == other.key for other in earlier):
             return True
@@ -170,17 +170,17 @@ class Application:
         return record is not None and event.user_id not in record["aliases"] and profile.has_seen(record, event)
 
     def _claim(self, home: Key, user_id: str, run: Collection[Key]) -> Key:
-        """Claim a user id for a profile unless another one has it; return the key of the profile that has it then."""
+        """Claim a user id for a profile unless another one has it; return the key of the profile that now has it."""
         alias = home._replace(name=user_id)
         if alias == home:
             return home
-        if alias in run:  # an event of this run makes it a profile, which is not stored yet
+        if alias in run:  # an event of this run creates a profile with this name, which is not stored yet
             return alias
         if alias in self._claims:
             return self._claims[alias]
         owner = identity.claim_unless_owned(self._store, alias, home)
         if owner == home:
-            # Events that name the alias join this profile's at once, so that they keep their order.
+            # Events that name the alias go to this profile at once, so that they keep their order.
             self._homes[alias] = home
             record = self._owners[home].record if home in self._owners else None
             if not (record and user_id in record["aliases"]):
@@ -188,17 +188,17 @@ class Application:
         return owner
 
     def _confirm_claims(self) -> None:
-        """Merge profiles that claimed the same alias at the same time: they are one visitor."""
+        """Merge profiles that claimed the same alias at the same time, because they are one visitor."""
         claims, self._claims = self._claims, {}
         for alias, claimant in claims.items():
             while (home := self.home(claimant)) != (owner := identity.confirm(self._store, home, alias.name)):
                 self._join(claimant, owner)
 
     def _join(self, name: Key, owner: Key, generated: bool = False) -> None:
-        """Let two profiles be one: that of a name becomes part of ``owner``."""
+        """Join two profiles: the profile of a name becomes part of ``owner``."""
         home = self.home(name)
         if generated and home not in self._profiles and self._owners[home].record is None:
-            # Nobody has been told this id, and it has no events: there is nothing to merge.
+            # Nobody knows this id yet, and it has no events: there is nothing to merge.
             self._homes[name] = owner
             return
         merged = self._merged(home, owner)
@@ -213,7 +213,7 @@ class Application:
         return identity.merge(self._store, home, owner)
 
     def _follow(self, key: Key) -> Key:
-        """Read again whose a name is that was a profile's before."""
+        """Read again where a key leads that was the key of a profile before; return the profile's key now."""
         self._homes.pop(key, None)
         home = self.look_up(key)
         for name, earlier in self._homes.items():
@@ -223,7 +223,7 @@ class Application:
 
 
 def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, ProfileOutcome]:
-    """Update the store and let metrics count what was stored, and how often a conflict let a fold run again.
+    """Update the store; count in the metrics what was stored, and how often a fold ran again after a conflict.
 
     Returns what was decided for each profile of the run.
     """

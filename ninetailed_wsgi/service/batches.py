@@ -1,7 +1,7 @@
 """The form of a batch while it waits to be applied; no other module knows it.
 
-It is JSON, ``{"at": ms, "where": [organization, environment], "events": [...]}``, where a deleted visitor's events are
-null; ``"guarded": true`` stands before them where that was the mode.
+It is JSON, ``{"at": ms, "where": [organization, environment], "events": [...]}``. The events of a deleted visitor are
+null. If the mode was ``guarded``, ``"guarded": true`` stands before the events.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Batch(NamedTuple):
     """A batch that was accepted and waits to be applied.
 
     Attributes:
-        environment: of all its events.
+        environment: the environment of all its events.
         at: when it was accepted, milliseconds since the epoch.
-        events: as they were sent; None in the place of one that was deleted since, as profiles remember places.
+        events: as they were sent; None replaces an event that was deleted since, because profiles remember places.
         guarded: whether it was accepted in the mode ``guarded``.
     """
 
@@ -30,13 +30,13 @@ class Batch(NamedTuple):
     guarded: bool = False
 
     def encode(self) -> bytes:
-        """Return the batch as a queue keeps it."""
+        """Return the batch in the form that a queue stores."""
         mode = {"guarded": True} if self.guarded else {}
         return orjson.dumps({"at": self.at, "where": list(self.environment), **mode, "events": self.events})
 
     @classmethod
     def decode(cls, text: bytes) -> Batch:
-        """Return the batch that `encode` made this text of."""
+        """Return the batch from which `encode` made this text."""
         members = orjson.loads(text)
         return cls(Environment(*members["where"]), members["at"], members["events"], "guarded" in members)
 
@@ -48,15 +48,15 @@ class Batch(NamedTuple):
 
 
 def names_of(event: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return whom an event is about: the user id that an identify event names is its visitor as well."""
+    """Return the names of an event's visitor: the user id of an identify event names the visitor as well."""
     user_id = event.get("userId") if event["type"] == "identify" else None
     return (event["anonymousId"], user_id) if user_id else (event["anonymousId"],)
 
 
 def events_of(text: bytes, environment: Environment) -> list[dict[str, Any] | None]:
-    """Return the events of an encoded batch; none where it is of another environment, which costs no decoding of them.
+    """Return the events of an encoded batch; if it is of another environment, return none and do not decode them.
 
-    What stands before the events has no such member in it, as a quotation mark inside a text is escaped.
+    The text before the events cannot contain such a member, because a quotation mark inside a text is escaped.
     """
     head = orjson.loads(text.partition(b',"events":')[0] + b"}")
     return Batch.decode(text).events if head["where"] == list(environment) else []

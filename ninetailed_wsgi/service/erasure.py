@@ -1,9 +1,9 @@
 """Deletes visitors for good: their profiles, and their events in imports that wait to be applied or were set aside.
 
 What was accepted before a deletion must not come back after it. So a deletion keeps the consumer from applying
-batches, finds by which names the visitors would be known once all of them were applied, takes their events out of the
-batches, and then removes the profiles. If it is interrupted, it is repeated from the start. An event that is deleted
-from a batch leaves null in its place, as a profile remembers by place which events of a batch it has applied.
+batches, finds all names that the visitors would have once every batch was applied, removes their events from the
+batches, and then removes the profiles. If it is interrupted, it restarts from the beginning. An event that is deleted
+from a batch leaves null in its place, because a profile remembers by place which events of a batch it has applied.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ninetailed_wsgi.store.protocol import Queue, Store
 def erase(store: Store, queue: Queue | None, keys: Sequence[Key], addresses: Addresses) -> Iterator[str]:
     """Delete the visitors with these ids or aliases, all of one environment; yield the names that led to one.
 
-    Each name comes when its visitor is gone, so that nobody who goes on after an error misses one.
+    Each name is yielded after its visitor is deleted, so a caller that continues after an error misses no visitor.
 
     Raises:
-        StoreUnavailable: the disk cannot serve, or a batch is being applied for longer than the store's timeout.
+        StoreUnavailable: the disk cannot serve, or applying a batch takes longer than the store's timeout.
     """
     if not keys:
         return
@@ -54,7 +54,7 @@ def imported(queue: Queue, environment: Environment, names: Collection[str]) -> 
 
 def _delete(store: Store, keys: Sequence[Key], addresses: Addresses) -> Iterator[str]:
     for key in keys:
-        digests = addresses.digests(store, key)  # what is kept of a visitor's company is named by the profile
+        digests = addresses.digests(store, key)  # the profile names the digests of a visitor's company data
         deleted = identity.delete(store, key)
         addresses.forget(digests)
         if deleted:
@@ -62,7 +62,7 @@ def _delete(store: Store, keys: Sequence[Key], addresses: Addresses) -> Iterator
 
 
 def _linked_names(store: Store, queue: Queue, keys: Sequence[Key]) -> set[Key]:
-    """Return every name of the visitors: as stored, and as identify events that wait will have it."""
+    """Return every name of the visitors: those that are stored, and those that waiting identify events will add."""
     environment = Environment(*keys[0][:2])
     names: set[Key] = set()
     new = set(keys)
@@ -81,7 +81,7 @@ def _linked_names(store: Store, queue: Queue, keys: Sequence[Key]) -> set[Key]:
 
 
 def _take_out(queue: Queue, environment: Environment, keys: Collection[Key]) -> set[str]:
-    """Take the events of these names out of every batch; return the names that there were events of."""
+    """Remove the events of these names from every batch; return the names that had events."""
     names = {key.name for key in keys}
     waiting: set[str] = set()
 

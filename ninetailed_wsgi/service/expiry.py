@@ -1,4 +1,4 @@
-"""Removes visitors who have not been seen for long: all at once for a command, in small steps while a server runs."""
+"""Removes inactive visitors: all at once for a command, in small steps while a server runs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ STEP_EVERY = 0.2
 """Seconds between two steps."""
 
 LONGEST_STEP = 0.02
-"""Seconds after which a step begins no further profile."""
+"""Seconds after which a step does not begin another profile."""
 
 PASS_EVERY = 3600.0
-"""Seconds from the end of one pass over all profiles to the next one; also after a store that could not serve."""
+"""Seconds from the end of one pass over all profiles to the next one; also after the store could not serve."""
 
 _log = logging.getLogger("ninetailed_wsgi")
 
@@ -34,7 +34,7 @@ def profiles_by_activity(
 ) -> Iterator[tuple[Key, bool]]:
     """Yield the key of each profile among stored documents, and whether its newest event is older than a time (ms).
 
-    Nothing is held between two of them, so the caller may pause as long as it likes.
+    No lock is held between two profiles, so the caller may pause as long as it likes.
     """
     for key in identity.profiles(store, documents):
         record = store.read(key).document
@@ -42,9 +42,10 @@ def profiles_by_activity(
 
 
 def delete_inactive(store: Store, key: Key, before: int, addresses: Addresses | None = None) -> bool:
-    """Delete a profile with its history and aliases unless it has had an event since ``before`` (ms); whether it went.
+    """Delete a profile, its history and its aliases if its newest event is older than ``before`` (ms).
 
-    May be repeated after any error. What ``addresses`` keep of the visitor's company is deleted with it.
+    Returns whether it was deleted. The caller may retry after any error. Company data that ``addresses`` keeps of the
+    visitor is deleted too.
     """
     digests = addresses.digests(store, key) if addresses else []
     went = identity.delete(store, key, lambda record: _is_older(record, before))
@@ -58,18 +59,18 @@ def _is_older(record: Document, before: int) -> bool:
 
 
 class Expiry:
-    """Goes over all profiles again and again, and deletes those that had no event for some days.
+    """Checks all profiles again and again, and deletes those that had no event for some days.
 
     Args:
         store: where the profiles are.
         days: an inactive visitor's newest event is older than this.
         lock: a file that all workers of a server inherit; the one that locks it does the work until it ends.
         is_busy: whether this worker answers requests; then a step ends after one profile.
-        environments: whose visitors are looked at; empty: all.
-        metrics: counts the removed visitors; None: nobody asks.
-        addresses: keep data of visitors' companies; None: nothing does.
-        clock: now, in milliseconds since the epoch.
-        seconds: from any beginning, never set back.
+        environments: the environments whose visitors are checked; empty: all.
+        metrics: counts the removed visitors; None: nothing is counted.
+        addresses: keeps data of visitors' companies; None: there is none.
+        clock: returns the time in milliseconds since the epoch.
+        seconds: returns seconds from an arbitrary start, and never goes back.
     """
 
     def __init__(
@@ -103,11 +104,11 @@ class Expiry:
         self._watcher = Watcher(self.step, STEP_EVERY, "ninetailed-expiry")
 
     def start(self) -> None:
-        """Take a step now and then in a thread of this process, as long as somebody holds this object."""
+        """Take a step at intervals in a thread of this process, as long as something references this object."""
         self._watcher.ensure()
 
     def step(self) -> None:
-        """Look at some profiles, or at none where another worker does it or the next pass is not due."""
+        """Check some profiles; none if another worker does the work or the next pass is not due."""
         if not self._take_lock() or (self._pass is None and self._seconds() < self._next_pass):
             return
         if self._pass is None:
@@ -122,7 +123,7 @@ class Expiry:
     def _go_on(self, profiles: Iterator[tuple[Key, bool]]) -> None:
         end = self._seconds() + LONGEST_STEP
         for key, inactive in profiles:
-            with suppress(ProfileOverload):  # it is anything but inactive
+            with suppress(ProfileOverload):  # the profile is active
                 if inactive and delete_inactive(self._store, key, self._before, self._addresses):
                     self._removals += 1
                     if self._metrics:
@@ -137,7 +138,7 @@ class Expiry:
         self._pass, self._next_pass = None, self._seconds() + PASS_EVERY
 
     def _now(self) -> int:
-        """Return the time (ms); a clock that is set ahead while the server runs must not delete everybody."""
+        """Return the time (ms), so that a clock set ahead while the server runs does not delete everybody."""
         clock, seconds = self._began
         return min(self._clock(), clock + int((self._seconds() - seconds) * 1000))
 
@@ -149,7 +150,7 @@ class Expiry:
     def _take_lock(self) -> bool:
         """Take the lock unless another worker has it, and return whether this one has it."""
         if not self._is_ours:
-            # A lock of `lockf` belongs to the process, though all workers have the file from their parent.
+            # A lock of `lockf` belongs to the process, although all workers inherit the file from their parent.
             with suppress(OSError):
                 fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._is_ours = True

@@ -12,7 +12,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.operations.terminal import in_line
 
 _MARK = {True: "yes", False: "no "}
-# Texts of authors, as `excerpt` writes them, long ones cut; names of properties and parameters.
+# Texts of authors as `excerpt` writes them, with long ones cut; names of properties and parameters.
 _AUTHORED = r'"[^\n]{76}\.\.\.|"(?:[^"\\]|\\.)*"'
 _OURS_OR_NOT = re.compile(rf"({_AUTHORED}|\[[^\]]*\])")
 _COUNT_RULE = re.compile(
@@ -21,7 +21,7 @@ _COUNT_RULE = re.compile(
 _LONGEST_NAME = 100
 _NEVER = {("lessThan", "1"), ("equal", "0"), ("lessThanInclusive", "0")}
 _ONCE = {("greaterThanInclusive", "1"), ("greaterThan", "0")}
-# The value * stands for any (spec section 5).
+# The value * stands for any value (spec section 5).
 _PRESENCE = (
     (re.compile(r'\b(?:equal|contains) "\*"'), "exists"),
     (re.compile(r'\b(?:notEqual|notContains) "\*"'), "notExists"),
@@ -61,15 +61,15 @@ def reason(decision: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Say in a sentence why a visitor gets a variant of an experience, or none.
 
     Args:
-        decision: an experience as `ExperienceService.explain` says.
-        names: of audiences, by id.
+        decision: an experience as `ExperienceService.explain` returns it.
+        names: the names of audiences, by id.
     """
     if decision["decided_by"] == "preview":
         return "This preview shows it, whatever the rules say."
     if decision["decided_by"] == "sticky":
         return "The visitor saw this variant before and keeps it, as the experience is sticky."
     audience = decision["audience"]
-    name = f'"{shorten(names.get(audience) or str(audience), _LONGEST_NAME)}"'  # it may read as a part of the sentence
+    name = f'"{shorten(names.get(audience) or str(audience), _LONGEST_NAME)}"'  # it may read like part of the sentence
     if not decision["audience_matched"]:
         return f"The visitor is not in the audience {name}."
     who = "For everyone" if audience is None else f"In the audience {name}"
@@ -88,10 +88,10 @@ def reason(decision: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def sentence(rule: str) -> str:
-    """Return what a rule wants for people: ``viewed a page whose path contains "/pricing", at least 2 times``.
+    """Return a rule in words: ``viewed a page whose path contains "/pricing", at least 2 times``.
 
     Args:
-        rule: as `ExperienceService.explain` says; what authors wrote in it stays as it is.
+        rule: as `ExperienceService.explain` returns it; what authors wrote in it is not changed.
     """
     match = _COUNT_RULE.fullmatch(rule)
     if match is None:

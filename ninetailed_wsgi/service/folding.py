@@ -1,4 +1,4 @@
-"""Decides what the events of a run make of each profile: pure, from what is stored and what stays the same."""
+"""Decides how the events of a run change each profile: a pure function of what is stored and of fixed conditions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.operations.metrics import Metrics
 
 Run = Mapping[Key, Sequence[Event]]
-"""Events that are applied together, by the profile that they belong to."""
+"""Events that are applied together, by the key of their profile."""
 
 
 class Conditions(NamedTuple):
-    """What holds for the events of every request of an environment.
+    """What applies to the events of every request of an environment.
 
     Attributes:
         new_session_id: makes a session id.
-        traits_bytes: what all traits of a profile may take as JSON; those over it are left out.
-        history_bytes: what its history may take; the oldest events over it go.
-        metrics: counts what is stored; None: nobody asks.
-        label: the environment as metrics name it; empty: they do not.
+        traits_bytes: the most bytes of a profile's traits as JSON; traits beyond that are left out.
+        history_bytes: the most bytes of its history; beyond that, the oldest events are removed.
+        metrics: counts what is stored; None: nothing is counted.
+        label: the name of the environment in metrics; empty: metrics do not name it.
     """
 
     new_session_id: Callable[[], str]
@@ -43,11 +43,11 @@ class Conditions(NamedTuple):
 
 
 class AddressFacts(NamedTuple):
-    """What the address of a request tells.
+    """What the address of a request says about its visitor.
 
     Attributes:
-        location: where it is; None: that was not asked for.
-        company: what is known of its company; None: that was not asked for.
+        location: where it is; None: this was not looked up.
+        company: what is known about its company; None: this was not looked up.
     """
 
     location: Located | None = None
@@ -69,11 +69,11 @@ class ProfileOutcome(NamedTuple):
 
     Attributes:
         write: what is to be stored.
-        profile: as it is then; None: another one has its name now, and nothing was applied.
-        events: those that were new to it.
-        aliases: those that it lists now and did not before.
-        excess: events whose traits were left out, each with the bytes that all traits would take.
-        is_new: whether nothing was stored of the profile before.
+        profile: the profile afterward; None: another profile has its name now, and nothing was applied.
+        events: the events that were new to the profile.
+        aliases: the aliases that the profile lists now and did not list before.
+        excess: events whose traits were left out, each with the bytes that all traits would have taken.
+        is_new: whether nothing of the profile was stored before.
     """
 
     write: Write | None
@@ -85,14 +85,14 @@ class ProfileOutcome(NamedTuple):
 
 
 class Folding:
-    """The fold of one run: decides, and changes neither what is stored nor what it was made of.
+    """The fold of one run: decides, and changes neither the store nor its own arguments.
 
     Args:
         run: the events.
         catalog: the content whose audiences count them.
-        conditions: as above.
-        facts: what the address of the request tells.
-        owners: what was read of profiles before; a pointer that means nothing is taken for no profile.
+        conditions: what applies to every request of the environment.
+        facts: what the address of the request says.
+        owners: what was read about profiles before; a pointer without a meaning counts as no profile.
     """
 
     __slots__ = ("_catalog", "_conditions", "_facts", "_owners", "_run", "_session_ids")
@@ -114,7 +114,7 @@ class Folding:
         self._session_ids: dict[Key, list[str]] = {}
 
     def __call__(self, key: Key, entry: StoreEntry) -> ProfileOutcome:
-        """Return what the events make of one profile."""
+        """Return how the events change one profile."""
         document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
         if document is not None and ("to" in document or "into" in document):
             return ProfileOutcome(None, None)
@@ -135,7 +135,7 @@ class Folding:
         return owner is not None and entry.document == owner.stale
 
     def _recount(self, record: Record, entry: StoreEntry, *, new: bool) -> bool:
-        """Count the kept history for audiences and metrics published since; return whether a stored record changed."""
+        """Count the history for audiences and metrics published since; return whether a stored record changed."""
         audiences, metrics = self._catalog.audiences, self._catalog.metrics
         is_changed = False
         if new or audiences.missing(record["counts"]):
@@ -147,7 +147,7 @@ class Folding:
         return is_changed
 
     def _apply(self, key: Key, record: Record, next_ordinal: int) -> tuple[list[Event], list[tuple[Event, int]]]:
-        """Apply the events that are new to a record; return them, and those whose traits were left out."""
+        """Apply the events that are new to a record; return these, and those whose traits were left out."""
         catalog, conditions = self._catalog, self._conditions
         new_session_id = partial(self._session_id, self._session_ids.setdefault(key, []), count())
         audiences, metrics, sticky = catalog.audiences, catalog.metrics, catalog.experiences.sticky
@@ -161,7 +161,7 @@ class Folding:
             if not events:
                 self._enrich(record, event)
             at, body = event.at, event.body
-            if body["type"] in exposures.EVENT_TYPES:  # before the event itself makes an assignment
+            if body["type"] in exposures.EVENT_TYPES:  # before the event itself assigns a variant
                 self._note_exposure(record, event, ordinal)
             if size := profile.apply(record, event, new_session_id, sticky, traits_bytes):
                 excess.append((event, size))
@@ -175,7 +175,7 @@ class Folding:
         return events, excess
 
     def _enrich(self, record: Record, event: Event) -> None:
-        """Note what the address of the request tells."""
+        """Record what the address of the request says."""
         location, company = self._facts
         if location:
             profile.locate(record, location)
@@ -189,16 +189,16 @@ class Folding:
         return ids[index]
 
     def _note_served(self, record: Record, events: Sequence[Event], ordinal: int) -> None:
-        """Let what a page showed count as an exposure, after everything that the page recorded."""
+        """Count what a page showed as an exposure, after all events that the page recorded."""
         last = events[-1]
-        # What a visitor did before they saw a page is no conversion of it, not even in the same millisecond.
+        # What visitors did before they saw a page is no conversion of that page, not even in the same millisecond.
         at = last.at + any(event.type == "track" and event.at == last.at for event in events)
         belongs = partial(self._catalog.audiences.holds, profile.facts(record, ordinal, last.at))
         for exposure in last.exposures:
             self._catalog.exposures.note(record, exposures.served_report(exposure, at), record["sticky"], belongs)
 
     def _note_exposure(self, record: Record, event: Event, ordinal: int) -> None:
-        """Let an event that reports a component count as an exposure (spec section 11)."""
+        """Count an event that reports a component as an exposure (spec section 11)."""
         report = exposures.report_of(event.body, event.at, direct=False)
         if report is not None:
             facts = profile.facts(record, ordinal, event.at)

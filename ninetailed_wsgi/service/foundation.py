@@ -1,4 +1,4 @@
-"""The parts that the service is made of, and what they tell; its operations are in `service.py`."""
+"""The parts of the service and their state; the operations of the service are in `service.py`."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ class Foundation:
         content: where published audiences and experiences come from.
         location: the location database, or None.
         queue: where imports wait to be applied; None: they are applied at once.
-        environments: which are served; empty: any.
-        max_traits_bytes: what all traits of a profile may take as JSON.
-        history_bytes: what the events that are kept of a profile may take as JSON.
+        environments: the environments that are served; empty: any.
+        max_traits_bytes: the most bytes of a profile's traits as JSON.
+        history_bytes: the most bytes of a profile's history as JSON.
         masked_query_parameters: query parameters whose values are emptied in the addresses of pages.
-        metrics: counts events, evaluations and conflicts; None: nobody asks.
-        turns: how many requests write a profile at once; None: as many as come.
-        merges: how many requests merge large profiles at once; None: as many as come.
-        clock: now, in milliseconds since the epoch.
-        new_id: makes the profile id, of which the first half is taken where ids certify themselves.
+        metrics: counts events, evaluations and conflicts; None: nothing is counted.
+        turns: limits how many requests write a profile at once; None: there is no limit.
+        merges: limits how many requests merge large profiles at once; None: there is no limit.
+        clock: returns the time in milliseconds since the epoch.
+        new_id: makes a profile id; if ids certify themselves, only its first half is used.
         new_session_id: makes a session id.
-        id_key: gives the key that ids are certified with (spec section 16); None: ids are as ``new_id`` makes them.
+        id_key: returns the key that certifies ids (spec section 16); None: ids are as ``new_id`` makes them.
         draft: content that is not published and that previews may show (spec section 13); None: there is none.
-        companies: what knows visitors' companies (spec section 10); None: nothing does.
-        live: shows what comes in to somebody who watches; None: nobody can.
+        companies: the sources of visitors' companies (spec section 10); None: there are none.
+        live: shows incoming events to somebody who watches; None: nobody can watch.
 
     Attributes:
         store, metrics, clock, live: as above.
         previews: the content of previews.
-        addresses: what the address of a request tells.
+        addresses: looks up what the address of a request says.
         consumer: the thread of this process that applies imports; None: they are applied at once.
     """
 
@@ -103,7 +103,7 @@ class Foundation:
         self._ids = ProfileIds(new_id, id_key)
         self._new_session_id = new_session_id
         self._conditions = Conditions(new_session_id, max_traits_bytes, history_bytes, metrics)
-        # Clients can name any environment; those that metrics name are as many as the operator wants.
+        # Clients can name any environment; metrics name only as many as the operator wants.
         self._environments = {each: self._conditions._replace(label=str(each)) for each in environments}
         self._unmetered = self._conditions._replace(metrics=None)
         self._answers = Answers(metrics, live)
@@ -111,9 +111,9 @@ class Foundation:
 
     @classmethod
     def from_settings(cls, settings: Settings, sources: Sources | None = None) -> Self:
-        """Return the service that these settings describe; SettingsError names what cannot be used.
+        """Return the service that these settings describe; raise SettingsError for what cannot be used.
 
-        ``sources`` are those that were read before this process was forked.
+        ``sources`` were read before this process was forked.
         """
         return cls(**opened(settings, sources))
 
@@ -122,7 +122,7 @@ class Foundation:
         return self.clock() / 1000
 
     def environment(self, organization: str, environment: str) -> Environment:
-        """Return the environment of a request; UnknownEnvironment when it is not served here."""
+        """Return the environment of a request; raise UnknownEnvironment if it is not served here."""
         where = Environment(organization, environment)
         if self._environments and where not in self._environments:
             raise UnknownEnvironment(
@@ -131,7 +131,7 @@ class Foundation:
         return where
 
     def has_content(self, environment: Environment) -> bool:
-        """Return whether an environment is named by the options or has published content."""
+        """Return whether the options name an environment or it has published content."""
         catalog = self.content(*environment)
         return environment in self._environments or bool(
             catalog.audience_list or catalog.experience_list or catalog.merge_tags
@@ -150,11 +150,11 @@ class Foundation:
         return self._ids.make(environment)
 
     def new_ids(self, environment: Environment, ids: PageIds) -> NewIds:
-        """Return what makes the ids of a request, those of ``ids`` first."""
+        """Return the source of a request's new ids, which gives those of ``ids`` first."""
         return ids.replay(NewIds(partial(self.new_id, environment), self._new_session_id))
 
     def check(self) -> None:
-        """Raise StoreUnavailable with the reason when requests cannot be served."""
+        """Raise StoreUnavailable with the reason if requests cannot be served."""
         self._resume_imports()
         self.store.check()
         self.imports()
@@ -164,14 +164,14 @@ class Foundation:
         return self._queue.state() if self._queue else None
 
     def refresh_content(self) -> None:
-        """Look for changed content at once; returns before that is done."""
+        """Start to check for changed content now; return before the check is done."""
         self._content.refresh()
 
     def state(self) -> State:
-        """Return what `/metrics` tells besides counts: imports that wait, the live content and location database."""
+        """Return what `/metrics` shows besides counts: imports that wait, the live content and location database."""
         try:
             queue = self.imports()
-        except StoreUnavailable:  # the rest is worth knowing all the more
+        except StoreUnavailable:  # then the rest of the state matters even more
             queue = None
         versions, errors, left_out = self._content.state()
         return State(
@@ -183,15 +183,15 @@ class Foundation:
         )
 
     def secret(self, purpose: str) -> bytes:
-        """Return a secret for one purpose that all processes on this store know (spec section 16)."""
+        """Return the secret for one purpose that all processes of this store share (spec section 16)."""
         return self._ids.secret(purpose)
 
     def _resume_imports(self) -> int:
-        """Let batches that wait be applied by the processes that serve, see `Consumer`; return the time (ms)."""
+        """Let the serving processes apply batches that wait, see `Consumer`; return the time (ms)."""
         if self.consumer:
             self.consumer.resume()
         return self.clock()
 
     def apply_import(self, number: int, text: bytes) -> None:
-        """Apply a batch that waited; the consumer's part of `ExperienceService.import_many`."""
+        """Apply a batch from the queue; the consumer's part of `ExperienceService.import_many`."""
         raise NotImplementedError

@@ -1,9 +1,9 @@
 """Applies events in the mode ``guarded``: a visitor's id is a secret, and a profile has at most one verified user.
 
-Every user id that comes here was vouched for: by code of the site, by a trusted caller or by a proof (spec section 16).
-An identify with it gives the profile a new id, to which the old one leads for a minute more, so an id that somebody
-planted is worth nothing. A record notes its ``user``; ``vouched``, the aliases that were claimed in this mode; and
-``until``, the former ids that still lead to it, each with the time (ms) when that ends.
+Every user id that comes here was verified: by code of the site, by a trusted caller or by a proof (spec section 16).
+An identify event with it gives the profile a new id. The old id leads to the profile for one more minute, so an id that
+an attacker planted is worth nothing. A record notes its ``user``; ``vouched``, the aliases that were claimed in this
+mode; and ``until``, the former ids that still lead to it, each with the time (ms) when that ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry, Write
 
 GRACE = 60_000
-"""Milliseconds that a former id still leads to its profile, for requests under way and other tabs."""
+"""Milliseconds for which a former id still leads to its profile, for requests under way and other tabs."""
 
 
 def leads(record: Record, name: str, now: int) -> bool:
@@ -32,14 +32,14 @@ def leads(record: Record, name: str, now: int) -> bool:
 
 
 class GuardedApplication(Application):
-    """The events of one request whose user ids were vouched for.
+    """The events of one request whose user ids were verified.
 
     Args:
-        store, catalog, conditions, facts: as of `Application`.
-        terms: on which events are applied.
-        issued: whether a name is an id which certifies itself; any other one is a user id.
+        store, catalog, conditions, facts: as for `Application`.
+        terms: the terms on which events are applied.
+        issued: returns whether a name is an id that certifies itself; any other name is a user id.
         new_id: makes the id of a new profile.
-        now: ms since the epoch.
+        now: the time, in milliseconds since the epoch.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class GuardedApplication(Application):
         self._renames = terms.renames
         self._allowance = terms.allowance
         self._room: bool | None = None
-        self._names: dict[Key, list[str]] = {}  # user ids that a profile is to list, as it was asked for by them
+        self._names: dict[Key, list[str]] = {}  # user ids that requests used for a profile, so it has to list them
 
     def look_up(self, name: Key) -> Key:
-        """Read whose a name is, once; a user id that nobody has gets a profile with an id of its own."""
+        """Return the key of a name's profile, read once; a user id without a profile gets one with an id of its own."""
         if name in self._homes:
             return self._homes[name]
         owner = self._owner_of(name)
@@ -98,15 +98,15 @@ class GuardedApplication(Application):
         self._confirm_claims()
 
     def _new_key(self, name: Key) -> Key:
-        """Return the key of a new profile, in the environment of a name."""
+        """Return the key of a new profile in the environment of a name."""
         return name._replace(name=self._new_id())
 
-    # Whose a name is
+    # Which profile a name leads to
 
     def _owner_of(self, name: Key) -> identity.Owner:
-        """Read what a name leads to now; a former id whose time is over leads to a new profile.
+        """Read what a name leads to now; a former id that has expired leads to a new profile.
 
-        Not so in a batch: its trusted sender never learns of new ids, and goes on with the one that it has.
+        In a batch it still leads to the old one: its trusted sender never learns new ids and keeps using the old id.
         """
         owner = identity.resolve(self._store, name)
         if owner.record is None or not self._renames or leads(owner.record, name.name, self._now):
@@ -114,7 +114,7 @@ class GuardedApplication(Application):
         return identity.Owner(self._new_key(name), None)
 
     def _adopt(self, name: Key, owner: identity.Owner) -> identity.Owner:
-        """Give a profile with an issued id to a user id, which may have none, or one of the time before this mode."""
+        """Give a user id a profile with an issued id; it may have no profile, or one from before this mode."""
         if owner.record is not None and self._issued(owner.key.name):
             return owner
         new = self._new_key(name)
@@ -145,7 +145,7 @@ class GuardedApplication(Application):
             return
         if record is None or mine is not None:
             self._check_room()
-        if is_other:  # claimed before anybody vouched for it, or a name of another user: who is verified takes it
+        if is_other:  # claimed without verification, or a name of another user: the verified user takes it
             self._take(alias, theirs)
         if mine is not None:
             self._lead(name, identity.Owner(self._new_key(name), None))
@@ -173,9 +173,9 @@ class GuardedApplication(Application):
         self._owners[owner.key] = owner
 
     def _take(self, alias: Key, owner: identity.Owner) -> None:
-        """Take a user id from a profile that nobody vouched for."""
+        """Take a user id from a profile whose claim to it was never verified."""
         assert owner.record is not None
-        if owner.key == alias:  # its very id, of the time before this mode: it gets another one, that nobody knows
+        if owner.key == alias:  # it is the profile's id, from before this mode: the profile gets a new, unknown id
             owner = self._rename(alias, owner.record, self._new_key(alias), None)
         identity.release(self._store, owner.key, alias.name)
         self._profiles.pop(owner.key, None)
@@ -187,23 +187,23 @@ class GuardedApplication(Application):
         self._store.update([new], lambda _, entry: Write(fresh) if entry.document is None else None)
         merged = identity.merge(self._store, key, new, until)
         if merged != new:
-            # Another request was faster, and nobody was told this id. What it leads to by now is not its own to delete.
+            # Another request was faster, and nobody knows this id. What it leads to now must not be deleted here.
             identity.delete(self._store, new, lambda record: record["id"] == new.name)
         self._profiles.pop(key, None)
         self._profiles.pop(merged, None)
         return identity.resolve(self._store, merged)
 
     def _takes_new(self) -> bool:
-        """Return whether there may be a new profile, decided once, so that a refusal comes before anything is written.
+        """Return whether a new profile is allowed, decided once, so that a refusal comes before any write.
 
-        Requests that run at the same time may each get the last one.
+        Requests that run at the same time may each get the last allowed profile.
         """
         if self._room is None:
             self._room = self._allowance is None or self._allowance.has_room()
         return self._room
 
     def _check_room(self) -> None:
-        """Raise RateLimited where there may be no new profile, before a user id leads to one."""
+        """Raise RateLimited if no new profile is allowed, before a user id leads to one."""
         if self._allowance and not self._takes_new():
             raise self._allowance.refusal()
 
@@ -212,7 +212,7 @@ class GuardedApplication(Application):
         return identity.merge(self._store, home, owner, until)
 
     def _update(self, run: Run) -> dict[Key, ProfileOutcome]:
-        """As of `Application`; raise RateLimited, with nothing stored, where the address may have no new profile."""
+        """Update as `Application` does; raise RateLimited and store nothing if the address may have no new profile."""
         base = (run, self.catalog, self._conditions, self._facts, self._owners)
         fold = _GuardedFolding(*base, names=self._names, takes_new=self._takes_new())
         outcomes = update(self._store, run, fold, self._conditions)
@@ -224,12 +224,12 @@ class GuardedApplication(Application):
 
 
 class _GuardedFolding(Folding):
-    """The fold of one run that also notes for whom callers vouched.
+    """The fold of one run that also notes which user ids were verified.
 
     Args:
-        names: user ids that a profile is to list, as it was asked for by them.
-        takes_new: whether there may be a new profile; else the outcome of one is new and has nothing to store.
-        others: as of `Folding`.
+        names: user ids that requests used for a profile, so it has to list them.
+        takes_new: whether a new profile is allowed; if not, the outcome of a new one has nothing to store.
+        others: as for `Folding`.
     """
 
     __slots__ = ("_names", "_takes_new")
@@ -240,7 +240,7 @@ class _GuardedFolding(Folding):
         self._takes_new = takes_new
 
     def __call__(self, key: Key, entry: StoreEntry) -> ProfileOutcome:
-        """Return what the events make of one profile."""
+        """Return how the events change one profile."""
         if not self._takes_new and (entry.document is None or self._is_stale(key, entry)):
             return ProfileOutcome(None, None, is_new=True)
         outcome = super().__call__(key, entry)
@@ -261,6 +261,6 @@ class _GuardedFolding(Folding):
 
 
 def _is_user(record: Record, user_id: str) -> bool:
-    """Return whether a profile is that user's: verified as such, or known by this name to trusted callers."""
+    """Return whether a profile is this user's: verified for the user, or known to trusted callers by this name."""
     user = record.get("user")
     return user == user_id or (user is None and user_id in record.get("vouched", ()))

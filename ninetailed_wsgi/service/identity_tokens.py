@@ -1,9 +1,9 @@
 """Tokens that the site signs: proofs of who a visitor is, links to previews, sign-ins.
 
-The only module that imports PyJWT. A token is a JWT signed with HS256 and nothing else, with ``exp`` at most 24 hours
-ahead. A proof, which the browser hands over as the trait ``nt_identity``, has ``sub`` the user id, ``aud`` the
-environment as ``organization/environment`` (spec section 16). ``aud`` of any other token has more than one slash, so
-none can stand for a proof or for a token of another purpose.
+Only this module imports PyJWT. A token is a JWT signed with HS256 and no other algorithm, with ``exp`` at most 24 hours
+ahead. The browser sends a proof as the trait ``nt_identity``; its ``sub`` is the user id, its ``aud`` the environment
+as ``organization/environment`` (spec section 16). The ``aud`` of any other token has more than one slash, so no token
+can pass as a proof or as a token of another purpose.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ TRAIT = "nt_identity"
 """The trait of an identify event that carries the token; it is never stored."""
 
 LONGEST_LIFE = 24 * 60 * 60
-"""Seconds that a token is valid at most."""
+"""The most seconds that a token is valid."""
 
 _LIFE = 60 * 60
 _SHORTEST_SECRET = 32  # RFC 7518, section 3.2: as long as the hash
 LONGEST_TOKEN = 4096
-"""Characters of a token that is looked at."""
+"""The most characters of a token; a longer one is not read."""
 
-_CONTENT = "nt"  # the claim of a token of any other purpose
+_CONTENT = "nt"  # the claim with the content of a token that is no proof
 
 
 class IdentityTokens:
     """Makes and checks tokens.
 
     Args:
-        secrets: the first signs, each of them verifies: a new secret goes before the old one for a day.
-        now: seconds since 1970.
+        secrets: the first one signs, each of them verifies: put a new secret before the old one for a day.
+        now: returns seconds since 1970.
     """
 
     def __init__(self, secrets: tuple[bytes, ...], now: Callable[[], float] = time.time) -> None:
-        # Here, as most services have no secret, and it imports what speaks HTTP and TLS.
+        # Imported here because most services have no secret, and it loads the modules for HTTP and TLS.
         import jwt
 
         self._jwt = jwt
@@ -47,7 +47,7 @@ class IdentityTokens:
 
     @classmethod
     def of_file(cls, file: Path, now: Callable[[], float] = time.time) -> IdentityTokens:
-        """Read the secrets of a file, one a line, each at least 32 bytes; SettingsError names what is wrong."""
+        """Read secrets from a file, one per line, each at least 32 bytes; raise SettingsError if something is wrong."""
         try:
             lines = tuple(line.strip() for line in file.read_bytes().splitlines() if line.strip())
         except OSError as error:
@@ -62,7 +62,7 @@ class IdentityTokens:
         return cls(lines, now)
 
     def make(self, user_id: str, organization: str, environment: str, seconds: int = _LIFE) -> str:
-        """Return a token that proves for so many seconds, at most 24 hours, that its holder is this user."""
+        """Return a token that proves that its holder is this user, valid for so many seconds, at most 24 hours."""
         if not user_id:
             raise ValueError("user_id: found an empty text, expected the id of a user")
         if not 0 < seconds <= LONGEST_LIFE:
@@ -70,7 +70,7 @@ class IdentityTokens:
         return self._signed({"sub": user_id}, f"{organization}/{environment}", seconds)
 
     def user(self, token: object, organization: str, environment: str) -> str | None:
-        """Return the user id that a token proves in this environment; None for any token that proves nothing."""
+        """Return the user id that a token proves in this environment; None if it is no valid proof."""
         claims = self._claims(token, f"{organization}/{environment}", "sub")
         user_id = claims and claims["sub"]
         return user_id if isinstance(user_id, str) and user_id else None
@@ -82,13 +82,13 @@ class IdentityTokens:
         return self._signed({_CONTENT: content}, f"{organization}/{environment}/{purpose}", seconds)
 
     def signed(self, purpose: str, organization: str, environment: str, token: object) -> dict[str, Any] | None:
-        """Return what a token of `sign` carries; None for any token that is not valid for this purpose now."""
+        """Return what a token of `sign` carries; None if it is not valid for this purpose now."""
         claims = self._claims(token, f"{organization}/{environment}/{purpose}", _CONTENT)
         content = claims and claims[_CONTENT]
         return content if isinstance(content, dict) else None
 
     def seconds_left(self, purpose: str, organization: str, environment: str, token: object) -> int:
-        """Return how many seconds a token of `sign` is still valid; 0 for any token that is not."""
+        """Return how many more seconds a token of `sign` is valid; 0 if it is invalid."""
         claims = self._claims(token, f"{organization}/{environment}/{purpose}", _CONTENT)
         return max(0, int(claims["exp"] - self._now())) if claims else 0
 

@@ -1,6 +1,6 @@
 """Imports: batches that are accepted now and applied later, by a thread of each process.
 
-Of the threads of all processes, one at a time is at work.
+Only one thread of all processes works at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from time import monotonic, sleep  # by name: what the tests of a host put in their place must not reach the thread
+from time import monotonic, sleep  # by name: when a host's tests replace them, the thread is not affected
 
 from ninetailed_wsgi.errors import ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.operations.forks import prepare_forks
@@ -22,15 +22,15 @@ MAX_TRIES = 5
 """How often a batch may fail."""
 
 MAX_DEATHS = 20
-"""How often a process may die while it applies a batch: more often, as it may be killed for reasons of its own."""
+"""How often a process may die while it applies a batch: more often, because the batch may not be the reason."""
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks for what other processes have put; also between two tries of one batch."""
+"""Seconds between two checks for batches of other processes; also between two tries of one batch."""
 
 LOOK_SELDOM = 5.0
-"""Seconds between two looks of a process without the thread for what others have put and not applied."""
+"""Seconds between two checks of a process without the thread for batches that others put and did not apply."""
 
-_FORK_WAITS = 2.0  # seconds that a fork waits at most for the batch that is being applied
+_FORK_WAITS = 2.0  # the most seconds that a fork waits for the batch that is being applied
 
 _log = logging.getLogger("ninetailed_wsgi")
 
@@ -40,10 +40,10 @@ class Consumer:
 
     Args:
         queue: where they wait.
-        apply: applies a batch of this number; may be called again for the same batch, with whatever is left to do.
+        apply: applies the batch of a number; may be called again for the same batch, to do what is left.
 
-    A thread cut off anywhere, by the end of the process or by a fork, leaves nothing behind that its successor does not
-    find in the queue. The thread ends when nobody holds the consumer any more.
+    If a thread is cut off at any point, by the end of the process or by a fork, its successor finds all unfinished work
+    in the queue. The thread ends when nothing references the consumer any more.
     """
 
     def __init__(self, queue: Queue, apply: Callable[[int, bytes], None]) -> None:
@@ -61,7 +61,7 @@ class Consumer:
         self._wake = threading.Event()
 
     def ensure(self) -> None:
-        """Let the thread run in this process."""
+        """Start the thread in this process unless it runs."""
         if self._thread is None:
             with self._starting:
                 if self._thread is None:
@@ -75,9 +75,9 @@ class Consumer:
                     self._thread = thread
 
     def resume(self) -> None:
-        """Let the thread run where a batch waits, such as one of a process that was killed; called by requests.
+        """Start the thread if a batch waits, such as one of a process that was killed; called by requests.
 
-        A site that imports nothing has no thread for it.
+        A site that imports nothing has no thread.
         """
         if self._thread is not None or (now := monotonic()) < self._look_at:
             return
@@ -87,12 +87,12 @@ class Consumer:
                 self.ensure()
 
     def wake(self) -> None:
-        """Look at once, as a batch was put."""
+        """Check the queue now, because a batch was put."""
         self.ensure()
         self._wake.set()
 
     def drain(self) -> bool:
-        """Apply what waits until nothing does; False where another process is at it, or a try failed."""
+        """Apply batches until none waits; return False if another process does so, or a try failed."""
         while True:
             with self._working:
                 work = self._step()
@@ -100,7 +100,7 @@ class Consumer:
                 return work
 
     def _step(self) -> bool | None:
-        """Apply the first batch; None when there may be another one, else what `drain` answers."""
+        """Apply the first batch; return None if there may be another one, otherwise the result of `drain`."""
         try:
             if self._queue.empty():
                 return True
@@ -110,7 +110,7 @@ class Consumer:
             return self._wait(error)
 
     def _apply_head(self) -> bool | None:
-        head = self._queue.head()  # the one seen before may have been applied by another process meanwhile
+        head = self._queue.head()  # another process may have applied the one that was seen before
         if head is None:
             return True
         if head.tries >= MAX_DEATHS:
@@ -134,15 +134,15 @@ class Consumer:
         return None
 
     def _wait(self, error: Exception) -> bool:
-        if str(error) != self._waits_for:  # said once, not twice a second
+        if str(error) != self._waits_for:  # log it once, not twice a second
             self._waits_for = str(error)
             _log.warning("imports wait: %s", error)
         return False
 
-    # A fork must not happen inside SQLite, whose locks the child would inherit as taken, nor inside the queue's lock.
+    # A fork must not happen inside SQLite or the queue's lock: the child would inherit the locks as taken.
 
     def before_fork(self) -> bool:
-        """Wait for the end of a batch; whether `after_fork` has to let the thread go on."""
+        """Wait for the end of a batch; return whether `after_fork` has to let the thread continue."""
         return self._working.acquire(timeout=_FORK_WAITS)
 
     def after_fork(self) -> None:
@@ -164,7 +164,7 @@ def _run(consumer: weakref.ref[Consumer], wake: threading.Event) -> None:
             return
         try:
             drained = here.drain()
-        except Exception as error:  # a bug, or no memory: the thread must not end without anybody noticing
+        except Exception as error:  # a bug, or no memory: the thread must not end unnoticed
             _log.error("imports wait\n%s", stack(error))
             _log.debug("the failure in full", exc_info=error)
             drained = False

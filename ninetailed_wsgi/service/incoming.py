@@ -1,4 +1,4 @@
-"""A validated body becomes events: their times, their keys, what a history keeps of them."""
+"""Turns a validated body into events: their times, their keys, what a history keeps of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ninetailed_wsgi.enrichment.device import device_type
 from ninetailed_wsgi.errors import InvalidData
 
 LONGEST_KEPT = 65_536
-"""Bytes of an event in a history. A longer one counts when it arrives; then only what kind of event it was is kept."""
+"""The most bytes of an event in a history. A longer event counts when it arrives; the history keeps only its kind."""
 
 
 def prepared(
     bodies: Sequence[dict[str, Any]], now: int, mask: UrlMask | None = None, exposures: Sequence[ServedComponent] = ()
 ) -> Sequence[Event]:
-    """Return the events of a request in the order in which they apply; InvalidData names every invalid time.
+    """Return the events of a request in the order in which they apply; raise InvalidData for invalid times.
 
     Args:
         bodies: the events as they were sent.
         now: the time of the request, milliseconds since the epoch.
-        mask: takes the credentials out of the addresses of pages (spec section 9); None: they have none.
+        mask: removes the credentials from the addresses of pages (spec section 9); None: they have none.
         served: what the page of these events showed.
     """
     times = times_of(bodies, now)
@@ -43,7 +43,7 @@ def prepared(
 
 
 def identifies(events: Sequence[Event]) -> bool:
-    """Return whether any of the events says who its visitor is, or sets traits."""
+    """Return whether any of the events identifies its visitor or sets traits."""
     for event in events:
         if event.user_id or event.body.get("traits"):
             return True
@@ -57,7 +57,7 @@ def _abridged(body: dict[str, Any], size: int) -> bytes:
 
 
 def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
-    """Return when the events of a request happened (ms); InvalidData names every invalid time."""
+    """Return when the events of a request happened (ms); raise InvalidData for invalid times."""
     problems: list[str] = []
     times = []
     for index, body in enumerate(bodies):
@@ -72,5 +72,5 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
 
 
 def _user_of(body: dict[str, Any]) -> str:
-    """Return whom an identify event names; empty for any other event."""
+    """Return the user id of an identify event; empty for any other event."""
     return str(body.get("userId", "")) if body["type"] == "identify" else ""

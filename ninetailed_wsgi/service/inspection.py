@@ -1,4 +1,4 @@
-"""What the inspector reads of a store beside profiles: how much it holds, and which names a profile came to have."""
+"""What the inspector reads from a store besides profiles: how much it holds, and which names a profile has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ninetailed_wsgi.store.protocol import Store
 
 
 def footprint(store: Store) -> str:
-    """Return how much room a store takes, in a few words; empty where it does not say."""
+    """Return how much space a store takes, in a few words; empty if the store does not say."""
     contents = getattr(store, "contents", None)
     return str(contents.footprint()) if contents is not None else ""
 
@@ -18,15 +18,15 @@ def footprint(store: Store) -> str:
 def names_of(
     store: Store, where: Environment, record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the names that lead to a visitor beside the profile's id.
+    """Return the names that lead to a visitor besides the profile's id.
 
     Args:
-        record: of `ExperienceService.record`.
-        events: its events, the oldest first.
+        record: what `ExperienceService.record` returns.
+        events: its events, oldest first.
 
     Returns:
         ``name``, ``kind`` (``user``: a user id; ``profile``: a profile that became part of this one) and ``at``: when
-        the visitor was first identified by it (ms), None where the kept events do not say.
+        the visitor was first identified by it (ms), None if the history does not say.
     """
     document = store.read(where.key(record["profile"]["id"])).document or {}
     merged = set(document.get("merged", ()))

@@ -30,14 +30,14 @@ _log = logging.getLogger("ninetailed_wsgi")
 
 
 class ApiKey(NamedTuple):
-    """A key as the file keeps it; the key itself is in nobody's file.
+    """A key as the file stores it; the key itself is not stored.
 
     Attributes:
-        id: the first characters of the hash, which name one key among several of the same name.
+        id: the first characters of the hash, which tell keys of the same name apart.
         name: who uses the key.
         hash: SHA-256 of the key, hexadecimal.
-        scopes: what it allows, of `SCOPES`.
-        created, expires: seconds since 1970; ``expires`` None: never.
+        scopes: what it allows, a part of `SCOPES`.
+        created, expires: seconds since 1970; ``expires`` None: it never expires.
     """
 
     id: str
@@ -49,17 +49,17 @@ class ApiKey(NamedTuple):
 
 
 def new_key(name: str, scopes: Sequence[str], now: int, expires: int | None = None) -> tuple[str, ApiKey]:
-    """Return a new key, 256 random bits that only this answer shows, and what the file keeps of it."""
+    """Return a new key, 256 random bits that are shown only here, and what the file stores of it."""
     key = _PREFIX + secrets.token_urlsafe(32)
     hashed = _hash(key)
     return key, ApiKey(hashed[:8], name, hashed, frozenset(scopes), now, expires)
 
 
 def read_keys(file: Path) -> list[ApiKey]:
-    """Return the keys of a file, in the order they were made; none where there is no file.
+    """Return the keys of a file, in the order they were made; none if there is no file.
 
     Raises:
-        SettingsError: the file cannot be read, is damaged, or others than its owner can write it.
+        SettingsError: the file cannot be read, is damaged, or users other than its owner can write it.
     """
     try:
         with open(file, "rb") as handle:
@@ -80,10 +80,10 @@ def read_keys(file: Path) -> list[ApiKey]:
 
 @contextlib.contextmanager
 def changing(file: Path) -> Iterator[list[ApiKey]]:
-    """Change the list of a file's keys inside the block; at its end the file is replaced as a whole, mode 0600.
+    """Yield the list of a file's keys to change; at the end of the block, replace the whole file, with mode 0600.
 
     Raises:
-        SettingsError: as `read_keys`, or the file cannot be written.
+        SettingsError: as for `read_keys`, or the file cannot be written.
     """
     folder = file.absolute().parent
     try:
@@ -108,15 +108,15 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 class Keys:
-    """The keys of a file that may change at any time: a process knows a new or revoked key within a second.
+    """The keys of a file that may change at any time: a process notices a new or revoked key within a second.
 
     Args:
-        file: as `read_keys` reads it.
-        now: seconds since 1970.
-        clock: seconds that never go back.
+        file: a file for `read_keys`.
+        now: returns seconds since 1970.
+        clock: returns seconds that never go back.
 
     Raises:
-        SettingsError: as `read_keys`, or there is no such file.
+        SettingsError: as for `read_keys`, or there is no such file.
     """
 
     def __init__(
@@ -132,18 +132,18 @@ class Keys:
         self._next_look = clock() + _LOOK_EVERY
 
     def scopes(self, key: str) -> frozenset[str]:
-        """Return what a key allows: nothing where it is unknown, revoked or expired."""
+        """Return what a key allows: nothing if it is unknown, revoked or expired."""
         self._follow()
         hashed, now = _hash(key), self._now()
         allowed: frozenset[str] = frozenset()
         for entry in self._keys:
-            # All of them are compared, each in constant time: the time taken says nothing about any.
+            # Every key is compared, each in constant time, so the time taken reveals nothing about any key.
             if hmac.compare_digest(entry.hash, hashed) and (entry.expires is None or now < entry.expires):
                 allowed = entry.scopes
         return allowed
 
     def find(self, key: str = "", id: str = "") -> ApiKey | None:
-        """Return a key, by itself or by its id; None where it is unknown, revoked or expired."""
+        """Return a key's entry, found by the key or by its id; None if it is unknown, revoked or expired."""
         self._follow()
         hashed, now = _hash(key), self._now()
         return next(
@@ -170,7 +170,7 @@ class Keys:
         self._version = version
         try:
             self._keys = read_keys(self._file)
-        except SettingsError as error:  # what was read before stays, as a half-edited file must not lock callers out
+        except SettingsError as error:  # keep the previous keys: a half-edited file must not lock callers out
             _log.error("%s; the keys read before stay valid", error)
 
     def _look(self) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""The limits of a request that no schema says: profiles of a batch, traits of a profile."""
+"""The limits of a request that no schema states: profiles of a batch, traits of a profile."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Store
 
 MAX_BATCH_PROFILES = 50
-"""Distinct ``anonymousId`` of one batch (spec section 1)."""
+"""The most distinct values of ``anonymousId`` in one batch (spec section 1)."""
 
 
 def check_profiles(events: Sequence[Event]) -> None:
-    """Raise InvalidData when a batch is about too many profiles."""
+    """Raise InvalidData if a batch is about too many profiles."""
     if (number := len({event.body["anonymousId"] for event in events})) > MAX_BATCH_PROFILES:
         raise InvalidData(f"body.events: found {number} different anonymousId, expected at most {MAX_BATCH_PROFILES}")
 
 
 def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: Callable[[Key], Owner]) -> None:
-    """Refuse events with which the traits of a profile would take too many bytes, before anything is stored.
+    """Refuse events that would make the traits of a profile too large, before anything is stored.
 
-    Where the sizes of all parts leave a doubt, the events are applied in memory, to see what the rules make of them.
+    If the sizes of all parts leave a doubt, the events are applied in memory to get the exact size.
 
     Args:
         steps: the events of a request, each with the name that it was sent for.
-        most: how many bytes of JSON the traits may take; a profile that has more already may not get still more.
+        most: how many bytes of JSON the traits may take; a profile that is already above this must not grow.
         store: where the profiles are; None: they are not known yet.
-        owner: reads what a name leads to there.
+        owner: reads what a name leads to in the store.
 
     Raises:
-        InvalidData: naming each event that would be one too much.
+        InvalidData: names each event that exceeds the limit.
     """
     if _most_bytes(steps, owner) <= most:
         return
@@ -53,7 +53,7 @@ def check_traits(steps: Sequence[Step], most: int, store: Store | None, owner: C
 
 
 def _most_bytes(steps: Sequence[Step], owner: Callable[[Key], Owner]) -> int:
-    """Return what the traits of a visitor may take at the very most: of each name that may be his, all added up."""
+    """Return an upper bound of the bytes of a visitor's traits: the sum over all names that may be the visitor's."""
     bytes_: dict[Key, int] = {}
     successors: dict[Key, Key] = {}
 
@@ -78,7 +78,7 @@ def _most_bytes(steps: Sequence[Step], owner: Callable[[Key], Owner]) -> int:
 
 
 def new_profile(name: Key) -> Owner:
-    """Stand for `check_traits`' reader where nothing is known of a profile yet."""
+    """Return an owner without a record, as the reader of `check_traits` when no profile is known yet."""
     return Owner(name, None)
 
 

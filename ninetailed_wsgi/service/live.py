@@ -1,6 +1,6 @@
-"""Shows what comes in to somebody who watches; every process notes it while somebody does (spec section 14).
+"""Shows incoming events to somebody who watches; every process notes them as long as somebody does (spec section 14).
 
-Nobody waits for it: what cannot be noted is not shown, and a request goes on.
+No request waits for this: what cannot be noted is not shown, and the request continues.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from ninetailed_wsgi.service.folding import Snapshot
 from ninetailed_wsgi.store.protocol import Arrivals
 
 WATCH = 15_000
-"""Milliseconds that a look at the page counts as watching."""
+"""Milliseconds for which one load of the page counts as watching."""
 
 MOST_SHOWN = 200
-"""Arrivals that a look gets."""
+"""The most arrivals that one load of the page gets."""
 
-_LIFE = 10 * 60_000  # ms that an arrival is shown
-_LOOK_EVERY = 1000  # ms between two looks of a process for somebody who watches
+_LIFE = 10 * 60_000  # ms for which an arrival is shown
+_LOOK_EVERY = 1000  # ms between two checks of a process whether somebody watches
 _MOST_A_SECOND = 50  # arrivals that a process notes; the others are counted
 _MOST_EVENTS, _MOST_EXPERIENCES, _LONGEST = 10, 12, 200
 _log = logging.getLogger("ninetailed_wsgi")
 
 
 class Live:
-    """What comes in, for somebody who watches.
+    """Incoming events, for somebody who watches.
 
     Args:
-        arrivals: returns where all processes share it.
-        clock: now, in milliseconds since the epoch.
+        arrivals: returns the place that all processes share.
+        clock: returns the time in milliseconds since the epoch.
     """
 
     def __init__(self, arrivals: Callable[[], Arrivals], clock: Callable[[], int]) -> None:
@@ -55,22 +55,22 @@ class Live:
         self._count = self._missed = 0
         self._failed = False
 
-    # What somebody sees
+    # For the person who watches
 
     def watch(self, environment: Environment) -> dict[str, Any]:
-        """Return what came in for an environment, the newest first, and have it noted for some more seconds.
+        """Return what came in for an environment, newest first, and keep the processes noting for some more seconds.
 
         Returns:
-            ``watching`` (whether anything was noted before this look) and ``arrivals``.
+            ``watching`` (whether events were being noted before this call) and ``arrivals``.
 
         Raises:
-            StoreUnavailable: the processes cannot share it now.
+            StoreUnavailable: the shared place cannot be used now.
         """
         arrivals, now = self._arrivals(), self._clock()
         until = arrivals.watched_until()
         watching = now < until <= now + WATCH
         if not watching:
-            arrivals.clear()  # of somebody who watched before
+            arrivals.clear()  # left from somebody who watched before
         arrivals.watch(now + WATCH)
         self._look_at, self._until = now, now + WATCH
         by_id = {}
@@ -80,10 +80,10 @@ class Live:
                 by_id[arrival["id"]] = arrival
         return {"watching": watching, "arrivals": list(by_id.values())[: -MOST_SHOWN - 1 : -1]}
 
-    # What comes in
+    # For the requests
 
     def look_for_watcher(self) -> bool:
-        """Look once a second at most, return whether somebody watches, and drop what came in where nobody does."""
+        """Return whether somebody watches, checked at most once a second; if nobody does, drop the arrivals."""
         now = self._clock()
         if not self._look_at <= now < self._look_at + _LOOK_EVERY:
             self._look_at = now
@@ -121,7 +121,7 @@ class Live:
             self.decided(environment, "batch", events.get(home, ()), catalog, latest(application, home), now)
 
     def accepted(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], outcome: str) -> None:
-        """Note events on which nothing was decided, as they were sent for this name, and what becomes of them."""
+        """Note events without a decision, as they were sent for this name, and what happens to them."""
         if self.look_for_watcher():
             self._note(
                 environment,
@@ -129,7 +129,7 @@ class Live:
             )
 
     def refused(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], why: str) -> None:
-        """Note what was refused, and why, if somebody watches."""
+        """Note refused events and the reason, if somebody watches."""
         if self.look_for_watcher():
             self._note(
                 environment,
@@ -137,7 +137,7 @@ class Live:
             )
 
     def forget(self) -> None:
-        """Drop what came in, as somebody among it was deleted."""
+        """Drop all arrivals, because they may contain a visitor who was deleted."""
         with suppress(StoreUnavailable):
             arrivals = self._arrivals()
             if until := arrivals.watched_until():
@@ -148,7 +148,7 @@ class Live:
         arrivals = self._arrivals()
         until = arrivals.watched_until()
         if until and until + 4 * WATCH <= now:
-            arrivals.clear()  # nobody watches any more: what came in is not kept
+            arrivals.clear()  # nobody watches any more, so arrivals are not kept
         return until if until <= now + WATCH else 0
 
     def _note(self, environment: Environment, arrival: Callable[[], dict[str, Any]]) -> None:
@@ -165,7 +165,7 @@ class Live:
             self._arrivals().add(orjson.dumps({**_EMPTY, **head, **arrival()}, default=str))
         except StoreUnavailable:
             self._missed += missed + 1
-        except Exception as error:  # a visitor's request must not fail as somebody watches
+        except Exception as error:  # a visitor's request must not fail because somebody watches
             if not self._failed:
                 self._failed = True
                 _log.error("an arrival cannot be shown; this is a bug:\n%s", stack(error))

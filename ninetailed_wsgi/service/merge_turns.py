@@ -1,7 +1,7 @@
-"""Large profiles merge one after the other, with rests between, so that everybody else finds a process that has time.
+"""Merges large profiles one after the other, with pauses in between, so that the process has time for other requests.
 
-A merge reads two histories and writes one, and so does a preflight of it, but for writing: with 1 MB it takes fifty
-times as long as a page event, most of it with the interpreter's lock.
+A merge reads two histories and writes one; a preflight of it does the same without the write. With 1 MB it takes fifty
+times as long as a page event, and holds the interpreter's lock most of that time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ninetailed_wsgi.store.overlay import Overlay
 from ninetailed_wsgi.store.protocol import Store
 
 LARGE = 100_000
-"""Bytes of the histories of profiles that merge, from which on they take turns."""
+"""From this size of the histories on (bytes), profiles that merge take turns."""
 
 RESTS = 4
-"""Times as long as a merge took, a process lets the next one wait."""
+"""A process lets the next merge wait this many times as long as the last one took."""
 
 LONGEST_REST = 0.5
-"""Seconds."""
+"""The longest pause, in seconds."""
 
-_EVENT = 2000  # bytes of an event that was stored by a version which noted no sizes
+_EVENT = 2000  # bytes assumed for an event from a version that noted no sizes
 
 
 @dataclass(slots=True)
 class _Line:
-    """Who is in a turn or waits for one, and the time (s) until which nobody begins one."""
+    """Which requests have a turn or wait for one, and the time (s) before which none begins one."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     turn: threading.Lock = field(default_factory=threading.Lock)
@@ -47,8 +47,8 @@ class MergeTurns:
     """One request at a time that merges large profiles, in each process.
 
     Args:
-        threads: of a process; two of them stay free of such requests.
-        timeout: seconds that one waits for its turn.
+        threads: the number of threads of a process; two of them stay free of such requests.
+        timeout: seconds that a request waits for its turn.
         clock: returns a time in seconds that never goes back.
         sleep: waits so many seconds.
     """
@@ -69,15 +69,15 @@ class MergeTurns:
     def turn(
         self, store: Store, steps: Sequence[Step], guarded: bool, waits: bool = False
     ) -> AbstractContextManager[None]:
-        """Return the turn of a request, for the ``with`` block that applies its events; nothing where they are cheap.
+        """Return the turn of a request, for the ``with`` block that applies its events; cheap events need none.
 
-        Entering it raises ProfileOverload where too many such requests wait; with ``waits`` it waits among any number.
+        Entering it raises ProfileOverload if too many such requests wait; with ``waits`` it waits in any case.
         """
         return self.large_turn(waits) if moved_bytes(store, steps, guarded) >= LARGE else nullcontext()
 
     @contextmanager
     def large_turn(self, waits: bool = False) -> Iterator[None]:
-        """Take the turn of a request that merges large profiles while the block runs; errors as of `turn`."""
+        """Take the turn of a request that merges large profiles while the block runs; errors as for `turn`."""
         line = self._line()
         with self._place(line, waits):
             if not line.turn.acquire(timeout=-1 if waits else self._timeout):
@@ -107,19 +107,19 @@ class MergeTurns:
 
     def _rest(self, line: _Line, waits: bool) -> None:
         rest = line.rests_until - self._clock()
-        if rest > 0 and self._at_once == 1 and not waits:  # no thread to spare for one that sleeps
+        if rest > 0 and self._at_once == 1 and not waits:  # no thread to spare for a request that sleeps
             raise ProfileOverload("large profiles have just been merged; try again in a second")
         if rest > 0:
             self._sleep(rest)
 
 
 def moved_bytes(store: Store, steps: Sequence[Step], guarded: bool) -> int:
-    """Return the bytes of the histories that events may join or move, 0 where there is one that stays.
+    """Return the bytes of the histories that events may join or move, 0 if there is only one and it stays.
 
     Args:
-        store: read, and not written.
+        store: only read.
         steps: the events of a request, each with the name that it was sent for.
-        guarded: whether an identify that gives a profile its user moves it to a new id.
+        guarded: whether an identify event that gives a profile its user moves it to a new id.
     """
     if not any(event.user_id for _, event in steps):
         return 0

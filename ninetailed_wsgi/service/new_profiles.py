@@ -1,4 +1,4 @@
-"""Bounds what one address may do in a minute, such as begin new profiles, in the memory of this process."""
+"""Limits what one address may do in a minute, such as create profiles; counted in the memory of this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PerMinute:
 
     Args:
         most: how often one address may do it.
-        clock: seconds that never go back.
+        clock: returns seconds that never go back.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,18 +25,18 @@ class PerMinute:
         self._clock = clock
         self._lock = threading.Lock()
         self._minute = 0
-        # As many entries as things were done within a minute, which the disk bounds, or the processor.
+        # One entry per action within a minute at most; the disk or the processor limits their number.
         self._numbers: dict[str, int] = {}
 
     def has_room(self, address: str | None) -> bool:
-        """Return whether an address may do it once more now; addresses that are not known count as one."""
+        """Return whether an address may do it once more now; all unknown addresses count as one."""
         network = subscriber(address or "")
         with self._lock:
             self._turn_minute()
             return self._numbers.get(network, 0) < self._most
 
     def count(self, address: str | None, number: int) -> None:
-        """Count how often an address did it."""
+        """Add a number of times that an address did it."""
         network = subscriber(address or "")
         with self._lock:
             self._turn_minute()
@@ -52,10 +52,10 @@ class PerMinute:
 
 
 class NewProfiles(PerMinute):
-    """Counts the profiles that each address has begun since the minute began."""
+    """Counts the profiles that each address has created since the minute began."""
 
     def refusal(self) -> RateLimited:
-        """Return the error for an address that began as many as it may."""
+        """Return the error for an address that has created as many profiles as it may."""
         return RateLimited(f"one address created more than {self._most} profiles in a minute", self.wait())
 
 
@@ -82,5 +82,5 @@ class Allowance:
         self._new_profiles.count(self._address, number)
 
     def refusal(self) -> RateLimited:
-        """Return the error for one more than it may have."""
+        """Return the error for one profile too many."""
         return self._new_profiles.refusal()

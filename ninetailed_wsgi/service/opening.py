@@ -24,10 +24,10 @@ def opened(settings: Settings, sources: Sources | None = None) -> dict[str, Any]
     """Return the arguments of `ExperienceService` that these settings describe.
 
     Args:
-        sources: those that were read before this process was forked; None: they are read now.
+        sources: the sources that were read before this process was forked; None: they are read now.
 
     Raises:
-        SettingsError: naming what cannot be used.
+        SettingsError: names what cannot be used.
     """
     sources = sources or Sources.read(settings)
     sources.follow()
@@ -53,6 +53,6 @@ def opened(settings: Settings, sources: Sources | None = None) -> dict[str, Any]
 
 
 def _live(store: KeptStore) -> Live:
-    from ninetailed_wsgi.service.live import Live  # for those alone who look inside
+    from ninetailed_wsgi.service.live import Live  # only needed with the inspector
 
     return Live(lambda: store.arrivals, lambda: time.time_ns() // 1_000_000)

@@ -11,13 +11,13 @@ NAME = "nt_preview"
 """The parameter of a link, and the name of the cookie that it becomes."""
 
 LONGEST = 3000
-"""Characters of a token: a cookie with it stays below the 4,096 that browsers keep (RFC 6265 section 6.1)."""
+"""The most characters of a token, so that its cookie stays below the 4,096 that browsers keep (RFC 6265, 6.1)."""
 
 
 def signed_link(
     tokens: IdentityTokens, environment: tuple[str, str], url: str, overrides: Overrides, seconds: int
 ) -> str:
-    """Return an address that opens a page in a preview; one that it has already is replaced.
+    """Return an address that opens a page in a preview; a preview that the address already has is replaced.
 
     Raises:
         ValueError: the overrides are too long for a cookie, or ``seconds`` is out of range.
@@ -34,5 +34,5 @@ def signed_link(
 
 
 def without_preview(query: str) -> list[str]:
-    """Return the parts of a query that are no preview."""
+    """Return the parts of a query without its preview."""
     return [part for part in query.split("&") if part and part.partition("=")[0] != NAME]

@@ -19,8 +19,8 @@ class PreviewContent:
     """The content that previews show.
 
     Args:
-        content: what is published.
-        draft: what is not, yet; None: there is no draft.
+        content: the published content.
+        draft: the content that is not published yet; None: there is no draft.
     """
 
     def __init__(self, content: ContentSource, draft: ContentSource | None) -> None:
@@ -28,7 +28,7 @@ class PreviewContent:
         self._draft = draft
 
     def catalog(self, environment: Environment, overrides: Overrides) -> Catalog:
-        """Return the content that decides; InvalidData where a draft is wanted and there is none."""
+        """Return the content that decides; raise InvalidData if a draft is wanted and there is none."""
         if overrides.content == "published":
             return self._content.catalog(*environment)
         if self._draft is None:
@@ -38,11 +38,11 @@ class PreviewContent:
         return self._draft.catalog(*environment)
 
     def other(self, environment: Environment, overrides: Overrides | None) -> Catalog | None:
-        """Return the content of a preview; None outside of any, where what is published decides."""
+        """Return the content of a preview; None outside of a preview, because then the published content decides."""
         return None if overrides is None else self.catalog(environment, overrides)
 
     def draft(self, organization: str, environment: str) -> Catalog:
-        """Return the draft of an environment; InvalidData where there is none."""
+        """Return the draft of an environment; raise InvalidData if there is none."""
         return self.catalog(Environment(organization, environment), Overrides(content="draft"))
 
     @property
@@ -55,7 +55,7 @@ class PreviewContent:
         return delivery(self.catalog(environment, overrides))
 
     def check(self, environment: Environment, overrides: Overrides) -> None:
-        """Raise InvalidData where a preview names what its content does not have."""
+        """Raise InvalidData if a preview names something that its content does not have."""
         catalog = self.catalog(environment, overrides)
         overrides.check([audience.id for audience in catalog.audience_list], catalog.experiences)
 

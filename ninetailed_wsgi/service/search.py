@@ -1,4 +1,4 @@
-"""Finds visitors by a trait, among as many as a request may look at (spec section 14)."""
+"""Finds visitors by a trait, among as many visitors as one request may read (spec section 14)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SECONDS = 1.0
 
 
 class Hits(NamedTuple):
-    """Whom a search came upon.
+    """The result of a search.
 
     Attributes:
-        ids: of the profiles, at most `MOST_HITS`.
+        ids: the ids of the profiles, at most `MOST_HITS`.
         looked: how many visitors were searched.
-        complete: whether these are all that there are.
+        complete: whether all visitors were searched and all hits are listed.
     """
 
     ids: list[str]
@@ -32,7 +32,7 @@ class Hits(NamedTuple):
 def by_trait(
     store: Store, where: Environment, name: str, value: str, clock: Callable[[], float] = time.monotonic
 ) -> Hits:
-    """Return visitors whose trait has a value, compared as text; a dotted name leads into nested traits."""
+    """Return visitors whose trait has this value, compared as text; a dotted name leads into nested traits."""
     until = clock() + _SECONDS
     ids: list[str] = []
     visitors = 0

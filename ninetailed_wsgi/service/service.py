@@ -35,7 +35,7 @@ class ExperienceService(Foundation):
     """Profiles, and what each visitor should see; made of the parts that `Foundation` names.
 
     Every method takes documents that already passed their JSON Schema and raises the errors of
-    :mod:`ninetailed_wsgi.errors`. Answers share parts with each other: nobody changes them.
+    :mod:`ninetailed_wsgi.errors`. Answers share parts with each other, so they must not be changed.
     """
 
     def upsert(
@@ -58,11 +58,11 @@ class ExperienceService(Foundation):
 
         Args:
             preflight: answer the same and store nothing.
-            ids: of the new profile and its session; None: made here. The former may be in a cookie before the answer.
-            catalog: the content that decides; None: what is published now.
-            entities: whether ``changes`` may hold what clients of the space routes alone take (spec section 6).
-            exposures: what the page of these events showed, noted by the same write (spec section 12).
-            overrides: of a preview, which is a preflight (spec section 13); None: it is no preview.
+            ids: the ids of the new profile and its session; None: made here. A cookie may have the former already.
+            catalog: the content that decides; None: the content that is published now.
+            entities: whether ``changes`` may hold what only clients of the space routes accept (spec section 6).
+            exposures: what the page of these events showed, recorded by the same write (spec section 12).
+            overrides: the overrides of a preview, which is a preflight (spec section 13); None: this is no preview.
         """
         now = self._resume_imports()
         if overrides is not None:
@@ -87,7 +87,7 @@ class ExperienceService(Foundation):
     def upsert_many(
         self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False, preflight: bool = False
     ) -> list[dict[str, Any]]:
-        """Apply a batch, each event to the profile of its ``anonymousId``; the profiles, in order of appearance."""
+        """Apply a batch, each event to the profile of its ``anonymousId``; return profiles in order of appearance."""
         now = self._resume_imports()
         events = prepared(body["events"], now, self._mask)
         check_profiles(events)
@@ -104,14 +104,14 @@ class ExperienceService(Foundation):
         return [self._answers.profile(application.catalog, latest(application, home), now) for home in homes]
 
     def import_many(self, environment: Environment, body: Mapping[str, Any], *, guarded: bool = False) -> None:
-        """Accept a batch as of `upsert_many`, to be applied soon and exactly once, even if processes die."""
+        """Accept a batch as for `upsert_many`, to be applied soon and exactly once, even if processes die."""
         if self._queue is None or self.consumer is None:
             self.upsert_many(environment, body, guarded=guarded)
             return
         now = self.clock()
         events = prepared(body["events"], now, self._mask)
         check_profiles(events)
-        # What its profiles have by the time the batch is applied, nobody knows.
+        # Nobody knows which traits its profiles will have when the batch is applied.
         check_traits(named_by(events, environment.key), self._most_traits, None, new_profile)
         bodies: list[dict[str, Any] | None] = [event.body for event in sorted(events, key=attrgetter("place"))]
         batch = Batch(environment, now, bodies, guarded)
@@ -121,9 +121,9 @@ class ExperienceService(Foundation):
             self.live.accepted(environment, "import", "", body["events"], "They wait to be applied.")
 
     def apply_import(self, number: int, text: bytes) -> None:
-        """Apply the batch of this number that `import_many` accepted; if a try was cut off, what that left to do."""
+        """Apply the batch of this number that `import_many` accepted; after a try was cut off, apply what is left."""
         environment, at, bodies, guarded = Batch.decode(text)
-        places = [place for place, body in enumerate(bodies) if body is not None]  # else deleted since
+        places = [place for place, body in enumerate(bodies) if body is not None]  # None: deleted since
         arrived = prepared([body for body in bodies if body is not None], at)
         steps = named_by([each._replace(imported=(number, places[each.place])) for each in arrived], environment.key)
         application = self._application(environment, self.clock(), Terms(guarded, renames=False))
@@ -141,7 +141,7 @@ class ExperienceService(Foundation):
         entities: bool = False,
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
-        """Return the profile with this id or alias, evaluated now: as `upsert` answers it."""
+        """Return the profile with this id or alias, evaluated now, in the form of `upsert`."""
         self._resume_imports()
         now, catalog = self.clock(), self.previews.other(environment, overrides)
         catalog, snapshot = self._profile(environment, name, now, catalog)
@@ -150,10 +150,10 @@ class ExperienceService(Foundation):
         return self._answers.decision(catalog, snapshot, now, overrides, entities)
 
     def explain(self, environment: Environment, name: str, overrides: Overrides | None = None) -> dict[str, Any]:
-        """Explain why a visitor is in each audience and gets each variant, or not, by the functions that decide.
+        """Explain why a visitor is or is not in each audience and gets each variant; the deciding functions say why.
 
-        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods say; with the
-        ``overrides`` of a preview, what it comes to.
+        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods do; with
+        ``overrides``, those of the preview.
         """
         now, catalog = self.clock(), self.previews.other(environment, overrides)
         catalog, snapshot = self._profile(environment, name, now, catalog)
@@ -168,9 +168,9 @@ class ExperienceService(Foundation):
         terms: Terms = ANY_TERMS,
         device: str | None = None,
     ) -> dict[str, Any]:
-        """Say what a visitor would get after these events, and why, as `explain` does; nothing is stored.
+        """Return what a visitor would get after these events, and why, as `explain` does; store nothing.
 
-        ``name`` is an id or alias; None, or one that nobody has: somebody new. ``device`` None: that of the visitor.
+        ``name`` is an id or alias; None, or a name without a profile: a new visitor. ``device`` None: the visitor's.
         """
         now, catalog = overrides.now(self.clock()), self.previews.catalog(environment, overrides)
         application = self._application(environment, now, terms, preflight=True, catalog=catalog)
@@ -199,7 +199,7 @@ class ExperienceService(Foundation):
         Args:
             traits: replace the profile's traits for this decision.
             may_know: whether the caller may know of a profile with this name; otherwise it names a new visitor.
-            overrides: of a preview; None: it is no preview.
+            overrides: the overrides of a preview; None: this is no preview.
 
         Raises:
             FlagNotFound: no published experience sets a flag of that key.
@@ -217,7 +217,7 @@ class ExperienceService(Foundation):
         return self._answers.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
 
     def delete(self, environment: Environment, name: str, *, guarded: bool = False) -> None:
-        """Remove a visitor: profile, names, history, waiting imports; ``guarded``: by a former id only in its time."""
+        """Remove a visitor: profile, names, history, waiting imports; ``guarded``: not by an expired former id."""
         with self._turn((environment.key(name),)):
             record = identity.resolve(self.store, environment.key(name)).record if guarded else None
             if (record and not leads(record, name, self.clock())) or not list(self.delete_many(environment, [name])):
@@ -226,16 +226,16 @@ class ExperienceService(Foundation):
             self.live.forget()
 
     def delete_many(self, environment: Environment, names: Iterable[str]) -> Iterator[str]:
-        """Remove the visitors with these ids or aliases one by one, as `delete` does; yield names that led there."""
+        """Remove the visitors with these ids or aliases one by one, as `delete` does; yield the names that had one."""
         keys = [environment.key(name) for name in names]
         return erasure.erase(self.store, self._queue, keys, self.addresses)
 
     def record(self, environment: Environment, name: str, *, events: bool = False) -> dict[str, Any]:
         """Return what is stored about the visitor with this id or alias: ``profile`` as the API answers it, and more.
 
-        That is ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was seen),
-        ``exposures`` (what was reported of components, by experience and phase, see `core/exposures.py`),
-        ``lastActivity`` (ms since the epoch) and, if asked for, ``events``: each its time ``at`` (ms) and ``event``.
+        The other members are ``aliases``, ``device``, ``assignments`` (experience id to the variant index that was
+        seen), ``exposures`` (reports about components, by experience and phase, see `core/exposures.py`),
+        ``lastActivity`` (ms since the epoch) and, with ``events``, the events: each has ``at`` (ms) and ``event``.
         """
         now = self.clock()
         catalog, snapshot = self._profile(environment, name, now)
@@ -252,9 +252,9 @@ class ExperienceService(Foundation):
     def _profile(
         self, environment: Environment, name: str, now: int, catalog: Catalog | None = None
     ) -> tuple[Catalog, Snapshot]:
-        """Return the content that decides, and the profile with this id or alias; ProfileNotFound if there is none.
+        """Return the content that decides, and the profile with this id or alias; raise ProfileNotFound without one.
 
-        Its counts are brought up to date, and stored where the content is the published one.
+        The profile's counts are updated, and stored if the content is the published one.
         """
         application = self._application(environment, now, preflight=catalog is not None, catalog=catalog)
         return application.catalog, snapshot_of(application, environment.key(name))
@@ -269,7 +269,7 @@ class ExperienceService(Foundation):
         facts: AddressFacts = NO_FACTS,
         new: NewIds | None = None,
     ) -> Application:
-        """Return what applies the events of one request: to the store, or to a copy in memory for a preflight."""
+        """Return the application of one request's events: to the store, or to a copy in memory for a preflight."""
         store = Overlay(self.store) if preflight else self.store
         catalog = catalog or self._content.catalog(*environment)
         conditions = self._unmetered if preflight else self._conditions
@@ -293,9 +293,9 @@ class ExperienceService(Foundation):
     def _replayed(
         self, environment: Environment, application: Application, body: Mapping[str, Any], now: int
     ) -> Key | None:
-        """Return the profile that a create with this first message begins; None: one of which nobody was told.
+        """Return the profile that a create with this first message begins; None: its id must be new.
 
-        A preflight of the same message answered its id. A profile that it began leads on only for `REPLAY`: after that
+        A preflight of the same message answered its id. The message leads to that profile only for `REPLAY`: later,
         the message id may have leaked, or be in a page that many visitors get (spec section 6).
         """
         if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
@@ -308,9 +308,9 @@ class ExperienceService(Foundation):
     def _apply(
         self, application: Application, names: Iterable[Key], steps: Sequence[Step], *, generated: bool = False
     ) -> None:
-        """Apply events to the profiles of their names, of which each is looked up first; InvalidData as `check_traits`.
+        """Apply events to the profiles of their names, after looking up each; raise InvalidData as `check_traits` does.
 
-        An identify event needs to know its profile, and the events before it have to go to the same one.
+        An identify event needs its profile, and the events before it have to go to the same profile.
         """
         for name in names:
             application.look_up(name)
@@ -318,7 +318,7 @@ class ExperienceService(Foundation):
         application.apply(steps, generated=generated)
 
     def _merging(self, steps: Sequence[Step], guarded: bool, waits: bool = False) -> AbstractContextManager[None]:
-        """Return the turn of events that merge large profiles; taken first, as who waits for it keeps nobody else."""
+        """Return the turn of events that merge large profiles; taken first, because waiting for it blocks nobody."""
         return self._merges.turn(self.store, steps, guarded, waits) if self._merges and steps else NO_TURN
 
     def _turn(self, keys: Collection[Key]) -> AbstractContextManager[None]:

@@ -19,14 +19,14 @@ _log = logging.getLogger("ninetailed_wsgi")
 
 
 class Sources(NamedTuple):
-    """What may be read before a fork, once for all processes that come from it.
+    """What may be read before a fork, once for the parent and all its children.
 
     Attributes:
-        content: what is published.
+        content: the published content.
         location: the location database; None: there is none.
-        draft: what previews may show besides; None: there is none.
+        draft: the draft that previews may show as well; None: there is none.
         company_database: a local database of companies; None: there is none.
-        albacross_key: the key of Albacross; empty: it is not asked.
+        albacross_key: the key of Albacross; empty: Albacross is not asked.
     """
 
     content: ContentSource
@@ -37,13 +37,13 @@ class Sources(NamedTuple):
 
     @classmethod
     def read(cls, settings: Settings) -> Sources:
-        """Read all for the first time; SettingsError names what cannot be used."""
+        """Read all sources for the first time; raise SettingsError for what cannot be used."""
         content, draft = content_source(settings), draft_source(settings)
         content.load()
         if draft:
             try:
                 draft.load()
-            except SettingsError as error:  # only previews miss what is wrong with a draft
+            except SettingsError as error:  # an invalid draft affects only previews
                 _log.warning("draft %s", error)
         return cls(
             content,
@@ -55,11 +55,11 @@ class Sources(NamedTuple):
 
     @staticmethod
     def problems(settings: Settings) -> list[str]:
-        """Return what is wrong with content that was passed as a list in code; nothing is read."""
+        """Return what is wrong with content that was passed as a list in code; read nothing."""
         return [f"content: {error}" for error in items_errors(settings)]
 
     def follow(self) -> None:
-        """Let this process notice changes."""
+        """Start to notice changes in this process."""
         self.content.follow()
         if self.draft:
             self.draft.follow()
@@ -75,7 +75,7 @@ def is_readable_by_all(file: Path) -> bool:
 
 
 def albacross_key(file: Path | None) -> str:
-    """Read the key of Albacross, the one line of a file; SettingsError says what is wrong; empty without a file."""
+    """Return the key of Albacross, the only line of a file, empty without a file; raise SettingsError if invalid."""
     if file is None:
         return ""
     try:

@@ -1,7 +1,7 @@
-"""Requests of one process that write the same profile wait for each other here, in order, and not in the database.
+"""Lets requests of one process that write the same profile wait for each other here, in order, not in the database.
 
-There each would compute its answer, find that another one was faster, and compute again, or sleep and try again;
-it occupies one of the few threads while it waits.
+In the database, each would compute its answer, find that another one was faster, and compute again, or sleep and
+retry. A request that waits occupies one of the few threads.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ninetailed_wsgi.errors import ProfileOverload
 from ninetailed_wsgi.operations.forks import PerProcess
 
 NO_TURN = nullcontext()
-"""The turn of a request that waits for nobody."""
+"""The turn of a request that does not have to wait."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """The profiles that are being written, and who waits for each until its lock is opened."""
+    """The profiles that are being written, and for each the locks of the requests that wait."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     queues: dict[Key, deque[threading.Lock]] = field(default_factory=dict)
@@ -33,8 +33,8 @@ class Turns:
     """One writer at a time for each profile, first come first served.
 
     Args:
-        at_once: requests that may write one profile or wait for it; one more is refused.
-        timeout: seconds that one waits for its turn.
+        at_once: how many requests may write one profile or wait for it; any more are refused.
+        timeout: seconds that a request waits for its turn.
     """
 
     def __init__(self, at_once: int, timeout: float) -> None:
@@ -43,11 +43,11 @@ class Turns:
         self._waiting = PerProcess(_Waiting)
 
     def turn(self, keys: Collection[Key]) -> Turn:
-        """Return the turn at these profiles, for the ``with`` block that writes them.
+        """Return the turn for these profiles, for the ``with`` block that writes them.
 
-        Entering it raises ProfileOverload where one of them has too many writers.
+        Entering it raises ProfileOverload if one of them has too many writers.
         """
-        return Turn(self, sorted(keys) if len(keys) > 1 else keys)  # in one order, so that no two wait for each other
+        return Turn(self, sorted(keys) if len(keys) > 1 else keys)  # sorted, to avoid deadlocks
 
     def take(self, key: Key) -> None:
         """Wait for the turn of a profile."""
@@ -64,12 +64,12 @@ class Turns:
             queue.append(turn)
         if not turn.acquire(timeout=self._timeout):
             with waiting.lock:
-                if turn in queue:  # else it came at the last moment
+                if turn in queue:  # otherwise the turn came at the last moment
                     queue.remove(turn)
                     raise ProfileOverload("other requests wrote this profile for as long as this one may wait")
 
     def give_back(self, key: Key) -> None:
-        """Let the next one write the profile."""
+        """Let the next request write the profile."""
         waiting = self._waiting()
         with waiting.lock:
             queue = waiting.queues[key]
@@ -80,7 +80,7 @@ class Turns:
 
 
 class Turn:
-    """The turn of one request at all of its profiles; entered once."""
+    """The turn of one request for all of its profiles; entered once."""
 
     __slots__ = ("_held_keys", "_keys", "_turns")
 
@@ -104,10 +104,10 @@ class Turn:
 
 
 def writers(environment: Environment, events: Sequence[Event], key: Key, preflight: bool | None) -> set[Key]:
-    """Return the names for which a request takes turns with others; ``preflight`` None: its id was just made for it."""
+    """Return the names for which a request takes turns; ``preflight`` None: its id was just made for this request."""
     users: set[Key] = set()
     for event in events:
         if event.user_id:
             users.add(environment.key(event.user_id))
-    # Nobody else knows an id that was just made; a preflight writes nothing, but a merge of it reads histories.
+    # Nobody else knows an id that was just made. A preflight writes nothing, but if it merges, it reads histories.
     return users if preflight is None or (preflight and not users) else users | {key}

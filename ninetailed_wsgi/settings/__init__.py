@@ -27,28 +27,28 @@ USES: Mapping[str, str] = {
     "environments": "all but `migrate`, `compact`, `backup`, `upgrade`",
     "store": "all",
 }
-"""What an option is for: the word that a declaration and a command name, and who then has the option.
+"""The uses of an option: the word in a declaration or a command, and where the option then exists.
 
-An app is `create_app`, a mount is `Ninetailed`; `check` looks at every option.
+An app is `create_app`, a mount is `Ninetailed`; `check` checks every option.
 """
 
 
 def _option(
     use: str, default: Any, read: Callable[[object], Any], metavar: str, text: str, *, secret: bool = False
 ) -> Any:
-    """Declare an option; a secret one has no flag, which other users of the machine could see, and is never shown."""
+    """Declare an option; a secret one is never shown and has no flag, because other users could see the flag."""
     metadata = {"use": use, "read": read, "metavar": metavar, "help": text, "secret": secret}
     return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All options of the service, checked when made; the one place where an option is declared.
+    """All options of the service, checked when created; every option is declared here.
 
-    A list may be given as a list or as text with commas; a path as text or as a path; a number as text.
+    A list may be given as a list or as text with commas, a path as text or as a path, a number as text too.
 
     Raises:
-        SettingsError: one line for each bad option, all of them at once.
+        SettingsError: one line for each invalid option, all of them at once.
     """
 
     bind: str = _option(
@@ -361,7 +361,7 @@ class Settings:
         for each in OPTIONS:
             value = getattr(self, each.name)
             try:
-                object.__setattr__(self, each.name, each.read(value))  # frozen for everybody else
+                object.__setattr__(self, each.name, each.read(value))  # read-only for all other code
             except readers.MissingExtra as missing:
                 problems.append(f"{each.spellings} {missing}")
             except ValueError as error:
@@ -376,25 +376,25 @@ class Settings:
         """Read settings from keywords first, then ``NINETAILED_*`` variables, then the defaults.
 
         Args:
-            environ: the environment variables. Those without the prefix are ignored; so are, with a warning, those with
-                it that are no option, unless they look like a misspelled one.
+            environ: the environment variables. Those without the prefix are ignored. Those with the prefix that are no
+                option are ignored with a warning, unless they look like a misspelled option.
             keywords: options by name, as the constructor takes them.
 
         Raises:
-            SettingsError: bad values and unknown names, all of them at once.
+            SettingsError: invalid values and unknown names, all of them at once.
         """
         return cls.for_uses(USES, keywords, environ)
 
     @classmethod
     def for_app(cls, settings: Settings | None, keywords: Mapping[str, Any]) -> Settings:
-        """Merge what an app or a mount was called with: keywords first, then ``settings`` or the variables.
+        """Merge the arguments of an app or a mount: keywords first, then ``settings`` or the variables.
 
         Args:
             settings: all other options; None: the ``NINETAILED_*`` variables of this process, then the defaults.
             keywords: options by name, without those that only ``serve`` has.
 
         Raises:
-            SettingsError: bad values, unknown names and options of ``serve``, all of them at once.
+            SettingsError: invalid values, unknown names and options of ``serve``, all of them at once.
         """
         uses = USES.keys() - {"server"}
         if settings is None:
@@ -410,12 +410,12 @@ class Settings:
         environ: Mapping[str, str],
         others: Mapping[str, Any] | None = None,
     ) -> Settings:
-        """Read the options of some `USES`, as `from_env` does; an option of another use is refused as a keyword.
+        """Read the options of some `USES`, as `from_env` does; refuse keywords for options of another use.
 
         Args:
             uses: keys of `USES`.
             keywords, environ: as for `from_env`; a variable of another use is ignored.
-            others: values for what neither keywords nor variables set.
+            others: values for options that neither keywords nor variables set.
         """
         options = {each.name: each for each in OPTIONS}
         own = {name: value for name, value in keywords.items() if name in options and options[name].use in uses}

@@ -1,4 +1,4 @@
-"""Reads where content comes from: files and folders, addresses, and what is written in Python."""
+"""Reads where content comes from: files and folders, addresses, and content that is written in Python."""
 
 from __future__ import annotations
 

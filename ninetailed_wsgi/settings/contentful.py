@@ -22,9 +22,9 @@ class SpaceAddress:
     """One environment of a space.
 
     Attributes:
-        space, environment: as Contentful names them.
-        drafts: whether the newest versions are read, published or not.
-        served_as: ``organization/environment`` that serves the content; ``*/*``: every one.
+        space, environment: the names in Contentful.
+        drafts: whether to read the newest versions, published or not.
+        served_as: the ``organization/environment`` that serves the content; ``*/*``: every one.
     """
 
     space: str
@@ -34,7 +34,7 @@ class SpaceAddress:
 
     @classmethod
     def parse(cls, address: str) -> SpaceAddress:
-        """Read ``contentful://SPACE/ENVIRONMENT[=ORG/ENV]``; a ValueError says what would be right."""
+        """Read ``contentful://SPACE/ENVIRONMENT[=ORG/ENV]``; raise ValueError that says what is valid."""
         name, equals, served_as = address.strip().partition("=")
         match = _SPACE.fullmatch(name.strip())
         if match is None:
@@ -48,12 +48,12 @@ class SpaceAddress:
 
     @property
     def own(self) -> str:
-        """Return ``space/environment``, which serves it where nothing else is said."""
+        """Return ``space/environment``, which serves the content by default."""
         return f"{self.space}/{self.environment}"
 
     @property
     def name(self) -> str:
-        """Return the address without what it is served as."""
+        """Return the address without `served_as`."""
         return f"{SCHEMES[self.drafts]}://{self.own}"
 
     def __str__(self) -> str:
@@ -63,13 +63,13 @@ class SpaceAddress:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tokens:
-    """The tokens of the spaces: by ``SPACE``, ``SPACE/ENVIRONMENT`` or a whole address; ``""`` is for every other."""
+    """The tokens of the spaces: by ``SPACE``, ``SPACE/ENVIRONMENT`` or a whole address; ``""`` is for all others."""
 
     by_name: Mapping[str, str]
 
     @classmethod
     def parse(cls, text: str) -> Tokens:
-        """Read ``TOKEN``, or several ``NAME=TOKEN`` with ``;`` or line ends between; ValueError where it is neither."""
+        """Read ``TOKEN``, or several ``NAME=TOKEN`` separated by ``;`` or line ends; raise ValueError otherwise."""
         by_name = {}
         for number, item in enumerate((part.strip() for part in re.split(r"[;\n]", text)), 1):
             if not item or item.startswith("#"):
@@ -81,13 +81,13 @@ class Tokens:
         return cls(by_name)
 
     def of(self, address: SpaceAddress) -> str | None:
-        """Return the token of a space, the most exact name first; None where there is none."""
+        """Return the token of a space, found by the most exact name; None if there is none."""
         names = (address.name, address.own, address.space, "")
         return next((self.by_name[name] for name in names if name in self.by_name), None)
 
 
 def within(origins: tuple[Any, ...], environment: str) -> tuple[Any, ...]:
-    """Return origins of content for a site that asks for one environment: an only space without a name for it is it."""
+    """Return the origins of content for a site with one environment, which a single space without a name serves."""
     spaces = [origin for origin in origins if isinstance(origin, SpaceAddress)]
     if len(spaces) != 1 or spaces[0].served_as != spaces[0].own:
         return origins
@@ -95,13 +95,13 @@ def within(origins: tuple[Any, ...], environment: str) -> tuple[Any, ...]:
 
 
 def joined(origins: Iterable[object]) -> tuple[str, ...]:
-    """Return what the option ``spaces`` would say of the spaces that are served under another name."""
+    """Return the value of the option ``spaces`` for the spaces that are served under another name."""
     spaces = [origin for origin in origins if isinstance(origin, SpaceAddress)]
     return tuple(f"{space.own}={space.served_as}" for space in spaces if space.served_as not in (space.own, "*/*"))
 
 
 def token(value: object) -> str:
-    """Read the value of ``NINETAILED_CONTENTFUL_TOKEN``; a ValueError says what would be right."""
+    """Read the value of ``NINETAILED_CONTENTFUL_TOKEN``; raise ValueError that says what is valid."""
     text = str(value or "").strip()
     Tokens.parse(text)
     return text
@@ -124,7 +124,7 @@ def url(value: object) -> str:
 
 
 def host(address: SpaceAddress, url: str) -> str:
-    """Return the host that a space is read from: drafts are on another one of Contentful's own hosts."""
+    """Return the host from which to read a space; Contentful has another host for drafts."""
     if not url:
         return _PREVIEW if address.drafts else _DELIVERY
     if address.drafts and re.fullmatch(r"https://cdn(\.[a-z]+)?\.contentful\.com", url):

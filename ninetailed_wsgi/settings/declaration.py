@@ -15,12 +15,12 @@ class Option:
 
     Attributes:
         name: the keyword argument, such as ``data_dir``.
-        use: what it is for, a key of `USES`.
-        default: the value when nothing is given.
+        use: its use, a key of `USES`.
+        default: the value if nothing is given.
         metavar: stands for the value in usage texts.
         help: one sentence for the person who sets it.
-        read: turns what was given into the checked value; a ValueError says what would be right.
-        secret: whether it is set by a variable or keyword alone and never shown.
+        read: turns what was given into the checked value; its ValueError says what is valid.
+        secret: whether only a variable or keyword can set it, and it is never shown.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as it would be typed; empty where the option is off without one."""
+        """The default as a user would type it; empty if the option is off by default."""
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
         if isinstance(self.default, tuple):

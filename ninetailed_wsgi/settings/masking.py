@@ -1,4 +1,4 @@
-"""Shows what was set for an option, without anything that may be a password."""
+"""Shows the value of an option without anything that may be a password."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ninetailed_wsgi.core.problems import shorten
 
 
 def masked(address: str) -> str:
-    """An address for logs: without its login and its query, which may be secret; a Redis key is shown."""
+    """Return an address for logs, without its login and its query, which may be secret; a Redis key is shown."""
     scheme, _, rest = address.partition("://")
     login, at, _ = rest.rpartition("@")
-    # With a colon before it the last @ may end a password, whatever is misplaced in it: a slash, a #, a third slash.
+    # After a colon, the last @ may end a password, even one with misplaced characters: a slash, a #, a third slash.
     rest = re.sub(r"^.*@" if at and ":" in login else r"^[^/?#]*@", "***@", rest, flags=re.DOTALL)
     rest, query, inner = rest.partition("?")
     key = re.search(r"(?:^|&)(key=[^&#]*)", inner) if scheme.startswith("redis") else None
@@ -31,6 +31,6 @@ def quoted(value: object) -> str:
 
 
 def without_credentials(value: object) -> str:
-    """Of an address that cannot be read, nothing that may be a password."""
+    """Return an address that cannot be parsed, without anything that may be a password."""
     scheme, separator, _ = str(value).partition("://")
     return repr(scheme[:40] + "://...") if separator and "@" not in scheme else "no address"

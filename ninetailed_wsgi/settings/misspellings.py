@@ -1,4 +1,4 @@
-"""Names of options that nobody declared: which one was most likely meant."""
+"""Finds which option was most likely meant by an unknown name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def variable_problems(environ: Iterable[str], prefix: str, variables: Collection
 
     Args:
         environ: the names of all environment variables.
-        prefix: how the names of options begin.
+        prefix: the prefix of the names of options.
         variables: the names of all options.
     """
     problems = []
@@ -21,7 +21,7 @@ def variable_problems(environ: Iterable[str], prefix: str, variables: Collection
         if name.startswith(prefix) and prefix + name[len(prefix) :].upper() not in variables:
             if nearest := _nearest(name, variables, cutoff=0.85):
                 problems.append(f"{name}: no such environment variable{nearest}")
-            else:  # the host site's own, say for the browser SDK
+            else:  # a variable of the host site, for example for the browser SDK
                 _log.warning("%s is not an option of ninetailed-wsgi and is ignored", name)
     return problems
 
@@ -37,7 +37,7 @@ def keyword_problems(names: Iterable[str], options: Collection[str]) -> list[str
 
 
 def _nearest(name: str, names: Collection[str], cutoff: float = 0.5) -> str:
-    import difflib  # here, as hardly anybody misspells an option
+    import difflib  # imported here, because misspellings are rare
 
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""

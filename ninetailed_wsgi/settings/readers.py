@@ -1,7 +1,7 @@
 """Reads the value of an option: text from a flag or variable, or a typed value from a keyword.
 
-Each reader takes what was set and returns the checked value. A ValueError's text says what would have been right; the
-option and what was found are added by `Settings`. The text of `MissingExtra` is complete.
+Each reader takes what was set and returns the checked value. The text of a ValueError says what is valid; `Settings`
+adds the option and what was found. The text of `MissingExtra` is complete.
 """
 
 from __future__ import annotations
@@ -132,13 +132,13 @@ def rate(value: object) -> str:
 
 
 def _path(value: object, kind: str) -> tuple[Path, str]:
-    """The path, and what is there: ``"file"``, ``"folder"``, or ``""`` for nothing."""
+    """Return the path, and what is there: ``"file"``, ``"folder"``, or ``""`` for nothing."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ValueError(f"the path of {kind}")
     try:
         path = Path(value).expanduser()
         return path, "folder" if path.is_dir() else "file" if path.exists() else ""
-    except (OSError, RuntimeError) as error:  # no permission to look; ~nobody
+    except (OSError, RuntimeError) as error:  # no permission; an unknown ~user
         raise ValueError(f"the path of {kind}; {error}") from None
 
 
@@ -267,7 +267,7 @@ def space(item: str) -> str:
 
 
 def spaces(value: object) -> tuple[str, ...]:
-    """Read which spaces are named differently, each once."""
+    """Read which spaces have another name, each space once."""
     joined = list_of(space)(value)
     names = [item.partition("=")[0] for item in joined]
     if twice := next((name for name in names if names.count(name) > 1), None):

@@ -17,15 +17,15 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+))(?::([0-9]{1,5}))?")
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """Where the servers are and how they are spoken to. As text, and in its repr, it is without user and password.
+    """Where the servers are and how to connect to them. Its text and its repr omit user and password.
 
     Attributes:
         kind: ``single``, ``sentinel`` or ``cluster``.
         hosts: names and ports of the server, of the Sentinels, or of some servers of the Cluster.
-        tls: whether the servers are spoken to through TLS.
-        service: what the Sentinels call the servers; empty for the other kinds.
+        tls: whether connections use TLS.
+        service: the name that the Sentinels give the servers; empty for the other kinds.
         database: number of the database; 0 on a Cluster.
-        username, password: of the servers, None where there is none.
+        username, password: the login of the servers, None if there is none.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class RedisUrl:
 
     @classmethod
     def parse(cls, text: str) -> RedisUrl:
-        """Read an address; ValueError says what would be right, and never what was given: that may hold a password."""
+        """Read an address; raise ValueError that says what is valid, never what was given: it may hold a password."""
         match = _URL.fullmatch(text.strip())
         if match is None:
             raise ValueError(FORMS)
@@ -66,7 +66,7 @@ class RedisUrl:
 
 
 def _path_parts(kind: str, parts: list[str]) -> tuple[str, int]:
-    """The name of the service and the number of the database."""
+    """Return the name of the service and the number of the database."""
     parts = parts[:-1] if parts and not parts[-1] else parts
     service = ""
     if kind == "sentinel":

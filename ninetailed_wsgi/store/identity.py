@@ -1,19 +1,19 @@
-"""How a name finds its profile: aliases, claims, merges and deletion, each step atomic, repeatable, safe to be cut off.
+"""How a name finds its profile: aliases, claims, merges and deletion; each step is atomic, repeatable and crash-safe.
 
 A name (an id, a user id) has one document: a profile record, or a pointer ``{"to": id, "nonce": n}`` to the profile it
 is an alias of. **The record is the truth, the pointer an index entry**: a pointer counts only when the profile it names
 lists the alias. So a pointer left behind by a cut-off step means nothing and may be overwritten. Each pointer has a
-random number of its own, so that nobody overwrites or removes another one than they read.
+random number of its own, so that a writer overwrites or removes only the pointer that it has read.
 
-To claim an alias: the pointer is written first, then the record that lists it, then the pointer once more, unless it is
-found to lead to another profile by now: then the two merge. After that, every reader finds an alias that counts, and a
-writer that read the pointer before finds a different one.
+To claim an alias: the pointer is written first, then the record that lists it, then the pointer once more. If the
+pointer leads to another profile by then, the two profiles merge instead. After that, every reader finds an alias that
+counts, and a writer that read the earlier pointer finds a different one.
 
 To merge a source into a target: (1) the source is marked ``"into": target`` and changes no more; (2) the target absorbs
 it, with its history, and lists it as an alias, in one write; (3) the source's aliases point to the target; (4) the
 source becomes a pointer. To delete a profile is to merge it into nothing: (1) it is marked ``"into": None``; (2) its
-aliases' pointers are removed, and what it absorbed; (3) the record is removed. Whoever meets a marked record finishes
-these steps first.
+aliases' pointers are removed, and what it absorbed; (3) the record is removed. A process that meets a marked record
+finishes these steps first.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ninetailed_wsgi.store.protocol import Document, HistoryEntry, Store, StoreE
 
 
 class Owner(NamedTuple):
-    """Who owns a name.
+    """The profile that owns a name.
 
     Attributes:
-        key: of the profile; the name's own where there is none.
+        key: the key of the profile; the name's own if there is no profile.
         record: the profile, or None.
         next_ordinal: how many events it has had.
-        stale: a pointer at the name that means nothing any more.
+        stale: a pointer at the name that no longer means anything.
     """
 
     key: Key
@@ -56,7 +56,7 @@ def resolve(store: Store, key: Key) -> Owner:
         target = _follow(partial(_settled, store), key, entry)
         if target.record is not None and key.name in target.record["aliases"]:
             if document["to"] != target.key.name:
-                # Two merges at the same time left a chain.
+                # Two simultaneous merges left a chain.
                 _point(store, key, document, target.key)
             return target
         # A merge may have been finished between the two reads.
@@ -71,7 +71,7 @@ def _settled(store: Store, key: Key) -> StoreEntry:
 
 
 def _follow(read: Callable[[Key], StoreEntry], key: Key, entry: StoreEntry) -> Owner:
-    """Return the profile at the end of a chain of pointers, which a cut-off claim may have closed to a circle."""
+    """Return the profile at the end of a chain of pointers; a cut-off claim may have made the chain a circle."""
     names = {key.name}
     while entry.document is not None and "to" in entry.document:
         key = key._replace(name=entry.document["to"])
@@ -83,7 +83,7 @@ def _follow(read: Callable[[Key], StoreEntry], key: Key, entry: StoreEntry) -> O
 
 
 def claim(store: Store, name: Owner, owner: Key) -> bool:
-    """Let a name that leads to no profile, as `resolve` answered, lead to ``owner``; False when others were faster.
+    """Let a name without a profile (as `resolve` returned it) lead to ``owner``; return False if others were faster.
 
     The alias counts once the owner's record lists it; after that the claim has to be confirmed.
     """
@@ -91,7 +91,7 @@ def claim(store: Store, name: Owner, owner: Key) -> bool:
 
 
 def claim_unless_owned(store: Store, alias: Key, owner: Key) -> Key:
-    """Claim an alias for ``owner`` if no profile has it; return the key of the profile that has it then."""
+    """Claim an alias for ``owner`` if no profile has it; return the key of the profile that now has it."""
     while (name := resolve(store, alias)).record is None:
         if claim(store, name, owner):
             return owner
@@ -99,12 +99,12 @@ def claim_unless_owned(store: Store, alias: Key, owner: Key) -> Key:
 
 
 def confirm(store: Store, owner: Key, name: str) -> Key:
-    """Complete the claim of an alias that the owner's record lists; the key of the profile that it belongs to.
+    """Complete the claim of an alias that the owner's record lists; return the key of the profile that has the alias.
 
-    That is another one when two profiles claimed the alias at the same time; the owner has to merge into it.
+    If two profiles claimed the alias at the same time, this may be the other one; the owner has to merge into it.
     """
     key = owner._replace(name=name)
-    while key != owner:  # the claimant may have become part of the very profile that it claimed
+    while key != owner:  # the claimant may have become part of the profile that it claimed
         pointer = store.read(key).document
         current = resolve(store, key)
         if current.record is not None and current.key != owner:
@@ -116,7 +116,7 @@ def confirm(store: Store, owner: Key, name: str) -> Key:
 
 
 def _point(store: Store, key: Key, document: Document | None, target: Key) -> bool:
-    """Let a name point to a profile, unless what lies there is no longer what was met; whether it does."""
+    """Let a name point to a profile, unless the document there changed since it was read; return whether it does."""
     write = Write(_pointer(target))
     return store.update([key], lambda _, entry: write if entry.document == document else None)[key] is not None
 
@@ -126,11 +126,11 @@ def _pointer(target: Key) -> Document:
 
 
 def merge(store: Store, source: Key, target: Key, until: int | None = None) -> Key:
-    """Let ``source`` become part of the profile ``target``, or its alias when it is no profile yet.
+    """Let ``source`` become part of the profile ``target``, or an alias of it if ``source`` is no profile yet.
 
-    Its name leads there until a time (ms), as the record notes (see service/guarded.py), or for good.
+    The source's name leads to the target until a time (ms), as the record notes (see service/guarded.py), or for good.
 
-    Returns the key of the profile that both are then; the source's own when the target is no profile any more.
+    Returns the key of the joint profile; the source's own if the target is no longer a profile.
     """
 
     def freeze(_: Key, entry: StoreEntry) -> Write | None:
@@ -146,7 +146,7 @@ def merge(store: Store, source: Key, target: Key, until: int | None = None) -> K
             return None
         return Write({**ending(record), "aliases": [*record["aliases"], source.name]})
 
-    if source == target:  # somebody else has merged them meanwhile
+    if source == target:  # another request has merged them since
         return resolve(store, source).key
     store.update([source], freeze)
     finish_merge(store, source)
@@ -173,7 +173,7 @@ def release(store: Store, owner: Key, name: str) -> None:
 
 
 def finish_merge(store: Store, source: Key) -> None:
-    """Finish the merge or the deletion that ``source`` is marked for, from wherever it was cut off."""
+    """Finish the merge or the deletion that ``source`` is marked for, from the step where it was cut off."""
     while True:
         entry = store.read(source)
         document = entry.document
@@ -210,7 +210,7 @@ def _unmarked(record: Document) -> Document:
 def _absorb(store: Store, key: Key, source: StoreEntry, target: Key, at_target: Document) -> bool:
     """Absorb a source that was still marked after ``at_target`` was read, if the target is still that profile.
 
-    Else somebody who slept could bring back what was deleted meanwhile, in a profile that has taken the target's name.
+    This keeps a stalled merge from resurrecting deleted data in another profile that has taken the target's name.
     """
     past = source.history()
     if source.document is None or store.read(key).document != source.document:
@@ -233,13 +233,13 @@ def _absorb(store: Store, key: Key, source: StoreEntry, target: Key, at_target: 
 
 
 class _Absorption(NamedTuple):
-    """A target has absorbed its source: by this write, or before."""
+    """A target has absorbed its source: by this write, or by an earlier one."""
 
     write: Write | None
 
 
 def _at_aliases(store: Store, key: Key, record: Document) -> dict[Key, Document | None]:
-    """Return the documents at the aliases of a marked record; none if its merge is finished, as others may use them."""
+    """Return the documents at the aliases of a marked record; none after its merge, when others may use the aliases."""
     aliases = [key._replace(name=name) for name in record["aliases"]]
     documents = {alias: store.read(alias).document for alias in aliases}
     return documents if store.read(key).document == record else {}
@@ -263,15 +263,16 @@ def _become_pointer(store: Store, source: Key, record: Document, target: Key) ->
 
 
 def _mark(store: Store, source: Key, record: Document, new_target: Key | None) -> None:
-    """Mark a source for another target; without one, as the target is gone or waits for the source, for none."""
+    """Mark a source for another target; for none if the target is gone or waits for the source."""
     successor = _unmarked(record) if new_target in (None, source) else {**record, "into": new_target.name}
     store.update([source], lambda _, entry: Write(successor) if entry.document == record else None)
 
 
 def _canonical_of_circle(store: Store, source: Key) -> Key | None:
-    """Return which of several profiles stays that simultaneous requests have marked for each other.
+    """Return which profile stays when simultaneous requests have marked several profiles for each other.
 
-    That is the one with the least name of those that the next one has not absorbed; the one marked last never is.
+    It is the one with the least name among those that the next one has not absorbed; the one marked last is never
+    absorbed.
     """
     circle: list[Key] = []
     candidates: list[Key] = []
@@ -307,9 +308,9 @@ def settle(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
 
 
 def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda record: True) -> bool:
-    """Remove the profile that an id or alias stands for, its history and all its aliases; whether there was one.
+    """Remove the profile that an id or alias stands for, its history and all its aliases; return whether there was one.
 
-    A record of which ``only_if`` says no stays; it is asked in the very step that decides the deletion.
+    A record stays if ``only_if`` returns False for it; this is checked in the same step that decides the deletion.
     """
     while (owner := resolve(store, key)).record is not None and only_if(owner.record):
 
@@ -326,14 +327,14 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
 
 
 def sweep(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
-    """Remove the pointers among stored documents that mean nothing: a claim that was cut off leaves its name behind."""
+    """Remove the pointers among stored documents that mean nothing, which claims that were cut off leave behind."""
     for key, document in documents:
         if "to" in document and (owner := resolve(store, key)).stale:
             _forget(store, key, owner.stale)
 
 
 def _forget(store: Store, key: Key, stale: Document) -> None:
-    """Remove a pointer that means nothing. Who is about to make it count points once more, see `confirm`."""
+    """Remove a pointer that means nothing. A claim that is about to make it count writes it again, see `confirm`."""
     store.update([key], lambda _, entry: Write(None) if entry.document == stale else None)
 
 
@@ -342,14 +343,14 @@ def _remove(store: Store, key: Key, record: Document) -> None:
     documents = _at_aliases(store, key, record)
 
     def leads_here(to: str | None) -> bool:
-        # By way of another name only while that one leads here: a profile may have taken it by now.
+        # By way of another name only while that name leads here: another profile may have taken it by now.
         if to is None or to not in names or to == key.name:
             return to == key.name
         between = store.read(key._replace(name=to)).document or {}
         return between.get("to", between.get("into")) in names
 
     def is_left(alias: Key, there: Document) -> bool:
-        # A profile that was absorbed, whose merge was cut off before it became a pointer, goes as well.
+        # Also remove an absorbed profile whose merge was cut off before the profile became a pointer.
         return leads_here(there.get("to")) or (alias.name in record["merged"] and there.get("into") in names)
 
     pointers = {alias: there for alias, there in documents.items() if there is not None and is_left(alias, there)}

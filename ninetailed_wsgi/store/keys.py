@@ -1,4 +1,4 @@
-"""A key as stores keep it: sixteen bytes that stand for it, and a name that gives it back."""
+"""A key as stores keep it: sixteen bytes that stand for it, and a name from which it can be read again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ninetailed_wsgi.core.names import Key
 
 @lru_cache(maxsize=4096)
 def digest_of(key: Key) -> bytes:
-    """Return sixteen bytes that stand for a key; lengths are hashed too, so that no two keys read the same.
+    """Return sixteen bytes that stand for a key; lengths are hashed too, so that no two keys give the same text.
 
-    They are remembered: a request asks several times, and a visitor sends several requests.
+    Results are cached: a request needs one several times, and a visitor sends several requests.
     """
     organization, environment, name = key
     text = f"{len(organization)}:{organization}{len(environment)}:{environment}{name}"
@@ -27,11 +27,11 @@ def name_of(key: Key) -> bytes:
 
 
 def key_of(name: bytes) -> Key:
-    """Return the key that `name_of` turned into this name; ValueError if it did not make it."""
+    """Return the key of a name that `name_of` made; raise ValueError for any other name."""
     texts: list[str] = orjson.loads(name)
     return Key(*(text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts))
 
 
 def _text(part: str) -> str:
-    """Return part of a key as JSON can hold it: a character for each byte of UTF-8, as lone surrogates are no JSON."""
+    """Return part of a key as JSON can hold it: one character per byte of UTF-8, as JSON has no lone surrogates."""
     return part.encode("utf-8", "surrogatepass").decode("latin-1")

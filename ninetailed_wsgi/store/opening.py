@@ -11,9 +11,9 @@ from ninetailed_wsgi.store.protocol import KeptStore, Queue
 
 
 def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore, Queue]:
-    """Open the store and its import queue; SettingsError says why they cannot be used.
+    """Open the store and its import queue; raise SettingsError if they cannot be used.
 
-    ``filling`` is for a migration: nobody else gets a store that is not whole yet.
+    ``filling`` is for a migration: nobody else may open a store that is incomplete.
     """
     if settings.store is not None:
         return _on_redis(settings, settings.store, filling)
@@ -38,7 +38,7 @@ def open_store(settings: Settings, *, filling: bool = False) -> tuple[KeptStore,
 
 
 def upgrade_store(settings: Settings) -> bool:
-    """Bring the store that the settings name to the format of this software; whether it had an older one.
+    """Upgrade the store of the settings to the format of this software; return whether it had an older one.
 
     Raises:
         SettingsError: there is no store, or its format cannot be upgraded.
@@ -51,7 +51,7 @@ def upgrade_store(settings: Settings) -> bool:
 
 
 def _on_redis(settings: Settings, url: RedisUrl, filling: bool) -> tuple[KeptStore, Queue]:
-    # An extra: see setup.cfg.
+    # Needs an extra, see setup.cfg.
     from ninetailed_wsgi.store.redis.queue import RedisQueue
     from ninetailed_wsgi.store.redis.server import RedisServer
     from ninetailed_wsgi.store.redis.store import RedisStore

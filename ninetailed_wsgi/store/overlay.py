@@ -1,4 +1,4 @@
-"""A store that reads from another one and keeps what is written to itself: how a preflight stores nothing."""
+"""A store that reads from another one and keeps its writes in memory, so that a preflight stores nothing."""
 
 from __future__ import annotations
 

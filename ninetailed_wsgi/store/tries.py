@@ -9,7 +9,7 @@ from ninetailed_wsgi.store.protocol import DEATHS_APART, Head
 
 
 class Tries(ABC):
-    """The part of a queue that counts tries, which is each queue's own to keep.
+    """The part of a queue that counts tries; each queue stores the counts itself.
 
     Args:
         clock: returns the time, in milliseconds since the epoch.
@@ -19,7 +19,7 @@ class Tries(ABC):
         self._clock = clock
 
     def begin(self, head: Head) -> None:
-        """Count a try, before it: a batch that kills the process that applies it must not be tried for ever."""
+        """Count a try before it begins: a batch that kills the process that applies it must not be tried forever."""
         now = self._clock()
         if abs(now - head.last_try) >= DEATHS_APART:
             self._count(head.number, head.tries + 1, now)
@@ -29,9 +29,9 @@ class Tries(ABC):
         self._count(head.number, head.tries + 1, self._clock())
 
     def again(self, head: Head) -> None:
-        """Take the last try back: it was not the batch that failed."""
+        """Undo the count of the last try: it was not the batch that failed."""
         self._count(head.number, head.tries, head.last_try)
 
     @abstractmethod
     def _count(self, number: int, tries: int, last_try: int) -> None:
-        """Keep how often the batch of a number was tried, and when the last try was counted (ms)."""
+        """Store how often the batch with a number was tried, and when the last try was counted (ms)."""

@@ -1,6 +1,6 @@
-"""What came in last, in two files of the data folder, which any process appends to and any process reads.
+"""The newest events for somebody who watches, in two files of the data folder that every process writes and reads.
 
-An append of one line is atomic, so nobody takes a lock. When a file is full it takes the place of the one before it.
+An append of one line is atomic, so no lock is needed. When a file is full, it replaces the one before it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.private_files import open_private, read_private, write_private
 
 FILE = ".arrivals"
-"""Its name in the data folder. It begins with a dot, so that a folder with nothing else can still become a store."""
+"""The file's name in the data folder. The dot lets a folder that holds nothing else still become a store."""
 
 _FULL = 256 * 1024  # bytes of one of the two files
-_LONGEST = 64  # bytes of the note of a time that are read
+_LONGEST = 64  # the most bytes that are read of the file with a time
 
 
 class DiskArrivals:
     """See :class:`~ninetailed_wsgi.store.protocol.Arrivals`.
 
     Args:
-        folder: the data folder, which is there.
+        folder: the data folder, which must exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class DiskArrivals:
             finally:
                 os.close(descriptor)
             if own.st_size > _FULL:
-                # Only while it is the same file: another process may have put it aside since.
+                # Only if it is still the same file: another process may have replaced it since.
                 with contextlib.suppress(FileNotFoundError):
                     if os.stat(self._file).st_ino == own.st_ino:
                         self._file.replace(self._before)

@@ -14,7 +14,7 @@ from ninetailed_wsgi.store.disk.arrivals import FILE as ARRIVALS
 from ninetailed_wsgi.store.disk.folder import made_files
 from ninetailed_wsgi.store.disk.upkeep import verify
 
-_PAGES = 1000  # of a database file, copied before others get their turn
+_PAGES = 1000  # pages of a database file that are copied before others get their turn
 _SQLITE = b"SQLite format 3\0"
 _LOGS = ("-wal", "-shm", "-journal")
 
@@ -22,20 +22,20 @@ _LOGS = ("-wal", "-shm", "-journal")
 def back_up(folder: Path, target: Path, timeout: float, progress: Callable[[int, int], None]) -> tuple[int, int]:
     """Copy a data folder to ``target``, which appears when it is complete and checked.
 
-    All databases are copied as they were at one moment, at which writers of each wait for some milliseconds. What was
-    in the middle of several writes then is finished by the first server that meets it, as after a crash.
+    All databases are copied as of one moment, at which their writers wait for some milliseconds. An operation that was
+    between two of its writes then is finished by the first server that finds it, as after a crash.
 
     Args:
         folder: a store's folder.
-        target: does not exist yet, or is an empty folder.
+        target: a path that does not exist yet, or an empty folder.
         timeout: seconds to wait for a writer.
-        progress: called with the number of databases copied and of all.
+        progress: called with the number of databases copied so far and the number of all.
 
     Returns:
         The number of files copied, and their bytes.
 
     Raises:
-        SettingsError: ``target`` is not empty, or lies within the folder.
+        SettingsError: ``target`` is not empty, or is within the folder.
         StoreUnavailable: a file is missing or damaged, or stays locked; nothing is left at ``target``.
         OSError: the copy cannot be written; nothing is left at ``target``.
     """
@@ -45,7 +45,7 @@ def back_up(folder: Path, target: Path, timeout: float, progress: Callable[[int,
     shutil.rmtree(part, ignore_errors=True)  # left by a backup that was killed
     part.mkdir(mode=0o700, parents=True)
     try:
-        # The notes first: a database that is made from now on is not in them, so that it may be left out.
+        # The notes first: a database that is created later is not in them, so the copy may lack it.
         for file in _plain_files(folder):
             with contextlib.suppress(FileNotFoundError):
                 _copy_plain(file, part / file.relative_to(folder))
@@ -71,9 +71,9 @@ def _refuse_taken(folder: Path, target: Path) -> None:
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
-    """Yield the files that are neither databases nor their logs; temporary files of others may be among them."""
+    """Yield the files that are neither databases nor their logs; other processes' temporary files may be among them."""
     for file in sorted(folder.rglob("*")):
-        if file.name.startswith(ARRIVALS):  # kept for minutes, and gone with who is deleted
+        if file.name.startswith(ARRIVALS):  # kept for minutes, and removed with deleted visitors
             continue
         if file.is_file() and not file.name.endswith(_LOGS) and not _is_database(file):
             yield file
@@ -116,10 +116,10 @@ def _copy_databases(folder: Path, part: Path, timeout: float, progress: Callable
 
 
 def _snapshots(files: list[Path], timeout: float, open_snapshots: contextlib.ExitStack) -> list[sqlite3.Connection]:
-    """Open a read transaction on each file, all as of one moment: no writer is at work while they are opened."""
+    """Open a read transaction on each file, all as of one moment: no writer works while they are opened."""
     snapshots = []
     with contextlib.ExitStack() as writers:
-        # In one order, and a server holds one file at a time, so nobody waits for each other.
+        # Always in the same order, and a server locks one file at a time, so there is no deadlock.
         for file in files:
             connection = writers.enter_context(_connected(file, timeout))
             connection.execute("BEGIN IMMEDIATE")

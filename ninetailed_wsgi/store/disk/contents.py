@@ -34,7 +34,7 @@ class DiskContents:
 
     Args:
         shards: where the rows are.
-        history: how histories lie in them, and their bounds.
+        history: reads and writes histories in them, with their limits.
     """
 
     def __init__(self, shards: Shards, history: History) -> None:
@@ -75,7 +75,7 @@ class DiskContents:
         records = []
         for shard, group in self._shards.group(digests).items():
             with self._shards.serving(shard) as rows, rows.turn:
-                rows.run("BEGIN")  # what is read until the end is of one moment
+                rows.run("BEGIN")  # all reads until the end see one moment
                 try:
                     for digest in group:
                         if (row := rows.fetch(DOCUMENT + digest)) is not None:
@@ -114,10 +114,10 @@ class DiskContents:
         return states
 
     def compact(self) -> Iterator[tuple[int, int]]:
-        """Rewrite every SQLite file of the folder without what was deleted; yield the bytes before and after of each.
+        """Rewrite every SQLite file of the folder without deleted data; yield the size of each before and after.
 
         Raises:
-            StoreUnavailable: a file is missing, or others kept it busy.
+            StoreUnavailable: a file is missing, or other processes kept it busy.
         """
         for file in self._shards.files():
             check_file(file)

@@ -1,4 +1,4 @@
-"""diskcache's core alone: its package imports Django where that is installed, which a server that forks trips on."""
+"""Only the core of diskcache: its package imports Django if that is installed, which breaks a server that forks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 def _load() -> Any:
     """Load ``diskcache/core.py``, which needs only the standard library, under a name of our own.
 
-    So nothing changes for a host that imports diskcache itself, Django's cache in it or not.
+    So nothing changes for a host that imports diskcache itself, with or without its cache for Django.
     """
     package = find_spec("diskcache")  # finds it without running it
     if package is None or not package.submodule_search_locations:

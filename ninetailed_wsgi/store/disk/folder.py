@@ -1,9 +1,9 @@
-"""What makes a folder a store: ``store.json``, its format and number of shards, and ``files.txt``, what was made in it.
+"""The files that make a folder a store: ``store.json`` (format, number of shards), ``files.txt`` (files made in it).
 
-While a migration fills it, ``migration.txt`` says from where.
+While a migration fills the store, ``migration.txt`` names the source.
 
 A version of this software that changes the format replaces ``store.json`` first, and waits for ten times `LOOK_EVERY`
-before it changes anything else: a process of another version reads and writes no more by then.
+before it changes anything else: by then, processes of other versions no longer read or write.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ FORMAT = 3
 """2 had no key of ids; `upgrade` makes it."""
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at ``store.json``: one before each step would take a tenth of it."""
+"""Seconds between two checks of ``store.json``: a check before each step would take a tenth of the step's time."""
 
 _NOTES, _SOURCE, _KEY = "files.txt", "migration.txt", "ids.key"
 
 
 def examine(folder: Path) -> int | None:
-    """Return the number of shards of the store in a folder; None where there is no store yet. Change nothing.
+    """Return the number of shards of the store in a folder, None if there is no store yet; change nothing.
 
     Raises:
         SettingsError: the folder holds other files, or a store of another version of this software.
         OSError: the folder cannot be read.
     """
-    # Listed before the look for store.json: another process may be making the same store.
+    # List the folder before checking for store.json: another process may be creating the same store.
     foreign = [name for name in os.listdir(folder) if not name.startswith(".") and name not in ("lost+found", _KEY)]
     if (folder / "store.json").exists():
         return read_description(folder)
@@ -48,7 +48,7 @@ def examine(folder: Path) -> int | None:
 
 
 def prepare(folder: Path, shards: int) -> int:
-    """Make the folder a store, or check that it is one; the number of its shards."""
+    """Make the folder a store, or check that it is one; return the number of its shards."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if examine(folder) is None:
@@ -63,10 +63,10 @@ def prepare(folder: Path, shards: int) -> int:
 
 
 def id_key(folder: Path) -> bytes:
-    """Return the key that the profile ids of the store in a folder are certified with.
+    """Return the key that certifies the profile ids of the store in a folder.
 
     Raises:
-        StoreUnavailable: it is gone or damaged; with another one, every visitor would be a stranger.
+        StoreUnavailable: the key is gone or damaged; with another key, every visitor would be a stranger.
     """
     file = folder / _KEY
     try:
@@ -79,13 +79,13 @@ def id_key(folder: Path) -> bytes:
 
 
 def replace_id_key(folder: Path, key: bytes) -> None:
-    """Give an empty store the key of another one, from which it is filled."""
+    """Give an empty store the key of the store from which it is filled."""
     with replacement(folder / _KEY, durable=True) as output:
         output.write(key.hex().encode())
 
 
 def upgrade(folder: Path) -> bool:
-    """Bring the store of a folder to the format of this software; whether it had an older one.
+    """Upgrade the store of a folder to the format of this software; return whether it had an older one.
 
     Raises:
         SettingsError: there is no store, or its format cannot be upgraded.
@@ -100,7 +100,7 @@ def upgrade(folder: Path) -> bool:
         read_description(folder)
         return False
     _make_key(folder)
-    # In place and of the same length: `files.txt` names the inode of this file.
+    # Written in place with the same length, because `files.txt` names the inode of this file.
     with open(description, "r+b") as handle:
         handle.write(orjson.dumps({"format": FORMAT, "shards": content["shards"]}))
         handle.flush()
@@ -116,12 +116,12 @@ def filled_from(folder: Path) -> str | None:
     """Return the source of the unfinished migration into this folder, or None."""
     try:
         return (folder / _SOURCE).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # what is wrong with a folder that cannot be read is for `prepare` to say
+    except OSError:  # `prepare` reports why a folder cannot be read
         return None
 
 
 def note_source(folder: Path, source: str | None) -> None:
-    """Remember where a migration into this folder comes from; None: it has ended."""
+    """Record the source of a migration into this folder; None: the migration has ended."""
     file = folder / _SOURCE
     if source is None:
         file.unlink(missing_ok=True)
@@ -130,13 +130,13 @@ def note_source(folder: Path, source: str | None) -> None:
 
 
 def refuse_filling(folder: Path) -> None:
-    """Raise SettingsError while a migration into this folder has not ended: what is there is not whole."""
+    """Raise SettingsError if a migration into this folder has not ended, because the store is incomplete."""
     if source := filled_from(folder):
         raise SettingsError([f"data_dir: {folder} is being filled from {source}, see `ninetailed-wsgi migrate`"])
 
 
 def read_description(folder: Path) -> int:
-    """Return the number of shards of the store in a folder; SettingsError when this software cannot read that store."""
+    """Return the number of shards of the store in a folder; raise SettingsError if this software cannot read it."""
     description = folder / "store.json"
     try:
         content = orjson.loads(description.read_bytes())
@@ -158,7 +158,7 @@ def read_description(folder: Path) -> int:
 
 
 def _write_once(file: Path, content: bytes) -> None:
-    """Write a file as a whole; when another process was first, its content stays."""
+    """Write a whole file; if another process was faster, its content stays."""
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".store-") as handle:
         handle.write(content)
         handle.flush()
@@ -168,10 +168,10 @@ def _write_once(file: Path, content: bytes) -> None:
 
 
 class Watch:
-    """Notices when the folder that is in use was removed, or became a store of another format or another size.
+    """Notices that the folder in use was removed, or became a store of another format or another number of shards.
 
     Args:
-        shards: how many the store has; None: whatever it says.
+        shards: how many the store has; None: any number.
     """
 
     def __init__(self, folder: Path, shards: int | None = None) -> None:
@@ -182,13 +182,13 @@ class Watch:
         self._next_look = 0.0
 
     def glance(self) -> None:
-        """Check as `check` does, unless that was done a moment ago."""
+        """Call `check` unless it was called a moment ago."""
         if time.monotonic() >= self._next_look:
             self.check()
             self._next_look = time.monotonic() + LOOK_EVERY
 
     def check(self) -> None:
-        """Raise StoreUnavailable unless the store is still the one that was opened; costs a look at one file."""
+        """Raise StoreUnavailable unless the store is still the one that was opened; reads one file."""
         try:
             status = os.stat(self._description)
             if (version := (status.st_ino, status.st_mtime_ns)) == self._version:
@@ -206,7 +206,7 @@ class Watch:
 
 
 def file_identity(file: str | Path) -> tuple[int, int] | None:
-    """Return which file is there; None if there is none or an empty one, which SQLite would take for a new database."""
+    """Return the identity of a file; None if it is missing or empty, which SQLite would take for a new database."""
     try:
         status = os.stat(file)
     except OSError:
@@ -218,8 +218,8 @@ def check_file(file: Path) -> bool:
     """Return whether this database file was created before, and check that it can be opened.
 
     Raises:
-        StoreUnavailable: it is gone or empty, so that SQLite would create it again and remove its log with what is in
-            there; or it was replaced and the log is of the file before, which SQLite would mix into this one.
+        StoreUnavailable: it is gone or empty, so SQLite would create it again and remove its log with all data in the
+            log; or it was replaced and the log belongs to the previous file, so SQLite would mix it into this one.
     """
     folder, log = file.parent.parent, file.with_name(file.name + "-wal")
     note = _notes(folder).get(file.parent.name)
@@ -232,7 +232,7 @@ def check_file(file: Path) -> bool:
             f"the store file {file} is {state}: put it back, or give up what was in it: remove the folder {file.parent}"
             f" and its line in {folder / _NOTES}"
         )
-    # All files of a folder that was copied are others; then a log belongs to the file that it was copied with.
+    # In a copied folder, all files have new inodes; then a log belongs to the file with which it was copied.
     replaced = identity[1] != note[0] and (folder / "store.json").stat().st_ino == note[1]
     if replaced and file_identity(log) is not None:
         raise StoreUnavailable(
@@ -243,16 +243,16 @@ def check_file(file: Path) -> bool:
 
 
 def note_file(file: Path) -> None:
-    """Remember that this database file was created, before anything is written to it."""
+    """Record that this database file was created, before anything is written to it."""
     folder = file.parent.parent
     note = file.stat().st_ino, (folder / "store.json").stat().st_ino
     if _notes(folder).get(file.parent.name) != note:
         with open(open_private(folder / _NOTES, os.O_WRONLY | os.O_APPEND), "ab", buffering=0) as notes:
-            notes.write(b"\n%s %d %d\n" % (file.parent.name.encode(), *note))  # apart from a line that was cut off
+            notes.write(b"\n%s %d %d\n" % (file.parent.name.encode(), *note))  # the last line may be cut off
 
 
 def made_files(folder: Path) -> list[Path]:
-    """Return every database file that was created in the folder, whether it is still there or not."""
+    """Return every database file that was ever created in the folder, whether or not it still exists."""
     there = {file.parent.name: file.name for file in folder.glob("*/cache.db")}
     return [folder / name / "cache.db" for name in sorted({*there, *_notes(folder)})]
 

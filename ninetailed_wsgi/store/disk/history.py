@@ -1,10 +1,10 @@
-"""How a profile and its history lie in rows: what stays in the row of the document, what moves to rows of its own.
+"""How a profile and its history are stored in rows: what stays in the document's row, what moves to history rows.
 
 A key has one row of JSON lines: ``[organization, environment, name]``, ``[first, next, in_first, newest]``, the
-document, and its newest events, each as ``[time, event]``. When these take too much room they become a history row of
-their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event kept, ``next`` that
-of the one to come; ``in_first`` and ``newest`` are the number of events in the first history row and the newest time
-among them.
+document, and its newest events, each as ``[time, event]``. When these take too much space, they move to a history row
+of their own, a list, under the ordinal of its first event. ``first`` is the ordinal of the first event in the history,
+``next`` the ordinal of the next event; ``in_first`` and ``newest`` are the number of events in the first history row
+and the newest time among them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ninetailed_wsgi.store.keys import key_of, name_of
 from ninetailed_wsgi.store.protocol import DAY, Document, HistoryEntry, HistoryEvent
 
 DOCUMENT, HISTORY = b"d", b"h"
-"""What the key of a row begins with."""
+"""The prefixes of the keys of rows."""
 
 _EVENTS_IN_ROW = 2800
-"""Bytes of events that stay in the row of a document: with a record of a kilobyte it then fits a page of SQLite."""
+"""Bytes of events that stay in the row of a document: with a record of a kilobyte, the row then fits a SQLite page."""
 
 _ROW = 32_768
-"""Bytes of events in a history row, unless one event is longer: a row goes as a whole."""
+"""Bytes of events in a history row, unless one event is longer: a row is removed as a whole."""
 
 
 class Extent(NamedTuple):
-    """Which part of a history is kept: the numbers of the module's docstring, and the events in the row itself.
+    """Where a history is stored: the numbers of the module's docstring, and the events in the row itself.
 
-    These stay the lines that they are, as splitting them cost each update a twentieth of its time.
+    These events stay unsplit lines, because splitting them took a twentieth of the time of each update.
     """
 
     first: int
@@ -57,7 +57,7 @@ _NO_EXTENT = Extent(0, 0, 0, 0)
 
 
 class PendingRows:
-    """The history rows that an update is going to write, as if they were written already."""
+    """The history rows that an update will write, readable as if they were written already."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -69,17 +69,17 @@ class PendingRows:
 
 
 class Changed(Exception):
-    """Somebody else wrote what an update has read."""
+    """Another writer changed what an update has read."""
 
 
 class RowUpdate(NamedTuple):
-    """What an update writes of one key.
+    """What an update writes for one key.
 
     Attributes:
-        key: of the document's row.
-        version: of that row when it was read; None: there was none.
-        value: the row as it will be; None: removed.
-        history: history rows as they will be; None: removed.
+        key: the key of the document's row.
+        version: the version of that row when it was read; None: there was no row.
+        value: the new value of the row; None: the row is removed.
+        history: the new values of history rows; None: the row is removed.
     """
 
     key: bytes
@@ -88,7 +88,7 @@ class RowUpdate(NamedTuple):
     history: dict[bytes, bytes | None]
 
     def write(self, rows: Rows) -> None:
-        """Write all rows inside a transaction; `Changed` if the document's row has another version now."""
+        """Write all rows inside a transaction; raise `Changed` if the document's row has another version now."""
         if not rows.swap(self.key, self.version, self.value):
             raise Changed
         for key, value in self.history.items():
@@ -99,11 +99,11 @@ class RowUpdate(NamedTuple):
 
 
 class History:
-    """Reads and writes histories, within their bounds.
+    """Reads and writes histories, within their limits.
 
     Args:
         most_events, days: how much of a history is kept.
-        clock: now, in milliseconds since the epoch.
+        clock: returns the time in milliseconds since the epoch.
     """
 
     def __init__(self, most_events: int, days: int, clock: Callable[[], int]) -> None:
@@ -112,7 +112,7 @@ class History:
         self._clock = clock
 
     def entries(self, rows: Rows, digest: bytes, extent: Extent) -> list[HistoryEntry] | None:
-        """Return the history as rules read it; None when a row of it is gone, as another writer trims it."""
+        """Return the history as rules read it; None if a row of it is gone because another writer trims it."""
         first, since = extent.next - self.most_events, self._since()
         ordinal, first_recent = extent.first, extent.first_recent
         events: list[Any] = []
@@ -128,7 +128,7 @@ class History:
     def append(
         self, writes: PendingRows, digest: bytes, extent: Extent, events: Sequence[HistoryEvent], oldest: int = 0
     ) -> Extent:
-        """Add events, remove rows out of bounds or before ``oldest``; return where the history lies then."""
+        """Add events, remove rows out of bounds or before ``oldest``; return the new extent."""
         if (surplus := len(events) - self.most_events) > 0:
             emptied = self.drop(writes, digest, extent)
             extent = Extent(emptied.first + surplus, emptied.next + surplus, 0, 0)
@@ -155,7 +155,7 @@ class History:
             writes.pending[row_key(digest, first)] = None
             first += in_first
             row = _load(writes.fetch(row_key(digest, first))) or []
-            # A row that is not there, which only damage explains, is passed over.
+            # Skip a missing row, which only damage can explain.
             in_first, newest = len(row) or 1, max((at for at, _ in row), default=0)
         while first == begin < end and _time_of(recent) < since:
             first = begin = begin + 1
@@ -169,8 +169,8 @@ class History:
             others: the number of events after it.
             newest: the newest time in it.
             end: the ordinal after its last event.
-            since: times before that are too old.
-            oldest: so are ordinals before that.
+            since: events before this time are too old.
+            oldest: events before this ordinal are too old, too.
         """
         return others >= self.most_events or newest < since or end <= oldest
 
@@ -187,7 +187,7 @@ class History:
         return Extent(extent.next, extent.next, 0, 0)
 
     def events(self, rows: Rows, digest: bytes, extent: Extent) -> list[HistoryEvent]:
-        """Return the whole history as another store takes it; StoreUnavailable where it is damaged."""
+        """Return the whole history for another store; raise StoreUnavailable if it is damaged."""
         events: list[Any] = []
         while len(events) < extent.first_recent - extent.first:
             row = _load(rows.fetch(row_key(digest, extent.first + len(events))))
@@ -199,7 +199,7 @@ class History:
 
 
 def key_in(row: bytes) -> Key:
-    """Return whose row it is; StoreUnavailable where it is damaged."""
+    """Return the key in a document's row; raise StoreUnavailable if the row is damaged."""
     try:
         return key_of(row[: row.find(b"\n")])
     except ValueError as error:
@@ -212,18 +212,18 @@ def row_key(digest: bytes, ordinal: int) -> bytes:
 
 
 def row_of(key: Key, before: bytes | None, document: bytes, extent: Extent) -> bytes:
-    """Return the row of a document, a JSON text; ``before`` is the one that it takes the place of."""
+    """Return the row of a document, a JSON text; ``before`` is the row that it replaces."""
     name = name_of(key) if before is None else before[: before.find(b"\n")]
     parts = (name, orjson.dumps(extent[:4]), document)
     return b"\n".join((*parts, extent.recent) if extent.recent else parts)
 
 
 def read_row(row: bytes | None, parse: Callable[[bytes], Document] = orjson.loads) -> tuple[Document | None, Extent]:
-    """Return the document in a row, and where its history lies; StoreUnavailable where the row is damaged."""
+    """Return the document in a row, and where its history is stored; raise StoreUnavailable if the row is damaged."""
     if row is None:
         return None, _NO_EXTENT
     try:
-        # PERF: a split looks at each byte, a search for the next line does not.
+        # PERF: `split` reads each byte, a search for the next line break does not.
         numbers = row.index(b"\n") + 1
         document = row.index(b"\n", numbers) + 1
         recent = row.find(b"\n", document) + 1 or len(row) + 1
@@ -234,7 +234,7 @@ def read_row(row: bytes | None, parse: Callable[[bytes], Document] = orjson.load
 
 
 def state_of(row: bytes) -> bytes:
-    """Return the next ordinal and the document, as they stand in the row."""
+    """Return the next ordinal and the document, as the row has them."""
     try:
         _, numbers, document, *_ = row.split(b"\n", 3)
         return b"%b %b" % (numbers.split(b",", 2)[1], document)
@@ -250,7 +250,7 @@ def _load(value: bytes | None) -> Any:
 
 
 def _lines(text: bytes) -> list[bytes]:
-    """Return the lines of a text; they are few and long, and `split` looks at each byte."""
+    """Return the lines of a text without `split`, which reads each byte: the lines are few and long."""
     lines, start = [], 0
     while (end := text.find(b"\n", start)) >= 0:
         lines.append(text[start:end])
@@ -259,7 +259,7 @@ def _lines(text: bytes) -> list[bytes]:
 
 
 def _rows(events: bytes) -> list[list[bytes]]:
-    """Return lines of events, by the history row that they go to: none is so long that it keeps many for one."""
+    """Return lines of events by history row; rows are short, so that one event does not keep many others."""
     lines = _lines(events)
     if len(events) <= _ROW:
         return [lines]

@@ -1,8 +1,8 @@
-"""The import queue: batches that were accepted and wait, on disk, to be applied in the order they came.
+"""The import queue on disk: batches that were accepted and wait to be applied in the order they came.
 
-``queue/`` of the data folder holds the batches under numbers that grow and are never given twice, ``aside/`` those that
-could not be applied, under the same numbers. Both are diskcache folders, as the shards are. A batch is bytes here;
-the service alone knows their form. Beside them a table says whom each batch is about (`queue_names.py`).
+``queue/`` of the data folder holds the batches under numbers that grow and are never given twice. ``aside/`` holds the
+batches that could not be applied, under the same numbers. Both are diskcache folders, like the shards. A batch is bytes
+here; only the service knows their form. A table beside them says whom each batch is about (`queue_names.py`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ninetailed_wsgi.store.disk.rows import Rows
 from ninetailed_wsgi.store.protocol import Head, QueueState
 from ninetailed_wsgi.store.tries import Tries
 
-_TRIES = b"tries"  # the row beside the batches: [number, tries, since (ms)] of the head
+_TRIES = b"tries"  # the row with [number, tries, since (ms)] of the head
 _NO_TRIES = b"[0,0,0]"
 
 _HEAD = f"SELECT key, mode, value {BATCHES} ORDER BY key LIMIT 1"
-# Pages in use, however many batches there are; to add up their lengths would read each of them.
+# Counts pages in use, because adding up the lengths of the batches would read each of them.
 _BYTES = (
     "SELECT (page_count - freelist_count) * page_size"
     " FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
@@ -39,17 +39,17 @@ class ImportQueue(Tries):
     """Batches in the data folder, for any number of processes and threads of one machine.
 
     Args:
-        folder: the data folder, with its store; nothing is made in it before the first batch is put.
-        limit: batches that may wait.
-        most_bytes: of the pages that they may take in the file.
-        synchronous, timeout: as of :class:`~ninetailed_wsgi.store.disk.store.DiskStore`.
-        clock: now, in milliseconds since the epoch.
+        folder: the data folder, with its store; nothing is created in it before the first batch is put.
+        limit: how many batches may wait.
+        most_bytes: how many bytes of pages they may take in the file.
+        synchronous, timeout: as for :class:`~ninetailed_wsgi.store.disk.store.DiskStore`.
+        clock: returns the time in milliseconds since the epoch.
 
     Attributes:
         locked: descriptors of the locks while `alone` is entered; a forked child has to close its copies.
-        contents: all that it holds, for the commands.
+        contents: all that the queue holds, for the commands.
 
-    Every method raises :class:`~ninetailed_wsgi.errors.StoreUnavailable` when the disk cannot serve.
+    Every method raises :class:`~ninetailed_wsgi.errors.StoreUnavailable` if the disk cannot serve.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ImportQueue(Tries):
         self.contents = DiskQueueContents(self._files)
 
     def put(self, batch: bytes, names: Collection[Key] = ()) -> None:
-        """Keep a batch; when this returns, the death of any process loses it no more. StoreUnavailable when full."""
+        """Store a batch, so that it survives the death of any process; raise StoreUnavailable if the queue is full."""
         now = self._clock()
         with self._files.transaction("queue") as rows:
             ((waiting,),) = rows.rows(f"SELECT COUNT(*) {BATCHES}")
@@ -80,7 +80,7 @@ class ImportQueue(Tries):
             ((bytes_,),) = rows.rows(_BYTES)
             if bytes_ >= self._most_bytes:
                 raise StoreUnavailable(f"the import queue is full: the waiting batches take {bytes_} bytes")
-            # Numbers also grow when the folder was removed, as profiles remember the number of their last batch.
+            # Numbers grow even after the folder was removed, because profiles remember the number of their last batch.
             number = max(int(rows.fetch(LAST) or 0) + 1, now * 1000)
             rows.put(LAST, b"%d" % number)
             rows.run(PUSH, (number, now / 1000, now / 1000, batch))
@@ -111,21 +111,21 @@ class ImportQueue(Tries):
             queue_names.drop(rows, number)
 
     def set_aside(self, head: Head, reason: str) -> None:
-        """Keep a batch apart that cannot be applied: ``{"reason", "tries", "batch"}`` under its number."""
+        """Set aside a batch that cannot be applied: as ``{"reason", "tries", "batch"}`` under its number."""
         text = orjson.dumps({"reason": reason, "tries": head.tries, "batch": head.batch.decode()})
         now = self._clock() / 1000
         with self._files.transaction("aside") as rows:
-            rows.run(PUSH, (head.number, now, now, text))  # cut off after this, it is set aside again: the first stays
+            rows.run(PUSH, (head.number, now, now, text))  # repeated if cut off after this: the first one stays
         self.finish(head.number)
 
     def state(self) -> QueueState:
-        """Return how much waits, and how long, without creating a file."""
+        """Return how many batches wait, and how long, without creating a file."""
         waiting, since = self._files.look("queue")
         oldest = max(0.0, self._clock() / 1000 - since) if since is not None else 0.0
         return QueueState(waiting, oldest, self._files.look("aside")[0])
 
     def index(self, names: Callable[[bytes], Collection[Key]]) -> None:
-        """Note whom the batches are about of which nobody has noted it yet, as ``names`` reads it from each."""
+        """Index the batches that are not indexed yet by the visitors they are about; ``names`` reads these."""
         for name in NAMES:
             if not self._files.exists(name):
                 continue
@@ -136,24 +136,25 @@ class ImportQueue(Tries):
                     with self._files.transaction(name) as rows:
                         if rows.fetch(number) is not None:
                             queue_names.add(rows, number, names(batch))
-            if missing:  # maybe put by an older version, which takes out batches as well
+            if missing:  # maybe put by an older version, which removes batches as well
                 with self._files.transaction(name) as rows:
                     queue_names.drop_gone(rows)
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
-        """Yield the batches that wait; with ``aside`` those set aside too. See the protocol."""
+        """Yield the batches that wait; with ``aside``, also those that were set aside. See the protocol."""
         for name in NAMES if aside else ("queue",):
             for number in self._files.numbers(name, names):
                 if (batch := self._files.batch(name, number)) is not None:
                     yield batch
 
     def rewrite(self, change: Callable[[bytes], bytes | None], names: Collection[Key] | None = None) -> None:
-        """Replace each batch, waiting or aside, by what ``change`` makes of it; None: by nothing.
+        """Replace each batch, waiting or set aside, by what ``change`` returns for it; None removes it.
 
-        To be called inside `alone`, so that none is being applied. Repeatable; all that wait are changed, or none.
+        Call this inside `alone`, so that no batch is being applied. It may be repeated. It changes either all waiting
+        batches or none.
         """
-        for name in reversed(NAMES):  # those that wait last: who they are about is read from them
-            # Found before the transaction, which keeps others from putting batches.
+        for name in reversed(NAMES):  # waiting batches last, as they say whom they are about
+            # Search before the transaction, because the transaction keeps others from putting batches.
             numbers = [number for number in self._files.numbers(name, names) if self._changes(name, number, change)]
             if numbers:
                 with self._files.transaction(name) as rows:
@@ -161,7 +162,7 @@ class ImportQueue(Tries):
                         self._rewrite_one(rows, name, number, change)
 
     def alone(self, *, wait: bool = False) -> AbstractContextManager[bool]:
-        """Return a ``with`` block that says whether nobody else of any process is in one. See the protocol."""
+        """Return a ``with`` block that says whether it is the only one of all processes. See the protocol."""
         return self._lock.alone(wait=wait)
 
     def close(self) -> None:
@@ -181,7 +182,7 @@ class ImportQueue(Tries):
         else:
             members = orjson.loads(value)
             if (batch := change(members["batch"].encode())) is not None:
-                # Of the reason only the kind of the error stays: its text may quote an event.
+                # Keep only the kind of the error from the reason: its text may quote an event.
                 members.update(batch=batch.decode(), reason=members["reason"].partition(":")[0])
             new = batch and orjson.dumps(members)
         if new is None:

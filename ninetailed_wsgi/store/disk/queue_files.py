@@ -23,7 +23,7 @@ from ninetailed_wsgi.store.disk.shards import SYNCHRONOUS
 NAMES = ("queue", "aside")
 
 LAST = b"last"
-"""The row beside the batches that waits for none: the number that was given last."""
+"""The key of the row with the number that was given last."""
 
 BATCHES = "FROM Cache WHERE key > 0 AND key < 9223372036854775807 AND raw = 1"
 PUSH = (
@@ -34,18 +34,18 @@ PUSH = (
 
 @dataclass(slots=True)
 class _Open:
-    """The databases that this process has open, each with the file that it was then."""
+    """The databases that this process has open, each with the identity of its file at that time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     files: dict[str, tuple[Rows, tuple[int, int] | None]] = field(default_factory=dict)
 
 
 class QueueFiles:
-    """The databases of one import queue, each made when something is first put there.
+    """The databases of one import queue, each created when something is first put there.
 
     Args:
         folder: the data folder.
-        synchronous, timeout: as of :class:`~ninetailed_wsgi.store.disk.store.DiskStore`.
+        synchronous, timeout: as for :class:`~ninetailed_wsgi.store.disk.store.DiskStore`.
     """
 
     def __init__(self, folder: Path, *, synchronous: str, timeout: float) -> None:
@@ -60,11 +60,11 @@ class QueueFiles:
         return file_identity(self._files[name]) is not None
 
     def used(self, name: str) -> bool:
-        """Return whether there is such a file; StoreUnavailable when there was one."""
+        """Return whether there is such a file; raise StoreUnavailable if there was one before."""
         return self.exists(name) or check_file(self._files[name])
 
     def look(self, name: str) -> tuple[int, float | None]:
-        """Return how many batches lie in a file, and since when (s) the first; makes no file."""
+        """Return how many batches are in a file, and since when (s) the first one waits; create no file."""
         if not self.used(name):
             return 0, None
         file = self._files[name]
@@ -78,7 +78,7 @@ class QueueFiles:
         return count, first[0] if first else None
 
     def numbers(self, name: str, about: Collection[Key] | None = None) -> list[int]:
-        """Return the numbers of the batches in a file, in order; of those about some ids and aliases alone if named."""
+        """Return the numbers of the batches in a file, in order; with ``about``, only of those about these names."""
         if not self.exists(name):
             return []
         with self.serving(name) as rows:
@@ -87,7 +87,7 @@ class QueueFiles:
             return [number for (number,) in rows.rows(f"SELECT key {BATCHES} ORDER BY key")]
 
     def batch(self, name: str, number: int) -> bytes | None:
-        """Return the batch of a number as it was put; None when it is gone."""
+        """Return the batch with a number as it was put; None if it is gone."""
         with self.serving(name) as rows:
             value = rows.fetch(number)
         return value if value is None or name == "queue" else str(orjson.loads(value)["batch"]).encode()
@@ -96,12 +96,12 @@ class QueueFiles:
     def transaction(self, name: str) -> Iterator[Rows]:
         """Write the rows of a file in one transaction."""
         with self.serving(name) as rows, rows.transaction():
-            self._watch.check()  # it may have waited
+            self._watch.check()  # the wait may have been long
             yield rows
 
     @contextlib.contextmanager
     def serving(self, name: str) -> Iterator[Rows]:
-        """Return the rows of a file, made if it never was; any failure inside the block is StoreUnavailable."""
+        """Yield the rows of a file, created if it never existed; any failure in the block raises StoreUnavailable."""
         rows = self._rows(name)
         try:
             yield rows
@@ -110,7 +110,7 @@ class QueueFiles:
             with contextlib.suppress(sqlite3.Error):
                 rows.close()
             cause = first_cause(error)
-            if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
+            if type(cause) is sqlite3.DatabaseError:  # the file is malformed, or no database
                 raise StoreUnavailable(f"the import queue {self._files[name]} is damaged: {cause}") from error
             raise StoreUnavailable(f"the import queue is not available: {cause}") from error
 

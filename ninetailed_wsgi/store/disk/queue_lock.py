@@ -1,4 +1,4 @@
-"""The locks of an import queue on disk: one consumer or deletion of all processes is at work at a time."""
+"""The locks of an import queue on disk: only one consumer or deletion of all processes works at a time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue ag
 
 
 class QueueLock:
-    """Three lock files in a folder: who holds ``lock`` is at work, who holds ``turn`` comes next.
+    """Three lock files in a folder: the holder of ``lock`` works, the holder of ``turn`` comes next.
 
-    Of the consumers only the one that holds ``importer`` asks for the turn, and waits for it: it comes between two
-    deletions, however soon one follows the other, and a deletion waits for one batch, however many processes there are.
+    Only the consumer that holds ``importer`` asks for the turn, and waits for it. So it comes between two deletions,
+    however soon one follows the other, and a deletion waits for one batch, however many processes there are.
 
     Args:
-        folder: of the batches that wait; it has to be there.
+        folder: the folder of the batches that wait; it must exist.
         timeout: seconds to wait for each lock.
 
     Attributes:
-        descriptors: those of the locks while `alone` is entered; a forked child has to close its copies.
+        descriptors: the descriptors of the locks while `alone` is entered; a forked child has to close its copies.
     """
 
     def __init__(self, folder: Path, timeout: float) -> None:
@@ -37,7 +37,7 @@ class QueueLock:
 
     @contextlib.contextmanager
     def alone(self, *, wait: bool) -> Iterator[bool]:
-        """Return whether nobody else is in such a block; ``wait``: as a deletion, after waiting for those who are."""
+        """Yield whether nobody else is in such a block; ``wait``: as a deletion, after waiting for the others."""
         if wait:
             with self._enter(self._timeout) as entered:
                 yield entered
@@ -67,14 +67,14 @@ class QueueLock:
         try:
             yield descriptor
         finally:
-            # Closed, not unlocked: a fork's copy of it, if there is one, is closed by the fork.
+            # Closed, not unlocked: if a forked child has a copy, the child closes it.
             if not forked():
                 self.descriptors.discard(descriptor)
                 os.close(descriptor)
 
 
 def _lock(descriptor: int, seconds: float) -> bool:
-    """Take a lock within so many seconds; return whether that was possible."""
+    """Try to take a lock for so many seconds; return whether this succeeded."""
     end = time.monotonic() + seconds
     while True:
         try:

@@ -1,8 +1,8 @@
 """The names table of an import queue: which batches have events of a visitor, so that a deletion reads no others.
 
-It lies in the file of the batches, and each statement here runs in the transaction that changes them. A name is the
-digest of an environment and an id or alias. A batch without a row is one that nobody has indexed yet: it came from
-an older version or another store, or was rewritten since.
+The table is in the file of the batches, and each statement here runs in the transaction that changes them. A name is
+the digest of an environment and an id or alias. A batch without a row is not indexed yet: it came from an older version
+or another store, or was rewritten since.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ADD = "INSERT OR IGNORE INTO Names (name, number) VALUES (?, ?)"
 _FIND = "SELECT number FROM Names WHERE name = ?"
 _DROP = "DELETE FROM Names WHERE number = ?"
 _DROP_ALL = "DELETE FROM Names"
-# Batches are applied in order, so those that are gone come before the first that is there.
+# Batches are applied in order, so those that are gone come before the first that still exists.
 _DROP_GONE = (
     "DELETE FROM Names WHERE number <"
     " (SELECT coalesce(min(key), 9223372036854775807) FROM Cache"
@@ -32,14 +32,14 @@ _MISSING = (
 
 
 def make(rows: Rows) -> None:
-    """Make the table where there is none."""
+    """Create the table if there is none."""
     if not rows.rows("SELECT 1 FROM sqlite_master WHERE name = 'Names_number'"):
         rows.run(_TABLE)
         rows.run(_BY_NUMBER)
 
 
 def add(rows: Rows, number: int, names: Collection[Key]) -> None:
-    """Note whom a batch is about."""
+    """Record whom a batch is about."""
     for name in names:
         rows.run(_ADD, (digest_of(name), number))
 
@@ -50,7 +50,7 @@ def find(rows: Rows, names: Collection[Key]) -> list[int]:
 
 
 def missing(rows: Rows) -> list[int]:
-    """Return the numbers of the batches that nobody has indexed, in order."""
+    """Return the numbers of the batches that are not indexed, in order."""
     return [number for (number,) in rows.rows(_MISSING)]
 
 
@@ -60,7 +60,7 @@ def drop(rows: Rows, number: int) -> None:
 
 
 def drop_gone(rows: Rows) -> None:
-    """Forget the batches that are not there, as an older version applies them without a look at this table."""
+    """Forget the batches that are gone, because an older version applies them without updating this table."""
     rows.run(_DROP_GONE)
 
 

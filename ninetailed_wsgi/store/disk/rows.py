@@ -24,7 +24,7 @@ _PUT = (
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, value = excluded.value"
 )
 _DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
-# The version of a row stands where diskcache would count accesses; it begins at the time, so that no row has it twice.
+# The version of a row uses the column of diskcache's access count; it starts at the time, so no row has one twice.
 _SWAP = (
     "UPDATE Cache SET store_time = ?, access_count = access_count + 1, value = ?"
     " WHERE key = ? AND raw = 1 AND access_count = ?"
@@ -38,8 +38,8 @@ _NEXT_ROWS = "SELECT key, mode, value FROM Cache WHERE key > ? AND key < ? AND r
 
 _NEVER_WRITTEN = "the store holds a value that this software never writes"
 
-# What diskcache makes for its own evicting, expiring and counting, of which there is none here. Keeping it up to date
-# took a fifth of a write's time.
+# What diskcache creates to evict, expire and count, none of which is used here. Keeping it up to date took a fifth of
+# a write's time.
 _UNUSED = re.compile("CREATE TRIGGER|CREATE INDEX IF NOT EXISTS Cache_expire_time")
 
 
@@ -61,7 +61,7 @@ class _BytesOnly(core.Disk):  # type: ignore[misc]
 
 
 class ConnectionTurn:
-    """Lets one thread at a time use the connection, for as long as the block; StoreUnavailable after ``timeout`` s."""
+    """Lets one thread at a time use the connection during the block; StoreUnavailable after ``timeout`` seconds."""
 
     def __init__(self, timeout: float) -> None:
         self._lock = threading.RLock()
@@ -76,13 +76,13 @@ class ConnectionTurn:
 
 
 class Rows(core.Cache):  # type: ignore[misc]
-    """diskcache's Cache with statements of ours, straight on its table: diskcache makes the file.
+    """diskcache's Cache with our own statements on its table; diskcache creates the file.
 
-    For all threads of one process, by turns; a process that forks opens its own. All threads share one connection, as
-    each connection forgets its pages whenever another one has written: with four, a request took half as long again.
+    For all threads of one process, in turns; a forked process opens its own. All threads share one connection, because
+    SQLite drops a connection's page cache when another one writes: with four, a request took half as long again.
 
     Attributes:
-        turn: to be entered around whatever must not be mixed with another thread's; each method does it for itself.
+        turn: a block to enter around steps that must not mix with those of other threads; each method enters it itself.
     """
 
     def __init__(self, directory: str, *, timeout: float, synchronous: int) -> None:
@@ -90,11 +90,11 @@ class Rows(core.Cache):  # type: ignore[misc]
         self._shared: sqlite3.Connection | None = None
         self._pragmas = {
             "sqlite_synchronous": synchronous,
-            # Without a memory map a file cut short is an error, not the death of the process.
+            # Without a memory map, a truncated file is an error and does not kill the process.
             "sqlite_mmap_size": 0,
-            # 1 MiB for each file: more was no faster with a million profiles.
+            # 1 MiB of page cache for each file: more was no faster with a million profiles.
             "sqlite_cache_size": -1024,
-            # Freed bytes are not overwritten at once, as some builds of SQLite do; that is the work of `compact`.
+            # Unlike some builds of SQLite, do not overwrite freed bytes at once; `compact` does that.
             "sqlite_secure_delete": 0,
         }
         super().__init__(
@@ -103,7 +103,7 @@ class Rows(core.Cache):  # type: ignore[misc]
             disk=_BytesOnly,
             eviction_policy="none",
             cull_limit=0,
-            # Rows grow and shrink at every write; giving back their pages each time costs more than it saves (compact).
+            # Rows grow and shrink at every write; freeing their pages each time costs more than it saves (compact).
             sqlite_auto_vacuum=0,
             **self._pragmas,
         )
@@ -117,7 +117,7 @@ class Rows(core.Cache):  # type: ignore[misc]
                 isolation_level=None,
                 check_same_thread=False,
             )
-            # Not as the file's settings say: the process that opened it last may want less durability.
+            # Ignore the file's settings: the process that opened it last may want less durability.
             for name, value in self._pragmas.items():
                 self._shared.execute(f"PRAGMA {name.removeprefix('sqlite_')} = {value}")
         return self._shared
@@ -135,7 +135,7 @@ class Rows(core.Cache):  # type: ignore[misc]
         return lambda statement, *values: None if _UNUSED.match(statement) else run(statement, *values)
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement that changes rows; how many it changed."""
+        """Run a statement that changes rows; return how many it changed."""
         with self.turn:
             return self._con.execute(statement, values).rowcount
 
@@ -149,7 +149,7 @@ class Rows(core.Cache):  # type: ignore[misc]
         return self.read(key)[1]
 
     def read(self, key: bytes | int) -> tuple[int | None, bytes | None]:
-        """Return the version and the value of a row; two times None without one."""
+        """Return the version and the value of a row; both are None if there is no row."""
         with self.turn:
             row = self._con.execute(_READ, (_plain(key),)).fetchone()
         if row is None:
@@ -158,7 +158,7 @@ class Rows(core.Cache):  # type: ignore[misc]
         return version, self.value(mode, value)
 
     def swap(self, key: bytes, version: int | None, value: bytes | None) -> bool:
-        """Write a row, or remove it (None), if it still has the version that `read` gave; whether it had."""
+        """Write a row, or remove it (None), if it still has the version that `read` gave; return whether it had."""
         if value is None:
             return self.run(_SWAP_OUT, (key, version)) == 1
         if version is None:
@@ -166,15 +166,15 @@ class Rows(core.Cache):  # type: ignore[misc]
         return self.run(_SWAP, (time.time(), _plain(value), _plain(key), version)) == 1
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Write a row, whether it is there or not."""
+        """Write a row, whether or not it exists."""
         self.run(_PUT, (key, now := time.time(), now, value))
 
     def drop(self, key: bytes | int) -> None:
-        """Remove a row, if it is there."""
+        """Remove a row if it exists."""
         self.run(_DELETE, (key,))
 
     def value(self, mode: int, value: bytes) -> bytes:
-        """Return the value of a selected row; StoreUnavailable where it would have to be unpickled."""
+        """Return the value of a selected row; raise StoreUnavailable if it would have to be unpickled."""
         if mode != core.MODE_RAW:
             raise StoreUnavailable(_NEVER_WRITTEN)
         return value
@@ -185,12 +185,12 @@ class Rows(core.Cache):  # type: ignore[misc]
         return [(bytes(key), self.value(mode, value)) for key, mode, value in lines]
 
     def transaction(self) -> Transaction:
-        """Write in one transaction, undone if the block fails; sqlite3.OperationalError if the file stays locked."""
+        """Return a transaction, undone if the block fails; sqlite3.OperationalError if the file stays locked."""
         return Transaction(self)
 
 
 class Transaction:
-    """A ``with`` block around what `Rows` writes at once; a generator would take half as long as SQLite does."""
+    """A ``with`` block around writes of `Rows` in one transaction; a generator would take half as long as SQLite."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -211,20 +211,20 @@ class Transaction:
 
 
 def _plain(value: bytes | int) -> bytearray | int:
-    """Return a value that sqlite3 takes as it is: for bytes it looks for an adapter each time, which takes longer."""
+    """Return a value that sqlite3 takes directly: for bytes it searches an adapter each time, which is slower."""
     return value if isinstance(value, int) else bytearray(value)
 
 
 def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
-    """Open one SQLite file of a diskcache folder, made when there never was one; all files are opened here.
+    """Open one SQLite file of a diskcache folder, created if there never was one; all files are opened here.
 
     Raises:
-        StoreUnavailable: there was one, as `check_file` says.
+        StoreUnavailable: the file that existed before is not usable, see `check_file`.
         sqlite3.Error, OSError: it cannot be opened now, or is damaged.
     """
     is_old = check_file(file)
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    make_private(file)  # SQLite would make it as the umask says; its log takes the file's mode
+    make_private(file)  # SQLite would apply the umask; its log takes the file's mode
     with _unlocked(file, timeout, is_old):
         rows = Rows(str(file.parent), timeout=timeout, synchronous=synchronous)
         note_file(file)
@@ -233,14 +233,14 @@ def open_rows(file: Path, *, timeout: float, synchronous: int) -> Rows:
 
 @contextlib.contextmanager
 def _unlocked(file: Path, timeout: float, is_old: bool) -> Iterator[None]:
-    """Bound the wait for a locked file, for which opening it through diskcache would wait a minute.
+    """Limit the wait for a locked file; diskcache would wait a minute to open it.
 
-    The connection stays open meanwhile: the last one to close a file writes it out to the disk, three times slower.
+    The connection stays open during the block: the last one to close a file writes it to the disk, three times slower.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=timeout, isolation_level=None)) as connection:
         if is_old:
-            connection.execute("SELECT 1 FROM Cache LIMIT 1")  # diskcache would make the table
-        with contextlib.suppress(sqlite3.OperationalError):  # another process is about it; diskcache tries again
+            connection.execute("SELECT 1 FROM Cache LIMIT 1")  # diskcache would create the table
+        with contextlib.suppress(sqlite3.OperationalError):  # another process does it; diskcache retries
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")

@@ -24,7 +24,7 @@ SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 
 
 class Shard(NamedTuple):
-    """An open shard, and which file that is: writes to a file that was removed or replaced would be lost unnoticed."""
+    """An open shard and the identity of its file: writes to a removed or replaced file would be lost unnoticed."""
 
     rows: Rows
     file: str
@@ -40,10 +40,10 @@ class _OpenShards:
 
 
 class Shards:
-    """The shards of one data folder; a key's is chosen by its digest.
+    """The shards of one data folder; the digest of a key chooses its shard.
 
     Args:
-        folder: the data folder, made by `folder.prepare`.
+        folder: the data folder, prepared by `folder.prepare`.
         count: how many there are.
         synchronous: ``NORMAL`` or ``FULL``, see `DiskStore`.
         timeout: seconds that a writer waits for a lock.
@@ -56,7 +56,7 @@ class Shards:
         self.watch = Watch(folder, count)
         self._synchronous = SYNCHRONOUS[synchronous.upper()]
         self._open_here = PerProcess(lambda: _OpenShards([None] * count))
-        self._damaged: set[int] = set()  # met by this process, and maybe mended since
+        self._damaged: set[int] = set()  # found by this process, maybe repaired since
 
     def of(self, digest: bytes) -> int:
         """Return the number of the shard that has the rows of a key."""
@@ -70,7 +70,7 @@ class Shards:
         return groups
 
     def rows(self, shard: int) -> Rows:
-        """Return the rows of a shard, opened when this process has not done so.
+        """Return the rows of a shard; open it if this process has not done so yet.
 
         Raises:
             StoreUnavailable: it cannot be opened, or the folder is not the one that was opened.
@@ -82,7 +82,7 @@ class Shards:
         return opened.rows
 
     def fetch(self, digest: bytes) -> bytes | None:
-        """Return the row of a key's document, or None; any failure is StoreUnavailable."""
+        """Return the row of a key's document, or None; any failure raises StoreUnavailable."""
         shard = self.of(digest)
         rows = self.rows(shard)
         try:
@@ -92,7 +92,7 @@ class Shards:
 
     @contextlib.contextmanager
     def serving(self, shard: int) -> Iterator[Rows]:
-        """Return the rows of a shard to read from; any failure inside the block is StoreUnavailable."""
+        """Yield the rows of a shard to read from; any failure inside the block raises StoreUnavailable."""
         rows = self.rows(shard)
         try:
             yield rows
@@ -101,7 +101,7 @@ class Shards:
 
     @contextlib.contextmanager
     def transaction(self, rows: Rows, digest: bytes) -> Iterator[None]:
-        """Write in one transaction, which waits twice for others; ProfileOverload if they wrote this very profile."""
+        """Write in one transaction, which waits twice for others; raise ProfileOverload if they wrote this profile."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(rows.transaction())
@@ -113,7 +113,7 @@ class Shards:
                     if rows.fetch(DOCUMENT + digest) != before:
                         raise ProfileOverload("too many requests write this profile at the same time") from None
                     raise StoreUnavailable(f"the store cannot be written now: {error}") from None
-            self.watch.check()  # it may have waited
+            self.watch.check()  # the wait may have been long
             yield
 
     def unavailable(self, shard: int, rows: Rows, error: BaseException) -> StoreUnavailable:
@@ -122,13 +122,13 @@ class Shards:
         with contextlib.suppress(sqlite3.Error):
             rows.close()
         cause = first_cause(error)
-        if type(cause) is sqlite3.DatabaseError:  # it is malformed, or no database at all
+        if type(cause) is sqlite3.DatabaseError:  # the file is malformed, or no database
             self._damaged.add(shard)
             return StoreUnavailable(f"the store file {self._file(shard)} is damaged: {cause}")
         return StoreUnavailable(f"the store is not available: {cause}")
 
     def check(self) -> None:
-        """Raise StoreUnavailable with the reason when a shard cannot serve."""
+        """Raise StoreUnavailable with the reason if a shard cannot serve."""
         for shard in range(self.count):
             with self.serving(shard) as rows:
                 rows.fetch(DOCUMENT)
@@ -148,7 +148,7 @@ class Shards:
             here.shards = [None] * self.count
 
     def files(self) -> list[Path]:
-        """Return every SQLite file of the folder, those of imports that wait included."""
+        """Return every SQLite file of the folder, including those of waiting imports."""
         return made_files(self.folder)
 
     def _file(self, shard: int) -> Path:

@@ -1,11 +1,11 @@
 """The diskcache store: documents and histories in SQLite files of one folder, shared by processes and threads.
 
-The folder holds ``store.json`` (format and number of shards) and one diskcache folder per shard. All rows of a key lie
+The folder holds ``store.json`` (format and number of shards) and one diskcache folder per shard. All rows of a key are
 in the same shard, chosen by a hash of the key, so one transaction covers them.
 
-How a profile and its history lie in rows says `history.py`.
+`history.py` describes how a profile and its history are stored in rows.
 
-An update reads the row, folds, and writes it if it has still the version that was read; otherwise it does so again
+An update reads the row, folds, and writes the row if it still has the version that was read; otherwise it repeats this
 inside a transaction, where nobody else writes.
 """
 
@@ -46,16 +46,16 @@ class DiskStore:
     """Profiles on the local disk, for any number of processes and threads of one machine.
 
     Args:
-        folder: where the data lie; made with mode 0700. A folder that holds something else is refused.
-        shards: number of SQLite files of a new store; an existing one keeps its own.
-        synchronous: ``NORMAL`` survives the death of every process, ``FULL`` a power loss too, at a sync per write.
+        folder: where the data is; created with mode 0700. A folder that holds something else is refused.
+        shards: number of SQLite files of a new store; an existing store keeps its own number.
+        synchronous: ``NORMAL`` survives the death of every process, ``FULL`` also a power loss, with a sync per write.
         timeout: seconds a writer waits for a lock.
         history_events, history_days: how much of a profile's history is kept.
-        clock: now, in milliseconds since the epoch.
+        clock: returns the time in milliseconds since the epoch.
 
     Attributes:
-        contents: all that it holds, for the commands.
-        arrivals: what came in last, while somebody watches.
+        contents: all that the store holds, for the commands.
+        arrivals: the newest events, while somebody watches.
 
     Raises:
         SettingsError: the folder cannot be used, or was written by another version of this software.
@@ -80,7 +80,7 @@ class DiskStore:
         self.contents = DiskContents(self._shards, self._history)
         self.arrivals = DiskArrivals(self._folder)
 
-    # The docstrings of protocol.py say what each does.
+    # protocol.py documents these methods.
 
     def read(self, key: Key) -> StoreEntry:
         digest = digest_of(key)
@@ -117,13 +117,13 @@ class DiskStore:
         self._shards.close()
 
     def id_key(self) -> bytes:
-        """Return the key that profile ids are certified with; it was made with the store."""
+        """Return the key that certifies profile ids; it was made with the store."""
         if self._id_key is None:
             self._id_key = id_key(self._folder)
         return self._id_key
 
     def take_id_key(self, key: bytes) -> None:
-        """Certify ids with the key of the store that this one is filled from."""
+        """Certify ids with this key, that of the store from which this one is filled."""
         replace_id_key(self._folder, key)
         self._id_key = key
 
@@ -132,7 +132,7 @@ class DiskStore:
         return filled_from(self._folder)
 
     def fill_from(self, source: str | None) -> None:
-        """Mark this store as one that a migration fills, and that nobody is to serve from; None: it is complete."""
+        """Mark this store as one that a migration is filling and that must not serve yet; None: it is complete."""
         note_source(self._folder, source)
 
     # One key
@@ -146,7 +146,7 @@ class DiskStore:
             raise self._shards.unavailable(shard, rows, error) from error
 
     def _update_unlocked(self, rows: Rows, key: Key, digest: bytes, fold: Fold[OutcomeT]) -> dict[Key, OutcomeT] | None:
-        """Update one key if nobody else does at the same time; what was decided, or None when somebody else does."""
+        """Update one key and return what was decided; return None if somebody else writes it at the same time."""
         try:
             decision, update = self._fold(rows, key, digest, fold)
             if update is None:
@@ -207,7 +207,7 @@ class DiskStore:
 
     def _read_history(self, digest: bytes) -> list[HistoryEntry]:
         with self._shards.serving(self._shards.of(digest)) as rows:
-            # Rows may be trimmed between the two reads: then the document says anew where the history begins.
+            # Rows may be trimmed between the two reads: then the new document says where the history begins.
             for _ in range(10):
                 _, extent = read_row(rows.fetch(DOCUMENT + digest))
                 if (entries := self._history.entries(rows, digest, extent)) is not None:

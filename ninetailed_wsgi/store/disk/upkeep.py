@@ -1,4 +1,4 @@
-"""Looks after the SQLite files of a data folder: finds damage, gives back pages that nothing is stored in any more."""
+"""Maintains the SQLite files of a data folder: finds damage and frees unused pages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _TRIES = 10
 
 
 def verify(file: Path, timeout: float, *, rows: bool) -> None:
-    """Raise StoreUnavailable, which names the file, unless a database file is whole.
+    """Raise StoreUnavailable, which names the file, if a database file is damaged.
 
     Args:
-        rows: look at all that is in it, else only at its header.
-        timeout: seconds to wait for others who have it locked.
+        rows: whether to check the whole content; otherwise only the header.
+        timeout: seconds to wait for others that have it locked.
     """
     check_file(file)
     try:
@@ -32,17 +32,17 @@ def verify(file: Path, timeout: float, *, rows: bool) -> None:
 
 
 def compact(file: Path, timeout: float) -> tuple[int, int]:
-    """Rewrite one SQLite file without what was deleted from it; the bytes it took before and after, its log included.
+    """Rewrite one SQLite file without deleted data; return its bytes before and after, its log included.
 
-    Others may read and write the file meanwhile; writers wait while it is rewritten. Nothing that was deleted before
-    can be read in the file or its log afterwards.
+    Others may use the file at the same time; writers wait while it is rewritten. Afterward, nothing that was deleted
+    before can be read in the file or its log.
 
     Args:
         file: the database.
-        timeout: seconds that each step waits for others to be out of the way; a step is tried ten times.
+        timeout: seconds that each step waits for others to finish; a step is tried ten times.
 
     Raises:
-        StoreUnavailable: others kept the file busy all the time, or it cannot be rewritten. It holds what it held.
+        StoreUnavailable: others kept the file busy all the time, or it cannot be rewritten. Its data is unchanged.
     """
     before = bytes_on_disk(file)
     try:
@@ -57,7 +57,7 @@ def compact(file: Path, timeout: float) -> tuple[int, int]:
 
 
 def bytes_on_disk(file: Path) -> int:
-    """Return the bytes that a SQLite file takes, with its write-ahead log."""
+    """Return the bytes that a SQLite file takes, including its write-ahead log."""
     sizes = 0
     for part in (file, file.with_name(file.name + "-wal")):
         with contextlib.suppress(FileNotFoundError):
@@ -76,7 +76,7 @@ def _vacuum(connection: sqlite3.Connection) -> None:
 
 
 def _empty_log(connection: sqlite3.Connection, file: Path) -> None:
-    """Write the log back into the file and cut it to nothing: until then both hold what was there before."""
+    """Write the log back into the file and truncate it: until then both hold the old data."""
     for _ in range(_TRIES):
         (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if not busy:

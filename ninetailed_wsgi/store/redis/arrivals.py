@@ -1,4 +1,4 @@
-"""What came in last, in a list on Redis, which expires when nobody watches any more."""
+"""The newest events for somebody who watches, in a list on Redis that expires when nobody watches any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent to Redis: commands and scripts, each of which may be sent twice."""
+"""Commands and scripts for Redis; each of them may be sent twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RedisCommand(NamedTuple):
     script: Script | None = None
 
     def again(self) -> RedisCommand:
-        """Return the command to send once more when its answer was lost, so that nobody knows whether it was done."""
+        """Return the command to send again if its answer was lost and nobody knows whether it was executed."""
         if self.script is None:
             return self
         first = 3 + int(self.words[2])
@@ -34,7 +34,7 @@ class RedisCommand(NamedTuple):
 
 
 class Script:
-    """A Lua script. Its first argument is ``again`` when it may have been done before, and only its answer was lost.
+    """A Lua script. Its first argument is ``again`` if it may have run before and only its answer was lost.
 
     Args:
         writes: whether it changes something.

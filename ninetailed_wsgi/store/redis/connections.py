@@ -1,7 +1,7 @@
-"""Connects to Redis or Valkey: one server, one behind Sentinels, or a Cluster. The only module here that uses redis-py.
+"""Connects to Redis or Valkey: one server, one behind Sentinels, or a Cluster. Only this module here uses redis-py.
 
-Commands go out together, and every wait ends. Each may be sent twice: a read by nature, a script because it is told so
-(`commands.Script`). A command whose answer was lost with its connection is sent again, once, on a new one.
+Commands are sent together, and every wait has a timeout. Each may be sent twice: a read in any case, a script because
+it is told (`commands.Script`). A command whose answer was lost with its connection is sent again, once, on a new one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ except ImportError as error:
 
 FAILURES = (RedisError, RedisClusterException, OSError)
 _ELSEWHERE = (MovedError, ReadOnlyError, ClusterDownError, redis.ConnectionError)
-"""What a second attempt may not meet: there is a new master by now, or the connection was an old one."""
+"""Errors that a second attempt may avoid: there is a new master by now, or the connection was an old one."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Connections:
 
     Args:
         url: where the servers are.
-        timeout: seconds that a request waits at most; an answer of a server half, a new connection a quarter of them.
+        timeout: the most seconds that a request waits; half of it for an answer, a quarter for a new connection.
         wait_replicas: how many replicas must have a write before it is acknowledged.
     """
 
@@ -67,7 +67,7 @@ class Connections:
         self._here = PerProcess(_ProcessClient)
 
     def run(self, commands: Sequence[RedisCommand]) -> list[Any]:
-        """Return the answers to commands that are sent together; StoreUnavailable when one of them has none."""
+        """Return the answers to commands that are sent together; raise StoreUnavailable if one has no answer."""
         end = time.monotonic() + self._timeout / 2
         waiting = dict(enumerate(commands))
         answers: dict[int, Any] = {}
@@ -80,7 +80,7 @@ class Connections:
                     waiting[number] = repeated[number].whole()
                 elif isinstance(answer, (*_ELSEWHERE, AskError, TryAgainError)) and time.monotonic() < end:
                     waiting[number] = repeated[number].again()
-            # A server that says nothing is not asked again, but may have a successor by now.
+            # A server that does not answer is not asked again, but it may have a successor by now.
             if any(isinstance(answer, (*_ELSEWHERE, redis.TimeoutError)) for answer in answered.values()):
                 self.refresh()
                 end = 0.0  # once
@@ -90,10 +90,10 @@ class Connections:
         return [answers[number] for number in range(len(commands))]
 
     def client(self) -> Any:
-        """Return redis-py's client of this process; one of FAILURES if a Cluster cannot be reached."""
+        """Return redis-py's client of this process; raise one of FAILURES if a Cluster cannot be reached."""
         here = self._here()
         if here.client is None:
-            # Several threads may do this at the same time: waiting for one that waits for a dead server is worse.
+            # Several threads may do this at the same time: it is worse to wait for one that waits for a dead server.
             here.client = self._open()
         return here.client
 
@@ -103,7 +103,7 @@ class Connections:
         return self._url.kind == "cluster"
 
     def primaries(self) -> list[Any]:
-        """Return a client for each server that takes writes; one of FAILURES if a Cluster cannot be reached."""
+        """Return a client for each server that takes writes; raise one of FAILURES if a Cluster cannot be reached."""
         client = self.client()
         if not self.is_cluster:
             return [client]
@@ -125,7 +125,7 @@ class Connections:
                 self._here().refreshing.release()
 
     def unavailable(self, error: BaseException) -> StoreUnavailable:
-        """Return the error of the product for one of FAILURES."""
+        """Return our own error for one of FAILURES."""
         if isinstance(error, StoreUnavailable):
             return error
         return StoreUnavailable(f"the store {self._url} is not available: {error or type(error).__name__}")
@@ -146,7 +146,7 @@ class Connections:
             "socket_connect_timeout": self._timeout / 4,
             "socket_keepalive": True,
             "client_name": "ninetailed-wsgi",
-            "retry": Retry(NoBackoff(), 0),  # `run` tries again itself
+            "retry": Retry(NoBackoff(), 0),  # `run` itself retries
             "protocol": 2,
             "ssl": self._url.tls,
         }
@@ -166,7 +166,7 @@ class Connections:
         return client.get_redis_connection(client.get_node_from_key(key))
 
     def _exchange(self, commands: Sequence[RedisCommand]) -> list[Any]:
-        """Send all, then read all, so that servers work at the same time; an error stands where the answer would."""
+        """Send all, then read all, so that servers work in parallel; an error takes the place of an answer."""
         answers: list[Any] = [None] * len(commands)
         by_pool: dict[Any, list[int]] = {}
         try:
@@ -191,7 +191,7 @@ class Connections:
         return [self._redirect(*pair) for pair in zip(commands, answers, strict=True)]
 
     def _redirect(self, command: RedisCommand, answer: Any) -> Any:
-        """Let redis-py follow a slot that is moving to another server; return any other answer unchanged."""
+        """Let redis-py follow a slot that is being moved to another server; return any other answer unchanged."""
         if type(answer) not in (AskError, TryAgainError):
             return answer
         if self._wait_replicas and command.script and command.script.writes:
@@ -207,7 +207,7 @@ class _Exchange:
 
     def __init__(self, pool: Any, commands: Sequence[RedisCommand], wait: tuple[int, int]) -> None:
         self._pool, self._commands = pool, commands
-        # WAIT is about the writes of its own connection.
+        # WAIT covers only the writes of its own connection.
         self._wait = wait if wait[0] and any(command.script and command.script.writes for command in commands) else None
         self._connection: Any = None
         self._failure: Exception | None = None
@@ -226,7 +226,7 @@ class _Exchange:
         except ValueError as error:
             self._failure = _closed(error)
             if self._connection is None:
-                # redis-py gave one back that it had greeted and not heard: its next user would read that answer.
+                # redis-py put back a connection without reading the answer to its greeting: its next user would get it.
                 self._pool.disconnect(inuse_connections=False)
 
     def answers(self) -> list[Any]:
@@ -237,7 +237,7 @@ class _Exchange:
                 replicas = StoreUnavailable(f"a write reached {replicas} of {self._wait[0]} replicas in time")
             if isinstance(replicas, Exception):
                 answers = [answer if isinstance(answer, Exception) else replicas for answer in answers]
-        # A server that has become a replica is asked for no more on this connection.
+        # This connection is not used any more if its server has become a replica.
         self._unread = self._failure is not None or any(isinstance(answer, ReadOnlyError) for answer in answers)
         return answers
 
@@ -258,10 +258,10 @@ class _Exchange:
     def end(self) -> None:
         if self._connection is not None:
             if self._unread:
-                self._connection.disconnect()  # otherwise its next user would read answers that are still to come
+                self._connection.disconnect()  # otherwise its next user would read pending answers
             self._pool.release(self._connection)
 
 
 def _closed(error: ValueError) -> Exception:
-    """Return what it means that redis-py read a closed file: another thread closed the node's connections."""
+    """Return the error to report if redis-py read a closed file: another thread closed the node's connections."""
     return redis.ConnectionError(f"the connection was closed while it was in use: {error}")

@@ -24,8 +24,8 @@ from ninetailed_wsgi.store.redis.server import RedisServer
 
 _AT_ONCE = 100  # whole histories that are read together
 
-# SCAN repeats a key only where a table shrinks, and then one that it gave a short time ago: its cursor runs through
-# buckets that will be one bucket in a row. In a Cluster a key may also move to a server that comes later.
+# SCAN repeats a key only if a table shrinks, and then soon after the first time: buckets that will become one bucket
+# follow each other in its order. In a Cluster, a key may also move to a server that is scanned later.
 _MOST_NAMES = 50_000
 
 

@@ -1,8 +1,8 @@
-"""How a profile and its history lie on Redis, and the script that writes them.
+"""How a profile and its history are stored on Redis, and the script that writes them.
 
-A key's document lies under ``nt:{DIGEST}``, its history under ``nt:{DIGEST}:h``: what is in braces decides the slot of
-a Cluster, so a profile lies on one server as a whole. A document is two lines: its version, the next ordinal and its
-key, then its JSON text. A history is a list, an event each: ordinal, time, JSON text.
+A key's document is under ``nt:{DIGEST}``, its history under ``nt:{DIGEST}:h``: the part in braces decides the slot of a
+Cluster, so the whole profile is on one server. A document has two lines: first its version, the next ordinal and its
+key, then its JSON text. A history is a list with one entry per event: ordinal, time, JSON text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ VERSION = 16
 """Characters of a version."""
 
 ANY = b"*"
-"""Stands for the version that a write expects: whatever is there."""
+"""The expected version of a write that accepts whatever is there."""
 
 # again, version found, document (empty: delete), replace history, events kept, oldest time and ordinal kept, events
 WRITE = Script("""
@@ -69,8 +69,8 @@ class Bounds(NamedTuple):
     """How much of a profile's history is kept.
 
     Attributes:
-        events: how many of the newest.
-        days: how old they may be.
+        events: how many of the newest events are kept.
+        days: how old these may be.
         clock: returns the time, in milliseconds since the epoch.
     """
 
@@ -84,10 +84,10 @@ class Bounds(NamedTuple):
 
 
 def write_command(bounds: Bounds, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> RedisCommand:
-    """Return the command that writes what a fold decided, if the document has this version still.
+    """Return the command that writes what a fold decided, if the document still has this version.
 
     Args:
-        ordinal: of the first event that is appended.
+        ordinal: the ordinal of the first event that is appended.
     """
     events = [b"%d %d %b" % (number, at, raw) for number, (at, raw) in enumerate(write.events, ordinal)]
     value = b""
@@ -126,7 +126,7 @@ def event_of(raw: bytes) -> tuple[int, int, bytes]:
 
 
 def state_of(raw: bytes) -> bytes:
-    """Return the next ordinal and the document, as they stand in what is stored."""
+    """Return the next ordinal and the document, as the stored text has them."""
     try:
         head, document = raw.split(b"\n", 1)
         return b"%b %b" % (head.split(b" ", 2)[1], document)
@@ -135,7 +135,7 @@ def state_of(raw: bytes) -> bytes:
 
 
 def read_document(raw: bytes) -> tuple[Key, Document, int]:
-    """Return a document with its key and the ordinal that its next event gets; StoreUnavailable if it is damaged."""
+    """Return a document with its key and the ordinal of its next event; raise StoreUnavailable if it is damaged."""
     try:
         head, text = raw.split(b"\n", 1)
         _, ordinal, where = head.split(b" ", 2)

@@ -1,6 +1,6 @@
-"""The two keys that make Redis a store: the marker with its format or the source it is filled from, and the key of ids.
+"""The two keys that make Redis a store: the marker (the format, or the source of a migration) and the key of ids.
 
-They are what ``store.json``, ``migration.txt`` and ``ids.key`` are in a data folder.
+They correspond to ``store.json``, ``migration.txt`` and ``ids.key`` in a data folder.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Marker:
 
     Args:
         url: where the servers are.
-        connections: to them, for what happens before they are admitted.
-        ask: returns the answer to a command, when they are.
-        filling: allow a store that an unfinished migration is filling; otherwise such a store is refused.
+        connections: the connections to them, for use before they are admitted.
+        ask: returns the answer to a command, for use after they are admitted.
+        filling: whether to allow a store that an unfinished migration is filling.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Marker:
         self._filling = filling
 
     def check(self, *, look_only: bool, partly: bool) -> None:
-        """Check the marker, as ``store.json`` of a folder is checked, and make it unless ``look_only``.
+        """Check the marker, as ``store.json`` of a folder is checked; create a missing one unless ``look_only``.
 
         Raises:
-            SettingsError: this software cannot use the store, or must not do so yet.
-            one of FAILURES: the server does not answer; not with ``partly`` on a Cluster.
+            SettingsError: this software cannot use the store, or must not use it yet.
+            one of FAILURES: the server does not answer; not raised with ``partly`` on a Cluster.
         """
         client = self._connections.client()
         try:
@@ -96,14 +96,14 @@ class Marker:
         return True
 
     def id_key(self) -> bytes:
-        """Return the key that profile ids are certified with; StoreUnavailable if it is gone or damaged."""
+        """Return the key that certifies profile ids; raise StoreUnavailable if it is gone or damaged."""
         key: bytes | None = self._ask(RedisCommand(ID_KEY, ("GET", ID_KEY)))
         if key is None or len(key) != 2 * KEY_BYTES:
             raise StoreUnavailable(f"{ID_KEY} of {self._url}, the key of all profile ids, is gone: restore it")
         return bytes.fromhex(key.decode())
 
     def take_id_key(self, key: bytes) -> None:
-        """Certify ids with the key of the store that this one is filled from."""
+        """Certify ids with this key, that of the store from which this one is filled."""
         self._ask(RedisCommand(ID_KEY, ("SET", ID_KEY, key.hex())))
 
     def filled_from(self) -> str | None:
@@ -112,7 +112,7 @@ class Marker:
         return mark.removeprefix(_FROM).decode(errors="surrogateescape") if mark.startswith(_FROM) else None
 
     def fill_from(self, source: str | None) -> None:
-        """Mark this store as one that a migration from ``source`` fills; None: the migration is complete."""
+        """Mark this store as one that a migration from ``source`` is filling; None: the migration is complete."""
         mark = b"%d" % FORMAT if source is None else _FROM + source.encode(errors="surrogateescape")
         self._ask(RedisCommand(MARKER, ("SET", MARKER, mark)))
 

@@ -1,23 +1,23 @@
-"""The import queue on Redis: a stream with a consumer group, in which one batch at a time is given to one consumer.
+"""The import queue on Redis: a stream with a consumer group, which gives one batch at a time to one consumer.
 
 All keys are under ``nt:{imports}``, in one slot: ``queue`` is the stream, whose entries have the batches' numbers as
-ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` those of the head; ``aside`` why a
-batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``next`` that of a consumer which
-waits for its end, ``changes`` what it is about to replace; ``names`` and ``named`` whom each batch is about, by name
-and by batch. Entries of a stream cannot be changed, and what is taken out of one stays in its memory for a while: so no
-event is in the stream.
+ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` the tries of the head; ``aside`` why
+a batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``next`` the name of a consumer
+that waits for its end, ``changes`` what it is about to replace; ``names`` and ``named`` whom each batch is about, by
+name and by batch. Entries of a stream cannot be changed, and a removed entry stays in memory for a while: so the stream
+contains no events.
 
 The consumer that has the one pending entry of the group works; the others wait. A consumer that is silent for
 ``lease`` seconds counts as dead: the next one claims its entry. A consumer begins no update in the last part of its
 lease. If it does, two consumers apply the same batch, or the slow one applies a batch that was done long ago. This
 neither doubles nor loses an event: every write compares and sets, so each sees what the other has written. A profile
-remembers which events of its last batch it has applied, and takes none of an earlier batch (``core/profile.py``), as a
-batch starts only after the one before it is done or set aside. When the slow consumer at last reports its batch as done
-or failed, nothing changes if another consumer has the batch by then or the stream no longer contains it.
+remembers which events of its last batch it has applied, and accepts none of an earlier batch (``core/profile.py``),
+because a batch starts only after the one before it is done or set aside. When the slow consumer reports its batch as
+done or failed, nothing changes if another consumer has the batch by then or the stream no longer contains it.
 
-A deletion takes the turn, so that no consumer begins, and waits for the one that is at work. A consumer that finds the
-turn taken comes before the next deletion, so that deletions without a pause do not stop the imports. Every change
-that a deletion makes here asks first whether the turn is still its own.
+A deletion takes the turn, so that no consumer begins, and waits for the consumer that is at work. A consumer that finds
+the turn taken comes before the next deletion, so that deletions without a pause do not stop the imports. A deletion
+checks before every change whether the turn is still its own.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class RedisQueue(Tries):
 
     Args:
         server: where they wait.
-        limit: batches that may wait.
-        most_bytes: of Redis' memory that they may take, as it estimates.
+        limit: how many batches may wait.
+        most_bytes: how much memory they may take, as Redis estimates it.
         timeout: seconds that a deletion waits for the consumer.
-        lease: seconds after which a consumer or a deletion that says nothing counts as dead; more than an update takes.
-        clock: now, in milliseconds since the epoch.
+        lease: seconds after which a silent consumer or deletion counts as dead; longer than an update takes.
+        clock: returns the time in milliseconds since the epoch.
 
     Attributes:
-        locked: empty, as Redis holds the lock.
-        contents: all that it holds, for the commands.
+        locked: empty, because Redis holds the lock.
+        contents: all that the queue holds, for the commands.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class RedisQueue(Tries):
         keys = [BATCHES, NAMES, NAMES_BY_BATCH]
         for number, batch in self._batches.read(sorted(there - indexed)):
             self._server.ask(INDEX.call(keys, number, *map(digest_of, names(batch))))
-        # An older version takes a batch out without a look at its names.
+        # An older version removes a batch without updating its names.
         self._server.run([INDEX.call(keys, number) for number in indexed - there])
 
     def batches(self, names: Collection[Key] | None = None, *, aside: bool = False) -> Iterator[bytes]:
@@ -136,7 +136,7 @@ class RedisQueue(Tries):
             yield batch
 
     def rewrite(self, change: Callable[[bytes], bytes | None], names: Collection[Key] | None = None) -> None:
-        self._server.ask(RedisCommand(CHANGES, ("DEL", CHANGES)))  # of a deletion that died
+        self._server.ask(RedisCommand(CHANGES, ("DEL", CHANGES)))  # left by a deletion that died
         changes = 0
         for number, batch in self._batches.read(self._batches.numbers(names, aside=True)):
             if (new := change(batch)) != batch:
@@ -150,7 +150,7 @@ class RedisQueue(Tries):
         return self._place.alone(wait=wait)
 
     def close(self) -> None:
-        """Close nothing, as the connections are the store's."""
+        """Do nothing, because the connections belong to the store."""
 
     def _finish(self, number: int, why: bytes) -> None:
         self._server.ask(FINISH.call([QUEUE, BATCHES, ASIDE, NAMES, NAMES_BY_BATCH], self._place.consumer, number, why))

@@ -20,7 +20,7 @@ class RedisBatches:
 
     Args:
         server: where they are.
-        place: kept while a deletion reads many.
+        place: the place of a deletion, kept while it reads many batches.
     """
 
     def __init__(self, server: RedisServer, place: ConsumerPlace) -> None:
@@ -28,10 +28,10 @@ class RedisBatches:
         self._place = place
 
     def numbers(self, about: Collection[Key] | None = None, *, aside: bool) -> list[int]:
-        """Return the numbers of those that wait, in order; ``aside``: and of those set aside.
+        """Return the numbers of the batches that wait, in order; with ``aside``, also of those set aside.
 
         Args:
-            about: ids and aliases; only batches about one of them, and maybe some that were so before.
+            about: ids and aliases; only batches about one of them, and maybe some that once were.
         """
         if about is not None:
             return self._numbers_about(about, aside=aside)
@@ -43,7 +43,7 @@ class RedisBatches:
         return numbers + sorted(self._aside()) if aside else numbers
 
     def read(self, numbers: list[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield those of these numbers that are there."""
+        """Yield the batches with these numbers that still exist."""
         for first in range(0, len(numbers), _AT_ONCE):
             some = numbers[first : first + _AT_ONCE]
             self._place.keep_if_due()
@@ -52,7 +52,7 @@ class RedisBatches:
 
     def _numbers_about(self, names: Collection[Key], *, aside: bool) -> list[int]:
         digests = [digest_of(name) for name in names]
-        # What follows a digest are digits, before a colon.
+        # A digest is followed by digits, and a colon sorts after all digits.
         ranges = [("ZRANGEBYLEX", NAMES, b"[" + digest, b"(" + digest + b":") for digest in digests]
         members = self._server.run([RedisCommand(NAMES, words) for words in ranges])
         numbers = {int(member[_DIGEST:]) for some in members for member in some}

@@ -1,4 +1,4 @@
-"""The one place at the work on an import queue: a consumer takes it for a lease, or a deletion for its turn."""
+"""The right to work on an import queue, one place: a consumer takes it for a lease, or a deletion for its turn."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ninetailed_wsgi.store.redis.server import RedisServer
 
 _LOOK_AGAIN = 0.01  # seconds
 _CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue again
-_NEXT_FOR = 250  # milliseconds that deletions leave the place to a consumer which waited and is heard no more
+_NEXT_FOR = 250  # milliseconds for which deletions leave the place to a consumer that waited and went silent
 _DELETING = -1  # what `TAKE` answers during a deletion
 
 
 class ConsumerPlace:
-    """Who is at work on the queue.
+    """The place of the consumer or deletion that works on the queue.
 
     Args:
         server: where the queue is.
         timeout: seconds that a deletion waits for the consumer.
-        lease: seconds after which a consumer or a deletion that says nothing counts as dead.
+        lease: seconds after which a silent consumer or deletion counts as dead.
     """
 
     def __init__(self, server: RedisServer, *, timeout: float, lease: float) -> None:
@@ -50,17 +50,17 @@ class ConsumerPlace:
 
     @contextlib.contextmanager
     def alone(self, *, wait: bool) -> Iterator[bool]:
-        """Return whether nobody else is in such a block; ``wait``: as a deletion, after waiting for the consumer."""
+        """Yield whether nobody else is in such a block; ``wait``: as a deletion, after waiting for the consumer."""
         with self._as_deletion() if wait else self._as_consumer() as alone:
             yield alone
 
     def keep(self, *changed: Any) -> None:
-        """Stay in the place of the consumer for another lease, and remember what is to be changed."""
+        """Keep the place of the consumer for another lease, and remember what will be changed."""
         self._server.ask(CHANGE.call([TURN, CHANGES], self.turn, self._lease, *changed))
         self._turn.since = time.monotonic()
 
     def keep_if_due(self) -> None:
-        """Let a deletion stay in its place when a quarter of its lease is over."""
+        """Let a deletion keep its place if a quarter of its lease is over."""
         if self.turn and time.monotonic() > self._turn.since + self._lease / 4000:
             self.keep()
 
@@ -101,7 +101,7 @@ class ConsumerPlace:
         return True
 
     def _leave(self, name: str) -> None:
-        # In a child of a fork the place is still the parent's. An outage leaves it to the end of the lease.
+        # In a forked child, the place still belongs to the parent. After an outage, the lease ends by itself.
         if name.startswith(self.consumer):
             with contextlib.suppress(StoreUnavailable):
                 self._server.ask(LEAVE.call([QUEUE, TURN], name, self._lease))

@@ -1,13 +1,13 @@
 """The Lua scripts of the import queue on Redis; `queue.py` says which keys they are called with.
 
-Every script that writes is told in its first argument whether it is sent again, as the answer to it may have been lost.
+The first argument of every script that writes says whether it is sent again, because its answer may have been lost.
 """
 
 from __future__ import annotations
 
 from ninetailed_wsgi.store.redis.commands import Script
 
-# A member of the names is a digest and the number of a batch about it; of each number, the digests are one text.
+# A member of the names is a digest and the number of a batch about it. The digests of each number are one text.
 _NAMES = """
 local function remember(names, named, number, first)
   for place = first, #ARGV do
@@ -76,7 +76,7 @@ return {number, redis.call('HGET', KEYS[2], number), redis.call('GET', KEYS[3])}
     writes=False,
 )
 
-# again, consumer, milliseconds after which a consumer counts as dead, and after which one that waits does
+# again, consumer, milliseconds after which a consumer counts as dead, the same for a consumer that waits
 TAKE = Script("""
 local turn = redis.call('GET', KEYS[2])
 if turn and turn ~= ARGV[2] then
@@ -198,7 +198,7 @@ return {redis.call('XLEN', KEYS[1]), first[1] and first[1][1] or '', redis.call(
     writes=False,
 )
 
-# again, last number; of each batch its number, itself, and why it was set aside, if it was
+# again, last number; for each batch its number, the batch, and why it was set aside, if it was
 LOAD = Script("""
 if tonumber(ARGV[2]) > tonumber(redis.call('GET', KEYS[3]) or '0') then
   redis.call('SET', KEYS[3], ARGV[2])
@@ -217,7 +217,7 @@ end
 return 1
 """)
 
-# again, whether those set aside
+# again, whether to remove those set aside
 CLEAR = Script(
     _NAMES
     + """
@@ -242,7 +242,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[2] then
 end
 """
 
-# again, deletion, milliseconds that turn and changes are kept, number and new batch, if any (empty: none is left)
+# again, deletion, milliseconds for which turn and changes are kept, number and new batch, if any (empty: removed)
 CHANGE = Script(
     _OWN_TURN
     + """

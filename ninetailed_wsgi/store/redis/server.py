@@ -1,4 +1,4 @@
-"""Redis or Valkey as the server of a store: its answers, and whether it is fit for one."""
+"""Redis or Valkey as the server of a store: its answers, and whether it is fit for that."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("ninetailed_wsgi")
 
 
 class Fitness(NamedTuple):
-    """What a startup reports of the servers: their version, and whether they keep data on disk."""
+    """What is reported about the servers at startup: their version, and whether they keep data on disk."""
 
     version: str
     persistence: str
@@ -33,13 +33,13 @@ class RedisServer:
 
     Args:
         url: where the servers are.
-        timeout: seconds that a request waits at most; an answer of a server half, a new connection a quarter of them.
+        timeout: the most seconds that a request waits; half of it for an answer, a quarter for a new connection.
         wait_replicas: how many replicas must have a write before it is acknowledged.
-        filling: allow a store that an unfinished migration is filling; otherwise such a store is refused.
+        filling: whether to allow a store that an unfinished migration is filling.
 
     Attributes:
         url, wait_replicas: as above.
-        marker: what makes the servers a store.
+        marker: the keys that make the servers a store.
     """
 
     def __init__(self, url: RedisUrl, *, timeout: float = 5.0, wait_replicas: int = 0, filling: bool = False) -> None:
@@ -52,9 +52,9 @@ class RedisServer:
         self.marker = Marker(url, self._connections, self.ask, filling=filling)
 
     def start(self) -> None:
-        """Check the servers at startup; SettingsError if they cannot be a store.
+        """Check the servers at startup; raise SettingsError if they cannot be a store.
 
-        Servers that cannot be reached are not an error yet, as a worker may start in an outage: the first command that
+        Servers that cannot be reached are no error yet, because a worker may start in an outage: the first command that
         reaches them checks them.
         """
         try:
@@ -68,7 +68,7 @@ class RedisServer:
         return self.run([command])[0]
 
     def run(self, commands: Sequence[RedisCommand]) -> list[Any]:
-        """Return the answers to commands that are sent together; StoreUnavailable if one of them has none."""
+        """Return the answers to commands that are sent together; raise StoreUnavailable if one has no answer."""
         if not commands:
             return []
         if not self._admitted().is_set():
@@ -77,7 +77,7 @@ class RedisServer:
 
     @contextmanager
     def updates_until(self, end: float) -> Iterator[None]:
-        """Begin no update in this block, on this thread, that may end after this time (`time.monotonic`)."""
+        """Within this block, let this thread begin no update that may end after this time (`time.monotonic`)."""
         self._local.end = end - self._timeout
         try:
             yield
@@ -92,7 +92,7 @@ class RedisServer:
             )
 
     def pages(self, pattern: str) -> Iterator[list[str]]:
-        """Yield the names of all keys of a pattern, some hundred at a time; one may come twice."""
+        """Yield the names of all keys that match a pattern, some hundred at a time; one may come twice."""
         try:
             for node in self._connections.primaries():
                 cursor = 0
@@ -117,7 +117,7 @@ class RedisServer:
             raise self._connections.unavailable(error) from error
 
     def admit(self, *, partly: bool = False) -> None:
-        """Raise StoreUnavailable if the servers cannot serve as a store; with ``partly`` if none of a Cluster can."""
+        """Raise StoreUnavailable if the servers cannot serve as a store; with ``partly``, if none of a Cluster can."""
         try:
             self.fitness(partly=partly)
         except SettingsError as error:
@@ -127,8 +127,8 @@ class RedisServer:
         """Check that the servers can be a store, and mark them as one unless ``look_only``.
 
         Raises:
-            SettingsError: they cannot, and only their operator can change that.
-            StoreUnavailable: one of them does not answer; with ``partly`` none does.
+            SettingsError: they cannot be a store, and only their operator can change that.
+            StoreUnavailable: one of them does not answer; with ``partly``, none answers.
         """
         try:
             servers = self._servers(partly)
@@ -153,7 +153,7 @@ class RedisServer:
         self._connections.close()
 
     def _servers(self, partly: bool) -> list[tuple[Any, dict[str, Any]]]:
-        """Return a client and the INFO of each server; with ``partly`` without those that do not answer."""
+        """Return a client and the INFO of each server; with ``partly``, leave out those that do not answer."""
         servers, failure = [], None
         for node in self._connections.primaries():
             try:
@@ -166,7 +166,7 @@ class RedisServer:
 
 
 def _refuse_unfit(url: RedisUrl, info: dict[str, Any]) -> None:
-    """Raise SettingsError when a server cannot be part of a store as it is configured."""
+    """Raise SettingsError if the configuration of a server does not fit a store."""
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < OLDEST:
         raise SettingsError([f"store: {url} is Redis {info['redis_version']}, expected 7.0 or newer"])
@@ -186,7 +186,7 @@ def _saves(node: Any, info: dict[str, Any]) -> str:
     """Return how a server keeps data on disk, in a few words."""
     try:
         settings = node.config_get("appendfsync", "save")
-    except FAILURES:  # managed services forbid it
+    except FAILURES:  # managed services forbid this command
         settings = {}
     if info.get("aof_enabled"):
         return f"append-only file, fsync {settings.get('appendfsync', '?')}"

@@ -1,11 +1,11 @@
 """The Redis store: each profile's document and history on Redis or Valkey, shared by any number of servers.
 
-How they lie there says `documents.py`.
+`documents.py` describes how they are stored.
 
 An update compares and sets: the document is read, folded here, and written by a script that first compares the version.
-Each write has a version of its own, 64 random bits, so one that is found again is the same write; and a script that is
-sent again, as its answer was lost, knows whether it was done. Where others have written since, it was done or not: that
-is reported, as of any write that was cut off, and the message ids make it harmless to repeat the request.
+Each write has a version of its own, 64 random bits. So a script that is sent again because its answer was lost knows
+from the version whether it has run. If others have written since, this is unknown: an error is reported, as for any
+write that was cut off, and the message ids make it harmless to repeat the request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ninetailed_wsgi.store.redis.documents import (
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _MAX_TRIES = 100
-_MOST_DOCUMENTS = 64  # documents that each thread remembers having read
+_MOST_DOCUMENTS = 64  # documents that each thread remembers
 
 
 class RedisStore:
@@ -44,14 +44,14 @@ class RedisStore:
 
     Args:
         server: where they are.
-        timeout: seconds after which an update gives up that others keep from getting through.
+        timeout: seconds after which an update gives up if other writers are always faster.
         history_events, history_days: how much of a profile's history is kept.
-        clock: now, in milliseconds since the epoch.
+        clock: returns the time in milliseconds since the epoch.
 
     Attributes:
         server: as above.
-        contents: all that it holds, for the commands.
-        arrivals: what came in last, while somebody watches.
+        contents: all that the store holds, for the commands.
+        arrivals: the newest events, while somebody watches.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class RedisStore:
         self.arrivals = RedisArrivals(server)
 
     def id_key(self) -> bytes:
-        """Return the key that profile ids are certified with; it was made with the store."""
+        """Return the key that certifies profile ids; it was made with the store."""
         if self._id_key is None:
             self._id_key = self.server.marker.id_key()
         return self._id_key
 
     def take_id_key(self, key: bytes) -> None:
-        """Certify ids with the key of the store that this one is filled from."""
+        """Certify ids with this key, that of the store from which this one is filled."""
         self.server.marker.take_id_key(key)
         self._id_key = key
 
-    # The docstrings of protocol.py say what each does.
+    # protocol.py documents these methods.
 
     def read(self, key: Key) -> StoreEntry:
         name = name_for(key)
@@ -92,7 +92,7 @@ class RedisStore:
 
     def update(self, keys: Sequence[Key], fold: Fold[OutcomeT]) -> dict[Key, OutcomeT]:
         names = {name_for(key): key for key in keys}
-        # What this thread has read before may be outdated: it saves reading it again when it is not.
+        # What this thread has read before may be outdated; if it is not, this saves a read.
         earlier = {name: raw for name in names if (raw := self._documents().pop(name, ANY)) is not ANY}
         update = _Update(self, names, earlier, fold)
         end, tries = time.monotonic() + self._timeout, 0
@@ -103,7 +103,7 @@ class RedisStore:
             if tries == _MAX_TRIES or time.monotonic() > end:
                 raise ProfileOverload("too many requests write this profile at the same time")
             if tries > 1:
-                # After a pause what was read is outdated if others keep writing: each try would be lost.
+                # If others keep writing, what was read is outdated after a pause, and each try would fail.
                 time.sleep(random.random() * min(tries, 10) / 1000)
                 update.forget()
         return update.decisions
@@ -130,14 +130,14 @@ class RedisStore:
     # One key
 
     def entry(self, name: str, raw: bytes | None) -> StoreEntry:
-        """Return what the text that lies under a name stands for."""
+        """Return the entry of the text that is stored under a name."""
         if raw is None:
             return StoreEntry(None, 0, lambda: self._history(name))
         _, document, next_ordinal = read_document(raw)
         return StoreEntry(document, next_ordinal, lambda: self._history(name))
 
     def command(self, name: str, key: Key, version: bytes, ordinal: int, write: Write) -> RedisCommand:
-        """Return the command that writes what a fold decided, if the document has this version still."""
+        """Return the command that writes what a fold decided, if the document still has this version."""
         return write_command(self._bounds, name, key, version, ordinal, write)
 
     def _history(self, name: str) -> list[HistoryEntry]:
@@ -160,7 +160,7 @@ class _Update(Generic[OutcomeT]):
     """One call of `RedisStore.update`, over all its attempts.
 
     Attributes:
-        keys: those that are still to be written, by name.
+        keys: the keys that still have to be written, by name.
         decisions: what the last fold of each key decided.
     """
 
@@ -171,8 +171,8 @@ class _Update(Generic[OutcomeT]):
         self.decisions: dict[Key, OutcomeT] = {}
         self._store = store
         self._fold = fold
-        self._texts = earlier  # what lies under each name
-        self._current: set[str] = set()  # names whose text was read by this call
+        self._texts = earlier  # what is stored under each name
+        self._current: set[str] = set()  # names whose text this call has read
 
     def forget(self) -> None:
         """Read everything again before the next attempt."""
@@ -180,7 +180,7 @@ class _Update(Generic[OutcomeT]):
         self._current.clear()
 
     def attempt(self) -> bool:
-        """Fold and write what is left once; whether nobody else was faster."""
+        """Fold and write what is left once; return whether no other writer was faster."""
         server = self._store.server
         missing = [name for name in self.keys if name not in self._texts]
         self._texts.update(
@@ -194,13 +194,13 @@ class _Update(Generic[OutcomeT]):
         for name, answer in zip(writes, answers, strict=True):
             if answer == 1:
                 del self.keys[name]
-            else:  # others were first: this is what they wrote
+            else:  # others were faster: this is what they wrote
                 self._texts[name] = answer
                 self._current.add(name)
         return not (self.keys and writes)
 
     def _writes(self) -> dict[str, RedisCommand]:
-        """Return what to write, by name; a decision against writing counts only if it was about what is there now."""
+        """Return what to write, by name; a decision not to write counts only if it is based on the current text."""
         writes = {}
         for name, key in self.keys.items():
             raw = self._texts[name]
@@ -218,7 +218,7 @@ class _Update(Generic[OutcomeT]):
             elif name not in self._current:
                 del self._texts[name]
             elif raw is not None and self._store.server.wait_replicas:
-                # What an earlier try of this request wrote may have reached no replica: it is written once more.
+                # What an earlier try of this request wrote may not have reached a replica, so it is written again.
                 same = self._store.entry(name, raw)
                 writes[name] = self._store.command(name, key, raw[:VERSION], same.next_ordinal, Write(same.document))
         return writes
