@@ -44,13 +44,13 @@ class Posterior(Protocol):
         """The expected value."""
 
     def density(self, x: Array) -> Array:
-        """The density at each x."""
+        """Return the density at each x."""
 
     def below(self, x: Array) -> Array:
-        """The chance to lie at or below each x."""
+        """Return the chance to lie at or below each x."""
 
     def quantile(self, share: float, *, upper: bool = False) -> float:
-        """The x with this chance below it; with ``upper``, above it, exact for tiny chances too."""
+        """Return the x with this chance below it; with ``upper``, above it, exact for tiny chances too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,17 @@ class Beta:
         return self.a / (self.a + self.b)
 
     def density(self, x: Array) -> Array:
-        """The density at each x of [0, 1]."""
+        """Return the density at each x of [0, 1]."""
         inside = numpy.clip(x, 0.0, 1.0)
         logarithm = special.xlogy(self.a - 1, inside) + special.xlog1py(self.b - 1, -inside)
         return numpy.exp(logarithm - special.betaln(self.a, self.b))
 
     def below(self, x: Array) -> Array:
-        """The chance to lie at or below each x."""
+        """Return the chance to lie at or below each x."""
         return special.betainc(self.a, self.b, numpy.clip(x, 0.0, 1.0))
 
     def quantile(self, share: float, *, upper: bool = False) -> float:
-        """The x with this chance below it; with ``upper``, above it."""
+        """Return the x with this chance below it; with ``upper``, above it."""
         inverse = special.betainccinv if upper else special.betaincinv
         return float(inverse(self.a, self.b, share))
 
@@ -89,15 +89,15 @@ class Normal:
     deviation: float
 
     def density(self, x: Array) -> Array:
-        """The density at each x."""
+        """Return the density at each x."""
         return numpy.exp(-0.5 * ((x - self.mean) / self.deviation) ** 2) / (self.deviation * math.sqrt(2 * math.pi))
 
     def below(self, x: Array) -> Array:
-        """The chance to lie at or below each x."""
+        """Return the chance to lie at or below each x."""
         return special.ndtr((x - self.mean) / self.deviation)
 
     def quantile(self, share: float, *, upper: bool = False) -> float:
-        """The x with this chance below it; with ``upper``, above it."""
+        """Return the x with this chance below it; with ``upper``, above it."""
         distance = float(special.ndtri(share)) * self.deviation
         return self.mean - distance if upper else self.mean + distance
 

@@ -152,8 +152,8 @@ class ExperienceService(Foundation):
     def explain(self, environment: Environment, name: str, overrides: Overrides | None = None) -> dict[str, Any]:
         """Explain why a visitor is or is not in each audience and gets each variant; the deciding functions say why.
 
-        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods do; with
-        ``overrides``, those of the preview.
+        Returns ``profile``, and ``audiences`` and ``experiences`` as their ``explain`` methods do; with the
+        ``overrides`` of a preview, the decisions of that preview.
         """
         now, catalog = self.clock(), self.previews.other(environment, overrides)
         catalog, snapshot = self._profile(environment, name, now, catalog)

@@ -3,9 +3,9 @@
 All keys are under ``nt:{imports}``, in one slot: ``queue`` is the stream, whose entries have the batches' numbers as
 ids; ``batches`` holds what was put, by number; ``last`` the last number; ``tries`` the tries of the head; ``aside`` why
 a batch could not be applied; ``turn`` the name of a deletion that keeps consumers out, ``next`` the name of a consumer
-that waits for its end, ``changes`` what it is about to replace; ``names`` and ``named`` whom each batch is about, by
-name and by batch. Entries of a stream cannot be changed, and a removed entry stays in memory for a while: so the stream
-contains no events.
+that waits for the deletion's end, ``changes`` what the deletion is about to replace; ``names`` and ``named`` whom each
+batch is about, by name and by batch. Entries of a stream cannot be changed, and a removed entry stays in memory for a
+while: so the stream contains no events.
 
 The consumer that has the one pending entry of the group works; the others wait. A consumer that is silent for
 ``lease`` seconds counts as dead: the next one claims its entry. A consumer begins no update in the last part of its

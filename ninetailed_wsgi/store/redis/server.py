@@ -77,7 +77,7 @@ class RedisServer:
 
     @contextmanager
     def updates_until(self, end: float) -> Iterator[None]:
-        """Within this block, let this thread begin no update that may end after this time (`time.monotonic`)."""
+        """Keep this thread, inside the block, from updates that may end after this time (`time.monotonic`)."""
         self._local.end = end - self._timeout
         try:
             yield
