@@ -164,6 +164,7 @@ class ProfileResource(_Resource):
             where,
             name,
             guarded=self._edge.access.guarded,
+            address=None if caller.scopes else self._edge.address.sender(req.env),
             entities=self._edge.entities,
             overrides=overrides_of(req.env),
         )

@@ -125,11 +125,13 @@ class Terms(NamedTuple):
         guarded: whether user ids were verified, and names that do not certify themselves are user ids.
         allowance: how many new profiles the address of the request may have; None: any number.
         renames: whether the caller reads the answer, and so learns the new id that an identify event gives.
+        address: the address of a visitor; None: it is not known, or the caller is trusted.
     """
 
     guarded: bool = False
     allowance: Allowance | None = None
     renames: bool = True
+    address: str | None = None
 
 
 ANY_TERMS = Terms()
@@ -260,9 +262,10 @@ class Access:
         """Return the terms on which the events of a caller at an address are applied."""
         if not self.guarded:
             return ANY_TERMS
-        if self.new_profiles is None or caller.scopes:
+        if caller.scopes:
             return Terms(guarded=True)
-        return Terms(guarded=True, allowance=Allowance(self.new_profiles, address))
+        allowance = None if self.new_profiles is None else Allowance(self.new_profiles, address)
+        return Terms(guarded=True, allowance=allowance, address=address)
 
     def visible(self, data: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """Return an answer without the traits that this caller may not see."""

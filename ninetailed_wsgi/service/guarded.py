@@ -1,20 +1,23 @@
 """Applies events in the mode ``guarded``: a visitor's id is a secret, and a profile has at most one verified user.
 
 Every user id that comes here was verified: by code of the site, by a trusted caller or by a proof (spec section 16).
-An identify event with it gives the profile a new id. The old id leads to the profile for one more minute, so an id that
-an attacker planted is worth nothing. A record notes its ``user``; ``vouched``, the aliases that were claimed in this
-mode; and ``until``, the former ids that still lead to it, each with the time (ms) when that ends.
+An identify event with it gives the profile a new id. The old id leads to the profile for one more minute, and only from
+the visitor's address, so an id that an attacker planted is worth nothing. A record notes its ``user``; ``vouched``, the
+aliases that were claimed in this mode; and ``until``, the former ids that still lead to it, each with the time (ms)
+when that ends, or with this time and the mark of an address.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
+from ninetailed_wsgi.enrichment.client_ip import subscriber
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.application import Application, Step, update
 from ninetailed_wsgi.service.folding import AddressFacts, Conditions, Folding, ProfileOutcome, Run
@@ -25,10 +28,27 @@ GRACE = 60_000
 """Milliseconds for which a former id still leads to its profile, for requests under way and other tabs."""
 
 
-def leads(record: Record, name: str, now: int) -> bool:
-    """Return whether a name that a record lists still leads to it at this time (ms)."""
-    until: int | None = record.get("until", {}).get(name)
-    return until is None or now < until
+def leads(record: Record, name: str, now: int, address: str | None = None) -> bool:
+    """Return whether a name that a record lists still leads to it at this time (ms).
+
+    Args:
+        address: of the visitor who asks; None: it does not matter, as for callers that are trusted.
+    """
+    until = record.get("until", {}).get(name)
+    if until is None:
+        return True
+    end, mark = until if isinstance(until, list) else (until, None)
+    return bool(now < end) and (mark is None or address is None or mark == _mark(name, address))
+
+
+def _until(name: str, now: int, address: str | None) -> object:
+    """Return how long a former id leads to its profile, and from which address, as a record notes it."""
+    return now + GRACE if address is None else [now + GRACE, _mark(name, address)]
+
+
+def _mark(name: str, address: str) -> str:
+    """Return four characters that keep others out, and that tell nobody the address."""
+    return sha256(f"{name} {subscriber(address)}".encode()).hexdigest()[:4]
 
 
 class GuardedApplication(Application):
@@ -60,6 +80,7 @@ class GuardedApplication(Application):
         self._now = now
         self._renames = terms.renames
         self._allowance = terms.allowance
+        self._address = terms.address
         self._room: bool | None = None
         self._names: dict[Key, list[str]] = {}  # user ids that requests used for a profile, so it has to list them
 
@@ -109,7 +130,7 @@ class GuardedApplication(Application):
         In a batch it still leads to the old one: its trusted sender never learns new ids and keeps using the old id.
         """
         owner = identity.resolve(self._store, name)
-        if owner.record is None or not self._renames or leads(owner.record, name.name, self._now):
+        if owner.record is None or not self._renames or leads(owner.record, name.name, self._now, self._address):
             return owner
         return identity.Owner(self._new_key(name), None)
 
@@ -150,7 +171,9 @@ class GuardedApplication(Application):
         if mine is not None:
             self._lead(name, identity.Owner(self._new_key(name), None))
         elif self._renames and not generated and self._issued(home.name):
-            self._lead(name, self._rename(home, record, self._new_key(home), self._now + GRACE))
+            self._lead(
+                name, self._rename(home, record, self._new_key(home), _until(home.name, self._now, self._address))
+            )
             if record is None and self._allowance:
                 self._allowance.count(1)
         home = self.home(name)
@@ -180,8 +203,8 @@ class GuardedApplication(Application):
         identity.release(self._store, owner.key, alias.name)
         self._profiles.pop(owner.key, None)
 
-    def _rename(self, key: Key, record: Record | None, new: Key, until: int | None) -> identity.Owner:
-        """Give a profile a new id; the old one leads to it until a time (ms), or for good."""
+    def _rename(self, key: Key, record: Record | None, new: Key, until: object) -> identity.Owner:
+        """Give a profile a new id; the old one leads to it as ``until`` says, or for good (None)."""
         fresh: Record = {**profile.new_record(new.name), "born": new.name}
         fresh["stable_id"] = record["stable_id"] if record else key.name
         self._store.update([new], lambda _, entry: Write(fresh) if entry.document is None else None)
@@ -208,7 +231,7 @@ class GuardedApplication(Application):
             raise self._allowance.refusal()
 
     def _merged(self, home: Key, owner: Key) -> Key:
-        until = self._now + GRACE if self._renames and self._issued(home.name) else None
+        until = _until(home.name, self._now, self._address) if self._renames and self._issued(home.name) else None
         return identity.merge(self._store, home, owner, until)
 
     def _update(self, run: Run) -> dict[Key, ProfileOutcome]:

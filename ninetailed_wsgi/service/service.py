@@ -138,14 +138,18 @@ class ExperienceService(Foundation):
         name: str,
         *,
         guarded: bool = False,
+        address: str | None = None,
         entities: bool = False,
         overrides: Overrides | None = None,
     ) -> dict[str, Any]:
-        """Return the profile with this id or alias, evaluated now, in the form of `upsert`."""
+        """Return the profile with this id or alias, evaluated now, in the form of `upsert`.
+
+        ``guarded``: not by a former id that ended, or that is not of a visitor at this ``address`` (None: of anyone).
+        """
         self._resume_imports()
         now, catalog = self.clock(), self.previews.other(environment, overrides)
         catalog, snapshot = self._profile(environment, name, now, catalog)
-        if guarded and not leads(snapshot.record, name, now):
+        if guarded and not leads(snapshot.record, name, now, address):
             raise not_found(name)
         return self._answers.decision(catalog, snapshot, now, overrides, entities)
 
@@ -216,11 +220,13 @@ class ExperienceService(Foundation):
         keys = catalog.flags.keys if key is None else (key,)
         return self._answers.flags(catalog, snapshot._replace(record=record), now, overrides, keys)
 
-    def delete(self, environment: Environment, name: str, *, guarded: bool = False) -> None:
-        """Remove a visitor: profile, names, history, waiting imports; ``guarded``: not by an expired former id."""
+    def delete(self, environment: Environment, name: str, *, guarded: bool = False, address: str | None = None) -> None:
+        """Remove a visitor: profile, names, history, waiting imports; ``guarded``: not by a former id, as in `get`."""
         with self._turn((environment.key(name),)):
             record = identity.resolve(self.store, environment.key(name)).record if guarded else None
-            if (record and not leads(record, name, self.clock())) or not list(self.delete_many(environment, [name])):
+            if record and not leads(record, name, self.clock(), address):
+                raise not_found(name)
+            if not list(self.delete_many(environment, [name])):
                 raise not_found(name)
         if self.live is not None:
             self.live.forget()

@@ -47,8 +47,8 @@ class Backend(Protocol):
     def evaluate(self, question: Question, seconds: float) -> Decision:
         """Return the answer, without data when it failed or took longer."""
 
-    def forget(self, id: str) -> bool:
-        """Delete what is stored of a visitor; return whether nothing is stored any more."""
+    def forget(self, id: str, environ: Mapping[str, Any]) -> bool:
+        """Delete what is stored of the visitor of a request; return whether nothing is stored any more."""
 
     def identity_token(self, user_id: str, seconds: int) -> str:
         """Return a proof of who the visitor is; empty where no secret is set."""
@@ -279,11 +279,11 @@ class Conversation:
         """Delete what is stored, and store nothing more; return whether nothing is stored any more."""
         ids = [self._id] if self._id else self._cookie_ids()
         # A preview deletes nothing. Otherwise delete each id, even after one that failed.
-        results = self.preview is None and all(list(map(self._backend.forget, ids)))
+        results = [self._backend.forget(id, self._environ) for id in ids] if self.preview is None else [False]
         self._waiting, self._unwritten = [], []
         self.renew()
         self._is_forgotten = True
-        return results
+        return all(results)
 
     def _evaluate(self) -> None:
         is_stored = self._sort()

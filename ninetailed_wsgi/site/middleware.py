@@ -217,8 +217,8 @@ class Ninetailed:
     def evaluate(self, question: Question, seconds: float) -> Decision:
         return self._here().evaluate(question, seconds)
 
-    def forget(self, id: str) -> bool:
-        return self._here().forget(id)
+    def forget(self, id: str, environ: Mapping[str, Any]) -> bool:
+        return self._here().forget(id, environ)
 
     def identity_token(self, user_id: str, seconds: int) -> str:
         if self.access.tokens is None:

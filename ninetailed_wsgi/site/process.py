@@ -122,15 +122,16 @@ class Process:
             self._reports.failure(type(call.error).__name__, call.error)
         return call.answer or Decision()
 
-    def forget(self, id: str) -> bool:
-        """Delete the visitor with this id; return whether nothing is stored of them."""
+    def forget(self, id: str, environ: Mapping[str, Any]) -> bool:
+        """Delete the visitor with this id, who sent a request; return whether nothing is stored of them."""
         engine = self.running()
         if engine is None:
             return False
         environment = engine.environment
         if not self._access.guarded or engine.service.certifies(environment, id):
             with suppress(ProfileNotFound):
-                engine.service.delete(environment, id, guarded=self._access.guarded)
+                address = engine.address_of(environ)
+                engine.service.delete(environment, id, guarded=self._access.guarded, address=address)
         return True
 
     def check_preview(self, overrides: Overrides) -> None:

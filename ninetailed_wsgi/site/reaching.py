@@ -40,7 +40,7 @@ class _Nowhere:
     def evaluate(self, question: Question, seconds: float) -> Decision:
         return Decision()
 
-    def forget(self, id: str) -> bool:
+    def forget(self, id: str, environ: Mapping[str, Any]) -> bool:
         return False
 
     def identity_token(self, user_id: str, seconds: int) -> str:

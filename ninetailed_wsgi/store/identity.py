@@ -125,10 +125,11 @@ def _pointer(target: Key) -> Document:
     return {"to": target.name, "nonce": secrets.randbits(52)}
 
 
-def merge(store: Store, source: Key, target: Key, until: int | None = None) -> Key:
+def merge(store: Store, source: Key, target: Key, until: object = None) -> Key:
     """Let ``source`` become part of the profile ``target``, or an alias of it if ``source`` is no profile yet.
 
-    The source's name leads to the target until a time (ms), as the record notes (see service/guarded.py), or for good.
+    The source's name leads to the target as ``until`` says, which the record notes (see service/guarded.py); None: for
+    good.
 
     Returns the key of the joint profile; the source's own if the target is no longer a profile.
     """

@@ -21,14 +21,14 @@ def harness() -> Iterator[Harness]:
 Page = Callable[[Any], str]
 
 
-def visit(harness: Harness, page: Page, cookie: str = "", **headers: str) -> Answer:
+def visit(harness: Harness, page: Page, cookie: str = "", *, address: str = "203.0.113.9", **headers: str) -> Answer:
     def site(environ: Any, start_response: Any) -> Any:
         body = page(visitor_of(environ)).encode()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [body]
 
     sent = {"Cookie": f"ntaid={cookie}"} if cookie else {}
-    return Client(harness.mount(site)).call("GET", "/", headers={**sent, **headers})
+    return Client(harness.mount(site)).call("GET", "/", headers={**sent, **headers}, address=address)
 
 
 def id_after(answer: Answer) -> str:
@@ -85,6 +85,19 @@ def test_a_login_makes_a_planted_id_worth_nothing(harness: Harness) -> None:
     harness.clock.advance(seconds=61)
     assert harness.client.get(f"/profiles/{planted}").status == 404
     assert b"555" in visit(harness, lambda visitor: str(visitor.profile["traits"]), id_after(logged_in)).body
+
+
+def test_the_cookie_of_a_planted_id_tells_its_planter_nothing_even_in_the_first_minute(harness: Harness) -> None:
+    planted = id_after(visit(harness, seen, address="198.51.100.7"))
+    logged_in = id_after(visit(harness, lambda visitor: str(visitor.identify("anna", phone="555")), planted))
+    asked = visit(
+        harness, lambda visitor: seen(visitor) + str(visitor.profile["traits"]), planted, address="198.51.100.7"
+    )
+    assert asked.body.decode() == id_after(asked) + "{}"
+    assert id_after(asked) not in (planted, logged_in)
+    visit(harness, lambda visitor: str(visitor.forget()), planted, address="198.51.100.7")
+    assert visit(harness, seen, planted).body.decode() == logged_in  # another tab, from the visitor's own address
+    assert b"555" in visit(harness, lambda visitor: str(visitor.profile["traits"]), logged_in).body
 
 
 def test_with_a_planted_id_nobody_deletes_the_visitor_who_logged_in_by_it(harness: Harness) -> None:

@@ -60,6 +60,35 @@ def test_a_proof_gives_the_profile_a_new_id_and_the_old_one_leads_there_for_a_mi
     assert begun["traits"] == {}
 
 
+@pytest.mark.parametrize(
+    ("visitor", "tab", "stranger"),
+    [
+        ("203.0.113.9", "203.0.113.9", "198.51.100.7"),
+        ("2001:db8:1:2::9", "2001:db8:1:2:3::4", "2001:db8:1:3::9"),  # a browser changes within its network
+    ],
+)
+def test_a_planted_id_does_not_tell_its_planter_the_new_one_even_in_the_first_minute(
+    harness: Harness, visitor: str, tab: str, stranger: str
+) -> None:
+    def ask(address: str, id: str, *events: Any, method: str = "POST", type: str = "") -> Answer:
+        path = f"{harness.client.prefix}/profiles/{id}".rstrip("/") + (f"?type={type}" if type else "")
+        return harness.client.call(method, path, {"events": [*events]} if events else None, address=address)
+
+    message = {**page(), "messageId": "0b0a2b8e-4c86-4f6c-9d5e-1f6f4a1f7c11"}
+    planted = profile(ask(stranger, "", message, type="preflight"))["id"]
+    assert profile(ask(visitor, planted, page()))["id"] == planted
+    user = profile(ask(visitor, planted, proven(harness, "anna", plan="pro")))
+    answers = [ask(stranger, planted, page(), type=type) for type in ("", "preflight")]
+    answers += [ask(stranger, planted, identify("", {"plan": "none"})), ask(stranger, "", message)]
+    for answer in answers:
+        assert profile(answer)["id"] not in (planted, user["id"])
+        assert profile(answer)["traits"] in ({}, {"plan": "none"})
+    assert ask(stranger, planted, method="GET").status == 404
+    assert profile(ask(tab, planted, method="GET"))["id"] == user["id"]
+    assert profile(ask(tab, planted, page("/other-tab")))["id"] == user["id"]
+    assert profile(ask(tab, user["id"], method="GET"))["traits"] == {"plan": "pro"}
+
+
 def test_with_a_planted_id_a_backend_neither_reads_nor_deletes_the_visitor_who_logged_in_by_it(
     harness: Harness,
 ) -> None:
