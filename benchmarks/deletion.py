@@ -1,4 +1,4 @@
-"""Measures the deletion of visitors while 3,000 imported batches of 80 kB wait, and what the importer does meanwhile.
+"""Measures deletions of visitors while 3,000 imported batches of 80 kB wait, and how fast the importer still is.
 
 ``python benchmarks/deletion.py`` fills a queue in a temporary folder (270 MB), or in a Redis of its own with
 ``--redis``. It deletes visitors who have events in two of the batches, first while nobody applies them, then without a

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import orjson
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
 from openfeature.exception import (
@@ -25,7 +24,7 @@ from openfeature.provider import AbstractProvider, Metadata
 from openfeature.track import TrackingEventDetails
 
 from ninetailed_wsgi import __version__
-from ninetailed_wsgi.core.copies import copy_of
+from ninetailed_wsgi.core.copies import as_json, copy_of
 from ninetailed_wsgi.core.events import ServedComponent
 from ninetailed_wsgi.core.flags import Flag, FlagNotFound
 from ninetailed_wsgi.core.names import Environment
@@ -264,7 +263,7 @@ def _target(context: EvaluationContext | None) -> str | None:
 
 def _json(value: dict[str, Any]) -> dict[str, Any]:
     try:
-        plain: dict[str, Any] = orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+        plain: dict[str, Any] = as_json(value)
     except (TypeError, ValueError) as error:
         raise InvalidContextError(f"attributes: {error}") from error
     return plain

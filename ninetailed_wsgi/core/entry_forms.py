@@ -47,11 +47,6 @@ def is_link(entry: Any) -> bool:
     return sys_of(entry) is not None and _fields_of_object(entry) is None
 
 
-def is_entry(entry: Any) -> bool:
-    """Return whether this is an entry with its fields, in Contentful's JSON or as an object."""
-    return sys_of(entry) is not None and not is_link(entry)
-
-
 def _fields_of_object(entry: Any) -> Mapping[str, Any] | None:
     if sys_of(entry) is None:
         return None

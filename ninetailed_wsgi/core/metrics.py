@@ -37,7 +37,7 @@ class Metric:
     Attributes:
         type: ``binary`` (did it at least once), ``count`` (how often), ``value`` (sum of a property).
         event: the name of the track events that count.
-        property: the property whose numbers are added up; None if there is none.
+        property: the property whose numbers are added up; None for other types.
         direction: ``increase`` or ``decrease``: the desired direction.
         key: the name under which a profile keeps its events.
     """
@@ -101,7 +101,7 @@ class MetricSet:
         self._counted_for = digest(" ".join(sorted(self._keys))) if self._keys else ""
 
     def find(self, name: str) -> Metric | None:
-        """Return the metric with this id or, if there is none, with this name."""
+        """Return the metric with this id; without one, the metric with this name."""
         by_id = next((metric for metric in self.metrics if metric.id == name), None)
         return by_id or next((metric for metric in self.metrics if metric.name == name), None)
 

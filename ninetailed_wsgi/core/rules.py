@@ -113,7 +113,7 @@ def compile_rule(body: Mapping[str, Any], path: str, problems: Problems) -> Rule
 
 
 def find(values: Mapping[str, Any], key: str) -> object:
-    """Return a member by its exact name, else by a dotted path into nested objects; ``None`` if there is none."""
+    """Return a member by its exact name, else by a dotted path into nested objects; None without one."""
     value = values.get(key)
     if value is not None or "." not in key:
         return value

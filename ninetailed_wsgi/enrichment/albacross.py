@@ -41,7 +41,7 @@ DEEPEST = 8
 """Maximum levels of nesting in an answer."""
 
 KNOWN_FOR, UNKNOWN_FOR, FAILED_FOR = 30 * 86_400.0, 7 * 86_400.0, 300.0
-"""Seconds for which a company, the answer that there is none, and a failure are cached."""
+"""Seconds for which these are cached: a company, an answer without a company, a failure."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 900.0, 86_400.0
 """Seconds without any look-up after a refusal; each further refusal doubles them."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-import orjson
-
 from ninetailed_wsgi import __version__
+from ninetailed_wsgi.core.copies import as_json
 from ninetailed_wsgi.site.page_view import Visit
 
 _LIBRARY = {"name": "ninetailed-wsgi", "version": __version__}
@@ -31,5 +30,5 @@ def plain(event: dict[str, Any]) -> dict[str, Any]:
     """Return what a page recorded as JSON, which is what is stored: a page may pass anything."""
     if event["type"] == "page" and not event["properties"]:
         return event  # PERF: most pages say nothing of their own
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS))
+    plain: dict[str, Any] = as_json(event)
     return plain

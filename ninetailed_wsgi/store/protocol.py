@@ -214,6 +214,9 @@ class Head(NamedTuple):
     last_try: int
 
 
+CONSUMER_WAITS = 1.0
+"""Seconds for which a consumer waits for a deletion, before it looks at the queue again."""
+
 DEATHS_APART = 1000
 """Milliseconds within which the deaths of processes count as one try: a restart may kill several in a row."""
 

@@ -463,7 +463,7 @@ def test_a_consumer_that_waits_for_a_deletion_comes_before_the_next_one(
         threading.Event().wait(seconds)
 
     for module in (queue_lock, queue_place):
-        monkeypatch.setattr(module, "_CONSUMER_WAITS", 20)
+        monkeypatch.setattr(module, "CONSUMER_WAITS", 20)
         monkeypatch.setattr(module.time, "sleep", sleep)
     monkeypatch.setattr(queue_place, "_NEXT_FOR", 20_000)
 

@@ -173,7 +173,7 @@ class SharedSchedule:
         try:
             yield True
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile also has the file open
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child process may also have the file open
             os.close(descriptor)
 
     def begin(self, now: float, after: float) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import forked_since
+from ninetailed_wsgi.store.protocol import CONSUMER_WAITS
 
 _LOOK_AGAIN = 0.002  # seconds
-_CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue again
 
 
 class QueueLock:
@@ -44,7 +44,7 @@ class QueueLock:
         else:
             with self._open("importer") as importer:
                 if _lock(importer, 0):
-                    with self._enter(min(self._timeout, _CONSUMER_WAITS)) as entered:
+                    with self._enter(min(self._timeout, CONSUMER_WAITS)) as entered:
                         yield entered
                 else:
                     yield False

@@ -12,12 +12,12 @@ from typing import Any
 
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.forks import PerProcess
+from ninetailed_wsgi.store.protocol import CONSUMER_WAITS
 from ninetailed_wsgi.store.redis.queue_keys import CHANGES, NEXT, QUEUE, TURN
 from ninetailed_wsgi.store.redis.queue_scripts import CHANGE, LEAVE, TAKE, TAKE_TURN
 from ninetailed_wsgi.store.redis.server import RedisServer
 
 _LOOK_AGAIN = 0.01  # seconds
-_CONSUMER_WAITS = 1.0  # seconds for a deletion, before it looks at the queue again
 _NEXT_FOR = 250  # milliseconds for which deletions leave the place to a consumer that waited and went silent
 _DELETING = -1  # what `TAKE` answers during a deletion
 
@@ -66,7 +66,7 @@ class ConsumerPlace:
 
     @contextlib.contextmanager
     def _as_consumer(self) -> Iterator[bool]:
-        name, end = self.consumer, time.monotonic() + _CONSUMER_WAITS
+        name, end = self.consumer, time.monotonic() + CONSUMER_WAITS
         while True:
             start = time.monotonic()
             answer = self._server.ask(TAKE.call([QUEUE, TURN, NEXT], name, self._lease, _NEXT_FOR))
