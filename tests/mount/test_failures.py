@@ -195,7 +195,7 @@ def test_a_bug_of_ours_is_logged_with_its_place_and_only_at_debug_with_its_text(
         "conversation.cookie_values",
         "visitor.variants.entry_to_show",
         "visitor.merge_tags.resolve",
-        "page_events.orjson.loads",
+        "conversation.plain",
     ],
 )
 def test_a_bug_in_any_part_of_the_visitor_leaves_the_page(
