@@ -2,7 +2,8 @@
 
 A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
 eleven rooms besides the names that users import. No name is a participle of the list below: a name says what it holds.
-A few things are done in one module alone, and a class name or an alias is that of one thing.
+A few things are done in one module alone, and a class name or an alias is that of one thing. A docstring describes no
+argument and no attribute that does not exist.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ FACADES = {
     "Visitor": "what pages and templates of a site call, and another one what its tests call",
 }
 
-# What one module does for all others, by the call that it takes.
+FORKS, IDENTITY = "operations/forks.py", "store/identity.py"
+
+# What one module does for all others, by the call that it takes. Besides, `FORKS` alone compares process ids, and
+# `IDENTITY` alone tells a profile, one that is being merged and a pointer apart.
 SINGLE = {
     "os.replace": "operations/files.py",  # a file is written as a whole or not at all
     "os.rename": "operations/files.py",
-    "os.register_at_fork": "operations/forks.py",  # a fork is noticed
+    "os.register_at_fork": FORKS,
 }
 
 # Names that several modules have, for the same thing: any other class or alias is the only one of its name.
@@ -78,13 +82,15 @@ def problems(package: Path) -> Iterator[str]:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > FUNCTION_LINES:
                     yield f"{name}: {node.name} has {lines} lines, at most {FUNCTION_LINES}"
-        for line, call in elsewhere(tree, name):
-            yield f"{name}:{line}: {call} is for {SINGLE.get(call, 'operations/forks.py')} alone"
+        for line, text, home in elsewhere(tree, name):
+            yield f"{name}:{line}: {text} is for {home} alone"
         for line, thing in things(tree):
             if homes.setdefault(thing, name) != name and thing not in TWICE:
                 yield f"{name}:{line}: {thing} is the name of something else in {homes[thing]}"
         for line, participle in sorted(set(participles(tree))):
             yield f"{name}:{line}: {participle} is a participle, name what it holds"
+        for line, thing in described_in_vain(tree):
+            yield f"{name}:{line}: the docstring describes {thing}, which does not exist"
 
 
 def things(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -119,14 +125,61 @@ def participles(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, name
 
 
-def elsewhere(tree: ast.Module, name: str) -> Iterator[tuple[int, str]]:
-    """Yield line and text of what a module does that is another one's: a call of `SINGLE`, or comparing process ids."""
+def elsewhere(tree: ast.Module, name: str) -> Iterator[tuple[int, str, str]]:
+    """Yield line and text of what a module does that is another one's, and that one."""
     for node in ast.walk(tree):
-        call = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-        if SINGLE.get(call, name) != name:
-            yield node.lineno, call
-        if isinstance(node, ast.Compare) and "os.getpid()" in ast.unparse(node) and name != "operations/forks.py":
-            yield node.lineno, ast.unparse(node)
+        match node:
+            case ast.Attribute():
+                home = SINGLE.get(ast.unparse(node), name)
+            case ast.Compare(left=ast.Constant("to" | "into"), ops=[ast.In() | ast.NotIn()]):
+                home = IDENTITY
+            case ast.Compare() if "os.getpid()" in ast.unparse(node):
+                home = FORKS
+            case _:
+                continue
+        if home != name:
+            yield node.lineno, ast.unparse(node), home
+
+
+def described_in_vain(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each argument and attribute that a docstring describes and that is not there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments, attributes = _arguments(node), set[str]()
+        elif isinstance(node, ast.ClassDef):
+            attributes = _attributes(node)
+            makers = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+            arguments = _arguments(makers[0]) if makers else attributes
+        else:
+            continue
+        text = ast.get_docstring(node) or ""
+        for title, there in (("Args", arguments), ("Attributes", attributes)):
+            for name in _described(text, title):
+                if name not in there:
+                    yield node.lineno, name
+
+
+def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    return {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+
+
+def _attributes(tree: ast.ClassDef) -> set[str]:
+    names = {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store())
+                | ast.AnnAssign(target=ast.Name(id=name))
+            ):
+                names.add(name)
+    return names
+
+
+def _described(text: str, title: str) -> list[str]:
+    """Return the names that a section of a docstring begins its lines with: ``name:``, or ``name, other:``."""
+    section = re.search(rf"^{title}:\n((?: +.*\n|\n)+)", text + "\n", re.MULTILINE)
+    heads = re.findall(r"^    (\S[^:\n]*):", section[1], re.MULTILINE) if section else []
+    return [name.strip("*") for head in heads for name in head.split(", ")]
 
 
 def main() -> int:

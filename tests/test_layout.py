@@ -35,6 +35,18 @@ from ninetailed_wsgi.store.disk import history
             "import os\nif os.getpid() != 5: ...\n",
             "room/module.py:2: os.getpid() != 5 is for operations/forks.py alone",
         ),
+        (
+            "def is_profile(document):\n    return 'to' not in document\n",
+            "room/module.py:2: 'to' not in document is for store/identity.py alone",
+        ),
+        (
+            'def count(events):\n    """Count.\n\n    Args:\n        entries: all.\n    """\n',
+            "room/module.py:1: the docstring describes entries, which does not exist",
+        ),
+        (
+            'class Head:\n    """It.\n\n    Attributes:\n        tried: when.\n    """\n    last_try: int\n',
+            "room/module.py:1: the docstring describes tried, which does not exist",
+        ),
     ],
 )
 def test_a_module_that_breaks_a_limit_is_named(tmp_path: Path, text: str, told: str) -> None:

@@ -43,7 +43,7 @@ class _FlagRequest(NamedTuple):
     Attributes:
         target: the targeting key.
         traits: what replaces the profile's traits.
-        known: whether the caller may know of a profile with that name.
+        may_know: whether the caller may know of a profile with that name.
     """
 
     environment: Environment

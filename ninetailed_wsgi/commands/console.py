@@ -41,7 +41,7 @@ class Progress:
         """Say where the work is, unless that was said a moment ago.
 
         Args:
-            done: how many units are done.
+            count: how many units are done.
             fraction: the part of all work that is done, 0 to 1; None if unknown.
         """
         now = self._clock()

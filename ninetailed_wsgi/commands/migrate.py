@@ -25,6 +25,7 @@ from ninetailed_wsgi.commands.work import require_stored
 from ninetailed_wsgi.errors import SettingsError
 from ninetailed_wsgi.operations.terminal import in_line
 from ninetailed_wsgi.settings import Settings
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.keys import digest_of, name_of
 from ninetailed_wsgi.store.opening import open_store
 from ninetailed_wsgi.store.protocol import KeptStore, Queue, StoredRecord, Write
@@ -267,7 +268,7 @@ def _totals(place: Side, console: Console) -> _Totals:
         for record in place.store.contents.dump():
             sums.documents += 1
             sums.events += len(record.history)
-            if not record.document.keys() & {"to", "into"}:
+            if identity.is_profile(record.document):
                 sums.profiles += 1
                 sums.aliases += len(record.document["aliases"])
             sums.add(_parts(record))

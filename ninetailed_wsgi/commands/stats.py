@@ -11,6 +11,7 @@ from ninetailed_wsgi.commands.console import Console
 from ninetailed_wsgi.commands.work import add_environment, open_work
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.operations.terminal import in_line
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Document, KeptStore
 
 _USES = ("store", "environments")
@@ -63,7 +64,7 @@ def stats(store: KeptStore, where: Environment | None, console: Console) -> None
 
 def _add(sums: _StoreCounts, document: Document, events: int, size: int) -> None:
     sums.bytes += size
-    if "to" in document or "into" in document:
+    if not identity.is_profile(document):
         return
     sums.profiles += 1
     sums.aliases += len(document["aliases"])

@@ -29,7 +29,7 @@ class Summary:
         claims: further claims that were tested.
         results: of each case that was run or skipped.
         deleted: how many profiles were deleted.
-        left: the names of those that could not be deleted.
+        leftovers: the names of those that could not be deleted.
         interrupted: whether the run was stopped before its end.
     """
 

@@ -28,7 +28,7 @@ class EventTimeError(ValueError):
 
     Attributes:
         member: the event's member that holds the time.
-        found: the value.
+        value: what the event has there.
         expected: what it should be, in words.
     """
 
@@ -66,7 +66,7 @@ class Event(NamedTuple):
         place: its index in the request, for messages about it; events are applied in the order of their times.
         imported: for an event from the import queue, the number of its batch and its index in that batch.
         arrived: when its request arrived, milliseconds since the epoch.
-        served: what the page showed; set on the last event that the page recorded.
+        exposures: what the page showed; set on the last event that the page recorded.
     """
 
     at: int

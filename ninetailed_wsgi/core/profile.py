@@ -117,7 +117,7 @@ def apply(
         if body["traits"]:
             surplus = _set_traits(record, body["traits"], at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
-            record["aliases"] = _bounded([*record["aliases"], event.user_id], record["merged"])
+            record["aliases"] = with_alias(record, event.user_id)
     elif (member := _SEEN_EXPERIENCE.get(kind)) and (experience_ := _text(body.get(member))) in sticky:
         index = body.get("variantIndex", sticky[experience_].get(_text(body.get("variantId"))))
         if index is not None and experience_ not in record["sticky"]:
@@ -224,6 +224,11 @@ def _with_later(older: Mapping[str, Any], newer: Mapping[str, Any], names: Colle
         return newer
     traits = {**newer, **{name: older[name] for name in names}}
     return newer if excess(newer, traits, TRAITS_BYTES) else traits
+
+
+def with_alias(record: Record, name: str) -> list[str]:
+    """Return the aliases of a record that now lists one more, within `NAMES_BYTES`."""
+    return _bounded([*record["aliases"], name], record["merged"])
 
 
 def _bounded(aliases: list[str], merged: Collection[str] = ()) -> list[str]:

@@ -157,7 +157,7 @@ def _fold(catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, k
     """Decide how its reports change one profile; a pure function."""
     if entry.document is None:
         return _Note(None, {NO_PROFILE: len(reports[key])})
-    if "to" in entry.document or "into" in entry.document:
+    if not identity.is_profile(entry.document):
         return _Note(None, None)
     record = {**entry.document}
     belongs = partial(catalog.audiences.holds, profile.facts(record, entry.next_ordinal, now))

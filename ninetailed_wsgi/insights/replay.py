@@ -13,6 +13,7 @@ from typing import Any
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.insights.what_if import ChangeTally, ContentComparison
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import HistoryEntry, Store
 
 _TOLD_EVERY = 200  # visitors between two calls of ``progress``
@@ -61,14 +62,14 @@ def what_if(
 def _visitors(store: Store, environment: Environment) -> Iterator[Key]:
     """Yield the key of each profile, without those that are being merged or deleted."""
     for key, document in store.documents(*environment):
-        if "to" not in document and "into" not in document:
+        if identity.is_profile(document):
             yield key
 
 
 def _add(tally: ChangeTally, store: Store, key: Key, draw: int) -> None:
     entry = store.read(key)
     record = entry.document
-    if record is None or "to" in record or "into" in record:  # merged or deleted since
+    if not identity.is_profile(record):  # merged or deleted since
         return
     events: list[HistoryEntry] | None = None
 

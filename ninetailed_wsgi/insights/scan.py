@@ -66,7 +66,7 @@ def results(
     """
     tally, profiles = Tally(experiments, period), 0
     for key, document in store.documents(environment.organization, environment.environment):
-        if "to" in document:
+        if identity.is_pointer(document):
             continue
         profiles += 1
         if profiles % _TOLD_EVERY == 0:
@@ -88,7 +88,7 @@ def every(store: Store, content: Callable[[str, str], Catalog], until: int) -> d
     """
     tallies: dict[Environment, tuple[Tally, Catalog]] = {}
     for key, document in store.documents():
-        if "exposures" not in document or "to" in document:
+        if "exposures" not in document or identity.is_pointer(document):
             continue
         environment = Environment(key.organization, key.environment)
         if environment not in tallies:
@@ -103,7 +103,7 @@ def _add(tally: Tally, store: Store, catalog: Catalog, key: Key, document: Docum
     """Count one visitor if they saw any of the experiments."""
     if not tally.concerns(document):
         return
-    if "into" in document:
+    if identity.is_marked(document):
         # A merge or deletion was cut off: it is finished here, and the other profile counts for both.
         owner = identity.resolve(store, key)
         if owner.record is None or owner.key != key:

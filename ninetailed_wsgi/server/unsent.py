@@ -7,6 +7,7 @@ from itertools import islice
 from ninetailed_wsgi.content import Catalog
 from ninetailed_wsgi.core import metrics
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store
 
 PROFILES = 20_000
@@ -24,7 +25,7 @@ def unsent_metrics(store: Store, environment: Environment | None, catalog: Catal
     where = environment or (None, None)
     looked_at = 0
     for key, document in islice(store.documents(*where), PROFILES) if keys else ():
-        if "to" in document or "into" in document:
+        if not identity.is_profile(document):
             continue
         looked_at += 1
         if catalog.metrics.missing(document):

@@ -38,7 +38,7 @@ def profiles_by_activity(
     """
     for key in identity.profiles(store, documents):
         record = store.read(key).document
-        yield key, record is not None and "to" not in record and "into" not in record and _is_older(record, before)
+        yield key, identity.is_profile(record) and _is_older(record, before)
 
 
 def delete_inactive(store: Store, key: Key, before: int, addresses: Addresses | None = None) -> bool:

@@ -14,7 +14,7 @@ from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import Located
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.core.profile import Record
-from ninetailed_wsgi.store.identity import Owner
+from ninetailed_wsgi.store.identity import Owner, is_profile
 from ninetailed_wsgi.store.protocol import StoreEntry, Write
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Folding:
     def __call__(self, key: Key, entry: StoreEntry) -> ProfileOutcome:
         """Return how the events change one profile."""
         document = entry.document if entry.document is not None and not self._is_stale(key, entry) else None
-        if document is not None and ("to" in document or "into" in document):
+        if document is not None and not is_profile(document):
             return ProfileOutcome(None, None)
         record = profile.draft(document) if document else profile.new_record(key.name)
         aliases = record["aliases"]

@@ -276,7 +276,8 @@ class _GuardedFolding(Folding):
             return outcome
         if users:
             record["user"] = users[-1]
-        record["aliases"] = [*record["aliases"], *names]
+        for name in names:
+            record["aliases"] = profile.with_alias(record, name)
         if new_names := [name for name in (*users, *names) if name not in record.get("vouched", ())]:
             record["vouched"] = [*record.get("vouched", ()), *new_names]
         write = outcome.write or Write(record)

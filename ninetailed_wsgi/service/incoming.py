@@ -26,7 +26,7 @@ def prepared(
         bodies: the events as they were sent.
         now: the time of the request, milliseconds since the epoch.
         mask: removes the credentials from the addresses of pages (spec section 9); None: they have none.
-        served: what the page of these events showed.
+        exposures: what the page of these events showed.
     """
     times = times_of(bodies, now)
     if mask:

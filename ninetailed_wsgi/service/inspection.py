@@ -15,7 +15,7 @@ def footprint(store: Store) -> str:
     return str(contents.footprint()) if contents is not None else ""
 
 
-def names_of(
+def other_names(
     store: Store, where: Environment, record: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the names that lead to a visitor besides the profile's id.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.rules import find
+from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store
 
 MOST_LOOKED = 5_000
@@ -20,7 +21,7 @@ class Hits(NamedTuple):
 
     Attributes:
         ids: the ids of the profiles, at most `MOST_HITS`.
-        looked: how many visitors were searched.
+        visitors: how many visitors were searched.
         complete: whether all visitors were searched and all hits are listed.
     """
 
@@ -37,7 +38,7 @@ def by_trait(
     ids: list[str] = []
     visitors = 0
     for _, document in store.documents(*where):
-        if "to" in document or "into" in document:
+        if not identity.is_profile(document):
             continue
         if visitors >= MOST_LOOKED or len(ids) >= MOST_HITS or clock() > until:
             return Hits(ids, visitors, complete=False)

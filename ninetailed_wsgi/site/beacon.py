@@ -61,7 +61,7 @@ def track_attributes(
     """Return the attribute of the element that shows an entry in place of a baseline; empty where nothing is shown.
 
     Args:
-        entry: the baseline, or just its id; the others as for `variants.shown`.
+        entry: the baseline, or just its id; the others as for `variants.decision`.
         name: the attribute's: `TRACK`, or `PREVIEW_MARK` in a preview, which counts nothing.
     """
     baseline = id_of(entry)

@@ -46,6 +46,21 @@ class Owner(NamedTuple):
     stale: Document | None = None
 
 
+def is_profile(document: Document | None) -> TypeGuard[Document]:
+    """Return whether a document is a record that may change: neither a pointer nor marked."""
+    return document is not None and "to" not in document and "into" not in document
+
+
+def is_marked(document: Document) -> bool:
+    """Return whether a document is a record whose merge or deletion was begun and not finished."""
+    return "into" in document
+
+
+def is_pointer(document: Document) -> bool:
+    """Return whether a document is a pointer from an alias to its profile."""
+    return "to" in document
+
+
 def resolve(store: Store, key: Key) -> Owner:
     """Return the profile that an id or an alias stands for, after finishing the merges met on the way."""
     while True:
@@ -136,16 +151,16 @@ def merge(store: Store, source: Key, target: Key, until: object = None) -> Key:
 
     def freeze(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
-        return Write({**ending(record), "into": target.name}) if _is_profile(record) else None
+        return Write({**ending(record), "into": target.name}) if is_profile(record) else None
 
     def ending(record: Document) -> Document:
         return record if until is None else {**record, "until": {**record.get("until", {}), source.name: until}}
 
     def list_alias(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
-        if not _is_profile(record) or source.name in record["aliases"]:
+        if not is_profile(record) or source.name in record["aliases"]:
             return None
-        return Write({**ending(record), "aliases": [*record["aliases"], source.name]})
+        return Write({**ending(record), "aliases": profile.with_alias(record, source.name)})
 
     if source == target:  # another request has merged them since
         return resolve(store, source).key
@@ -163,7 +178,7 @@ def release(store: Store, owner: Key, name: str) -> None:
 
     def without(_: Key, entry: StoreEntry) -> Write | None:
         record = entry.document
-        if not _is_profile(record) or name not in record["aliases"]:
+        if not is_profile(record) or name not in record["aliases"]:
             return None
         members = {member: value for member, value in record.items() if member != "until"}
         until = {other: time for other, time in record.get("until", {}).items() if other != name}
@@ -199,11 +214,6 @@ def finish_merge(store: Store, source: Key) -> None:
             _become_pointer(store, source, document, target)
 
 
-def _is_profile(document: Document | None) -> TypeGuard[Document]:
-    """Return whether a document is a record that may change: neither a pointer nor marked."""
-    return document is not None and "to" not in document and "into" not in document
-
-
 def _unmarked(record: Document) -> Document:
     return {member: value for member, value in record.items() if member != "into"}
 
@@ -220,7 +230,7 @@ def _absorb(store: Store, key: Key, source: StoreEntry, target: Key, at_target: 
 
     def absorb(_: Key, entry: StoreEntry) -> _Absorption | None:
         other = entry.document
-        if not _is_profile(other) or other.get("born") != at_target.get("born"):
+        if not is_profile(other) or other.get("born") != at_target.get("born"):
             return None
         if record["id"] in other["merged"]:
             return _Absorption(None)
@@ -293,18 +303,18 @@ def _canonical_of_circle(store: Store, source: Key) -> Key | None:
 def profiles(store: Store, documents: Iterable[tuple[Key, Document]]) -> Iterator[Key]:
     """Yield the key of each profile among stored documents once; finish the unfinished merges among them."""
     for key, document in documents:
-        if "into" in document:
+        if is_marked(document):
             owner = resolve(store, key)
             if owner.record is not None and owner.key == key:
                 yield key
-        elif "to" not in document:
+        elif not is_pointer(document):
             yield key
 
 
 def settle(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
     """Finish every merge and deletion among stored documents that was cut off."""
     for key, document in documents:
-        if "into" in document:
+        if is_marked(document):
             finish_merge(store, key)
 
 
@@ -316,8 +326,8 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
     while (owner := resolve(store, key)).record is not None and only_if(owner.record):
 
         def mark(_: Key, entry: StoreEntry) -> Write | None:
-            deletable = _is_profile(entry.document) and only_if(entry.document)
-            return Write({**entry.document, "into": None}) if _is_profile(entry.document) and deletable else None
+            record = entry.document
+            return Write({**record, "into": None}) if is_profile(record) and only_if(record) else None
 
         if store.update([owner.key], mark)[owner.key]:
             finish_merge(store, owner.key)
@@ -330,7 +340,7 @@ def delete(store: Store, key: Key, only_if: Callable[[Document], bool] = lambda 
 def sweep(store: Store, documents: Iterable[tuple[Key, Document]]) -> None:
     """Remove the pointers among stored documents that mean nothing, which claims that were cut off leave behind."""
     for key, document in documents:
-        if "to" in document and (owner := resolve(store, key)).stale:
+        if is_pointer(document) and (owner := resolve(store, key)).stale:
             _forget(store, key, owner.stale)
 
 

@@ -205,7 +205,7 @@ class Head(NamedTuple):
         number: its place in the order; no other batch ever has this number.
         batch: what was put.
         tries: how often it failed, or was begun by a process that died.
-        tried: when the last try began (ms).
+        last_try: when it began (ms).
     """
 
     number: int

@@ -17,7 +17,7 @@ def entries_of(content: ContentLike, locale: str) -> Iterator[dict[str, Any]]:
     """Yield entries with ``sys.id``, ``sys.contentType`` and fields by locale.
 
     Args:
-        given: the path of a content document, such a document, an audience, experience or metric as the builders make
+        content: the path of a content document, such a document, an audience, experience or metric as the builders make
             it, an entry, or a list of these. Of an export, what is not published is left out.
         locale: of values that come without one.
 

@@ -17,8 +17,8 @@ def ranges(spans: Sequence[Sequence[float]], mark: float | None, choice: int | N
 
     Args:
         spans: start and end of each index.
-        drawn: the visitor's hash; None: there is no visitor.
-        chosen: the index that is marked.
+        mark: the visitor's hash; None: there is no visitor.
+        choice: the index of the variant that is highlighted; None: no variant is.
     """
     parts = []
     for index, (start, end) in enumerate(spans):

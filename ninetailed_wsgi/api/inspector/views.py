@@ -15,7 +15,7 @@ from ninetailed_wsgi.errors import ProfileNotFound, RouteNotFound
 from ninetailed_wsgi.insights import drafts, latest, population
 from ninetailed_wsgi.service.access import Access, Terms
 from ninetailed_wsgi.service.explanation import reason, subject
-from ninetailed_wsgi.service.inspection import footprint, names_of
+from ninetailed_wsgi.service.inspection import footprint, other_names
 from ninetailed_wsgi.service.search import by_trait
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -58,7 +58,7 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
     names = {each.id: each.name for each in service.content(*where).audience_list}
     return {
         **record,
-        "names": names_of(service.store, where, record, events),
+        "names": other_names(service.store, where, record, events),
         "exposures": [
             {"experience": experience, "phase": phase, **exposure}
             for experience, phases in record["exposures"].items()
