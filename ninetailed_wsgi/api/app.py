@@ -36,6 +36,7 @@ from ninetailed_wsgi.api.resources import (
 )
 from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.schemas import schemas
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, MethodNotAllowed, NinetailedError, RouteNotFound, StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
@@ -255,10 +256,10 @@ def _answer_http_error(
     refused: NinetailedError
     if isinstance(error, falcon.HTTPMethodNotAllowed):
         allowed = dict(error.headers or {}).get("Allow", "")
-        refused = MethodNotAllowed(f"{req.path[:200]} does not take {req.method}, only {allowed}")
+        refused = MethodNotAllowed(f"{shorten(req.path)} does not take {req.method}, only {allowed}")
         resp.set_header("Allow", allowed)
     elif isinstance(error, falcon.HTTPNotFound):
-        refused = RouteNotFound(f"no route has the path {req.path[:200]}")
+        refused = RouteNotFound(f"no route has the path {shorten(req.path)}")
     else:
         refused = InvalidData(error.description or error.title or "the request cannot be read")
         refused.status = error.status_code

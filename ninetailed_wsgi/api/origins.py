@@ -8,6 +8,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress, forwarded_elements
 from ninetailed_wsgi.errors import Forbidden
 from ninetailed_wsgi.service.access import Access
@@ -62,7 +63,7 @@ class Origins:
                 and not (origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN))
             )
         if foreign:
-            text = f"found {origin[:100]!r}" if origin else "found a request from another site"
+            text = f"found {shorten(origin)!r}" if origin else "found a request from another site"
             raise Forbidden(f"origin: {text}; name the origins whose pages may call with --cors-origins")
         return None
 
@@ -80,7 +81,7 @@ def _check_hosts(environ: Mapping[str, Any]) -> None:
     for host in hosts:
         if not is_loopback(host):
             raise Forbidden(
-                f"host: found {host[:100]!r}; this server is open to everybody, so it answers loopback hosts only. "
+                f"host: found {shorten(host)!r}; this server is open to everybody, so it answers loopback hosts only. "
                 "Behind a proxy, start it with --access guarded"
             )
 

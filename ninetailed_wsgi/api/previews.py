@@ -8,6 +8,7 @@ from typing import Any
 from falcon import Request
 
 from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.service.access import Caller
 
@@ -39,7 +40,7 @@ def content_of(req: Request) -> Overrides:
     """Return overrides that choose the content which the query asks for; InvalidData for an unknown one."""
     content = req.get_param("content", default="published")
     if content not in ("published", "draft"):
-        raise InvalidData(f'query.content: found "{content[:60]}", expected "published" or "draft"')
+        raise InvalidData(f'query.content: found "{shorten(content)}", expected "published" or "draft"')
     return Overrides(content="draft" if content == "draft" else "published")
 
 

@@ -20,6 +20,7 @@ from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, SettingsError, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics
@@ -102,7 +103,7 @@ class _Resource:
     def _upsert(self, req: Request, resp: Response, where: Environment, name: str | None, caller: Caller) -> None:
         kind = req.get_param("type")
         if kind not in (None, "preflight"):
-            raise InvalidData(f'query.type: found "{kind[:60]}", expected "preflight" or no type at all')
+            raise InvalidData(f'query.type: found "{shorten(kind)}", expected "preflight" or no type at all')
         read = self._body(req, "profile-request", caller)
         overrides = overrides_of(req.env, read)
         if "preview" in read and overrides is not None:
@@ -198,7 +199,7 @@ class BatchResource(_Resource):
         where = self._edge.environment(organization, environment)
         if kind := req.get_param("type"):
             # A sender that asks for a preflight must not find its events stored.
-            raise InvalidData(f'query.type: found "{kind[:60]}", expected no type: a batch is always stored')
+            raise InvalidData(f'query.type: found "{shorten(kind)}", expected no type: a batch is always stored')
         return where, self._events(self._body(req, "batch-request"), caller, where, resp)
 
 

@@ -27,7 +27,7 @@ from ninetailed_wsgi.core.experiences import Experience, ExperienceSet, compile_
 from ninetailed_wsgi.core.exposures import ExposureSet
 from ninetailed_wsgi.core.flags import FlagSet
 from ninetailed_wsgi.core.metrics import Metric, MetricSet, compile_metric
-from ninetailed_wsgi.core.problems import ContentError, Remark
+from ninetailed_wsgi.core.problems import ContentError, Remark, shorten
 
 # Far above what the authoring tool writes, and below the depth at which compiling or answering would fail.
 _DEEPEST = 200
@@ -289,7 +289,7 @@ class _Compilation:
             # If the content defines no metrics, the name is one of the hosted service, which measures it.
             if metric is None and metrics.metrics:
                 place = f"{entry.member}.primaryMetric"
-                self._report("note", entry, f'{place}: found "{name[:80]}", expected the id or name of a metric')
+                self._report("note", entry, f'{place}: found "{shorten(name)}", expected the id or name of a metric')
             yield metric
 
     def _report_each(self, entry: AudienceEntry | ExperienceEntry, error: ContentError) -> None:

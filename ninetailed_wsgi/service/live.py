@@ -123,18 +123,14 @@ class Live:
     def accepted(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], outcome: str) -> None:
         """Note events without a decision, as they were sent for this name, and what happens to them."""
         if self.look_for_watcher():
-            self._note(
-                environment,
-                lambda: {"source": source, "profileId": name, **_summary(bodies), "outcome": outcome[:_LONGEST]},
-            )
+            end = {"outcome": shorten(outcome, _LONGEST)}
+            self._note(environment, lambda: {"source": source, "profileId": name, **_summary(bodies), **end})
 
     def refused(self, environment: Environment, source: str, name: str, bodies: Sequence[Any], why: str) -> None:
         """Note refused events and the reason, if somebody watches."""
         if self.look_for_watcher():
-            self._note(
-                environment,
-                lambda: {"source": source, "profileId": name, **_summary(bodies), "refused": why[: 2 * _LONGEST]},
-            )
+            end = {"refused": shorten(why, 2 * _LONGEST)}
+            self._note(environment, lambda: {"source": source, "profileId": name, **_summary(bodies), **end})
 
     def forget(self) -> None:
         """Drop all arrivals, because they may contain a visitor who was deleted."""
@@ -204,7 +200,7 @@ def _decision(
                 "id": each["id"],
                 "name": shorten(each["name"], 60),
                 "variantIndex": each["variantIndex"],
-                "why": reason(each, names)[:_LONGEST],
+                "why": shorten(reason(each, names), _LONGEST),
             }
             for each in experiences[:_MOST_EXPERIENCES]
         ],
@@ -213,7 +209,9 @@ def _decision(
 
 def _summary(bodies: Sequence[Any]) -> dict[str, Any]:
     mappings = [each if isinstance(each, Mapping) else {} for each in bodies[:_MOST_EVENTS]]
-    events = [{"type": str(each.get("type", "?"))[:40], "what": subject(each)[:_LONGEST]} for each in mappings]
+    events = [
+        {"type": shorten(str(each.get("type", "?")), 40), "what": shorten(subject(each), _LONGEST)} for each in mappings
+    ]
     return {"events": events, "more": max(0, len(bodies) - _MOST_EVENTS)}
 
 

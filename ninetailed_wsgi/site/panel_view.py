@@ -129,11 +129,11 @@ def _rule(rule: Mapping[str, Any]) -> list[Any]:
     if "kind" in rule:
         return [
             rule["held"],
-            f"{rule['kind']} of: {'; '.join(_rule(each)[1] for each in rule['rules'])}"[:_LONGEST],
+            shorten(f"{rule['kind']} of: {'; '.join(_rule(each)[1] for each in rule['rules'])}", _LONGEST),
             "",
         ]
     value = "" if rule["type"] == "identify" else _short(rule["found"])
-    return [rule["held"], sentence(str(rule["wanted"]))[:_LONGEST], value]
+    return [rule["held"], shorten(sentence(str(rule["wanted"])), _LONGEST), value]
 
 
 def _rest(overrides: Overrides) -> list[str]:
@@ -152,7 +152,7 @@ def _rest(overrides: Overrides) -> list[str]:
 def _shows(outcome: Outcome) -> str:
     entries = [id or "nothing" for id in outcome.item["variants"].values()]
     values = [_short(change["value"]) for change in outcome.changes if change["type"] == "Variable"]
-    return ", ".join([*entries, *values])[:_LONGEST]
+    return shorten(", ".join([*entries, *values]), _LONGEST)
 
 
 def _short(value: object) -> str:

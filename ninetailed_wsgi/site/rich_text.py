@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable
 
 from ninetailed_wsgi.core.merge_tags import Linked
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.site.conversation import Conversation
-
-_LONGEST_ID = 80  # characters of an id in a message
 
 
 def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], object]) -> Linked:
@@ -23,7 +22,7 @@ def linked_merge_tags(conversation: Conversation, hint: Callable[[str, str], obj
         conversation.answer()
         tag = conversation.published.merge_tag(entry)
         if tag is None and in_line and conversation.published.content:
-            name = json.dumps(entry[:_LONGEST_ID])
+            name = json.dumps(shorten(entry))
             message = f"visitor.render: rich text links to the entry {name}, which is not a published merge tag"
             hint(f"linked {name}", f"{message}; shown as it is")
         return tag

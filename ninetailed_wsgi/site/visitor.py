@@ -15,6 +15,7 @@ from ninetailed_wsgi.core import merge_tags, variants
 from ninetailed_wsgi.core.copies import copy_of
 from ninetailed_wsgi.core.entry_forms import id_of
 from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 from ninetailed_wsgi.site.beacon import PREVIEW_MARK, TRACK, track_attributes
 from ninetailed_wsgi.site.conversation import Backend, Conversation, is_text, never_raises, no_answer, nothing
@@ -26,7 +27,6 @@ KEY = "ninetailed.visitor"
 """Where a page finds its visitor in the environ."""
 
 _NO_PREVIEW_SECRET = "a page asked for a link to a preview, but the option identity_secret_file is not set"
-_LONGEST_ID = 100  # characters of an id in the log
 
 
 class Visitor:
@@ -195,7 +195,7 @@ class Visitor:
         experiences = conversation.answer()["experiences"]
         if isinstance(entry, str) and conversation.published.is_unknown(entry):
             # Log the id, because authors have to know which one; pages take it from code, not from visitors.
-            name = json.dumps(entry[:_LONGEST_ID])
+            name = json.dumps(shorten(entry))
             self._backend.hint(f"entry {entry}", f"visitor.variant: no content names the entry {name}; shown as it is")
         order = conversation.published.order
         conversation.parts_of_page.note("entry", id_of(entry), lambda: variants.served_entry(entry, experiences, order))
@@ -428,7 +428,7 @@ class Visitor:
         conversation = self._use()
         missing = variants.unresolved(entry, conversation.answer()["experiences"], conversation.published.order)
         if missing is not None:
-            name, variant = (json.dumps(str(id)[:_LONGEST_ID]) for id in (id_of(entry), missing))
+            name, variant = (json.dumps(shorten(str(id))) for id in (id_of(entry), missing))
             self._backend.hint(
                 f"unresolved {name}",
                 f"visitor.variant: the entry {name} does not hold its variant {variant}, so the baseline is shown; "

@@ -16,6 +16,7 @@ from ninetailed_wsgi.api.body import read_body
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.core.location import TEXT_MEMBERS
 from ninetailed_wsgi.core.preview import Overrides
+from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 
 _MOST_FIELDS = 20_000  # the playground has one for each audience and experience, and browsers send empty ones too
@@ -88,7 +89,7 @@ def overrides_of(form: Form) -> Overrides:
     """Return the overrides of a playground; InvalidData says which field is wrong."""
     indexes = form.with_prefix("experience:")
     if wrong := [value for value in indexes.values() if not value.isascii() or not value.isdecimal()]:
-        raise InvalidData(f"experience: found {wrong[0][:20]!r}, expected the index of a variant")
+        raise InvalidData(f"experience: found {shorten(wrong[0], 20)!r}, expected the index of a variant")
     return Overrides.of(
         {
             "audiences": {id: value == "on" for id, value in form.with_prefix("audience:").items()},
@@ -104,7 +105,7 @@ def device_of(form: Form) -> str | None:
     """Return the device of a playground; None: that of the visitor."""
     device = form.text("device")
     if device not in ("", *DEVICES):
-        raise InvalidData(f"device: found {device[:20]!r}, expected one of {', '.join(DEVICES)}")
+        raise InvalidData(f"device: found {shorten(device, 20)!r}, expected one of {', '.join(DEVICES)}")
     return device or None
 
 
@@ -114,7 +115,7 @@ def events_of(form: Form) -> list[dict[str, Any]]:
     if (kind := form.text("event")) in KINDS:
         events.append(_event(kind, form.text("about"), _mapping(form, "properties", '{"price": 9}')))
     elif kind:
-        raise InvalidData(f"event: found {kind[:20]!r}, expected one of {', '.join(KINDS)}")
+        raise InvalidData(f"event: found {shorten(kind, 20)!r}, expected one of {', '.join(KINDS)}")
     if text := form.text("events"):
         value = _json(text, "events")
         bodies = value if isinstance(value, list) else [value]
