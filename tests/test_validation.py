@@ -382,7 +382,7 @@ def test_any_keyword_is_worded(schema: dict[str, Any], document: Any, expected: 
 
 @pytest.mark.parametrize("raw", [b"", b" ", b"\r\n\t "])
 def test_an_empty_body_is_named(raw: bytes) -> None:
-    assert unreadable(raw) == "body: found nothing, expected a JSON object"
+    assert unreadable(raw) == "body: found nothing, expected JSON"
 
 
 def test_a_syntax_error_is_named_with_its_line_and_column() -> None:

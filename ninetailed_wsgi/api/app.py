@@ -259,7 +259,8 @@ def _answer_http_error(
         refused = MethodNotAllowed(f"{shorten(req.path)} does not take {req.method}, only {allowed}")
         resp.set_header("Allow", allowed)
     elif isinstance(error, falcon.HTTPNotFound):
-        refused = RouteNotFound(f"no route has the path {shorten(req.path)}")
+        slash = "; leave out the slash at its end" if req.path.endswith("/") and req.path != "/" else ""
+        refused = RouteNotFound(f"no route has the path {shorten(req.path)}{slash}")
     else:
         refused = InvalidData(error.description or error.title or "the request cannot be read")
         refused.status = error.status_code

@@ -19,6 +19,7 @@ from ninetailed_wsgi.api.previews import KEY, content_of, overrides_of, without_
 from ninetailed_wsgi.api.spaces import SpaceNames
 from ninetailed_wsgi.api.validation.json_body import read_json
 from ninetailed_wsgi.api.validation.schemas import Schemas
+from ninetailed_wsgi.core.ids import has_form
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
@@ -159,7 +160,8 @@ class ProfileResource(_Resource):
             _answer(resp, self._service.explain(where, name.removesuffix(_EXPLAIN)))
             return
         where, caller = self._edge.environment(organization, environment), self._edge.callers.of(req.env)
-        if self._check("get", caller, where, _parameter(name)) is Permission.ABSENT:
+        name = _parameter(name)
+        if self._check("get", caller, where, name) is Permission.ABSENT:
             raise ProfileNotFound("no profile has this id")
         data = self._service.get(
             where,
@@ -354,9 +356,17 @@ class ApiDescription:
 
 
 def _parameter(name: str) -> str:
-    """Return the name of a profile; refuse an empty one, as all callers without a name would share one profile."""
+    """Return the name of a profile; refuse an empty one, as all callers without a name would share one profile.
+
+    An issued id may have a slash at its end, which some clients and proxies add. Other names may really end with one.
+    """
     if not name:
-        raise RouteNotFound("no route has this path: the id or alias after /profiles/ is missing")
+        raise RouteNotFound(
+            "no route has this path: the id or alias after /profiles/ is missing; POST /profiles, without the slash, "
+            "creates a profile"
+        )
+    if name[-1] == "/" and has_form(name[:-1]):
+        return name[:-1]
     check_name("path", name)
     return name
 

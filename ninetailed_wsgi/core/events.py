@@ -21,6 +21,7 @@ _SEMVER = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(-[0-9A-Za-z.-]+)?(
 _LEAP_SECOND = re.compile(r"(?<=[Tt ]\d\d:\d\d:)60|(?<=[Tt ]\d{4})60")
 _TIME_MEMBERS = ("timestamp", "originalTimestamp", "sentAt")
 _A_TIME = "an ISO 8601 time or milliseconds since 1970-01-01"
+_NUMBER_AS_TEXT = "; write milliseconds as a number, without quotes"
 
 
 class EventTimeError(ValueError):
@@ -115,7 +116,7 @@ def event_time(event: Mapping[str, Any], arrival: int) -> int:
         except (ValueError, OverflowError):
             at = -1
         if at < 0:
-            raise EventTimeError(member, value, _A_TIME)
+            raise EventTimeError(member, value, f"{_A_TIME}{_NUMBER_AS_TEXT if value.isdecimal() else ''}")
         return at if at < arrival else arrival
     return arrival
 

@@ -75,6 +75,11 @@ def issue(key: bytes, environment: EnvironmentNames, random_half: str) -> str:
     return random_half + _keyed(key, "id", (environment.organization, environment.environment), random_half)
 
 
+def has_form(id: str) -> bool:
+    """Return whether a text has the form of an issued id, 64 lowercase hex characters."""
+    return _ISSUED.fullmatch(id) is not None
+
+
 def certifies(key: bytes, environment: EnvironmentNames, id: str) -> bool:
     """Return whether `issue` made this id with this key for this environment. The id may be any text."""
     if not _ISSUED.fullmatch(id):

@@ -73,4 +73,4 @@ def times_of(bodies: Sequence[dict[str, Any]], now: int) -> list[int]:
 
 def _user_of(body: dict[str, Any]) -> str:
     """Return the user id of an identify event; empty for any other event."""
-    return str(body.get("userId", "")) if body["type"] == "identify" else ""
+    return str(body.get("userId") or "") if body["type"] == "identify" else ""

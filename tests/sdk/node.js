@@ -32,6 +32,7 @@ const run = async ({ url, clientId, environment, ip }) => {
       { enabledFeatures: ['location'], ip, locale: 'ja' }),
     identified: await client.sendIdentifyEvent('jo@shop.example', { newsletter: true }, { ...timeout, anonymousId: id }),
     tracked: await client.sendTrackEvent('', 'add_to_cart', { sku: 'tea-1' }, { ...timeout, anonymousId: 'laptop' }),
+    guest: await client.sendIdentifyEvent(null, { theme: 'dark' }, { ...timeout, anonymousId: 'kiosk' }),
     merged: await client.sendIdentifyEvent('jo@shop.example', {}, { ...timeout, anonymousId: 'laptop' }),
     read: await client.getProfile('laptop', timeout),
   };

@@ -65,6 +65,11 @@ def test_the_locale_chooses_the_language_of_places(told: dict[str, Any]) -> None
     assert told["placed"]["profile"]["location"]["country"] == "日本"
 
 
+@pytest.mark.client(NODE, "identify", how="client")
+def test_a_user_who_is_null_in_the_sites_code_sets_traits_only(told: dict[str, Any]) -> None:
+    assert (told["guest"]["id"], told["guest"]["traits"]) == ("kiosk", {"theme": "dark"})
+
+
 @pytest.mark.client(NODE, "batch", "identify", "merge", how="client")
 def test_identify_and_track_go_by_batches_and_two_devices_become_one(told: dict[str, Any]) -> None:
     id = told["created"]["profile"]["id"]

@@ -26,7 +26,7 @@ def read_json(raw: bytes, *, walks: bool = True) -> object:
     """
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
     if not raw or raw.isspace():
-        raise InvalidData("body: found nothing, expected a JSON object")
+        raise InvalidData("body: found nothing, expected JSON")
     try:
         document: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
