@@ -1,7 +1,13 @@
-"""Which pages may call the API from a browser, and which hosts it answers to (spec section 16)."""
+"""Which pages may call the API from a browser, and which hosts it answers to (spec section 16).
+
+``Sec-Fetch-Site``, which no page can set, decides where it says that a page is of this origin or of another site. In
+between, for a page of a sibling domain, and in a browser that does not send it, ``Origin`` decides: only pages of this
+host and of the named origins may call. Requests of senders that are no browsers have neither.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,6 +22,11 @@ from ninetailed_wsgi.service.access import Access
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@]+)", re.IGNORECASE)
 _PROVEN = "/inspector/"
 """Its pages send no referrer, so over plain HTTP their forms have the origin ``null``; each form has a proof."""
+
+_OWN = ("same-origin", "none")
+"""What ``Sec-Fetch-Site`` says of a page of this origin, and of a person who typed the address."""
+
+_log = logging.getLogger("ninetailed_wsgi")
 
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
@@ -36,15 +47,16 @@ class Origins:
         self._strict = access.guarded or access.local
         self.vary = not self._any
         """Whether answers differ by origin."""
+        self._said: set[str] = set()
 
     def allow(self, environ: Mapping[str, Any]) -> str | None:
         """Return the value of ``Access-Control-Allow-Origin``, None for no such header.
 
         Raises:
-            Forbidden: a page of another site asks, or this server answers loopback hosts only.
+            Forbidden: a page asks that is neither of this host nor of a named origin, or a host that is not answered.
         """
         if self._local:
-            _check_hosts(environ)
+            self._check_hosts(environ)
         if self._any:
             return "*"
         origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
@@ -54,36 +66,48 @@ class Origins:
             return None
         if self._local:
             foreign = bool(origin) or site == "cross-site"
-        elif site:  # pages cannot set this header
-            foreign = site == "cross-site"
+        elif site in _OWN:
+            foreign = False
         else:
-            foreign = (
-                origin is not None
-                and not is_of_host(origin, self._address.origin(environ)[1])
-                and not (origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN))
-            )
+            foreign = site == "cross-site" or not (origin is None or self._is_own(origin, environ))
         if foreign:
-            text = f"found {shorten(origin)!r}" if origin else "found a request from another site"
-            raise Forbidden(f"origin: {text}; name the origins whose pages may call with --cors-origins")
+            self._say_once(
+                "a request of a page of the origin %(value)s was refused; if its pages may call, name the origin with "
+                "--cors-origins",
+                origin,
+            )
+            raise Forbidden("origin: pages of this origin may not call this API")
         return None
 
+    def _is_own(self, origin: str, environ: Mapping[str, Any]) -> bool:
+        if origin == "null" and environ.get("PATH_INFO", "").startswith(_PROVEN):
+            return True
+        return is_of_host(origin, self._address.origin(environ)[1])
 
-def _check_hosts(environ: Mapping[str, Any]) -> None:
-    """Raise Forbidden unless every host that a request to an open server names is loopback.
+    def _check_hosts(self, environ: Mapping[str, Any]) -> None:
+        """Raise Forbidden unless every host that a request to an open server names is loopback.
 
-    A proxy may put its own name in ``Host`` and the visitor's in another header. Any sender of that header is
-    believed, because it can only cause a refusal.
-    """
-    hosts = [environ.get("HTTP_HOST") or "localhost"]
-    hosts += [each.strip() for each in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if each.strip()]
-    if "HTTP_FORWARDED" in environ:
-        hosts += [each["host"] for each in forwarded_elements(environ) if "host" in each]
-    for host in hosts:
-        if not is_loopback(host):
-            raise Forbidden(
-                f"host: found {shorten(host)!r}; this server is open to everybody, so it answers loopback hosts only. "
-                "Behind a proxy, start it with --access guarded"
-            )
+        A proxy may put its own name in ``Host`` and the visitor's in another header. Any sender of that header is
+        believed, because it can only cause a refusal.
+        """
+        hosts = [environ.get("HTTP_HOST") or "localhost"]
+        hosts += [each.strip() for each in environ.get("HTTP_X_FORWARDED_HOST", "").split(",") if each.strip()]
+        if "HTTP_FORWARDED" in environ:
+            hosts += [each["host"] for each in forwarded_elements(environ) if "host" in each]
+        for host in hosts:
+            if not is_loopback(host):
+                self._say_once(
+                    "a request for the host %(value)s was refused: this server is open to everybody, so it answers "
+                    "loopback hosts only; behind a proxy, start it with --access guarded",
+                    host,
+                )
+                raise Forbidden("host: requests for this host are not answered")
+
+    def _say_once(self, text: str, value: str | None) -> None:
+        """Log why requests are refused, once for each process and reason: the answers do not tell strangers."""
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning(text, {"value": repr(shorten(value or "?"))})
 
 
 # PERF: requests name few hosts; parsing an address took 7 % of a stored page event (cProfile).

@@ -41,4 +41,4 @@ class RateLimit:
         for rate in self._rates:
             if not self._limiter.hit(rate, client):
                 wait = self._limiter.get_window_stats(rate, client).reset_time - time.time()
-                raise RateLimited(f"one address sent more requests than {rate}", max(1, math.ceil(wait)))
+                raise RateLimited("too many requests from this address", max(1, math.ceil(wait)))

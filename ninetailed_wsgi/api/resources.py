@@ -65,11 +65,15 @@ class Edge:
 
         On the space routes, ``organization`` is the space.
         """
+        names = (organization, environment)
         if self.spaces is not None:
-            organization, environment = self.spaces.environment(organization, environment)
-        where = self.service.environment(organization, environment)
+            names = self.spaces.environment(*names)
+        try:
+            where = self.service.environment(*names)
+        except UnknownEnvironment:  # it names the environment that a space stands for
+            raise _unknown(organization, environment) from None
         if self.access.guarded and not self.service.has_content(where):
-            raise UnknownEnvironment("no such environment of this organization is served here")
+            raise _unknown(organization, environment)
         return where
 
     def allow(self, operation: str, req: Request) -> Caller:
@@ -353,6 +357,11 @@ class ApiDescription:
         self._edge.allow("openapi", req)
         resp.content_type = falcon.MEDIA_JSON
         resp.data = self._text()
+
+
+def _unknown(organization: str, environment: str) -> UnknownEnvironment:
+    """Return the error for a path of an environment that is not served; it repeats the path's names and no others."""
+    return UnknownEnvironment(f"no environment {shorten(environment)} of {shorten(organization)} is served here")
 
 
 def _parameter(name: str) -> str:

@@ -211,10 +211,10 @@ class Access:
         """
         decision = decide(operation, caller, guarded=self.guarded, own=own)
         if decision is Permission.REFUSED:
-            scope = " or ".join(_REQUIREMENTS[operation].scopes)
             if caller.trusted:
+                scope = " or ".join(_REQUIREMENTS[operation].scopes)
                 raise Forbidden(f"this key or address lacks the scope {scope}")
-            raise Unauthorized(f"expected Authorization: Bearer KEY, a key with the scope {scope}")
+            raise Unauthorized("expected Authorization: Bearer KEY with a valid key")
         return decision
 
     def judge(self, events: Sequence[dict[str, Any]], caller: Caller, where: Environment, issued: Issued) -> Verdict:

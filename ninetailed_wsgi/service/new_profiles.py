@@ -56,7 +56,7 @@ class NewProfiles(PerMinute):
 
     def refusal(self) -> RateLimited:
         """Return the error for an address that has created as many profiles as it may."""
-        return RateLimited(f"one address created more than {self._most} profiles in a minute", self.wait())
+        return RateLimited("too many new profiles from this address in this minute", self.wait())
 
 
 class Allowance:

@@ -58,7 +58,7 @@ class Turns:
                 waiting.queues[key] = deque()
                 return
             if len(queue) + 1 >= self._at_once:
-                raise ProfileOverload(f"{len(queue) + 1} requests are writing this profile; try again in a second")
+                raise ProfileOverload("too many requests are writing this profile; try again in a second")
             turn = threading.Lock()
             turn.acquire()
             queue.append(turn)

@@ -74,7 +74,7 @@ class Viewers:
             return Viewer("the site", "site")
         if (signed := self._signed_in(req)) is not None:
             return signed
-        raise Unauthorized("sign in with a key that has the scope admin")
+        raise Unauthorized("sign in, or send Authorization: Bearer KEY with a valid key")
 
     def newcomer(self, req: Request, resp: Response) -> Viewer:
         """Return a viewer who has to sign in; a proof in their form belongs to a cookie, which is set if it is missing.
