@@ -47,7 +47,7 @@ class Origins:
         self._strict = access.guarded or access.local
         self.vary = not self._any
         """Whether answers differ by origin."""
-        self._said: set[str] = set()
+        self._reasons: set[str] = set()
 
     def allow(self, environ: Mapping[str, Any]) -> str | None:
         """Return the value of ``Access-Control-Allow-Origin``, None for no such header.
@@ -105,8 +105,8 @@ class Origins:
 
     def _say_once(self, text: str, value: str | None) -> None:
         """Log why requests are refused, once for each process and reason: the answers do not tell strangers."""
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._reasons:
+            self._reasons.add(text)
             _log.warning(text, {"value": repr(shorten(value or "?"))})
 
 
