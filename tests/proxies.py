@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import ROOT, Server, wait_until
+from serving import ROOT, Server, free_port, wait_until
 
 DEPLOY = ROOT / "examples" / "deploy"
 
@@ -37,9 +36,7 @@ def running_nginx(folder: Path, text: str, port: int, *changes: tuple[str, str])
     """As `behind_nginx`, with the text of a configuration that says ``listen 80;`` and ``127.0.0.1:8000``."""
     if (nginx := installed("nginx")) is None:
         pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        own = free.getsockname()[1]
+    own = free_port()
     places = (("127.0.0.1:8000", f"127.0.0.1:{port}"), ("listen 80;", f"listen 127.0.0.1:{own};"))
     for old, new in (*places, *changes):
         assert old in text, f"the configuration does not say {old}"
@@ -53,7 +50,7 @@ def running_nginx(folder: Path, text: str, port: int, *changes: tuple[str, str])
         f"events {{}}\nhttp {{ access_log off; {temporary}\n{text}\n}}\n"
     )
     command = [nginx, "-c", str(whole), "-p", str(folder)]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=30)
+    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=120)
     assert tested.returncode == 0, tested.stderr
     assert "warn" not in tested.stderr
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)

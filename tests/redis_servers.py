@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from serving import wait_until
+from serving import free_port, wait_until
 
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 
@@ -25,10 +22,6 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 LEFT_OUT = "the Redis store is not tested: no redis-server on this machine (Debian: apt install redis-server)"
 DATABASES = 1000
 """Each test store is a database of its own."""
-
-
-_RESERVED: list[IO[str]] = []
-"""The locks of this process's ports, which end with it."""
 
 
 class Redis:
@@ -61,7 +54,7 @@ class Redis:
 
     @property
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0), protocol=2)
+        return redis.Redis(port=self.port, socket_timeout=60, retry=Retry(NoBackoff(), 0), protocol=2)
 
     def url(self, database: int = 0) -> RedisUrl:
         return RedisUrl.parse(f"redis://127.0.0.1:{self.port}/{database}")
@@ -91,7 +84,7 @@ class Redis:
         assert self._process.poll() is None, (self.folder / "redis.log").read_text()
         try:
             return bool(self.client.ping())
-        except redis.ConnectionError:
+        except (redis.ConnectionError, redis.TimeoutError):
             return False
 
 
@@ -113,7 +106,7 @@ class Cluster:
 
     def _node(self, folder: Path, options: tuple[str, ...]) -> Redis:
         folder.mkdir()
-        own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--databases", "1")
+        own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "4000", "--databases", "1")
         bus = ("--cluster-port", str(free_port()))
         return Redis(folder, *own, *bus, "--cluster-require-full-coverage", "no", *options)
 
@@ -177,26 +170,3 @@ def running(*options: str) -> Iterator[Redis]:
             yield server
         finally:
             server.end()
-
-
-def free_port() -> int:
-    """A port for a server that is started later, or again: no other process of the tests gets it, and no connection.
-
-    The system draws the ports of connections from a range of its own; one of those may be taken by the time that the
-    server binds it.
-    """
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    folder = Path(tempfile.gettempdir()) / "ninetailed-wsgi-ports"
-    folder.mkdir(exist_ok=True)
-    for port in random.SystemRandom().sample(range(first - 16_000, first), 1_000):
-        reserved = (folder / str(port)).open("a")
-        try:
-            fcntl.flock(reserved, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            reserved.close()
-            continue
-        _RESERVED.append(reserved)
-        return port
-    raise AssertionError("no port is free")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
@@ -23,6 +26,9 @@ MODULES = os.pathsep.join([str(ROOT / "tests" / "without"), str(ROOT)])
 """The PYTHONPATH of a server that a test starts."""
 SERVERS = ("gunicorn", "granian")
 """What `serve` can run the app under."""
+
+_RESERVED: list[IO[str]] = []
+"""The locks of this process's ports, which end with it."""
 
 PREFIX = "/v2/organizations/acme/environments/main"
 PROFILES = PREFIX + "/profiles"
@@ -130,12 +136,37 @@ def running(command: list[str], folder: Path) -> Iterator[Server]:
         _end(process)
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Look again and again, for a bounded time, until something holds."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"not within {seconds} seconds: {what}"
         time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port for a server that is started later, or again, or never: no other process of the tests gets it.
+
+    The system draws the ports of connections, and of servers that ask for any, from a range of its own; one of those
+    may be taken by the time that the server binds it.
+    """
+    bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    system = range(int(bounds[0]), int(bounds[1]) + 1)
+    ports = [port for port in range(10_000, 65_536) if port not in system] or [*system]
+    folder = Path(tempfile.gettempdir()) / "ninetailed-wsgi-ports"
+    folder.mkdir(exist_ok=True)
+    for port in random.SystemRandom().sample(ports, min(1_000, len(ports))):
+        reserved = (folder / str(port)).open("a")
+        try:
+            fcntl.flock(reserved, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reserved.close()
+            continue
+        _RESERVED.append(reserved)
+        return port
+    raise AssertionError("no port is free")
 
 
 def track(message_id: str, name: str = "clicked", **properties: Any) -> dict[str, Any]:

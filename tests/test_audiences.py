@@ -295,7 +295,7 @@ def test_patterns_that_hang_other_engines_are_decided_quickly(pattern: str) -> N
     text = ("ab" * LONGEST_MATCHED_TEXT)[: LONGEST_MATCHED_TEXT - 1] + "!"
     started = time.process_time()
     assert not matches(text)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10  # others never end
 
 
 # Counting

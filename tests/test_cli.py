@@ -80,7 +80,7 @@ def serving(*command: str, folder: Path, until: str, **variables: str) -> Iterat
     process = subprocess.Popen(
         command, cwd=folder, env=environment(**variables), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    too_long = threading.Timer(60, process.kill)
+    too_long = threading.Timer(300, process.kill)  # where the server does not get that far
     too_long.start()
     try:
         assert process.stdout is not None
@@ -89,6 +89,7 @@ def serving(*command: str, folder: Path, until: str, **variables: str) -> Iterat
             line = process.stdout.readline()
             assert line, "the server ended: " + "".join(lines)
             lines.append(line)
+        too_long.cancel()
         printed = "".join(lines)
         where = next(word for word in printed.split() if word.startswith("http://"))
         host, _, port = where.removeprefix("http://").partition("/")[0].rpartition(":")

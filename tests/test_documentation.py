@@ -15,8 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from redis_servers import free_port
-from serving import wait_until
+from serving import free_port, wait_until
 
 from ninetailed_wsgi.settings import OPTIONS
 
@@ -199,7 +198,7 @@ def test_the_tutorial_works_from_an_empty_folder(tmp_path: Path) -> None:
     finally:
         for server in servers:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=20)
+            server.wait(timeout=60)
     assert [step for step, _ in steps].count("output") == 3
 
 

@@ -47,17 +47,18 @@ def attacks(length: int) -> Iterator[tuple[str, str]]:
 
 
 def seconds(work: Callable[[str], object], text: str) -> float:
-    began = time.process_time()
+    began = time.thread_time()
     work(text)
-    return time.process_time() - began
+    return time.thread_time() - began
 
 
 def grows_with_the_text_alone(work: Callable[[str], object]) -> None:
     for (name, short), (_, long) in zip(attacks(SHORT), attacks(LONG), strict=True):
-        if (spent := seconds(work, long)) > 0.005:  # what is below is not worth an attack
-            best = min(spent, *(seconds(work, long) for _ in range(2)))
-            least = min(seconds(work, short) for _ in range(3))
-            assert best < 3 * (LONG / SHORT) * max(least, 0.0002), f"{name}: {least} s became {best} s"
+        longs, shorts = [seconds(work, long)], list[float]()
+        while min(longs) > max(0.005, 3 * (LONG / SHORT) * min(shorts, default=0)):  # below 5 ms it is no attack
+            assert len(longs) < 10, f"{name}: {min(shorts)} s became {min(longs)} s"
+            longs.append(seconds(work, long))
+            shorts.append(seconds(work, short))
 
 
 def patterns() -> dict[str, re.Pattern[str]]:
@@ -131,7 +132,7 @@ def test_a_long_text_of_digits_that_is_no_number_does_not_hang_a_rule(make_serve
     api = make_server(content={"audiences": [audience], "experiences": []}).environment()
     began = time.process_time()
     assert api.update("visitor", identify(traits={"age": "1" * 60_000 + "x"}))["profile"]["audiences"] == []
-    assert time.process_time() - began < 5  # it took over a minute
+    assert time.process_time() - began < 20  # it took over a minute
     assert api.update("visitor", identify(traits={"age": "18."}))["profile"]["audiences"] == ["adults"]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 import redis
-from serving import PROFILES, Server, page, serving, wait_until
+from serving import PROFILES, Server, free_port, page, serving, wait_until
 
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import Catalog
@@ -566,8 +566,7 @@ def test_a_certificate_must_be_trusted_and_https_is_not_left(
 def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     if not (command := shutil.which("redis-server") or shutil.which("valkey-server")):
         pytest.skip("needs redis-server or valkey-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--requirepass", "se/cret"]
     folder = tmp_path_factory.mktemp("redis")
     with subprocess.Popen([command, *options], cwd=folder, stdout=subprocess.DEVNULL) as process:

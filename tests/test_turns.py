@@ -66,7 +66,7 @@ def test_a_hot_profile_is_429_at_once_when_too_many_write_it_and_others_are_serv
     slow: tuple[SlowStore, Callable[..., Api]],
 ) -> None:
     store, make = slow
-    api = make(profile_concurrency=3)
+    api = make(profile_concurrency=3, store_timeout=60)
     with ThreadPoolExecutor(3) as threads:
         writers = [threads.submit(api.update_answer, "hot", page()) for _ in range(3)]
         wait_until(lambda: waiting(api) == 3, "three requests write the profile")
@@ -87,7 +87,7 @@ def test_a_hot_profile_is_429_at_once_when_too_many_write_it_and_others_are_serv
 
 def test_a_burst_of_one_visitors_browser_is_served_by_default(slow: tuple[SlowStore, Callable[..., Api]]) -> None:
     store, make = slow
-    api = make()
+    api = make(store_timeout=60)
     with ThreadPoolExecutor(BROWSER) as threads:
         burst = [threads.submit(api.update_answer, "hot", page()) for _ in range(BROWSER)]
         wait_until(lambda: waiting(api) == BROWSER, "the whole burst is there")
@@ -98,7 +98,7 @@ def test_a_burst_of_one_visitors_browser_is_served_by_default(slow: tuple[SlowSt
 
 def test_a_preflight_that_merges_nothing_needs_no_turn(slow: tuple[SlowStore, Callable[..., Api]]) -> None:
     store, make = slow
-    api = make(profile_concurrency=1)
+    api = make(profile_concurrency=1, store_timeout=60)
     with ThreadPoolExecutor(1) as threads:
         writer = threads.submit(api.update_answer, "hot", page())
         wait_until(lambda: waiting(api) == 1, "a request writes the profile")
@@ -115,7 +115,7 @@ def test_the_default_lets_a_browser_in() -> None:
 
 
 def test_turns_come_in_the_order_of_arrival() -> None:
-    turns, order = Turns(10, 30), []
+    turns, order = Turns(10, 60), []
 
     def write(number: int) -> None:
         with turns.turn([HOT]):
@@ -137,7 +137,7 @@ def test_who_waits_too_long_is_refused_and_the_next_one_is_not_kept_from_its_tur
 
 
 def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_end() -> None:
-    turns = Turns(10, 30)
+    turns = Turns(10, 60)
 
     def write(keys: list[Key]) -> None:
         for _ in range(500):
@@ -146,7 +146,7 @@ def test_batches_that_name_the_same_profiles_in_another_order_both_come_to_an_en
 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(write, [HOT, OTHER]), threads.submit(write, [OTHER, HOT])]:
-            done.result(30)
+            done.result(60)
     assert turns._waiting().queues == {}
 
 
@@ -176,7 +176,7 @@ def test_a_batch_that_may_merge_into_a_profile_takes_its_turn(make_server: MakeS
 
 
 def test_a_forked_process_does_not_wait_for_threads_that_its_parent_has() -> None:
-    turns = Turns(10, 30)
+    turns = Turns(10, 60)
     with turns.turn([HOT]):
         child = os.fork()
         if child == 0:  # pragma: no cover

@@ -16,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.etree import ElementTree
 
 import pytest
-from serving import ROOT
+from serving import ROOT, free_port
 
 from ninetailed_wsgi import create_app
 from ninetailed_wsgi.commands.main import main
@@ -75,8 +75,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(
 
 
 def test_a_server_that_is_not_there_is_2_and_said(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     told = Told(url, tmp_path)
     assert (told.status, told.out) == (2, "")
     assert told.err == f"ninetailed-wsgi contract: cannot test {url}: Connection refused\n"

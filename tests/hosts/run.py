@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.hosts.sites import ASGI_SITES, SITES
+from tests.serving import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "hosts"
@@ -129,14 +130,12 @@ def pip(python: Path, *words: str) -> None:
 def running(name: str, python: Path, site: str, form: str) -> Iterator[Host]:
     """A server with one site in one form, until the block ends; RuntimeError when it does not end itself then."""
     server = SERVERS[name]
-    with tempfile.TemporaryDirectory() as given, socket.socket() as probe:
+    with tempfile.TemporaryDirectory() as given:
         folder = Path(given)
         folder.chmod(0o755)
         (folder / "data").mkdir(mode=0o777)
         (folder / "data").chmod(0o777)  # Apache's own user writes it
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+        port = free_port()
         variables = variables_of(name, site, form, folder)
         words = [word.format(port=port) for word in server.words]
         command = apache(folder, port, python, words[0]) if name.startswith("mod_wsgi") else [str(python), *words]
@@ -147,7 +146,7 @@ def running(name: str, python: Path, site: str, form: str) -> Iterator[Host]:
             listening(process, port)
             yield Host(port, process, log)
             process.send_signal(server.end)
-            process.wait(20)  # nothing of ours keeps a host from stopping
+            process.wait(60)  # nothing of ours keeps a host from stopping
         except BaseException:
             sys.stderr.write(log.read_text(errors="replace")[-3000:])
             raise
@@ -270,7 +269,7 @@ def refused(name: str, python: Path) -> list[str]:
     faults = []
     for form, expected in (("bare", 200), ("used", 500)):
         with running(name, python, site, form) as host:
-            connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", host.port, timeout=60)
             with contextlib.closing(connection):
                 connection.request("GET", "/")
                 status = connection.getresponse().status

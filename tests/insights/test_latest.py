@@ -170,7 +170,7 @@ def test_serve_computes_in_a_process_of_its_own_that_ends_with_the_server(tmp_pa
             assert "scipy" not in Path(f"/proc/{worker}/maps").read_text()
         assert "scipy" in Path(f"/proc/{computing}/maps").read_text()
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(60)
         wait_until(lambda: not Path(f"/proc/{computing}").exists(), "the computation has ended")
 
 

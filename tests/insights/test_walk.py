@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis_servers import free_port
-from serving import wait_until
+from serving import free_port, wait_until
 
 from ninetailed_wsgi.commands.main import main
 

@@ -243,8 +243,8 @@ def test_files_may_be_named_from_the_folder_in_which_the_site_was_put_together(
 def test_a_redis_that_is_gone_or_says_nothing_leaves_baselines_and_is_used_again_when_it_is_back(
     bare: Mounted, own_redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), store_timeout=0.5)
-    assert browser.get().set_cookie is not None
+    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), store_timeout=2)
+    wait_until(lambda: browser.get().set_cookie is not None, "the first page has a visitor")
     for harm, mend in ((own_redis.kill, own_redis.start), (own_redis.pause, own_redis.resume)):
         harm()
         for _ in range(3):
@@ -255,11 +255,11 @@ def test_a_redis_that_is_gone_or_says_nothing_leaves_baselines_and_is_used_again
 
 
 def test_a_page_waits_for_a_redis_that_says_nothing_no_longer_than_its_budget(bare: Mounted, own_redis: Redis) -> None:
-    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), time_budget_ms=50, store_timeout=30)
+    browser = bare.visited_by(use, content=SHOP, store=str(own_redis.url()), time_budget_ms=200, store_timeout=120)
     wait_until(lambda: browser.get().set_cookie is not None, "the first page may take longer than its budget")
     own_redis.pause()
     began = time.monotonic()
     answer = browser.get()
     assert (answer.status, answer.text, answer.set_cookie) == (200, BASELINES, None)
-    assert time.monotonic() - began < 10  # of the 15 seconds that Redis is waited for
+    assert time.monotonic() - began < 30  # of the 60 seconds that Redis is waited for
     own_redis.resume()

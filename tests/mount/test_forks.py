@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import ROOT, Server, running
+from serving import ROOT, Server, running, wait_until
 
 import ninetailed_wsgi
 
@@ -33,12 +33,14 @@ def test_two_workers_of_gunicorn_serve_one_visitor(tmp_path: Path, options: list
 def load_until_every_worker_answered(server: Server) -> list[Any]:
     answers: list[Any] = []
     with ThreadPoolExecutor(4) as clients:
-        for _ in range(50):
+
+        def every_worker_answered() -> bool:
             visit = lambda _: server.call("GET", "/pricing", headers={"Cookie": "ntaid=anna"}).json()  # noqa: E731
-            answers += clients.map(visit, range(8))
-            if len({answer["pid"] for answer in answers}) == 2:
-                return answers
-    raise AssertionError("one worker answered everything")
+            answers.extend(clients.map(visit, range(8)))
+            return len({answer["pid"] for answer in answers}) == 2
+
+        wait_until(every_worker_answered, "every worker answers")
+    return answers
 
 
 def test_processes_may_fork_before_and_after_the_first_page(tmp_path: Path) -> None:

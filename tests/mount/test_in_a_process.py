@@ -104,7 +104,7 @@ def test_the_mocks_and_the_frozen_clock_of_a_site_do_not_reach_our_threads(bare:
         event = server_event("anna")
         running.service.import_many(running.service.environment("default", "main"), {"events": [event]})
         real = threading.Event()  # wait_until would meet the mocks
-        assert any(running.service.imports().waiting == 0 or real.wait(0.01) for _ in range(2000))
+        assert any(running.service.imports().waiting == 0 or real.wait(0.01) for _ in range(6000))
     assert slept.call_count == 0
     bare.latest.close()
 

@@ -25,9 +25,10 @@ LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), m
 
 
 def test_a_call_that_no_thread_has_taken_can_be_withdrawn_and_then_leaves_nothing() -> None:
-    workers, go_on, done = Workers(1), threading.Event(), []
-    first = Call[Any](lambda call: go_on.wait(60))
+    workers, begun, go_on, done = Workers(1), threading.Event(), threading.Event(), []
+    first = Call[Any](lambda call: (begun.set(), go_on.wait(60)))
     workers.submit(first)
+    assert begun.wait(60)
     late = Call[Any](lambda call: done.append("late"))
     workers.submit(late)
     assert not late.wait(0.01)

@@ -17,7 +17,7 @@ const pluginMakers = ({ url, experiences }) => ({
 });
 
 const until = async (met) => {
-  for (let tries = 0; !met() && tries < 3000; tries += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (let tries = 0; !met() && tries < 24000; tries += 1) await new Promise((resolve) => setTimeout(resolve, 5));
 };
 
 const state = ({ profileState }) => ({

@@ -42,7 +42,7 @@ def ask(node: str) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
-            assert line, f"client.js ended with status {process.wait(10)}"
+            assert line, f"client.js ended with status {process.wait(60)}"
             said: dict[str, Any] = json.loads(line)
             return said
 

@@ -43,7 +43,7 @@ const visibility = (state) => {
 };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const until = async (met) => {
-  for (let tries = 0; !met() && tries < 500; tries += 1) await pause(10);
+  for (let tries = 0; !met() && tries < 12000; tries += 1) await pause(10);
 };
 const hide = async () => {
   const before = pending.length;

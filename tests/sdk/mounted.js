@@ -45,8 +45,15 @@ const navigate = (path) => router.events.emit('routeChangeComplete', path);
 
 /** What the newest page says, by section, once React has nothing left to do. */
 const settled = async () => {
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  return Object.fromEntries([...view.querySelectorAll('section')].map((each) => [each.id, each.textContent]));
+  const read = () => Object.fromEntries([...view.querySelectorAll('section')].map((each) => [each.id, each.textContent]));
+  // As many turns of the event loop, not as much time: a busy machine may make few of them in a while.
+  let page = read();
+  for (let quiet = 0; quiet < 20; quiet += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const now = read();
+    if (JSON.stringify(now) !== JSON.stringify(page)) [page, quiet] = [now, 0];
+  }
+  return page;
 };
 
 module.exports = { mount, navigate, settled };

@@ -40,7 +40,7 @@ def moment(node: str, harness: Harness) -> Iterator[Moment]:
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
-            assert line, f"insights.js ended with status {process.wait(10)}"
+            assert line, f"insights.js ended with status {process.wait(60)}"
             told: dict[str, Any] = json.loads(line)
             assert told["errors"] == []
             return told

@@ -275,10 +275,9 @@ def test_a_slow_upload_keeps_nobody_waiting_and_a_long_one_is_cut_off(tmp_path: 
         try:
             for each in slow:
                 each.sendall(head.encode())
-            began = time.monotonic()
             answer = server.call("GET", "/inspector/state.json", headers={"Authorization": f"Bearer {key}"})
             assert answer.status == 200
-            assert time.monotonic() - began < 10  # which one of the slow may take
+            assert not any(map(_has_heard, slow))  # they were not waited for: none was answered or ended before
         finally:
             for each in slow:
                 each.close()
@@ -289,6 +288,18 @@ def test_a_slow_upload_keeps_nobody_waiting_and_a_long_one_is_cut_off(tmp_path: 
         body = b"--limit\r\nContent-Disposition: form-data; name=x\r\n\r\n" + b"x" * 1_100_000
         sent = {"Authorization": f"Bearer {key}", "Content-Type": "multipart/form-data; boundary=limit"}
         assert server.call("POST", "/inspector/what-if.json", body, sent).status == 413
+
+
+def _has_heard(opened: socket.socket) -> bool:
+    """Whether a connection got an answer, or its end."""
+    opened.setblocking(False)
+    try:
+        opened.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        pass
+    return True
 
 
 def _first_line(opened: socket.socket) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving import PROFILES, Server, call, page, running, wait_until
+from tests.serving import PROFILES, Server, call, free_port, page, running, wait_until
 
 SERVERS = {
     "gunicorn": ["gunicorn", "--bind", "127.0.0.1:{port}", "--threads", "2", "--no-control-socket", "app:app"],
@@ -27,9 +26,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         "from ninetailed_wsgi import create_app\n\n"
         f"app = create_app(data_dir={str(tmp_path / 'data')!r}, access='open')\n"
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = [word.format(port=port) for word in SERVERS[request.param]]
     with running([sys.executable, "-m", *words], tmp_path) as started:
         wait_until(lambda: _answers(started), "the server answers")  # Granian says that it listens before it does

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis_servers
 from redis_servers import Redis
 
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.redis.queue import RedisQueue
 from ninetailed_wsgi.store.redis.server import RedisServer
-from tests.serving import PREFIX, PROFILES, page, serving, track, wait_until
+from tests.serving import PREFIX, PROFILES, free_port, page, serving, track, wait_until
 
 WHERE = "acme/main"
 
@@ -34,7 +33,7 @@ def test_two_servers_share_profiles_and_imports_and_serve_again_after_an_outage(
     url = str(own_redis.url())
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
-    options = ("--store", url, "--store-timeout", "2", "--workers", "1")
+    options = ("--store", url, "--store-timeout", "20", "--workers", "1")
     with serving(tmp_path / "first", *options) as first, serving(tmp_path / "second", *options) as second:
         assert f"store         {url} (Redis" in first.printed.read_text()
         assert first.call("POST", f"{PROFILES}/anna", {"events": [track("1")]}).status == 200
@@ -144,7 +143,7 @@ def test_check_says_what_it_found_of_redis_and_changes_nothing(
 
 
 def test_a_server_that_is_not_there_is_no_start(capsys: pytest.CaptureFixture[str]) -> None:
-    url = f"redis://anna:s3cret@127.0.0.1:{redis_servers.free_port()}/0"
+    url = f"redis://anna:s3cret@127.0.0.1:{free_port()}/0"
     assert main(["serve", "--store", url]) == 2
     assert main(["check", "--store", url]) == 1
     captured = capsys.readouterr()

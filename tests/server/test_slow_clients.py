@@ -28,7 +28,7 @@ main(sys.argv[1:])
 """
 
 
-OPTIONS = ["--workers", "1", "--threads", "1", "--store-timeout", "5", "--max-body-bytes", "100000000"]
+OPTIONS = ["--workers", "1", "--threads", "1", "--store-timeout", "60", "--max-body-bytes", "100000000"]
 
 
 @pytest.fixture(scope="module")

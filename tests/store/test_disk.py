@@ -405,7 +405,7 @@ def test_a_forked_child_serves_and_the_parent_goes_on(disk: DiskStore) -> None:
 
 def test_a_child_forked_while_a_thread_opens_a_file_does_not_wait_for_that_thread(disk: DiskStore) -> None:
     def serve() -> None:
-        signal.alarm(20)
+        signal.alarm(60)
         append(disk, key(), *happened(0))
 
     with disk._shards._open_here().lock:

@@ -259,9 +259,9 @@ def test_batches_are_applied_while_visitors_are_deleted_one_after_the_other(
     service: ExperienceService, kept: KeptStore, make_queue: Callable[..., Queue], clock: Clock
 ) -> None:
     crowd(service, 60)
-    importing = serving(kept, make_queue(timeout=20), clock)
-    deleting = serving(kept, make_queue(timeout=20), clock)
-    end = time.monotonic() + 60
+    importing = serving(kept, make_queue(timeout=120), clock)
+    deleting = serving(kept, make_queue(timeout=120), clock)
+    end = time.monotonic() + 120
 
     def work() -> None:
         assert importing.consumer is not None
@@ -275,7 +275,7 @@ def test_batches_are_applied_while_visitors_are_deleted_one_after_the_other(
             deleting.delete(WHERE, f"visitor{number}")
         if not thread.is_alive() or time.monotonic() > end:
             break
-    thread.join(20)
+    thread.join(120)
     assert make_queue().empty()
     assert all(knows(service, f"other{number}") for number in range(60))
 
@@ -477,7 +477,7 @@ def test_a_deletion_while_a_batch_is_applied_waits_for_its_end_and_then_deletes_
     assert applying.wait(60)
     with pytest.raises(StoreUnavailable, match="an import is being applied"):
         service.delete(WHERE, "a")
-    with contextlib.closing(make_queue(timeout=20)) as patient:
+    with contextlib.closing(make_queue(timeout=120)) as patient:
         deleting = threading.Thread(target=lambda: serving(kept, patient, clock).delete(WHERE, "a"))
         deleting.start()
         go_on.set()

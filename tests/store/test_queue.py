@@ -423,7 +423,7 @@ def test_only_one_of_several_consumers_is_at_work(make_queue: Callable[..., Queu
 def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out(
     make_queue: Callable[..., Queue],
 ) -> None:
-    consumer, other, deletion = make_queue(), make_queue(timeout=0.1), make_queue(timeout=20)
+    consumer, other, deletion = make_queue(), make_queue(timeout=0.1), make_queue(timeout=120)
     consumer.put(b"1")
     entered, leave = threading.Event(), threading.Event()
 
@@ -454,7 +454,7 @@ def test_a_deletion_comes_next_and_consumers_that_come_and_go_do_not_keep_it_out
 def test_a_consumer_that_waits_for_a_deletion_comes_before_the_next_one(
     make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    consumer, deletion = make_queue(timeout=20), make_queue(timeout=20)
+    consumer, deletion = make_queue(timeout=120), make_queue(timeout=120)
     consumer.put(b"1")
     waits, order = threading.Event(), []
 
@@ -463,9 +463,9 @@ def test_a_consumer_that_waits_for_a_deletion_comes_before_the_next_one(
         threading.Event().wait(seconds)
 
     for module in (queue_lock, queue_place):
-        monkeypatch.setattr(module, "CONSUMER_WAITS", 20)
+        monkeypatch.setattr(module, "CONSUMER_WAITS", 120)
         monkeypatch.setattr(module.time, "sleep", sleep)
-    monkeypatch.setattr(queue_place, "_NEXT_FOR", 20_000)
+    monkeypatch.setattr(queue_place, "_NEXT_FOR", 120_000)
 
     def work() -> None:
         with consumer.alone() as alone:
@@ -475,12 +475,12 @@ def test_a_consumer_that_waits_for_a_deletion_comes_before_the_next_one(
     with deletion.alone(wait=True) as alone:
         assert alone
         thread.start()
-        assert waits.wait(20)
+        assert waits.wait(60)
         assert order == []
     with deletion.alone(wait=True) as alone:
         assert alone
         order.append("a deletion")
-    thread.join(20)
+    thread.join(60)
     assert order == ["the consumer", "a deletion"]
 
 

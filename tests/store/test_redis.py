@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 import pytest
-import redis_servers
 from parties import NOW, CutAt, append, happened, key, numbers, put
 from redis.connection import Connection
 from redis_servers import Redis
+from serving import free_port
 from support import Clock, of, track
 
 from ninetailed_wsgi.content import ContentFolder
@@ -213,7 +213,7 @@ def test_a_document_removed_and_made_anew_meanwhile_is_not_taken_for_the_old_one
 
 
 def test_a_profile_that_others_always_write_first_is_busy_after_the_timeout(make_redis: MakeRedis) -> None:
-    store, other = make_redis(timeout=0.2), make_redis()
+    store, other = make_redis(timeout=3), make_redis()  # half of it for each answer
 
     def fold(_: Key, entry: StoreEntry) -> Write:
         append(other, key(), *happened(0))
@@ -295,7 +295,7 @@ def test_a_process_that_starts_in_an_outage_serves_when_it_is_over(own_redis: Re
 
 
 def test_a_server_that_says_nothing_keeps_no_thread_longer_than_the_timeout(own_redis: Redis) -> None:
-    with opened(own_redis.url(), timeout=1.0) as store:
+    with opened(own_redis.url(), timeout=4.0) as store:
         put(store, key(), {"a": 1})
         own_redis.pause()
         try:
@@ -324,7 +324,7 @@ def test_a_server_without_memory_refuses_writes_and_serves_reads(own_redis: Redi
 def test_a_replica_is_no_place_to_write_and_health_says_so(own_redis: Redis) -> None:
     with opened(own_redis.url()) as store:
         put(store, key(), {"a": 1})
-        own_redis.client.replicaof("127.0.0.1", redis_servers.free_port())
+        own_redis.client.replicaof("127.0.0.1", free_port())
         assert "read only replica" in unavailable(lambda: put(store, key(), {"a": 2}))
         assert "not the master" in unavailable(store.check)
         own_redis.client.replicaof("NO", "ONE")

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from parties import append, contents, happened, key, numbers, put
 from redis.exceptions import ConnectionError as Disconnected
-from redis_servers import Cluster, Redis, free_port, running
-from serving import wait_until
+from redis_servers import Cluster, Redis, running
+from serving import free_port, wait_until
 from support import Clock, identify, of, page, track
 from test_redis import opened, unavailable
 
@@ -56,7 +56,7 @@ def cluster(running_cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def on_cluster(cluster: Cluster) -> Iterator[RedisStore]:
-    with opened(cluster.url, timeout=10.0) as store:
+    with opened(cluster.url, timeout=60.0) as store:
         yield store
 
 
@@ -178,7 +178,7 @@ def test_while_a_master_is_gone_the_others_serve_and_it_is_served_again_when_it_
             server.options += ("--appendonly", "yes")  # of which the next start is to know
             server.client.config_set("appendonly", "yes")
         keys = [key(f"visitor {number}") for number in range(30)]
-        with opened(cluster.url, timeout=2.0) as store:
+        with opened(cluster.url, timeout=6.0) as store:
             store.update(keys, lambda where, _: Write({"n": 1}))
             cluster.servers[1].kill()
             lost = 0
@@ -188,7 +188,7 @@ def test_while_a_master_is_gone_the_others_serve_and_it_is_served_again_when_it_
                 except StoreUnavailable:
                     lost += 1
             assert 0 < lost < 30
-            with opened(cluster.url, timeout=2.0) as late:  # a process that starts now
+            with opened(cluster.url, timeout=6.0) as late:  # a process that starts now
                 assert sum(_reads(late, where) for where in keys) == 30 - lost
                 unavailable(late.check)
             cluster.servers[1].start()
@@ -199,10 +199,13 @@ def test_while_a_master_is_gone_the_others_serve_and_it_is_served_again_when_it_
         cluster.end()
 
 
-def test_a_master_that_says_nothing_keeps_no_thread_long_and_the_others_serve(cluster: Cluster) -> None:
+def test_a_master_that_says_nothing_keeps_no_thread_long_and_the_others_serve(
+    cluster: Cluster, on_cluster: RedisStore
+) -> None:
     keys = [key(f"visitor {number}") for number in range(30)]
+    on_cluster.update(keys, lambda where, _: Write({"n": 1}))
     with opened(cluster.url, timeout=1.0) as store:
-        store.update(keys, lambda where, _: Write({"n": 1}))
+        wait_until(lambda: _serves(store), "the store serves")
         cluster.servers[1].pause()
         try:
             begun, waited = time.monotonic(), []
@@ -224,7 +227,7 @@ def test_a_master_that_says_nothing_keeps_no_thread_long_and_the_others_serve(cl
         finally:
             cluster.servers[1].resume()
         wait_until(lambda: _serves(store), "the store serves again")
-        assert {document["n"] for _, document in store.documents()} == {1}
+        assert {document["n"] for _, document in on_cluster.documents()} == {1}
 
 
 def test_a_server_of_a_cluster_is_refused_as_a_single_one(cluster: Cluster) -> None:
@@ -281,7 +284,7 @@ def _follows(master: Redis) -> bool:
 
 def test_a_write_that_too_few_replicas_have_is_not_acknowledged(pair: tuple[Redis, Redis]) -> None:
     master, replica = pair
-    with opened(master.url(), timeout=2.0, wait_replicas=1) as store:
+    with opened(master.url(), timeout=6.0, wait_replicas=1) as store:
         append(store, key(), *happened(1))
         with opened(replica.url()) as at_replica:  # which was asked before it had to be ready
             assert replica.client.keys("nt:{*}")
@@ -302,12 +305,12 @@ def test_sentinels_lead_to_the_master_also_when_it_is_another_one(pair: tuple[Re
     master, replica = pair
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(
-        f"sentinel monitor profiles 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds profiles 500\n"
-        "sentinel failover-timeout profiles 3000\n"
+        f"sentinel monitor profiles 127.0.0.1 {master.port} 1\nsentinel down-after-milliseconds profiles 3000\n"
+        "sentinel failover-timeout profiles 10000\n"
     )
     sentinel = Redis(tmp_path, configuration=configuration)
     try:
-        with opened(RedisUrl.parse(f"redis+sentinel://127.0.0.1:{sentinel.port}/profiles"), timeout=2.0) as store:
+        with opened(RedisUrl.parse(f"redis+sentinel://127.0.0.1:{sentinel.port}/profiles"), timeout=6.0) as store:
             append(store, key(), *happened(1))
             wait_until(
                 lambda: sentinel.client.execute_command("SENTINEL REPLICAS", "profiles") != [],

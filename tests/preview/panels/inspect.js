@@ -59,7 +59,7 @@ async function live(page) {
   const event = { type: "page", channel: "web", messageId: "live", context: { library }, properties };
   const profiles = `${url}/v2/organizations/default/environments/main/profiles`;
   await fetch(profiles, { method: "POST", body: JSON.stringify({ events: [event] }) });
-  await page.waitForSelector("#arrivals >> text=/seen-live", { timeout: 15000 });
+  await page.waitForSelector("#arrivals >> text=/seen-live", { timeout: 120000 });
   await page.keyboard.press("Tab");
   await page.click("#pause");
   return await page.evaluate(() => document.getElementById("pause").getAttribute("aria-pressed"));
