@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.rules import find
 from ninetailed_wsgi.store import identity
-from ninetailed_wsgi.store.protocol import Store
+from ninetailed_wsgi.store.protocol import Document, Store
 
 MOST_LOOKED = 5_000
 MOST_HITS = 50
@@ -20,12 +20,12 @@ class Hits(NamedTuple):
     """The result of a search.
 
     Attributes:
-        ids: the ids of the profiles, at most `MOST_HITS`.
+        records: the records of the visitors, at most `MOST_HITS`.
         visitors: how many visitors were searched.
         complete: whether all visitors were searched and all hits are listed.
     """
 
-    ids: list[str]
+    records: list[Document]
     visitors: int
     complete: bool
 
@@ -35,17 +35,17 @@ def by_trait(
 ) -> Hits:
     """Return visitors whose trait has this value, compared as text; a dotted name leads into nested traits."""
     until = clock() + _SECONDS
-    ids: list[str] = []
+    records: list[Document] = []
     visitors = 0
     for _, document in store.documents(*where):
         if not identity.is_profile(document):
             continue
-        if visitors >= MOST_LOOKED or len(ids) >= MOST_HITS or clock() > until:
-            return Hits(ids, visitors, complete=False)
+        if visitors >= MOST_LOOKED or len(records) >= MOST_HITS or clock() > until:
+            return Hits(records, visitors, complete=False)
         visitors += 1
         if _text(find(document["traits"], name)) == value:
-            ids.append(document["id"])
-    return Hits(ids, visitors, complete=True)
+            records.append(document)
+    return Hits(records, visitors, complete=True)
 
 
 def _text(value: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import falcon
 from falcon import Request
@@ -20,6 +20,8 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import InvalidData
 
 _MOST_FIELDS = 20_000  # the playground has one for each audience and experience, and browsers send empty ones too
+_NOT_SHOWN_AGAIN = {"proof", "key", "delete", "discard"}
+_LONGEST_PORTABLE = 40_000  # bytes of fields that a sign-in brings along
 _NO_FORM = "body: expected the fields of a form"
 KINDS = ("page", "track", "identify", "component", "screen")
 """Events that the playground has fields for; any other one is written as JSON."""
@@ -41,6 +43,13 @@ class Form(NamedTuple):
     def text(self, name: str) -> str:
         """Return a field without surrounding spaces; empty if it is missing."""
         return self.fields.get(name, "").strip()
+
+    def portable(self) -> dict[str, str] | None:
+        """Return the fields that a page may show again, a file as a pasted draft; None if they are too long for it."""
+        fields = {name: value for name, value in self.fields.items() if value and name not in _NOT_SHOWN_AGAIN}
+        if self.file is not None and self.file[1]:
+            fields["draft"] = self.file[1].decode(errors="replace")
+        return fields if len(urlencode(fields)) <= _LONGEST_PORTABLE else None
 
     def with_prefix(self, prefix: str) -> dict[str, str]:
         """Return the nonempty fields whose names begin with a prefix such as ``audience:``, by the rest of the name."""
@@ -99,6 +108,15 @@ def overrides_of(form: Form) -> Overrides:
             "at": form.text("at"),
         }
     )
+
+
+def choices(form: Form, content: Mapping[str, Any]) -> dict[str, list[tuple[int, Any, str]]]:
+    """Return the audiences and experiences to choose from: number, entry and what was chosen; chosen ones first."""
+    rows: dict[str, list[tuple[int, Any, str]]] = {}
+    for kind, prefix in (("audiences", "audience:"), ("experiences", "experience:")):
+        entries = [(number, each, form.text(f"{prefix}{each['id']}")) for number, each in enumerate(content[kind])]
+        rows[kind] = sorted(entries, key=lambda row: not row[2])
+    return rows
 
 
 def device_of(form: Form) -> str | None:
@@ -164,4 +182,4 @@ def _json(text: str, name: str) -> Any:
         raise InvalidData([f"{name}{problem.removeprefix('body')}" for problem in error.problems]) from None
 
 
-__all__ = ["DEVICES", "KINDS", "Form", "device_of", "events_of", "overrides_of", "read_form"]
+__all__ = ["DEVICES", "KINDS", "Form", "choices", "device_of", "events_of", "overrides_of", "read_form"]

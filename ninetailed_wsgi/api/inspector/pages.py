@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -25,7 +25,40 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\
 SCRIPTED = ("live", "what_if")
 """Pages that refresh themselves by a script; without it, a person reloads them."""
 
-_LONGEST = 300  # characters of one value in a page
+_LONGEST = 160  # characters of one value in a page
+_PICTURE = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+
+class Excerpt(NamedTuple):
+    """The first rows of a list, as HTML.
+
+    Attributes:
+        text: the rows.
+        rest: the number of rows that are left out.
+    """
+
+    text: Markup
+    rest: int
+
+
+def excerpt(rows: Iterable[Any], draw: Callable[..., str], most: int, whole: bool, *more: Any) -> Excerpt:
+    """Draw the first rows of a list, so that a page has under 30 kB however long its lists are.
+
+    Args:
+        rows: what is listed.
+        draw: the macro that draws a row; it also gets ``more``.
+        most: bytes that the rows may take without their pictures; the first row is always drawn.
+        whole: draws all rows, for a person who asked for them.
+    """
+    entries, size = list(rows), 0
+    parts: list[str] = []
+    for row in entries:
+        text = draw(row, *more)
+        size += len(_PICTURE.sub("", text).encode())
+        if size > most and parts and not whole:
+            break
+        parts.append(text)
+    return Excerpt(Markup("").join(map(Markup, parts)), len(entries) - len(parts))
 
 
 def visible(value: object) -> object:
@@ -35,10 +68,10 @@ def visible(value: object) -> object:
     return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", value)
 
 
-def short(value: object) -> str:
-    """Return any JSON value as text that fits into a page."""
+def short(value: object, most: int = _LONGEST) -> str:
+    """Return any JSON value as text that fits into a page: at most so many characters, and how many it has."""
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 
 def moment(at: object) -> str:
@@ -92,6 +125,7 @@ class Pages:
             name: getattr(pictures, name) for name in ("allocation", "bars", "intervals", "ranges", "timeline")
         }
         self._templates.globals |= {name: _markup(draw) for name, draw in functions.items()}
+        self._templates.globals["excerpt"] = excerpt
 
     def render(self, resp: Response, name: str, values: Mapping[str, Any]) -> None:
         """Answer with a page that allows no frame, sends no referrer, and runs no scripts but those of `SCRIPTED`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +13,16 @@ import orjson
 from falcon import Request, Response
 
 from ninetailed_wsgi.api.inspector import views
-from ninetailed_wsgi.api.inspector.forms import DEVICES, KINDS, Form, device_of, events_of, overrides_of, read_form
+from ninetailed_wsgi.api.inspector.forms import (
+    DEVICES,
+    KINDS,
+    Form,
+    choices,
+    device_of,
+    events_of,
+    overrides_of,
+    read_form,
+)
 from ninetailed_wsgi.api.inspector.pages import Pages
 from ninetailed_wsgi.api.inspector.viewers import Viewer, Viewers
 from ninetailed_wsgi.api.resources import Edge
@@ -22,6 +32,7 @@ from ninetailed_wsgi.errors import (
     Forbidden,
     InvalidData,
     NinetailedError,
+    PayloadTooLarge,
     RateLimited,
     RouteNotFound,
     StoreUnavailable,
@@ -36,8 +47,17 @@ PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
 _LONGEST_NAME = 100  # characters of the name of a draft
 _SIGNED_OUT = "You are no longer signed in, so nothing was done. Sign in, then do it again."
+_LOSES = " Your form is too long to be brought back after that: sign in in another tab instead, then reload this page."
+_BACK = "You are signed in. Here is your form: nothing of it was done yet, so send it again."
 _LINK_LIFE = 24 * 60 * 60
-_EMPTY_PLAY: Mapping[str, Any] = {"sides": [], "link": "", "wrong": "", "devices": DEVICES, "kinds": KINDS}
+_EMPTY_PLAY: Mapping[str, Any] = {
+    "sides": [],
+    "compared": [],
+    "link": "",
+    "wrong": "",
+    "devices": DEVICES,
+    "kinds": KINDS,
+}
 _log = logging.getLogger("ninetailed_wsgi")
 
 
@@ -65,6 +85,8 @@ class Inspector:
             raise falcon.HTTPSeeOther(f"{req.root_path}{PREFIX}/find", headers={"Cache-Control": "no-store"})
         self._answer(req, resp, page, self._show)
 
+    on_head = on_get  # the server leaves out the body
+
     def on_post(self, req: Request, resp: Response, page: str = "") -> None:
         self._answer(req, resp, page, self._submit)
 
@@ -81,8 +103,7 @@ class Inspector:
             if as_json or req.env.get("HTTP_AUTHORIZATION"):
                 raise
             resp.status = falcon.HTTP_401
-            wrong = _SIGNED_OUT if req.method == "POST" else ""
-            self._render(resp, req, "sign_in", {"wrong": wrong, "next": page}, self._viewers.newcomer(req, resp))
+            self._ask_for_key(req, resp, page)
         except NinetailedError as error:
             if as_json:
                 raise
@@ -106,22 +127,40 @@ class Inspector:
             return None
         return self._viewers.of(req)
 
+    def _ask_for_key(self, req: Request, resp: Response, page: str) -> None:
+        """Answer the form of a sign-in; it brings along a form that came after the end of the last one."""
+        values: dict[str, Any] = {"wrong": "", "next": page, "fields": {}}
+        if req.method == "POST":
+            fields = None
+            with suppress(PayloadTooLarge, InvalidData):
+                fields = read_form(req, _LONGEST_FORM).portable()
+            values |= {"wrong": _SIGNED_OUT if fields is not None else _SIGNED_OUT + _LOSES, "fields": fields or {}}
+            values["next"] = "" if page == "sign-out" else page
+        self._render(resp, req, "sign_in", values, self._viewers.newcomer(req, resp))
+
     def _sign_in(self, req: Request, resp: Response, form: Form) -> None:
-        newcomer = self._viewers.newcomer(req, resp)
+        newcomer, fields, next = self._viewers.newcomer(req, resp), form.with_prefix("form:"), form.text("next")
         try:
             self._viewers.check_form(newcomer, form.text("proof"))
-            self._viewers.sign_in(req, resp, form.text("key"))
+            viewer = self._viewers.sign_in(req, resp, newcomer, form.text("key"))
         except (Forbidden, RateLimited) as error:
             resp.status = falcon.code_to_http_status(error.status)
             if error.retry_after:
                 resp.set_header("Retry-After", str(error.retry_after))
-            self._render(resp, req, "sign_in", {"wrong": str(error), "next": form.text("next")}, newcomer)
+            values = {"wrong": str(error), "next": next, "fields": fields}
+            self._render(resp, req, "sign_in", values, newcomer)
             return
-        _see(req, resp, form.text("next") or "find")
+        if fields:
+            self._show(req, resp, next, viewer, Form(fields), _BACK)
+        else:
+            _see(req, resp, next or "find")
 
     # What is shown
 
-    def _show(self, req: Request, resp: Response, page: str, viewer: Viewer) -> None:
+    def _show(
+        self, req: Request, resp: Response, page: str, viewer: Viewer, form: Form | None = None, notice: str = ""
+    ) -> None:
+        """Answer a page; with a form and a notice, because it was not accepted and must not be lost."""
         where = self._where(req)
         kind, _, id = page.removesuffix(".json").partition("/")
         if kind == "exports" and id and page.endswith(".json"):
@@ -131,9 +170,10 @@ class Inspector:
         if page.endswith(".json"):
             _json(resp, document)
             return
-        more: dict[str, Any] = {"form": Form({}), "hits": None, "wrong": ""}
+        form = form or Form({"visitor": req.get_param("visitor") or ""} if template == "playground" else {})
+        more: dict[str, Any] = {"form": form, "notice": notice, "hits": None, "wrong": ""}
         if template == "playground":
-            more |= {**_EMPTY_PLAY, "form": Form({"visitor": req.get_param("visitor") or ""})}
+            more |= {**_EMPTY_PLAY, "choices": choices(form, document)}
         if template in ("audience", "experience", "what_if"):
             more["names"] = views.names(self._service, where)
         self._render(resp, req, template, {"document": document, **more}, viewer)
@@ -175,8 +215,15 @@ class Inspector:
         most = self._edge.max_body_bytes
         limit = most if kind in ("what-if", "playground") else min(_LONGEST_FORM, most)
         form = read_form(req, limit)
-        self._viewers.check_form(viewer, form.text("proof"))
         where, as_json = self._where(req), page.endswith(".json")
+        try:
+            self._viewers.check_form(viewer, form.text("proof"))
+        except Forbidden as error:
+            if as_json or kind not in ("find", "live", "playground", "what-if"):
+                raise
+            resp.status = falcon.HTTP_403
+            self._show(req, resp, page, viewer, Form(form.portable() or {}), str(error))
+            return
         if kind == "find" and not id:
             self._find(req, resp, where, form, viewer, as_json=as_json)
         elif kind == "visitors" and id and form.text("delete") == "yes":
@@ -201,6 +248,8 @@ class Inspector:
         text = form.text("name")
         if "=" in text:
             hits = views.search(self._service, where, text)
+            details = {"number": len(hits["visitors"]), "name": viewer.name}
+            _log.info("the inspector listed %(number)s visitors with a trait to %(name)s", details)
             values = {"document": views.content(self._service, where), "form": form, "hits": hits}
             _json(resp, hits) if as_json else self._render(resp, req, "find", values, viewer)
             return
@@ -213,7 +262,8 @@ class Inspector:
     def _play(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        values: dict[str, Any] = {**_EMPTY_PLAY, "document": views.content(self._service, where), "form": form}
+        content = views.content(self._service, where)
+        values: dict[str, Any] = {**_EMPTY_PLAY, "document": content, "form": form, "choices": choices(form, content)}
         try:
             overrides, events = overrides_of(form), events_of(form)
             self._service.previews.check(where, overrides)
@@ -221,6 +271,7 @@ class Inspector:
                 self._edge.schemas.check("profile-request", {"events": events})
             terms, visitor = Terms(self._edge.access.guarded), form.text("visitor")
             values["sides"] = views.playground(self._service, where, visitor, events, overrides, terms, device_of(form))
+            values["compared"] = views.comparison(values["sides"])
             if (url := form.text("url")) and self._edge.access.tokens:
                 if urlsplit(url).scheme not in ("http", "https"):
                     raise InvalidData("the address of the page must begin with http:// or https://")
@@ -274,9 +325,13 @@ class Inspector:
 
     def _render(self, resp: Response, req: Request, name: str, values: dict[str, Any], viewer: Viewer | None) -> None:
         place = req.get_param("in") or ""
+        query = f"?in={quote(place, safe='/')}" if place else ""
+        form = values.get("form")
         whole = {
             "base": f"{req.root_path}{PREFIX}",
-            "query": f"?in={quote(place, safe='/')}" if place else "",
+            "query": query,
+            "whole": req.has_param("all") or bool(form and form.text("all")),
+            "all_link": f"{query}&all" if query else "?all",
             "environment": place or str(self._default or "default/main"),
             "proof": self._viewers.proof(viewer) if viewer else "",
             "signed_in": bool(viewer and viewer.signed_in),

@@ -87,8 +87,10 @@ class Viewers:
             self._set_cookie(req, resp, FORM_COOKIE, token, _FORM_LIFE)
         return Viewer("", f"sign-in {token}")
 
-    def sign_in(self, req: Request, resp: Response, key: str) -> None:
-        """Set the cookie of a sign-in.
+    def sign_in(self, req: Request, resp: Response, newcomer: Viewer, key: str) -> Viewer:
+        """Set the cookie of a sign-in and return who signed in.
+
+        Forms of the same key in the same browser stay valid: a second sign-in in another tab invalidates none.
 
         Raises:
             Forbidden: the key may not sign in.
@@ -103,8 +105,10 @@ class Viewers:
             _log.warning("somebody tried to sign in to the inspector with a key that may not")
             raise Forbidden("this key is not valid here, or lacks the scope admin")
         _log.info("%(name)s signed in to the inspector", {"name": entry.name})
-        token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": entry.id}, LIFE)
+        session = f"{entry.id} {newcomer.session}"
+        token = self._tokens().sign(_PURPOSE, *_ANYWHERE, {"key": entry.id, "session": session}, LIFE)
         self._set_cookie(req, resp, COOKIE, token, LIFE)
+        return Viewer(entry.name, session, signed_in=True)
 
     def sign_out(self, req: Request, resp: Response) -> None:
         """Expire the cookie."""
@@ -133,10 +137,10 @@ class Viewers:
         token = req.cookies.get(COOKIE)
         content = self._tokens().signed(_PURPOSE, *_ANYWHERE, token) if token else None
         keys = self._edge.access.keys
-        key = keys.find(id=str(content["key"])) if content and content.get("key") and keys else None
-        if key is None or "admin" not in key.scopes:  # revoked since
+        key = keys.find(id=str(content["key"])) if content and content.keys() >= {"key", "session"} and keys else None
+        if not content or key is None or "admin" not in key.scopes:  # revoked since
             return None
-        return Viewer(key.name, token, signed_in=True)
+        return Viewer(key.name, str(content["session"]), signed_in=True)
 
     def _secret(self) -> bytes:
         return self._edge.service.secret(_PURPOSE)

@@ -15,7 +15,7 @@ from ninetailed_wsgi.errors import ProfileNotFound, RouteNotFound
 from ninetailed_wsgi.insights import drafts, latest, population
 from ninetailed_wsgi.service.access import Access, Terms
 from ninetailed_wsgi.service.explanation import reason, subject
-from ninetailed_wsgi.service.inspection import footprint, other_names
+from ninetailed_wsgi.service.inspection import footprint, other_names, summary
 from ninetailed_wsgi.service.search import by_trait
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 def content(service: ExperienceService, where: Environment) -> Json:
     """Return the published audiences and experiences by name."""
     catalog = service.content(*where)
+    variants = {each.id: len(each.outcomes) for each in catalog.experiences.experiences}
     return {
         "audiences": [{"id": each.id, "name": each.name} for each in catalog.audience_list],
         "experiences": [
@@ -35,7 +36,7 @@ def content(service: ExperienceService, where: Environment) -> Json:
                 "name": each.name,
                 "type": each.type,
                 "audience": each.audience,
-                "variants": _variants(catalog, each.id),
+                "variants": variants[each.id],
             }
             for each in catalog.experience_list
         ],
@@ -46,8 +47,14 @@ def content(service: ExperienceService, where: Environment) -> Json:
 def search(service: ExperienceService, where: Environment, text: str) -> Json:
     """Return the visitors with a trait, ``name=value``."""
     name, _, value = text.partition("=")
-    hits = by_trait(service.store, where, name.strip(), value.strip())
-    return {"profileIds": hits.ids, "looked": hits.visitors, "complete": hits.complete}
+    name = name.strip()
+    hits = by_trait(service.store, where, name, value.strip())
+    return {
+        "profileIds": [record["id"] for record in hits.records],
+        "visitors": [summary(record, name) for record in hits.records],
+        "looked": hits.visitors,
+        "complete": hits.complete,
+    }
 
 
 def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
@@ -65,10 +72,7 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
             for phase, exposure in phases.items()
         ],
         "audiences": explanation["audiences"],
-        "experiences": sorted(
-            ({**each, "why": reason(each, names)} for each in explanation["experiences"]),
-            key=lambda each: each["variantIndex"] is None,
-        ),
+        "experiences": _with_reasons(explanation["experiences"], names),
         "eventsKept": len(events),
         "events": [_event(each) for each in reversed(events[-EVENTS_SHOWN:])],
     }
@@ -173,10 +177,28 @@ def playground(
     sides = [("Published", Overrides(), None), ("With your changes", overrides, device)]
     if service.previews.has_draft:
         sides.append(("Draft content", Overrides(**{**_members(overrides), "content": "draft"}), device))
-    return [
-        (title, _with_reasons(service, where, service.preview(where, name or None, events, each, terms, of_device)))
+    names = {each.id: each.name for each in service.content(*where).audience_list}
+    answers = [
+        (title, service.preview(where, name or None, events, each, terms, of_device))
         for title, each, of_device in sides
     ]
+    return [
+        (title, {**answer, "experiences": _with_reasons(answer["experiences"], names)}) for title, answer in answers
+    ]
+
+
+def comparison(sides: Sequence[tuple[str, Json]]) -> list[tuple[str, list[int | str | None]]]:
+    """Return the name of each experience and its variant on each side: first those that differ, then those shown.
+
+    An experience that a side does not have is "absent" there.
+    """
+    indices: list[dict[str, int | None]] = []
+    titles: dict[str, str] = {}
+    for _, side in sides:
+        indices.append({each["id"]: each["variantIndex"] for each in side["experiences"]})
+        titles = {**{each["id"]: each["name"] for each in side["experiences"]}, **titles}
+    rows = [(name, [side.get(id, "absent") for side in indices]) for id, name in titles.items()]
+    return sorted(rows, key=lambda row: (len(set(row[1])) == 1, row[1][0] is None))
 
 
 def names(service: ExperienceService, where: Environment) -> dict[str, dict[str, str]]:
@@ -237,13 +259,10 @@ def state(service: ExperienceService, where: Environment, access: Access, settin
     }
 
 
-def _with_reasons(service: ExperienceService, where: Environment, explanation: Json) -> Json:
-    names = {each.id: each.name for each in service.content(*where).audience_list}
-    return {**explanation, "experiences": [{**each, "why": reason(each, names)} for each in explanation["experiences"]]}
-
-
-def _variants(catalog: Any, id: str) -> int:
-    return next(len(each.outcomes) for each in catalog.experiences.experiences if each.id == id)
+def _with_reasons(decisions: Sequence[Json], names: Mapping[str, str]) -> list[Json]:
+    """Return the decisions with their reasons in words, those that show something first."""
+    reasoned = [{**each, "why": reason(each, names)} for each in decisions]
+    return sorted(reasoned, key=lambda each: each["variantIndex"] is None)
 
 
 def _members(overrides: Overrides) -> Json:
