@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,6 +266,74 @@ def test_what_is_wrong_with_a_module_is_named(folder: Path, module: str, name: s
     file = folder / "broken.py"
     file.write_text(module)
     assert message.format(file=file) in refused(f"broken:{name}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[audience('/pricing')]", "found '/pricing', expected a rule, such as viewed('/pricing')"),
+        ("[audience([viewed('/a')])]", "found a list, expected rules one by one: put a * before the list"),
+        ("[audience(audience(viewed('/a')))]", "found an audience, expected a rule"),
+        ("[audience(with_query('a'))]", "found a condition, expected a rule that has it"),
+        ("[audience(any_of(viewed))]", "found <function viewed"),
+        ("[audience(viewed('/a') | viewed('/b'))]", "rules cannot be joined with |, write any_of(...) instead"),
+        ("[audience(viewed('/a') & viewed('/b'))]", "rules cannot be joined with &, write all_of(...) instead"),
+        ("[audience(viewed(5))]", "found 5 for the path, expected a text"),
+        ("[audience(viewed(with_query('a')))]", "found a condition for the path, expected a text"),
+        ("[audience(performed(None))]", "found None for the event, expected a text"),
+        ("[audience(viewed('/a', at_least=-1))]", "found the count -1, expected a number of events, 0 or more"),
+        ("[audience(viewed('/a', exactly='2'))]", "found the count '2', expected a number of events"),
+        ("[audience(viewed('/a', at_most=True))]", "found the count True, expected a number of events"),
+        ("[experience('a', ['b'], audience=viewed('/a'))]", "audience: found a rule, expected an audience: write"),
+        ("[experience('a', ['b'], audience=lambda visitor: True)]", "audience: found a function, expected what"),
+        ("[experience('a', ['b'], distribution=[0.8, 0.8])]", "distribution: found shares that add up to 1.6, exp"),
+        ("[experience('a', ['b'], distribution=[50, 50])]", "add up to 100, expected 1; write 0.5 for 50 %"),
+        ("[experience('a', ['b'], distribution='1')]", "found the text '1', expected a list of shares: [0.5, 0.5]"),
+        ("[experience('a')]", "found no variants, expected a list of at least one"),
+        ("[flag('a', control=1, variants=[])]", "found no variants, expected a list of at least one"),
+        ("[experience('a', {'b', 'c'})]", "found a set, which has no order, expected a list of variants"),
+    ],
+)
+def test_a_mistake_in_the_use_of_a_builder_is_named_with_its_line(folder: Path, content: str, message: str) -> None:
+    file = folder / "mistaken.py"
+    file.write_text(f"from ninetailed_wsgi.authoring import *\n\ncontent = {content}\n")
+    assert re.match(rf"content: {re.escape(str(file))}:3: \w+Error: ", reason := refused("mistaken:content"))
+    assert message in reason
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def content():\n    return []\n", "the function content, expected a list of audiences and experiences, as "),
+        ("def content():\n    return []\n", ": name a list that holds what content() returns"),
+        ("async def content():\n    return []\n", ": an async function cannot make it"),
+        ("content = (one for one in [])\n", "content is a generator, expected a list"),
+        ("content = (one for one in [])\n", ": list(...) makes one"),
+        ("def made(): ...\ncontent = made()\n", "content is None, expected a list"),
+        ("def made(): ...\ncontent = made()\n", ": the function that made it may lack a return"),
+        ("class content: ...\n", "content is the class content, expected a list"),
+        (
+            "from ninetailed_wsgi.authoring import experience\ncontent = {'hero': experience('hero', ['b'])}\n",
+            "content is a dict of what builders made, expected a list",
+        ),
+    ],
+)
+def test_a_list_that_is_none_says_how_to_make_one(folder: Path, code: str, message: str) -> None:
+    (folder / "listless.py").write_text(code)
+    assert message in refused("listless:content")
+
+
+def test_shares_that_were_rounded_are_served() -> None:
+    served([experience("hero", ["hero-b", "hero-c"], distribution=[0.34, 0.34, 0.33])])
+
+
+def test_a_file_of_python_is_named_as_a_module(folder: Path) -> None:
+    (folder / "offers.py").write_text("content = []\n")
+    with pytest.raises(SettingsError, match=r"found 'offers\.py', expected .*offers:NAME with the name of its list"):
+        Settings(content="offers.py")  # type: ignore[arg-type]
+    assert "write the module without .py: offers:content" in refused("offers.py:content")
+    with pytest.raises(SettingsError, match=r"package\.module:name of content in Python; there is no"):
+        Settings(content="offers")  # type: ignore[arg-type]
 
 
 def test_a_module_that_is_missing_is_named(folder: Path) -> None:

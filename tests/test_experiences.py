@@ -28,6 +28,12 @@ def problems_of(config: object, type: str = "nt_experiment") -> dict[str, str]:
     return dict(caught.value.problems)
 
 
+def remarks_of(**config: object) -> list[tuple[str, str]]:
+    components = [{"baseline": {"id": "hero"}, "variants": [{"id": "b"}, {"id": "c"}]}]
+    compiled = compile_experience("e", "E", "nt_experiment", None, {"components": components, **config})
+    return [(remark.kind, f"{remark.path}: {remark.message}") for remark in compiled.remarks]
+
+
 # Hashes
 
 
@@ -227,11 +233,14 @@ def test_explain_and_select_agree() -> None:
         ("x", "config", 'found "x", expected an object'),
         ({"traffic": 1.5}, "traffic", "found 1.5, expected a number from 0 to 1"),
         ({"traffic": -0.1}, "traffic", "found -0.1, expected a number from 0 to 1"),
-        ({"traffic": "1"}, "traffic", 'found "1", expected a number from 0 to 1'),
+        ({"traffic": "all"}, "traffic", 'found "all", expected a number from 0 to 1'),
+        ({"traffic": "1.5"}, "traffic", "found 1.5, expected a number from 0 to 1"),
+        ({"traffic": "50 %"}, "traffic", 'found "50 %", expected a number from 0 to 1'),
         ({"traffic": True}, "traffic", "found true, expected a number from 0 to 1"),
         ({"distribution": 0.5}, "distribution", "found 0.5, expected a list of shares"),
         ({"distribution": [0.5, -0.5]}, "distribution[1]", "found -0.5, expected a share, 0 or more"),
-        ({"distribution": [0.5, "0.5"]}, "distribution[1]", 'found "0.5", expected a share, 0 or more'),
+        ({"distribution": [0.5, "half"]}, "distribution[1]", 'found "half", expected a share, 0 or more'),
+        ({"distribution": [0.5, "-0.5"]}, "distribution[1]", 'found "-0.5", expected a share, 0 or more'),
         ({"distribution": [float("nan")]}, "distribution[0]", "expected a share, 0 or more"),
         ({"distribution": [10**400]}, "distribution[0]", "expected a share, 0 or more"),
         ({"traffic": 10**400}, "traffic", "expected a number from 0 to 1"),
@@ -303,3 +312,38 @@ def test_every_mistake_of_an_experience_is_reported_at_once() -> None:
     config = {"traffic": 2, "distribution": [-1], "sticky": 1, "components": [{"baseline": {"id": 5}}]}
     expected = ["type", "traffic", "distribution[0]", "sticky", "components[0].baseline.id"]
     assert list(problems_of(config, type="x")) == expected
+
+
+# Remarks
+
+
+@pytest.mark.parametrize(
+    ("distribution", "note"),
+    [
+        ([0.8, 0.1, 0.8], "found shares that add up to 1.7, expected 1: whatever is beyond 1 reaches nobody"),
+        ([50, 25, 25], "found shares that add up to 100, expected 1"),
+        ([0.2, 0.2, 0.2], "found shares that add up to 0.6, expected 1: the other visitors get the baseline"),
+        ([0, 0, 0], "found shares that add up to 0, expected 1"),
+        ([0.5, 0.5], "found 2 shares, expected 3, the baseline's first: variant 2 reaches nobody"),
+        (None, "found 2 shares, expected 3, the baseline's first: variant 2 reaches nobody"),
+        ([0.25, 0.25, 0.25, 0.25], "found 4 shares, expected 3, the baseline's first: a variant that does not exist"),
+    ],
+)
+def test_shares_that_do_not_fit_are_served_and_noted(distribution: object, note: str) -> None:
+    (remark,) = remarks_of(traffic=1, distribution=distribution)
+    assert remark[0] == "note"
+    assert remark[1].startswith(f"distribution: {note}")
+
+
+@pytest.mark.parametrize("distribution", [[0.34, 0.33, 0.33], [0.33, 0.33, 0.33], [0, 0.5, 0.5], [0.2, 0.8, 0, 0]])
+def test_shares_that_fit_are_not_remarked_on(distribution: list[float]) -> None:
+    assert remarks_of(traffic=1, distribution=distribution) == []
+
+
+def test_numbers_in_quotes_are_read_as_numbers_and_remarked_on() -> None:
+    quoted = {"traffic": "1", "distribution": ["0", "0.5", "0.5"]}
+    numbers = {"traffic": 1, "distribution": [0, 0.5, 0.5]}
+    for stable_id in ("123", "456", "789"):
+        assert index_of(quoted, stable_id) == index_of(numbers, stable_id)
+    paths = ["traffic", "distribution[0]", "distribution[1]", "distribution[2]"]
+    assert remarks_of(**quoted) == [("odd", f"{path}: is a text, which is read as a number") for path in paths]

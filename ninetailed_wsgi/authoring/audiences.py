@@ -14,11 +14,25 @@ from ninetailed_wsgi.authoring.items import Audience, place
 Rule: TypeAlias = dict[str, Any]
 """A rule of an audience, or a group of them: ``{"any": [...]}``, ``{"all": [...]}``."""
 
+
+class _Rule(Rule):
+    """A rule that a builder made. Python joins two dicts with ``|`` and so would lose the first rule."""
+
+    __slots__ = ()
+
+    def __or__(self, other: object) -> Any:
+        raise TypeError("rules cannot be joined with |, write any_of(...) instead")
+
+    def __and__(self, other: object) -> Any:
+        raise TypeError("rules cannot be joined with &, write all_of(...) instead")
+
+
 Condition: TypeAlias = dict[str, Any]
 """What must be true of an event for it to count."""
 
 Value: TypeAlias = str | int | float | bool
 
+_EXAMPLE = ", such as viewed('/pricing')"
 _MEMBERS = {
     "city": "city",
     "continent": "continent",
@@ -49,7 +63,8 @@ def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> Au
         name: by default the id.
     """
     if not rules:
-        raise ValueError("found no rule, expected at least one, such as viewed('/pricing')")
+        raise ValueError(f"found no rule, expected at least one{_EXAMPLE}")
+    _check(rules)
     group = rules[0] if len(rules) == 1 and "any" in rules[0] else any_of(all_of(*rules))
     own = id or "audience-" + hashlib.sha256(orjson.dumps(group)).hexdigest()[:8]
     return Audience({"id": own, "name": name or own, "rules": group}, place())
@@ -57,12 +72,27 @@ def audience(*rules: Rule, id: str | None = None, name: str | None = None) -> Au
 
 def any_of(*rules: Rule) -> Rule:
     """Return a group of rules, at least one of which must hold."""
-    return {"any": [rule if "all" in rule else all_of(rule) for rule in rules]}
+    _check(rules)
+    return _Rule({"any": [rule if "all" in rule else all_of(rule) for rule in rules]})
 
 
 def all_of(*rules: Rule) -> Rule:
     """Return a group of rules, all of which must hold."""
-    return {"all": list(rules)}
+    _check(rules)
+    return _Rule({"all": list(rules)})
+
+
+def _check(rules: Sequence[object]) -> None:
+    """Raise TypeError for the first argument that is not a rule, with what to write instead."""
+    for rule in rules:
+        if isinstance(rule, Audience):
+            raise TypeError("found an audience, expected a rule: write the rules of both audiences into a new one")
+        if isinstance(rule, list | tuple):
+            raise TypeError("found a list, expected rules one by one: put a * before the list")
+        if isinstance(rule, dict) and "type" not in rule and isinstance(rule.get("key"), dict):
+            raise TypeError("found a condition, expected a rule that has it, such as viewed(None, with_query(...))")
+        if not isinstance(rule, dict):
+            raise TypeError(f"found {rule!r:.80}, expected a rule{_EXAMPLE}")
 
 
 def viewed(
@@ -82,10 +112,16 @@ def viewed(
         at_least, at_most, exactly: how many views; give only one of the three. Default: at least 1.
         within_days: count only views of the last N days.
     """
-    if path is not None and not isinstance(path, str):
-        raise TypeError("found a condition for the path, expected a text; for any page: viewed(None, with_query(...))")
+    if path is not None:
+        _check_text(path, "path", "for any page: viewed(None, with_query(...))")
     paths = [] if path is None else [_condition("context_page_path", path, operator)]
     return _count_rule("page", "", [*paths, *conditions], (at_least, at_most, exactly), within_days)
+
+
+def _check_text(value: object, of: str, remedy: str) -> None:
+    if not isinstance(value, str):
+        excerpt = "a condition" if isinstance(value, dict) else f"{value!r:.80}"
+        raise TypeError(f"found {excerpt} for the {of}, expected a text; {remedy}")
 
 
 def performed(
@@ -97,8 +133,7 @@ def performed(
     within_days: float | None = None,
 ) -> Rule:
     """Match visitors who performed an event (exact name, or ``*`` for any); conditions and counts as for `viewed`."""
-    if not isinstance(event, str):
-        raise TypeError("found a condition for the event, expected a text; for any event: performed('*', having(...))")
+    _check_text(event, "event", "for any event: performed('*', having(...))")
     return _count_rule("track", event, list(conditions), (at_least, at_most, exactly), within_days)
 
 
@@ -171,6 +206,8 @@ def _count_rule(
     if len(by_operator) > 1:
         raise TypeError("found several counts, expected one of at_least, at_most, exactly")
     operator, count = next(iter(by_operator.items()), (operators[0], 1))
+    if isinstance(count, bool) or not isinstance(count, int | float) or not count >= 0:
+        raise ValueError(f"found the count {count!r:.80}, expected a number of events, 0 or more")
     if count == 0 and operator != operators[0]:
         operator, count = "lessThan", 1  # how the authoring tool says "never"
     windows = [] if within_days is None else [_condition("days", within_days, "equal")]
@@ -186,14 +223,16 @@ def _rule(
     count: float = 1,
     conditions: Sequence[Condition] = (),
 ) -> Rule:
-    return {
-        "type": type,
-        "key": key,
-        "value": _text(value),
-        "operator": operator,
-        "count": _text(count),
-        "conditions": list(conditions),
-    }
+    return _Rule(
+        {
+            "type": type,
+            "key": key,
+            "value": _text(value),
+            "operator": operator,
+            "count": _text(count),
+            "conditions": list(conditions),
+        }
+    )
 
 
 def stored_rules(rules: object) -> object:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from ninetailed_wsgi.authoring.items import Entry, Experience, MergeTag, Metric, place
 
 Component: TypeAlias = dict[str, Any]
 """One thing that an experience changes."""
+
+_WHOLE = 1.011
+"""The most that shares may add up to: some add up to a little more than 1, as they were rounded to hundredths."""
 
 ExperienceKind: TypeAlias = Literal["experiment", "personalization"]
 
@@ -48,14 +51,35 @@ def experience(
     own = id or f"experience-{_changed(parts[0])}"
     config = {
         "traffic": traffic,
-        "distribution": [0, 1] if distribution is None else list(distribution),
+        "distribution": [0, 1] if distribution is None else _shares(distribution),
         "sticky": sticky,
         "components": parts,
         **({} if metric is None else {"primaryMetric": _id(metric)}),
     }
     type = f"nt_{kind or ('personalization' if distribution is None else 'experiment')}"
-    who = {"id": audience} if isinstance(audience, str) else audience
-    return Experience({"id": own, "name": name or own, "type": type, "audience": who, "config": config}, place())
+    members = {"id": own, "name": name or own, "type": type, "audience": _audience(audience), "config": config}
+    return Experience(members, place())
+
+
+def _audience(audience: object) -> Mapping[str, Any] | None:
+    """Return an audience, or one with this id; raise TypeError for anything else, with what to write instead."""
+    if isinstance(audience, str):
+        return {"id": audience}
+    if audience is None or (isinstance(audience, Mapping) and "id" in audience):
+        return audience
+    if isinstance(audience, Mapping):
+        raise TypeError("audience: found a rule, expected an audience: write audience=audience(...) around it")
+    excerpt = "a function" if callable(audience) else f"{audience!r:.80}"
+    raise TypeError(f"audience: found {excerpt}, expected what audience() returns, or the id of a published audience")
+
+
+def _shares(distribution: Sequence[float]) -> list[float]:
+    """Return the share of each variant index; raise ValueError if they are more than all visitors."""
+    shares = _list(distribution, "shares")
+    if all(isinstance(share, int | float) for share in shares) and sum(shares) > _WHOLE:
+        hint = "; write 0.5 for 50 %" if max(shares) > 1 else ""
+        raise ValueError(f"distribution: found shares that add up to {sum(shares):g}, expected 1{hint}")
+    return shares
 
 
 def _checked(components: list[Component]) -> list[Component]:
@@ -201,9 +225,15 @@ def variable(key: str, *, control: Any, variants: Sequence[Any]) -> Component:
     }
 
 
-def _list(items: Sequence[Any], of: str = "variants") -> Sequence[Any]:
+def _list(items: Iterable[Any], of: str = "variants") -> list[Any]:
     if isinstance(items, str):  # otherwise each letter would be an item
-        raise TypeError(f"found the text {items!r}, expected a list of {of}: [{items!r}]")
+        example = "[0.5, 0.5]" if of == "shares" else f"[{items!r}]"
+        raise TypeError(f"found the text {items!r}, expected a list of {of}: {example}")
+    if isinstance(items, set | frozenset):
+        raise TypeError(f"found a set, which has no order, expected a list of {of}")
+    items = list(items)
+    if not items:
+        raise ValueError(f"found no {of}, expected a list of at least one")
     return items
 
 

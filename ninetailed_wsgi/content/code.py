@@ -6,12 +6,13 @@ It is read once, because the code of a process does not change. Every message na
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -102,7 +103,9 @@ def read_name(name: str, locale: str | None) -> Content:
     if value is _NOT_THERE:
         return refusal(file, _missing(name, module, attribute))
     if not isinstance(value, list | tuple | Mapping):
-        return refusal(file, f"{attribute} is {_kind(value)}, expected {_EXPECTED}")
+        return refusal(file, f"{attribute} is {_kind(value)}, expected {_EXPECTED}{_remedy(attribute, value)}")
+    if isinstance(value, Mapping) and not isinstance(value, Item) and any(isinstance(e, Item) for e in value.values()):
+        return refusal(file, f"{attribute} is a dict of what builders made, expected {_EXPECTED}")
     return read_items([value] if isinstance(value, Mapping) else value, name, locale)
 
 
@@ -164,12 +167,25 @@ def _plain(value: object, path: str, depth: int = 0) -> object:
 
 
 def _kind(value: object) -> str:
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
+    if value is None or (isinstance(value, int | float | str) and not isinstance(value, bool)):
         return shorten(repr(value), 60)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _remedy(attribute: str, value: object) -> str:
+    """Return what makes a list of a value that is none, as a clause; empty if nothing simple does."""
+    if inspect.iscoroutine(value) or inspect.iscoroutinefunction(value):
+        return ": an async function cannot make it, as the module is imported without an event loop"
+    if inspect.isroutine(value):
+        return f": name a list that holds what {attribute}() returns"
+    if value is None:
+        return ": the function that made it may lack a return"
+    return ": list(...) makes one" if isinstance(value, Iterable) and not isinstance(value, str) else ""
 
 
 def _missing(name: str, module: ModuleType, attribute: str) -> str:
@@ -190,6 +206,8 @@ def _import_problem(name: str, module_name: str, error: BaseException) -> tuple[
     if own:
         return f"{own[-1].filename}:{own[-1].lineno}", reason
     places = f"looked for in {os.getcwd()} and where packages are installed"
+    if module_name.endswith(".py"):
+        places = f"write the module without .py: {name.replace('.py:', ':')}"
     return name, f"{reason}; {places}" if isinstance(error, ModuleNotFoundError) else reason
 
 

@@ -5,8 +5,9 @@ Source: spec section 6. Every item of an answer is built when content loads; a d
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
@@ -36,6 +37,9 @@ SELECTIONS_KEPT = 1024
 
 # Far above any share; excludes numbers that cannot be added as floats.
 LARGEST_SHARE = 1e9
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?")
+_ROUNDING = 0.011
+"""How far shares that were rounded to hundredths, such as 0.33 three times, may be from 1."""
 
 
 class Outcome(NamedTuple):
@@ -257,13 +261,12 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
     members: Mapping[str, Any] = config if isinstance(config, dict) else {}
     traffic = _traffic(members.get("traffic"), problems)
     distribution = _distribution(members.get("distribution"), problems)
-    sticky = members.get("sticky")
-    if sticky is not None and not isinstance(sticky, bool):
-        problems.add("sticky", sticky, "true or false")
+    sticky = _sticky(members.get("sticky"), problems)
     replacements, variables, ignored = components = read_components(members.get("components"), problems)
     problems.remark_unknown("", members, CONFIG_MEMBERS)
     problems.raise_any()
     parts: list[Replacement | Variable] = [*replacements, *variables]
+    _remark_shares(distribution, parts, problems)
     indices = max([1, len(distribution), *(1 + len(part.variants) for part in parts)])
     return Experience(
         id=id,
@@ -273,10 +276,10 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
         traffic=traffic,
         # Add in the same order as the clients, so that the ends of ranges are the same floats.
         ends=tuple(accumulate(distribution)),
-        sticky=bool(sticky),
+        sticky=sticky,
         replacements=replacements,
         variables=variables,
-        outcomes=tuple(_outcome(id, index, bool(sticky), components) for index in range(indices)),
+        outcomes=tuple(_outcome(id, index, sticky, components) for index in range(indices)),
         ignored=ignored,
         remarks=tuple(problems.remarks),
         traffic_prefix=f"traffic-{id}-",
@@ -324,10 +327,17 @@ def _is_share(value: object) -> bool:
 def _traffic(value: Any, problems: Problems) -> float:
     if value is None:
         return 0
+    value = _number(value, "traffic", problems)
     if not _is_share(value) or value > 1:
         problems.add("traffic", value, "a number from 0 to 1")
         return 0
     return float(value)
+
+
+def _sticky(value: Any, problems: Problems) -> bool:
+    if value is not None and not isinstance(value, bool):
+        problems.add("sticky", value, "true or false")
+    return value is True
 
 
 def _distribution(value: Any, problems: Problems) -> tuple[float, ...]:
@@ -336,7 +346,34 @@ def _distribution(value: Any, problems: Problems) -> tuple[float, ...]:
     if not isinstance(value, list):
         problems.add("distribution", value, "a list of shares")
         return DEFAULT_DISTRIBUTION
-    for index, share in enumerate(value):
+    shares = [_number(share, f"distribution[{index}]", problems) for index, share in enumerate(value)]
+    for index, share in enumerate(shares):
         if not _is_share(share):
             problems.add(f"distribution[{index}]", share, "a share, 0 or more")
-    return tuple(value)
+    return tuple(shares)
+
+
+def _number(value: Any, path: str, problems: Problems) -> Any:
+    """Return a share; a number in quotes, as some tools store it, counts as the number."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return value
+    problems.remark("odd", path, "is a text, which is read as a number")
+    return float(value)
+
+
+def _remark_shares(
+    distribution: tuple[float, ...], parts: Sequence[Replacement | Variable], problems: Problems
+) -> None:
+    """Note shares that do not fit together or do not fit the variants; they are served as clients read them."""
+    variants = max((len(part.variants) for part in parts), default=0)
+    if not variants:
+        return
+    total = sum(distribution)
+    if abs(total - 1) > _ROUNDING:
+        effect = "whatever is beyond 1 reaches nobody" if total > 1 else "the other visitors get the baseline"
+        problems.remark("note", "distribution", f"found shares that add up to {total:g}, expected 1: {effect}")
+    if len(distribution) <= variants or any(distribution[variants + 1 :]):
+        few = f"variant {variants} reaches nobody"
+        effect = few if len(distribution) <= variants else "a variant that does not exist shows the baseline"
+        counts = f"found {len(distribution)} shares, expected {variants + 1}, the baseline's first"
+        problems.remark("note", "distribution", f"{counts}: {effect}")

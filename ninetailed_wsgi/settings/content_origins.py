@@ -80,9 +80,13 @@ def _origin(value: str | os.PathLike[str]) -> Origin:
     try:
         path = existing_file(CONTENT, folder_too=True)(value)
     except ValueError as error:
-        name = ", or package.module:name of content in Python" if isinstance(value, str) and ":" in value else ""
-        raise ValueError(f"{error}{name}") from None
+        path_words, _, reason = str(error).partition("; ")
+        is_name = isinstance(value, str) and (":" in value or "/" not in value)
+        name = ", or package.module:name of content in Python" if is_name else ""
+        raise ValueError(f"{path_words}{name}; {reason}") from None
     assert path is not None
+    if path.suffix == ".py":
+        raise ValueError(f"a content file; for content in Python, {path.stem}:NAME with the name of its list")
     return path
 
 

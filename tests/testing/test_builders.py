@@ -123,7 +123,7 @@ def test_without_a_distribution_everybody_gets_the_first_variant(harness: Harnes
 
 
 def test_a_distribution_makes_an_experiment() -> None:
-    assert experience("hero", ["hero-b"], distribution=[1, 1])["type"] == "nt_experiment"
+    assert experience("hero", ["hero-b"], distribution=[0.5, 0.5])["type"] == "nt_experiment"
     assert experience("hero", ["hero-b"])["type"] == "nt_personalization"
 
 
