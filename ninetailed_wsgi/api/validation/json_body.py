@@ -31,29 +31,30 @@ def read_json(raw: bytes, *, walks: bool = True) -> object:
         document: object = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidData(_why_not_json(raw, error)) from None
-    # PERF: counting brackets settles nearly every body, and removing pairs of them nearly every batch; only the rest
-    # is walked, which takes 8 microseconds per event. `count` looks at each byte, `replace` searches the next one.
+    # PERF: counting brackets settles nearly every body but a batch. `count` looks at each byte, `replace` does not.
     few = len(raw) - len(raw.replace(b"{", b"").replace(b"[", b"")) <= MAX_DEPTH
-    if walks and not few and not _plainly_shallow(raw) and _deeper_than_allowed(document):
+    if walks and not few and not _plainly_shallow(document) and _deeper_than_allowed(document):
         raise InvalidData(_TOO_DEEP)
     return document
 
 
 _TOO_DEEP = f"body: nested too deeply, expected at most {MAX_DEPTH} levels"
-_NO_BRACKETS = bytes(set(range(256)) - set(b'{}[]"'))
+_WRITABLE_DEPTH = 254
+"""orjson writes no document with more levels."""
 
 
-def _plainly_shallow(raw: bytes) -> bool:
-    """Return whether the bare brackets of valid JSON prove that it is at most twenty levels deep."""
-    if b'\\"' in raw:  # an escaped quote hides where a string ends
+def _plainly_shallow(document: object) -> bool:
+    """Return whether orjson can write the document inside so many lists that a deeper one would have too many levels.
+
+    PERF: a walk through the document takes seven times as long.
+    """
+    for _ in range(_WRITABLE_DEPTH - MAX_DEPTH):
+        document = [document]
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError:
         return False
-    # Keep brackets and quotes only: a string without brackets becomes two quotes side by side; other quotes remain.
-    brackets = raw.translate(None, _NO_BRACKETS).replace(b'""', b"")
-    if b'"' in brackets:
-        return False
-    for _ in range(10):  # each round removes one level, or two
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-    return not brackets
+    return True
 
 
 def _deeper_than_allowed(document: object) -> bool:
