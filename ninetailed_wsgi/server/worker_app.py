@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ninetailed_wsgi.service.service import ExperienceService
     from ninetailed_wsgi.service.sources import Sources
 
+_NEW_OBJECTS = 10_000
+"""After how many new objects Python looks for cycles, by default 700: a batch has thousands, and leaves no cycles.
+
+Of the processor time of a batch these looks took 8 percent, of a page event 0.7.
+"""
+
 
 class WorkerApp(NamedTuple):
     """The service of one worker, and its WSGI app."""
@@ -50,6 +56,7 @@ def prepare(settings: Settings) -> Sources:
     compile_patterns()
     gc.collect()
     gc.freeze()  # otherwise the first collection would write to every page, and so copy it
+    gc.set_threshold(_NEW_OBJECTS)
     return sources
 
 
