@@ -44,7 +44,7 @@ def help_text(*arguments: str) -> str:
 
     printed = io.StringIO()
     with (
-        mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}),
+        mock.patch.dict(os.environ, {"COLUMNS": "92", "NO_COLOR": "1"}),
         contextlib.redirect_stdout(printed),
         contextlib.suppress(SystemExit),
     ):
@@ -101,7 +101,7 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
     parts += [description] if description else []
     parts += list(_parameters(document, operation))
     parts += list(_body(document, operation))
-    rows = ["| status | |", "| --- | --- |"]
+    rows = ["| status | meaning |", "| --- | --- |"]
     for status, reference in operation["responses"].items():
         answer = _resolved(document, reference)
         code = _example(answer).get("error") or {}
@@ -122,7 +122,7 @@ def _parameters(document: Mapping[str, Any], operation: Mapping[str, Any]) -> It
         if each["name"] not in ("organizationId", "environmentSlug", "traceparent")
     ]
     if rows:
-        yield "\n".join(["| parameter | in | |", "| --- | --- | --- |", *rows])
+        yield "\n".join(["| parameter | in | meaning |", "| --- | --- | --- |", *rows])
 
 
 def _body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Iterator[str]:
