@@ -44,12 +44,14 @@ class _FlagRequest(NamedTuple):
         target: the targeting key.
         traits: what replaces the profile's traits.
         may_know: whether the caller may know of a profile with that name.
+        address: the visitor's, as `Edge.visitor_address` gives it.
     """
 
     environment: Environment
     target: str
     traits: dict[str, Any]
     may_know: bool
+    address: str | None
 
 
 class _FlagResource:
@@ -66,6 +68,7 @@ class _FlagResource:
             key,
             may_know=question.may_know,
             guarded=guarded,
+            address=question.address,
             overrides=overrides_of(req.env),
         )
 
@@ -78,7 +81,7 @@ class _FlagResource:
         may_know = access.check("flags", caller, own=own) is Permission.ALLOWED
         hidden = {"targetingKey"} if caller.may("events") else {"targetingKey", *access.protected}
         traits = {name: value for name, value in context.items() if name not in hidden}
-        return _FlagRequest(where, target, traits, may_know)
+        return _FlagRequest(where, target, traits, may_know, self._edge.visitor_address(req, caller))
 
 
 class OneFlag(_FlagResource):

@@ -76,6 +76,12 @@ class Edge:
             raise _unknown(organization, environment)
         return where
 
+    def visitor_address(self, req: Request, caller: Caller) -> str | None:
+        """Return the address of the visitor of a request, empty if it is unknown; None: a trusted caller names none."""
+        if caller.scopes:
+            return self.address.forced(req.env)
+        return self.address.sender(req.env) or ""
+
     def allow(self, operation: str, req: Request) -> Caller:
         """Return the caller of an operation that names no profile; Unauthorized or Forbidden if they may not use it."""
         caller = self.callers.of(req.env)
@@ -116,8 +122,10 @@ class _Resource:
         if name is not None and self._fresh(where, name, caller, previews=overrides is not None):
             name = None
         body = self._events(read, caller, where, resp)
-        sender = self._edge.address
-        address = sender.of(req.env) if caller.trusted else sender.sender(req.env)
+        address = self._edge.visitor_address(req, caller)
+        terms = self._edge.access.terms(caller, address)
+        if address is None:
+            address = self._edge.address.sender(req.env)
         data = self._service.upsert(
             where,
             name,
@@ -125,7 +133,7 @@ class _Resource:
             preflight=kind is not None,
             address=address,
             locale=req.get_param("locale") or "en",
-            terms=self._edge.access.terms(caller, address),
+            terms=terms,
             entities=self._edge.entities,
             overrides=overrides,
         )
@@ -171,16 +179,17 @@ class ProfileResource(_Resource):
             where,
             name,
             guarded=self._edge.access.guarded,
-            address=None if caller.scopes else self._edge.address.sender(req.env),
+            address=self._edge.visitor_address(req, caller),
             entities=self._edge.entities,
             overrides=overrides_of(req.env),
         )
         _answer(resp, self._edge.access.visible(data, caller))
 
     def on_delete(self, req: Request, resp: Response, organization: str, environment: str, name: str) -> None:
-        self._edge.allow("delete", req)
+        caller = self._edge.allow("delete", req)
         where = self._edge.environment(organization, environment)
-        self._service.delete(where, self._changeable(name), guarded=self._edge.access.guarded)
+        address = self._edge.visitor_address(req, caller)
+        self._service.delete(where, self._changeable(name), guarded=self._edge.access.guarded, address=address)
         _answer(resp, {})
 
     def _changeable(self, name: str) -> str:
@@ -242,7 +251,7 @@ class InsightsResource(_Resource):
             from ninetailed_wsgi.insights.ingestion import Ingestion
 
             self._ingestion = Ingestion(self._service, partial(self._edge.schemas.is_valid, "insights-event"))
-        self._ingestion.ingest(where, body, guarded=guarded)
+        self._ingestion.ingest(where, body, guarded=guarded, address=self._edge.visitor_address(req, caller))
 
 
 class ResultsResource(_Resource):

@@ -54,10 +54,13 @@ class ClientAddress:
         left-most. Invalid elements are skipped. An IPv4 address inside an IPv6 one is returned as IPv4.
         Never raises.
         """
+        return self.forced(environ) or self.sender(environ)
+
+    def forced(self, environ: Mapping[str, Any]) -> str | None:
+        """Return the address in ``X-Force-IP``, if it is one valid address; None otherwise."""
         forced = environ.get("HTTP_X_FORCE_IP")
-        if forced and (address := _parsed(forced)) is not None:
-            return _text(address)
-        return self.sender(environ)
+        address = _parsed(forced) if forced else None
+        return None if address is None else _text(address)
 
     def sender(self, environ: Mapping[str, Any]) -> str | None:
         """Return the same as `of`, but ignore ``X-Force-IP``, with which a client could pose as many addresses."""

@@ -15,6 +15,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import EventTimeError, ServedComponent, event_time
 from ninetailed_wsgi.core.exposures import Report, joined, report_of, served_report
 from ninetailed_wsgi.core.names import Environment, Key
+from ninetailed_wsgi.core.profile import Record
 from ninetailed_wsgi.errors import PayloadTooLarge, ProfileOverload, StoreUnavailable
 from ninetailed_wsgi.service.guarded import leads
 from ninetailed_wsgi.service.service import ExperienceService
@@ -61,16 +62,21 @@ class Ingestion:
         self._is_valid = is_valid
 
     def ingest(
-        self, environment: Environment, body: Sequence[Mapping[str, Any]], *, guarded: bool = False
+        self,
+        environment: Environment,
+        body: Sequence[Mapping[str, Any]],
+        *,
+        guarded: bool = False,
+        address: str | None = None,
     ) -> Mapping[str, int]:
         """Record the events of a request whose outer form is valid.
 
         Args:
-            guarded: whether former ids of a profile expire (spec section 16).
+            guarded: whether a former id leads to its profile for its visitor alone, for a minute (spec section 16).
+            address: the visitor's, as for `service.guarded.leads`.
 
         Returns:
-            How many events were ``accepted``, and how many were left out for which reason: ``invalid``, ``profile``
-            (there is none), or a reason of `ExposureSet.note`.
+            How many events were ``accepted``, ``invalid``, without ``profile`` or had an outcome of `ExposureSet.note`.
 
         Raises:
             PayloadTooLarge: it holds more than 1,000 events.
@@ -89,7 +95,7 @@ class Ingestion:
                 reports.setdefault(environment.key(item["profile"]["id"]), []).extend(valid)
         catalog = self._service.content(environment.organization, environment.environment)
         try:
-            results += _store(self._service, catalog, reports, now, guarded)
+            results += _store(self._service, catalog, reports, now, partial(_leads, guarded, address))
         except ProfileOverload as error:
             raise StoreUnavailable(str(error)) from error
         if self._service.metrics:
@@ -117,22 +123,32 @@ def expose(
     exposures: Iterable[ServedComponent],
     *,
     guarded: bool = False,
+    address: str | None = None,
 ) -> None:
     """Record what a visitor was served, apart from the write of their events (spec section 12).
 
-    A visitor without a profile does not get one, and what is stored already is not written again. ``guarded`` is as for
-    `Ingestion.ingest`.
+    A visitor without a profile does not get one, and what is stored already is not written again. ``guarded`` and
+    ``address`` are as for `Ingestion.ingest`.
 
     Raises:
         StoreUnavailable: nothing was stored; the call may be repeated.
     """
     now = service.clock()
     catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
-    _store(service, catalog, {key: [served_report(each, now) for each in exposures]}, now, guarded)
+    reports = {key: [served_report(each, now) for each in exposures]}
+    _store(service, catalog, reports, now, partial(_leads, guarded, address))
+
+
+def _leads(guarded: bool, address: str | None, record: Record, name: str, now: int) -> bool:
+    return not guarded or leads(record, name, now, address)
 
 
 def _store(
-    service: ExperienceService, catalog: Catalog, reports: Mapping[Key, Sequence[Report]], now: int, guarded: bool
+    service: ExperienceService,
+    catalog: Catalog,
+    reports: Mapping[Key, Sequence[Report]],
+    now: int,
+    does_lead: Callable[[Record, str, int], bool],
 ) -> Counter[str]:
     """Record reports, given by the name of their profile; return how many had which result."""
     results: Counter[str] = Counter()
@@ -143,9 +159,7 @@ def _store(
         for name, outcome in outcomes.items():
             if outcome.results is not None:
                 results.update(outcome.results)
-            elif (owner := identity.resolve(store, name)).record is None or (
-                guarded and not leads(owner.record, name.name, now)
-            ):
+            elif (owner := identity.resolve(store, name)).record is None or not does_lead(owner.record, name.name, now):
                 results[NO_PROFILE] += len(reports[name])
             else:
                 elsewhere.setdefault(owner.key, []).extend(reports[name])

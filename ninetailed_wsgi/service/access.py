@@ -125,7 +125,7 @@ class Terms(NamedTuple):
         guarded: whether user ids were verified, and names that do not certify themselves are user ids.
         allowance: how many new profiles the address of the request may have; None: any number.
         renames: whether the caller reads the answer, and so learns the new id that an identify event gives.
-        address: the address of a visitor; None: it is not known, or the caller is trusted.
+        address: the visitor's, empty if it is unknown; None: a trusted caller does not name it.
     """
 
     guarded: bool = False
@@ -259,11 +259,11 @@ class Access:
         return (event if owner == user_id else {**event, "userId": owner}), is_doubtful
 
     def terms(self, caller: Caller, address: str | None) -> Terms:
-        """Return the terms on which the events of a caller at an address are applied."""
+        """Return the terms on which a caller's events are applied; ``address`` is as for `Terms`."""
         if not self.guarded:
             return ANY_TERMS
         if caller.scopes:
-            return Terms(guarded=True)
+            return Terms(guarded=True, address=address)
         allowance = None if self.new_profiles is None else Allowance(self.new_profiles, address)
         return Terms(guarded=True, allowance=allowance, address=address)
 

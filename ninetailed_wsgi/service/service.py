@@ -72,7 +72,7 @@ class ExperienceService(Foundation):
         facts = self.addresses.look_up(address, locale, body, asks=not preflight)
         application = self._application(environment, now, terms, preflight, catalog, facts, new)
         is_claim = terms.guarded and name is not None and not self.certifies(environment, name)
-        replay = self._replayed(environment, application, body, now) if name is None and new is None else None
+        replay = self._replayed(environment, application, body, now, terms) if name is None and new is None else None
         key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
         steps = [(key, event) for event in events] if is_claim or identifies(events) else ()
         turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
@@ -144,7 +144,7 @@ class ExperienceService(Foundation):
     ) -> dict[str, Any]:
         """Return the profile with this id or alias, evaluated now, in the form of `upsert`.
 
-        ``guarded``: not by a former id that ended, or that is not of a visitor at this ``address`` (None: of anyone).
+        ``guarded``: not by a former id that ended, or that is not of a visitor at this ``address`` (see `leads`).
         """
         self._resume_imports()
         now, catalog = self.clock(), self.previews.other(environment, overrides)
@@ -194,6 +194,7 @@ class ExperienceService(Foundation):
         *,
         may_know: bool = True,
         guarded: bool = False,
+        address: str | None = None,
         overrides: Overrides | None = None,
     ) -> list[Flag]:
         """Decide the flag ``key``, or every published flag by key, for the visitor with this id or alias.
@@ -203,6 +204,7 @@ class ExperienceService(Foundation):
         Args:
             traits: replace the profile's traits for this decision.
             may_know: whether the caller may know of a profile with this name; otherwise it names a new visitor.
+            guarded, address: as for `get`; a former id that does not lead to its profile names a new visitor, too.
             overrides: the overrides of a preview; None: this is no preview.
 
         Raises:
@@ -214,7 +216,7 @@ class ExperienceService(Foundation):
         if key is not None and key not in catalog.flags:
             raise FlagNotFound(f"no published experience sets the flag {shorten(key)}")
         snapshot = application.profile(environment.key(name)) if may_know else None
-        if snapshot is None or (guarded and not leads(snapshot.record, name, now)):
+        if snapshot is None or (guarded and not leads(snapshot.record, name, now, address)):
             snapshot = Snapshot(profile.new_record(name), 0)
         record = {**snapshot.record, "traits": {**snapshot.record["traits"], **traits}}
         keys = catalog.flags.keys if key is None else (key,)
@@ -297,7 +299,7 @@ class ExperienceService(Foundation):
         )
 
     def _replayed(
-        self, environment: Environment, application: Application, body: Mapping[str, Any], now: int
+        self, environment: Environment, application: Application, body: Mapping[str, Any], now: int, terms: Terms
     ) -> Key | None:
         """Return the profile that a create with this first message begins; None: its id must be new.
 
@@ -307,7 +309,7 @@ class ExperienceService(Foundation):
         if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
             return None
         record = application.owner(key := environment.key(id)).record
-        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now)):
+        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now, terms.address)):
             return key
         return None
 

@@ -108,7 +108,7 @@ class Evaluation:
         """
         content = self._content(question, environment)
         if not question.preflight and not question.events:
-            return self._expose(question, environment)
+            return self._expose(question, environment, address or "")
         events = [event for event in question.events if self._is_valid(event)]
         # A preflight's answer knows only the events of its own request, so all of them go into one.
         requests = [events[-MOST_EVENTS:]] if question.preflight else in_requests(events)
@@ -122,12 +122,13 @@ class Evaluation:
             answer = self._ask(question, name, [question.presence()], (), environment, address, content)
         return Decision() if answer is None else Decision(answer, answer["profile"]["id"], content)
 
-    def _expose(self, question: Question, environment: Environment) -> Decision:
+    def _expose(self, question: Question, environment: Environment, address: str) -> Decision:
         """Note what a page showed if its events are already stored."""
         from ninetailed_wsgi.insights.ingestion import expose
 
         if question.name is not None and not _is_robot(question):
-            expose(self.service, environment, question.name, question.exposures, guarded=self.access.guarded)
+            exposures, guarded = question.exposures, self.access.guarded
+            expose(self.service, environment, question.name, exposures, guarded=guarded, address=address)
         return Decision(id=question.name)
 
     def _ask(
@@ -143,7 +144,7 @@ class Evaluation:
         """Return the answer to the events that are not refused; None where all are."""
         if exposures and _is_robot(question):
             exposures = ()
-        terms = self.access.terms(self.caller, address)
+        terms = self.access.terms(self.caller, address or "")
         while events:
             verdict = self.access.judge(events, self.caller, environment, self.service.certifies)
             options = _ALL_FEATURES if question.consents else _LOCATION_ALONE

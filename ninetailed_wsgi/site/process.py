@@ -130,7 +130,7 @@ class Process:
         environment = engine.environment
         if not self._access.guarded or engine.service.certifies(environment, id):
             with suppress(ProfileNotFound):
-                address = engine.address_of(environ)
+                address = engine.address_of(environ) or ""
                 engine.service.delete(environment, id, guarded=self._access.guarded, address=address)
         return True
 

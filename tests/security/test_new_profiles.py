@@ -162,7 +162,8 @@ def test_a_login_that_another_one_overtakes_deletes_nothing_but_the_id_that_nobo
     merge, overtaking = identity.merge, iter(["once"])
 
     def log_in(service: ExperienceService) -> Any:
-        return service.upsert(WHERE, before["id"], {"events": [identify("anna")]}, terms=Terms(True))["profile"]
+        terms = Terms(True, address=ADDRESS)
+        return service.upsert(WHERE, before["id"], {"events": [identify("anna")]}, terms=terms)["profile"]
 
     def overtaken(store: Store, source: Key, target: Key, until: int | None = None) -> Key:
         merge(store, source, target, until)

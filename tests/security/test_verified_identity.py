@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pytest
 from support import identify, page, track
 
 from ninetailed_wsgi.service.identity_tokens import IdentityTokens
-from ninetailed_wsgi.testing import Answer, Harness
+from ninetailed_wsgi.testing import Answer, Harness, audience, experience, flag, trait
+from tests.tables import check_each
 
 
 @pytest.fixture
@@ -87,6 +88,120 @@ def test_a_planted_id_does_not_tell_its_planter_the_new_one_even_in_the_first_mi
     assert profile(ask(tab, planted, method="GET"))["id"] == user["id"]
     assert profile(ask(tab, planted, page("/other-tab")))["id"] == user["id"]
     assert profile(ask(tab, user["id"], method="GET"))["traits"] == {"plan": "pro"}
+
+
+VISITOR, PLANTER, BACKEND = "203.0.113.9", "198.51.100.7", "192.0.2.1"
+
+
+@pytest.fixture
+def shop() -> Iterator[Harness]:
+    """A flag and a component of those who pay."""
+    rich = audience(trait("plan", "pro"), name="rich")
+    content = [
+        rich,
+        experience("hero", ["hero-b"], audience=rich, id="e1"),
+        flag("limit", control=5, variants=[50], audience=rich),
+    ]
+    with Harness(content, access="guarded") as made:
+        yield made
+
+
+def logged_in(harness: Harness, *, by: str, named: str | None = None) -> tuple[str, str]:
+    """The id that somebody planted, and the one after the login: of the visitor, or by a backend with a key."""
+    prefix, names = harness.client.prefix, {"X-Force-IP": named} if named else {}
+    planted = profile(harness.client.call("POST", f"{prefix}/profiles", {"events": [page()]}, address=PLANTER))["id"]
+    event = proven(harness, "anna", plan="pro") if by == VISITOR else identify("anna", {"plan": "pro"})
+    headers = names | ({"Authorization": f"Bearer {harness.key('events')}"} if by == BACKEND else {})
+    answer = harness.client.call(
+        "POST", f"{prefix}/profiles/{planted}", {"events": [event]}, address=by, headers=headers
+    )
+    return planted, profile(answer)["id"]
+
+
+def seen_by(harness: Harness, id: str, address: str, headers: Mapping[str, str]) -> dict[str, bool]:
+    """Whether each way to use an id leads to the profile of the visitor who logged in."""
+    prefix, where = harness.client.prefix, {"address": address, "headers": headers}
+    call = harness.client.call
+    read = call("GET", f"{prefix}/profiles/{id}", **where)
+    space = call("GET", f"{harness.space_client.prefix}/profiles/{id}", **where)
+    written = call("POST", f"{prefix}/profiles/{id}", {"events": [page()]}, **where)
+    evaluated = call("POST", f"{prefix}/profiles/{id}?type=preflight", {"events": [page()]}, **where)
+    context = {"context": {"targetingKey": id}}
+    one = call("POST", f"{prefix}/ofrep/v1/evaluate/flags/limit", context, **where)
+    all_flags = call("POST", f"{prefix}/ofrep/v1/evaluate/flags", context, **where)
+    return {
+        "read": read.status == 200,
+        "read by the routes of a space": space.status == 200,
+        "write": profile(written)["traits"] == {"plan": "pro"},
+        "evaluate": profile(evaluated)["traits"] == {"plan": "pro"},
+        "flag": one.document.get("value") == 50,
+        "flags": [each.get("value") for each in all_flags.document["flags"]] == [50],
+        "report": reports(harness, id, "/v1/organizations", where),
+        "report by the routes of a space": reports(harness, id, "/v2/spaces", where),
+    }
+
+
+def reports(harness: Harness, id: str, routes: str, where: Mapping[str, Any]) -> bool:
+    """Whether a view that is reported by this id counts."""
+    event = {**page(), "type": "component", "componentType": "Entry", "componentId": "hero-b", "experienceId": "e1"}
+    event |= {"variantIndex": 1, "viewId": f"{id[:4]}{where['address']}{routes}"}
+    before = exposures(harness)
+    body = [{"profile": {"id": id}, "events": [event]}]
+    assert harness.client.call("POST", f"{routes}/default/environments/main/events", body, **where).status == 204
+    return exposures(harness) != before
+
+
+def exposures(harness: Harness) -> Any:
+    return harness.service.record(harness.environment, "anna")["exposures"]
+
+
+@pytest.mark.parametrize(
+    ("by", "named", "at_home"),
+    [(VISITOR, None, True), (BACKEND, VISITOR, True), (BACKEND, None, False), (BACKEND, "none of any form", False)],
+    ids=["by a proof", "by a backend that names the visitor", "by a backend", "by a backend that names nothing"],
+)
+def test_a_former_id_leads_to_the_profile_from_the_address_of_its_visitor_alone_whatever_asks(
+    shop: Harness, by: str, named: str | None, at_home: bool
+) -> None:
+    former, id = logged_in(shop, by=by, named=named)
+    reader = {"Authorization": f"Bearer {shop.key('read', 'events')}"}
+    asked = {
+        "the planter": (PLANTER, {}, False),
+        "a planter who claims the address": (PLANTER, {"X-Force-IP": VISITOR}, False),
+        "another tab": (VISITOR, {}, at_home),
+        "a backend for the planter": (BACKEND, {**reader, "X-Force-IP": PLANTER}, False),
+        "a backend for another tab": (BACKEND, {**reader, "X-Force-IP": VISITOR}, at_home),
+        "a backend for somebody": (BACKEND, reader, False),
+    }
+
+    def check(row: tuple[str, Mapping[str, str], bool]) -> None:
+        address, headers, leads = row
+        ways = seen_by(shop, former, address, headers)
+        if "Authorization" in headers:  # a trusted sender's reports tell it nothing
+            ways = {way: led for way, led in ways.items() if "report" not in way}
+        assert set(ways.values()) == {leads}, ways
+
+    check_each(asked.items(), check)
+    assert set(seen_by(shop, id, PLANTER, {}).values()) == {True}, "the new id leads there for whoever has it"
+    shop.clock.advance(seconds=61)
+    check_each([(name, (*row[:2], False)) for name, row in asked.items()], check)
+
+
+def test_a_backend_deletes_by_a_former_id_only_for_its_visitor(shop: Harness) -> None:
+    former, _ = logged_in(shop, by=BACKEND, named=VISITOR)
+    key = {"Authorization": f"Bearer {shop.key('delete')}"}
+    for names, status in (({}, 404), ({"X-Force-IP": PLANTER}, 404), ({"X-Force-IP": VISITOR}, 200)):
+        assert shop.client.delete(f"/profiles/{former}", headers={**key, **names}).status == status
+
+
+def test_visitors_of_an_unknown_address_count_as_one_network(shop: Harness) -> None:
+    """Behind a proxy on a Unix socket that is not in trusted_proxies, the API knows no address."""
+    former = profile(shop.client.call("POST", f"{shop.client.prefix}/profiles", {"events": [page()]}, address=""))["id"]
+    event = {"events": [proven(shop, "bert")]}
+    shop.client.call("POST", f"{shop.client.prefix}/profiles/{former}", event, address="")
+    for address, status in (("", 200), (PLANTER, 404)):
+        answer = shop.client.call("GET", f"{shop.client.prefix}/profiles/{former}", address=address)
+        assert answer.status == status
 
 
 def test_with_a_planted_id_a_backend_neither_reads_nor_deletes_the_visitor_who_logged_in_by_it(
