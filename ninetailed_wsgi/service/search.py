@@ -1,4 +1,4 @@
-"""Finds visitors by a trait, among as many visitors as one request may read (spec section 14)."""
+"""Finds visitors by a trait or the beginning of an id, among as many as one request may read (spec section 14)."""
 
 from __future__ import annotations
 
@@ -34,18 +34,29 @@ def by_trait(
     store: Store, where: Environment, name: str, value: str, clock: Callable[[], float] = time.monotonic
 ) -> Hits:
     """Return visitors whose trait has this value, compared as text; a dotted name leads into nested traits."""
+    return _search(store, where, lambda record: _text(find(record["traits"], name)) == value, clock)
+
+
+def by_beginning(store: Store, where: Environment, beginning: str, clock: Callable[[], float] = time.monotonic) -> Hits:
+    """Return visitors whose profile id begins like this, as logs and lists show it."""
+    return _search(store, where, lambda record: record["id"].startswith(beginning), clock)
+
+
+def _search(store: Store, where: Environment, is_hit: Callable[[Document], bool], clock: Callable[[], float]) -> Hits:
+    """Return the visitors that are hits, the one seen last first."""
     until = clock() + _SECONDS
     records: list[Document] = []
-    visitors = 0
+    visitors, complete = 0, True
     for _, document in store.documents(*where):
         if not identity.is_profile(document):
             continue
         if visitors >= MOST_LOOKED or len(records) >= MOST_HITS or clock() > until:
-            return Hits(records, visitors, complete=False)
+            complete = False
+            break
         visitors += 1
-        if _text(find(document["traits"], name)) == value:
+        if is_hit(document):
             records.append(document)
-    return Hits(records, visitors, complete=True)
+    return Hits(sorted(records, key=lambda record: -record["updated"]), visitors, complete)
 
 
 def _text(value: Any) -> str | None:

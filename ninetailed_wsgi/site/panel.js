@@ -109,7 +109,8 @@
   };
 
   const seen = new Set(marks().map((element) => markOf(element)?.experience));
-  const here = data.experiences.filter((each) => each.asked.length || seen.has(each.id));
+  const rank = (each) => (each.shown !== each.natural ? 0 : each.shown !== null ? 1 : 2);
+  const here = data.experiences.filter((each) => each.asked.length || seen.has(each.id)).sort((one, other) => rank(one) - rank(other));
   const others = data.experiences.filter((each) => !here.includes(each));
   const names = new Map(data.experiences.map((each) => [each.id, each.name]));
 

@@ -192,7 +192,41 @@ def test_a_visitor_is_found_by_id_alias_and_trait(shop: Harness) -> None:
         found = post(shop.client, "/inspector/find.json", {"name": text, "proof": proof}).document["data"]
         assert (found["profileIds"], found["complete"]) == ([anna.id], True)
     assert str(anna.id).encode() in post(shop.client, "/inspector/find", {"name": "plan=gold", "proof": proof}).body
-    assert post(shop.client, "/inspector/find", {"name": "nobody", "proof": proof}).status == 404
+    answer = post(shop.client, "/inspector/find", {"name": "no <b>body", "proof": proof})
+    assert answer.status == 404
+    assert 'value="no &lt;b&gt;body"' in answer.body.decode(), "what was typed is still there"
+    assert "no profile has the id or alias no &lt;b&gt;body" in answer.body.decode()
+    assert post(shop.client, "/inspector/find.json", {"name": "nobody", "proof": proof}).status == 404
+
+
+def test_a_visitor_is_found_by_the_beginning_of_the_id_which_logs_and_lists_show(shop: Harness) -> None:
+    id, proof = profile_id(shop), proof_of(get(shop, "find"))
+    found = post(shop.client, "/inspector/find.json", {"name": id[:12], "proof": proof})
+    SCHEMAS.check("inspector-search", found.document)
+    assert found.document["data"]["profileIds"] == [id]
+    assert (
+        f"/inspector/visitors/{id}"
+        in post(shop.client, "/inspector/find", {"name": id[:6], "proof": proof}).body.decode()
+    )
+    assert post(shop.client, "/inspector/find", {"name": id[:5], "proof": proof}).status == 404
+
+
+def test_those_who_were_seen_last_come_first(shop: Harness) -> None:
+    fields = {"name": "plan=member", "proof": proof_of(get(shop, "find"))}
+    seen = [
+        each["lastActivity"] for each in post(shop.client, "/inspector/find.json", fields).document["data"]["visitors"]
+    ]
+    assert len(seen) == 10
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_the_playground_of_a_site_proposes_its_address_for_the_link(guarded: Harness) -> None:
+    client = Client(guarded.mount(lambda environ, start_response: [], prefix="/api"))
+    headers = {"Authorization": f"Bearer {guarded.key('admin')}"}
+    page = client.call("GET", "/api/inspector/playground", headers=headers).body.decode()
+    assert 'type="url" value="http://localhost/"' in page
+    alone = get(guarded, "playground", **headers).body.decode()
+    assert 'type="url" value=""' in alone, "a server without a site knows none"
 
 
 def test_the_playground_shows_published_beside_changed_and_draft_and_makes_a_link() -> None:

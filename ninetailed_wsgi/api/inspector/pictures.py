@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_WIDTH = 400
+_WIDTH = 320  # about the width of a phone, so that texts are not drawn smaller there
 _SHAPES = {"page": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "track": "M-4-4h8v8h-8z", "identify": "M0-5L5 4H-5z"}
 _OTHER = "M0-5L5 0L0 5L-5 0z"
 
@@ -40,10 +40,10 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> str:
     parts = []
     for number, (name, share, text) in enumerate(rows):
         top = number * 26
-        width = max(0.0, min(1.0, share)) * 180
+        width = max(0.0, min(1.0, share)) * 135
         parts.append(f'<text x="0" y="{top + 16}">{html.escape(name[:20])}</text>')
-        parts.append(f'<rect class="range" x="130" y="{top + 3}" width="{width:.1f}" height="18"/>')
-        parts.append(f'<text x="{138 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
+        parts.append(f'<rect class="range" x="125" y="{top + 3}" width="{width:.1f}" height="18"/>')
+        parts.append(f'<text x="{133 + width:.1f}" y="{top + 16}">{html.escape(text)}</text>')
     descriptions = "; ".join(f"{name}: {text}" for name, _, text in rows)
     return _picture(max(26, 26 * len(rows)), descriptions, parts)
 
@@ -57,7 +57,7 @@ def allocation(rows: Sequence[tuple[str, float, float | None]]) -> str:
         for place, kind, share in ((top + 2, "hollow", wanted_share), (top + 21, "range", counted_share)):
             if share is None:
                 continue
-            width = max(1.0, min(1.0, share) * 200)
+            width = max(1.0, min(1.0, share) * 140)
             parts.append(f'<rect class="{kind}" x="70" y="{place}" width="{width:.1f}" height="15"/>')
             word = "wanted" if kind == "hollow" else "counted"
             parts.append(f'<text x="{78 + width:.1f}" y="{place + 12}">{word} {share:.1%}</text>')
@@ -75,7 +75,7 @@ def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, st
     if not bounds:
         return ""
     low, high = min(bounds), max(bounds)
-    scale = 220 / ((high - low) or 1)
+    scale = 150 / ((high - low) or 1)
     parts, descriptions = [], []
     for number, (name, mean, span, text) in enumerate(rows):
         middle = number * 28 + 14
@@ -86,7 +86,7 @@ def intervals(rows: Sequence[tuple[str, float | None, Sequence[float] | None, st
         ends = f"M{start:.1f} {middle - 6}v12M{end:.1f} {middle - 6}v12"
         parts.append(f'<path class="whisker" d="M{start:.1f} {middle}H{end:.1f}{ends}"/>')
         parts.append(f'<path class="event" transform="translate({place:.1f} {middle})" d="{_OTHER}"/>')
-        parts.append(f'<text x="310" y="{middle + 4}">{html.escape(text)}</text>')
+        parts.append(f'<text x="238" y="{middle + 4}">{html.escape(text)}</text>')
         descriptions.append(f"{name}: {text}")
     return _picture(28 * len(rows), "; ".join(descriptions), parts)
 
@@ -97,8 +97,8 @@ def timeline(events: Sequence[Mapping[str, Any]]) -> str:
     if not times:
         return ""
     first, last = min(times), max(times)
-    parts = ['<path class="axis" d="M6 20H394"/>']
-    for place, anchor, at in ((6, "start", first), (394, "end", last)):
+    parts = [f'<path class="axis" d="M6 20H{_WIDTH - 6}"/>']
+    for place, anchor, at in ((6, "start", first), (_WIDTH - 6, "end", last)):
         day = datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         parts.append(f'<text x="{place}" y="46" text-anchor="{anchor}">{day}</text>')
     for event in events:

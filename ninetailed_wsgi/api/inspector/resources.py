@@ -33,6 +33,7 @@ from ninetailed_wsgi.errors import (
     InvalidData,
     NinetailedError,
     PayloadTooLarge,
+    ProfileNotFound,
     RateLimited,
     RouteNotFound,
     StoreUnavailable,
@@ -41,10 +42,12 @@ from ninetailed_wsgi.errors import (
 from ninetailed_wsgi.insights import drafts
 from ninetailed_wsgi.service.access import Terms
 from ninetailed_wsgi.service.preview_links import signed_link
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
 PREFIX = "/inspector"
 _LONGEST_FORM = 65_536
+_SHORTEST_BEGINNING = 6  # characters of an id that are searched for
 _LONGEST_NAME = 100  # characters of the name of a draft
 _SIGNED_OUT = "You are no longer signed in, so nothing was done. Sign in, then do it again."
 _LOSES = " Your form is too long to be brought back after that: sign in in another tab instead, then reload this page."
@@ -170,7 +173,9 @@ class Inspector:
         if page.endswith(".json"):
             _json(resp, document)
             return
-        form = form or Form({"visitor": req.get_param("visitor") or ""} if template == "playground" else {})
+        if form is None:
+            site = "{}://{}/".format(*self._edge.address.origin(req.env)) if req.root_path else ""
+            form = Form({"visitor": req.get_param("visitor") or "", "url": site} if template == "playground" else {})
         more: dict[str, Any] = {"form": form, "notice": notice, "hits": None, "wrong": ""}
         if template == "playground":
             more |= {**_EMPTY_PLAY, "choices": choices(form, document)}
@@ -245,19 +250,27 @@ class Inspector:
     def _find(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
     ) -> None:
-        text = form.text("name")
-        if "=" in text:
-            hits = views.search(self._service, where, text)
-            details = {"number": len(hits["visitors"]), "name": viewer.name}
-            _log.info("the inspector listed %(number)s visitors with a trait to %(name)s", details)
-            values = {"document": views.content(self._service, where), "form": form, "hits": hits}
-            _json(resp, hits) if as_json else self._render(resp, req, "find", values, viewer)
-            return
-        profile = self._service.record(where, text)["profile"]["id"]
+        text, hits, notice = form.text("name"), None, ""
+        try:
+            if "=" not in text:
+                profile = self._service.record(where, text)["profile"]["id"]
+                page = f"visitors/{quote(profile, safe='')}"
+                _json(resp, {"profileId": profile}) if as_json else _see(req, resp, page)
+                return
+            hits = _search(self._service, where, text, viewer)
+        except ProfileNotFound as error:
+            beginning = _search(self._service, where, text, viewer) if len(text) >= _SHORTEST_BEGINNING else {}
+            if beginning.get("visitors"):
+                hits = beginning
+            elif as_json:
+                raise
+            else:
+                notice, resp.status = str(error), falcon.HTTP_404
         if as_json:
-            _json(resp, {"profileId": profile})
-        else:
-            _see(req, resp, f"visitors/{quote(profile, safe='')}")
+            _json(resp, hits or {})
+            return
+        values = {"document": views.content(self._service, where), "form": form, "hits": hits, "notice": notice}
+        self._render(resp, req, "find", values, viewer)
 
     def _play(
         self, req: Request, resp: Response, where: Environment, form: Form, viewer: Viewer, *, as_json: bool
@@ -352,6 +365,13 @@ def _see(req: Request, resp: Response, page: str) -> None:
     place = req.get_param("in")
     query = f"?in={quote(place, safe='/')}" if place else ""
     resp.set_header("Location", f"{req.root_path}{PREFIX}/{quote(page.lstrip('/'), safe='/%')}{query}")
+
+
+def _search(service: ExperienceService, where: Environment, text: str, viewer: Viewer) -> dict[str, Any]:
+    hits = views.search(service, where, text)
+    details = {"number": len(hits["visitors"]), "name": viewer.name}
+    _log.info("the inspector listed %(number)s visitors of a search to %(name)s", details)
+    return hits
 
 
 def _json(resp: Response, document: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ninetailed_wsgi.insights import drafts, latest, population
 from ninetailed_wsgi.service.access import Access, Terms
 from ninetailed_wsgi.service.explanation import reason, subject
 from ninetailed_wsgi.service.inspection import footprint, other_names, summary
-from ninetailed_wsgi.service.search import by_trait
+from ninetailed_wsgi.service.search import by_beginning, by_trait
 from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.settings import Settings
 
@@ -45,10 +45,9 @@ def content(service: ExperienceService, where: Environment) -> Json:
 
 
 def search(service: ExperienceService, where: Environment, text: str) -> Json:
-    """Return the visitors with a trait, ``name=value``."""
-    name, _, value = text.partition("=")
-    name = name.strip()
-    hits = by_trait(service.store, where, name, value.strip())
+    """Return the visitors with a trait, ``name=value``, or whose id begins with a text."""
+    name, is_trait, value = (part.strip() for part in text.partition("="))
+    hits = by_trait(service.store, where, name, value) if is_trait else by_beginning(service.store, where, name)
     return {
         "profileIds": [record["id"] for record in hits.records],
         "visitors": [summary(record, name) for record in hits.records],
