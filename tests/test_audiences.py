@@ -121,7 +121,7 @@ def problems_of(rules: object) -> dict[str, str]:
         ),
         (viewed(1, condition("days", "equal", 0)), "conditions[0].value", "found 0, expected a number of days above 0"),
         (viewed(1, condition("days", "within", 7)), "conditions[0].operator", 'found "within"'),
-        ({"type": "page", "conditions": {}}, "conditions", "found an object, expected a list"),
+        ({"type": "page", "conditions": "x"}, "conditions", 'found "x", expected a list'),
         ({"type": "page", "conditions": ["x"]}, "conditions[0]", 'found "x", expected an object'),
         (
             {"type": "page", "conditions": [{}]},
@@ -174,7 +174,8 @@ def test_a_mistake_in_a_rule_is_named_with_its_place_and_what_was_expected(
     [
         ([], "rules", "found a list, expected an object with any, all or type"),
         ("any", "rules", 'found "any", expected an object'),
-        ({"any": {}}, "any", "found an object, expected a list"),
+        ({"any": 5}, "any", "found 5, expected a list"),
+        ({"any": {"all": {"type": "pages"}}}, "any[0].all[0].type", 'found "pages", expected one of page'),
         ({"any": None}, "any", "found nothing, expected a list"),
         ({"any": [{"all": [5]}]}, "any[0].all[0]", "found 5, expected an object"),
         ({"any": [None]}, "any[0]", "found nothing, expected an object"),

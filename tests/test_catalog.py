@@ -205,8 +205,8 @@ MISTAKES = {
     "bad-pattern": ("left out", 'nt_rules.any[0].all[0].value: found "(unclosed", expected a regular expression'),
     "rules-no-groups": ("left out", "nt_rules.type: found nothing, expected one of page, track, "),
     "rules-a-text": ("left out", 'nt_rules: found "{\\"any\\": []}", expected an object'),
-    "rules-missing": ("note", "nt_rules is empty: nobody belongs to this audience"),
-    "audience-id-a-number": ("left out", "nt_audience_id: found 5, expected a text"),
+    "rules-missing": ("note", "nt_rules: has no rules: nobody belongs to this audience"),
+    "audience-id-a-number": ("odd", "nt_audience_id: is a number, which is read as a text"),
     "audience-name-a-list": ("left out", "nt_name: found a list, expected a text"),
     "audience-id-taken": ("left out", 'has the id "public-good-audience" of entry good-audience in '),
     "audience-two-mistakes": ("left out", 'nt_rules.any[0].all[0].operator: found "sometimes"'),
@@ -243,7 +243,7 @@ MISTAKES = {
     "experience-draft": ("ignored", "this experience is not published"),
     "merge-tag-without-id": ("left out", "nt_mergetag_id: found nothing, expected a path into the profile"),
     "merge-tag-id-taken": ("left out", 'has the id "traits_firstname" of entry good-merge-tag in '),
-    "merge-tag-fallback-a-number": ("left out", "nt_fallback: found 1, expected a text"),
+    "merge-tag-fallback-a-number": ("odd", "nt_fallback: is a number, which is read as a text"),
     "entry-experiences-a-text": ("left out", 'nt_experiences: found "good-experience", expected a list of links'),
     "entry-experiences-no-links": (
         "left out",
@@ -302,7 +302,8 @@ def test_an_experience_without_audience_config_and_description_is_for_everyone_a
 
     (listed,) = catalog.experience_list
     assert (listed.audience, listed.traffic, listed.distribution) == (None, 0, (0.5, 0.5))
-    assert not catalog.problems
+    (note,) = messages(catalog, "note")
+    assert note[1] == "nt_config.traffic: is missing, which means 0: nobody gets this experience"
 
 
 def test_links_that_are_resolved_in_place_mean_the_same_as_links(tmp_path: Path) -> None:
@@ -328,7 +329,8 @@ def test_a_single_entry_and_a_list_of_entries_are_read_like_an_answer(tmp_path: 
 def test_what_looks_like_an_entry_inside_a_flag_is_only_a_value(tmp_path: Path) -> None:
     value = entry("x", "nt_audience", {"nt_rules": "no rules at all"})
     config = {
-        "components": [{"type": "InlineVariable", "key": "k", "valueType": "Object", "baseline": {"value": value}}]
+        "traffic": 1,
+        "components": [{"type": "InlineVariable", "key": "k", "valueType": "Object", "baseline": {"value": value}}],
     }
     catalog = loaded(written(tmp_path, delivered(AUDIENCE, changed(EXPERIENCE, nt_config=config))))
 

@@ -246,7 +246,7 @@ def stored_rules(rules: object) -> object:
     if not isinstance(rules, dict):
         return rules
     if "type" not in rules:
-        return {name: stored_rules(value) for name, value in rules.items()}
+        return {name: stored_rules(_as_list(value)) for name, value in rules.items()}
     default = "greaterThanInclusive" if rules["type"] in ("page", "track") else "equal"
     return {
         **rules,
@@ -254,8 +254,13 @@ def stored_rules(rules: object) -> object:
         "value": _stored_text(rules.get("value"), ""),
         "operator": rules.get("operator") or default,
         "count": _stored_text(rules.get("count"), "1"),
-        "conditions": [_stored_condition(one) for one in rules.get("conditions") or ()],
+        "conditions": [_stored_condition(one) for one in _as_list(rules.get("conditions")) or ()],
     }
+
+
+def _as_list(items: Any) -> Any:
+    """Return a bare object as a list of one, as content is read."""
+    return ([items] if items else []) if isinstance(items, dict) else items
 
 
 def _stored_condition(condition: Any) -> Condition:

@@ -220,8 +220,6 @@ class _Compilation:
             self._report_each(entry, error)
             return
         self._remark_each(entry, audience.remarks)
-        if not entry.rules:
-            self._report("note", entry, f"{entry.member} is empty: nobody belongs to this audience")
         self._digests.append(_digest("audience", entry.id, entry.name, entry.rules))
         self._audience_ids[Reference("entry", entry.entry)] = self._audience_ids[Reference("id", entry.id)] = entry.id
         yield audience, ListedAudience(entry.id, entry.name, entry.file, entry.entry, entry.rules)

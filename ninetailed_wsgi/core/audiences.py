@@ -71,6 +71,8 @@ def compile_audience(id: str, name: str, rules: object) -> Audience:
     root = Group("any", ()) if empty else _compile_node(rules, "", 0, problems)
     problems.raise_any()
     assert root is not None  # a part is missing only if a problem was noted
+    if not _rules(root):
+        problems.remark("note", "", "has no rules: nobody belongs to this audience")
     counters = tuple(rule.counter for rule in _rules(root) if rule.counter)
     code = Expression("facts")
     decide = code.function(_expression(root, code))
@@ -253,11 +255,10 @@ def _compile_node(node: object, path: str, depth: int, problems: Problems) -> No
         return None
     kind = kinds[0]
     place = f"{path}.{kind}" if path else kind
-    items = node[kind]
-    if not isinstance(items, list):
+    if (items := node[kind]) is None:
         problems.add(place, items, "a list")
-        return None
-    nodes = [_compile_node(item, f"{place}[{index}]", depth + 1, problems) for index, item in enumerate(items)]
+    children = enumerate(problems.items(place, items))
+    nodes = [_compile_node(item, f"{place}[{index}]", depth + 1, problems) for index, item in children]
     return Group(kind, tuple(item for item in nodes if item is not None))
 
 

@@ -68,7 +68,7 @@ def read_components(components: object, problems: Problems) -> Components:
     replacements: list[Replacement] = []
     variables: list[Variable] = []
     ignored: list[tuple[str, str]] = []
-    for index, component in enumerate(_list(components, "components", problems)):
+    for index, component in enumerate(problems.items("components", components)):
         path = f"components[{index}]"
         if not isinstance(component, dict):
             ignored.append((path, f"found {excerpt(component)}, expected an object"))
@@ -87,16 +87,6 @@ def read_components(components: object, problems: Problems) -> Components:
     return Components(tuple(replacements), tuple(variables), tuple(ignored))
 
 
-def _list(items: object, path: str, problems: Problems) -> list[Any]:
-    """Return a list; a bare object, as some tools store it, counts as a list of one."""
-    if isinstance(items, dict):
-        problems.remark("odd", path, "is an object, which is read as a list of one")
-        return [items] if items else []
-    if items is not None and not isinstance(items, list):
-        problems.add(path, items, "a list")
-    return items if isinstance(items, list) else []
-
-
 def _objects(
     component: Mapping[str, Any], path: str, problems: Problems
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
@@ -106,7 +96,7 @@ def _objects(
         problems.add(f"{path}.baseline", baseline, "an object")
         baseline = {}
     variants = []
-    for index, variant in enumerate(_list(component.get("variants"), f"{path}.variants", problems)):
+    for index, variant in enumerate(problems.items(f"{path}.variants", component.get("variants"))):
         place = f"{path}.variants[{index}]"
         if isinstance(variant, dict):
             variants.append((place, variant))
@@ -120,23 +110,16 @@ def _replacement(component: Mapping[str, Any], path: str, kind: str, problems: P
     baseline, variants = _objects(component, path, problems)
     baseline_id = _id(baseline, "id", f"{path}.baseline", problems) or ""
     key = (_id(baseline, "entityId", f"{path}.baseline", problems) if kind else None) or baseline_id
-    hidden = _is_hidden(baseline, f"{path}.baseline", problems)
+    hidden = problems.truth(f"{path}.baseline.hidden", baseline.get("hidden"))
     # An empty id shows nothing, hidden or not. A missing id is unclear, so it shows the baseline.
     ids = [
-        "" if _is_hidden(variant, place, problems) else _id(variant, "id", place, problems)
+        "" if problems.truth(f"{place}.hidden", variant.get("hidden")) else _id(variant, "id", place, problems)
         for place, variant in variants
     ]
     first = baseline_id or key
     if not key or hidden:
         return None
     return Replacement(key, first, tuple(first if id is None else id for id in ids), kind)
-
-
-def _is_hidden(holder: Mapping[str, Any], path: str, problems: Problems) -> bool:
-    hidden = holder.get("hidden")
-    if hidden is not None and not isinstance(hidden, bool):
-        problems.add(f"{path}.hidden", hidden, "true or false")
-    return hidden is True
 
 
 def _id(holder: Mapping[str, Any], member: str, path: str, problems: Problems) -> str | None:

@@ -261,7 +261,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
     members: Mapping[str, Any] = config if isinstance(config, dict) else {}
     traffic = _traffic(members.get("traffic"), problems)
     distribution = _distribution(members.get("distribution"), problems)
-    sticky = _sticky(members.get("sticky"), problems)
+    sticky = problems.truth("sticky", members.get("sticky"))
     replacements, variables, ignored = components = read_components(members.get("components"), problems)
     problems.remark_unknown("", members, CONFIG_MEMBERS)
     problems.raise_any()
@@ -326,18 +326,13 @@ def _is_share(value: object) -> bool:
 
 def _traffic(value: Any, problems: Problems) -> float:
     if value is None:
+        problems.remark("note", "traffic", "is missing, which means 0: nobody gets this experience")
         return 0
     value = _number(value, "traffic", problems)
     if not _is_share(value) or value > 1:
         problems.add("traffic", value, "a number from 0 to 1")
         return 0
     return float(value)
-
-
-def _sticky(value: Any, problems: Problems) -> bool:
-    if value is not None and not isinstance(value, bool):
-        problems.add("sticky", value, "true or false")
-    return value is True
 
 
 def _distribution(value: Any, problems: Problems) -> tuple[float, ...]:

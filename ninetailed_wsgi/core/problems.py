@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class ContentError(ValueError):
@@ -59,6 +59,24 @@ class Problems(list[tuple[str, str]]):
         for name in sorted(map(str, set(members) - set(names))):
             place = f"{path}.{name}" if path else name
             self.remark("odd", place, f"has no effect, expected one of {', '.join(sorted(names))}")
+
+    def items(self, path: str, value: object) -> list[Any]:
+        """Return a list; a bare object, as some tools store it, counts as a list of one."""
+        if isinstance(value, dict):
+            self.remark("odd", path, "is an object, which is read as a list of one")
+            return [value] if value else []
+        if value is not None and not isinstance(value, list):
+            self.add(path, value, "a list")
+        return value if isinstance(value, list) else []
+
+    def truth(self, path: str, value: object) -> bool:
+        """Return true or false; in quotes, as some tools store it, counts as well. Nothing is false."""
+        if value in ("true", "false"):
+            self.remark("odd", path, f"is a text, which is read as {value}")
+            return value == "true"
+        if value is not None and not isinstance(value, bool):
+            self.add(path, value, "true or false")
+        return value is True
 
     def take(self, others: Problems) -> None:
         """Add the problems and remarks that were collected for another part."""

@@ -110,11 +110,8 @@ class RawRule(Part):
 def read_rule(body: Mapping[str, Any], path: str, problems: Problems) -> RawRule:
     """Read the parts of a rule; an unreadable condition is noted and left out."""
     _remark(body, path, problems)
-    rows = body.get("conditions")
-    if rows is not None and not isinstance(rows, list):
-        problems.add(f"{path}.conditions", rows, "a list")
-        rows = None
-    conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in enumerate(rows or ())]
+    rows = enumerate(problems.items(f"{path}.conditions", body.get("conditions")))
+    conditions = [_condition(item, f"{path}.conditions[{index}]", problems) for index, item in rows]
     return RawRule(body, path, problems, tuple(condition for condition in conditions if condition is not None))
 
 

@@ -13,6 +13,7 @@ from falcon import testing
 from ninetailed_wsgi import create_app
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import Catalog, ContentFolder
+from ninetailed_wsgi.content.words import audience_lines
 from ninetailed_wsgi.core.audiences import Facts
 from ninetailed_wsgi.testing import ContentfulSpace, Harness, audience, experience, trait, viewed
 
@@ -82,6 +83,80 @@ def test_a_bare_object_of_an_inline_variable_is_a_list_of_one(tmp_path: Path) ->
     _, changes = catalog.experiences.select("visitor", (), {})
     assert [change["value"] for change in changes] == ["y"]
     assert len(problems) == 2
+
+
+PRICING = {"key": "context_page_path", "operator": "contains", "value": "/pricing"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "places", "words"),
+    [
+        ({"any": {"all": [RULE]}}, ["any"], "viewed a page"),
+        ({"any": [{"all": RULE}]}, ["any[0].all"], "viewed a page"),
+        ({"any": [{"all": [{**RULE, "conditions": {}}]}]}, ["any[0].all[0].conditions"], "viewed a page"),
+        (
+            {"any": {"all": {**RULE, "conditions": PRICING}}},
+            ["any", "any[0].all", "any[0].all[0].conditions"],
+            'viewed a page whose path contains "/pricing"',
+        ),
+    ],
+)
+def test_a_bare_object_in_rules_is_a_list_of_one(
+    tmp_path: Path, rules: dict[str, Any], places: list[str], words: str
+) -> None:
+    catalog, problems = served(tmp_path, entry("odd", "nt_audience", nt_audience_id="odd", nt_rules=rules))
+
+    assert [one.id for one in catalog.audience_list] == ["odd"]
+    assert problems == [f"odd: odd: nt_rules.{place}: is an object, which is read as a list of one" for place in places]
+    assert [line.strip() for line in audience_lines(rules)] == [words]
+
+
+@pytest.mark.parametrize("rules", [None, {}, {"any": []}, {"any": [{"all": []}]}, {"any": {}}, {"all": [{"any": []}]}])
+def test_an_audience_without_a_rule_is_noted_and_has_nobody(tmp_path: Path, rules: Any) -> None:
+    catalog, problems = served(tmp_path, entry("none", "nt_audience", nt_audience_id="none", nt_rules=rules))
+
+    assert problems[-1] == "note: none: nt_rules: has no rules: nobody belongs to this audience"
+    facts = Facts(traits={}, location={}, session_count=1, device="", counts={}, now=2000, next_ordinal=2)
+    assert catalog.audiences.matched(facts) == []
+
+
+def test_true_and_false_in_quotes_are_read(tmp_path: Path) -> None:
+    hidden = [{"id": "b", "hidden": "true"}, {"id": "c", "hidden": "false"}]
+    component = {**REPLACEMENT, "baseline": {"id": "a", "hidden": "false"}, "variants": hidden}
+    catalog, problems = served(tmp_path, stored(components=[component], sticky="true", distribution=[0, 1, 0]))
+
+    assert answer(catalog) == {"a": ""}
+    assert [one.id for one in catalog.experience_list if one.sticky] == ["odd"]
+    place = "odd: odd: nt_config.components[0]"
+    assert sorted(problems) == [
+        f"{place}.baseline.hidden: is a text, which is read as false",
+        f"{place}.variants[0].hidden: is a text, which is read as true",
+        f"{place}.variants[1].hidden: is a text, which is read as false",
+        "odd: odd: nt_config.sticky: is a text, which is read as true",
+    ]
+
+
+def test_a_list_of_one_audience_is_this_audience(tmp_path: Path) -> None:
+    link = {"sys": {"type": "Link", "linkType": "Entry", "id": "tea"}}
+    of_one, of_none, of_two = stored("one"), stored("none"), stored("two")
+    of_one["fields"]["nt_audience"], of_none["fields"]["nt_audience"] = [link], []
+    of_two["fields"]["nt_audience"] = [link, link]
+    catalog, problems = served(tmp_path, ruled(RULE, "tea"), of_one, of_none, of_two)
+
+    assert {one.id: one.audience for one in catalog.experience_list} == {"good": None, "one": "tea", "none": None}
+    assert problems == [
+        "odd: one: nt_audience: is a list, of which the only link is read",
+        "odd: none: nt_audience: is an empty list, which means everyone",
+        "left out: two: nt_audience: found 2 links, expected one",
+    ]
+
+
+def test_a_name_that_is_a_number_is_read_as_its_text(tmp_path: Path) -> None:
+    named = entry("year", "nt_audience", nt_audience_id=2026, nt_name=2026, nt_rules={"any": [{"all": [RULE]}]})
+    catalog, problems = served(tmp_path, named)
+
+    assert [(one.id, one.name) for one in catalog.audience_list] == [("2026", "2026")]
+    assert {problem.partition(": ")[0] for problem in problems} == {"odd"}
 
 
 def test_a_condition_key_with_an_id_alone_is_read(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from ninetailed_wsgi.content.entries import (
     Reference,
     is_equal,
     refusal,
-    text_of,
 )
 from ninetailed_wsgi.content.formats.file_reader import FileReader
 from ninetailed_wsgi.content.formats.foreign import AUTHORED
@@ -171,40 +170,50 @@ class _EntryReader(FileReader):
 
     def _audience(self, id: str, fields: Mapping[str, object]) -> AudienceEntry:
         public = self._public_id(id, fields, "nt_audience_id")
-        name, rules = text_of(fields, "nt_name") or public, fields.get("nt_rules")
+        name, rules = self._text(id, fields, "nt_name") or public, fields.get("nt_rules")
         return AudienceEntry(entry=id, id=public, name=name, rules=rules, member="nt_rules", file=self._file)
 
     def _experience(self, id: str, fields: Mapping[str, object]) -> ExperienceEntry:
         public = self._public_id(id, fields, "nt_experience_id")
-        audience = fields.get("nt_audience")
+        audience = self._only(id, fields.get("nt_audience"), "nt_audience")
         return ExperienceEntry(
             entry=id,
             id=public,
-            name=text_of(fields, "nt_name") or public,
-            type=text_of(fields, "nt_type") or "",
+            name=self._text(id, fields, "nt_name") or public,
+            type=self._text(id, fields, "nt_type") or "",
             audience=None if audience is None else _link(audience, "nt_audience"),
             config=fields.get("nt_config"),
             member="nt_config",
             file=self._file,
         )
 
+    def _only(self, id: str, value: object, name: str) -> object:
+        """Return the one link of a field that may have become a list of links; None if it is empty."""
+        if not isinstance(value, list):
+            return value
+        if len(value) > 1:
+            raise Faulty(f"{name}: found {len(value)} links, expected one")
+        meaning = "a list, of which the only link is read" if value else "an empty list, which means everyone"
+        self._report(id, f"{name}: is {meaning}", "odd")
+        return value[0] if value else None
+
     def _merge_tag(self, id: str, fields: Mapping[str, object]) -> MergeTagEntry:
-        public = text_of(fields, "nt_mergetag_id")
+        public = self._text(id, fields, "nt_mergetag_id")
         if public is None:
             raise Faulty("nt_mergetag_id: found nothing, expected a path into the profile such as traits.firstname")
-        name, fallback = text_of(fields, "nt_name") or public, text_of(fields, "nt_fallback")
+        name, fallback = self._text(id, fields, "nt_name") or public, self._text(id, fields, "nt_fallback")
         return MergeTagEntry(entry=id, id=public, name=name, fallback=fallback, file=self._file)
 
     def _metric(self, id: str, fields: Mapping[str, object]) -> MetricEntry:
-        public = text_of(fields, "nt_metric_id") or id
+        public = self._text(id, fields, "nt_metric_id") or id
         return MetricEntry(
             entry=id,
             id=public,
-            name=text_of(fields, "nt_name") or public,
+            name=self._text(id, fields, "nt_name") or public,
             type=fields.get("nt_type"),
             event=fields.get("nt_event"),
-            property=text_of(fields, "nt_property"),
-            direction=text_of(fields, "nt_direction"),
+            property=self._text(id, fields, "nt_property"),
+            direction=self._text(id, fields, "nt_direction"),
             prefix="nt_",
             file=self._file,
         )
@@ -223,7 +232,7 @@ class _EntryReader(FileReader):
         return BaselineEntry(entry=id, experiences=tuple(experiences), file=self._file)
 
     def _public_id(self, id: str, fields: Mapping[str, object], name: str) -> str:
-        public = text_of(fields, name)
+        public = self._text(id, fields, name)
         if public is None:
             self._report(id, f"{name} is missing: the entry's own id is used instead, as older spaces have it", "note")
         return public or id

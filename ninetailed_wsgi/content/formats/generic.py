@@ -19,7 +19,6 @@ from ninetailed_wsgi.content.entries import (
     MergeTagEntry,
     MetricEntry,
     Reference,
-    text_of,
 )
 from ninetailed_wsgi.content.formats.file_reader import FileReader
 from ninetailed_wsgi.core.problems import excerpt
@@ -86,7 +85,7 @@ class _ListReader(FileReader):
                 self._leave_out(id, fault)
 
     def _audience(self, id: str, item: Mapping[str, object]) -> None:
-        name = text_of(item, "name") or id
+        name = self._text(id, item, "name") or id
         self._content.audiences.append(
             AudienceEntry(entry=id, id=id, name=name, rules=item.get("rules"), member="rules", file=self._file)
         )
@@ -99,8 +98,8 @@ class _ListReader(FileReader):
             ExperienceEntry(
                 entry=id,
                 id=id,
-                name=text_of(item, "name") or id,
-                type=text_of(item, "type") or "",
+                name=self._text(id, item, "name") or id,
+                type=self._text(id, item, "type") or "",
                 audience=self._audience_of(item.get("audience")),
                 config=item.get("config"),
                 member="config",
@@ -120,7 +119,7 @@ class _ListReader(FileReader):
         return Reference("id", id)
 
     def _merge_tag(self, id: str, item: Mapping[str, object]) -> None:
-        name, fallback = text_of(item, "name") or id, text_of(item, "fallback")
+        name, fallback = self._text(id, item, "name") or id, self._text(id, item, "fallback")
         self._content.merge_tags.append(MergeTagEntry(entry=id, id=id, name=name, fallback=fallback, file=self._file))
 
     def _metric(self, id: str, item: Mapping[str, object]) -> None:
@@ -128,7 +127,7 @@ class _ListReader(FileReader):
             MetricEntry(
                 entry=id,
                 id=id,
-                name=text_of(item, "name") or id,
+                name=self._text(id, item, "name") or id,
                 type=item.get("type"),
                 event=item.get("event"),
                 property=item.get("property"),

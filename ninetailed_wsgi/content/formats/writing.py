@@ -144,12 +144,19 @@ def _public(reference: Reference, ids: Mapping[str, str]) -> str:
 
 def _variants(config: object) -> list[str]:
     """Return the ids of the entries that are shown instead of a baseline, without duplicates."""
-    components = config.get("components") if isinstance(config, dict) else None
-    replacements = [
-        one for one in components or () if isinstance(one, dict) and one.get("type") in (None, "EntryReplacement")
-    ]
-    variants = [variant for one in replacements for variant in one.get("variants") or () if isinstance(variant, dict)]
-    return list(dict.fromkeys(variant["id"] for variant in variants if variant.get("id") and not variant.get("hidden")))
+    components = _objects(config.get("components")) if isinstance(config, dict) else []
+    replacements = [one for one in components if one.get("type") in (None, "EntryReplacement")]
+    variants = [variant for one in replacements for variant in _objects(one.get("variants"))]
+    return list(
+        dict.fromkeys(
+            variant["id"] for variant in variants if variant.get("id") and variant.get("hidden") not in (True, "true")
+        )
+    )
+
+
+def _objects(items: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list; a bare object counts as a list of one, as it is read."""
+    return [one for one in ([items] if isinstance(items, dict) else items or ()) if isinstance(one, dict)]
 
 
 def _unique(entries: Iterable[_Entry]) -> list[_Entry]:
