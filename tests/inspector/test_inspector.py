@@ -221,10 +221,10 @@ def test_those_who_were_seen_last_come_first(shop: Harness) -> None:
 
 
 def test_the_playground_of_a_site_proposes_its_address_for_the_link(guarded: Harness) -> None:
-    client = Client(guarded.mount(lambda environ, start_response: [], prefix="/api"))
     headers = {"Authorization": f"Bearer {guarded.key('admin')}"}
+    client = Client(guarded.mount(lambda environ, start_response: [], prefix="/api"))
     page = client.call("GET", "/api/inspector/playground", headers=headers).body.decode()
-    assert 'type="url" value="http://localhost/"' in page
+    assert 'type="url" value="http://127.0.0.1/"' in page
     alone = get(guarded, "playground", **headers).body.decode()
     assert 'type="url" value=""' in alone, "a server without a site knows none"
 
