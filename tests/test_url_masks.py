@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 import pytest
 
+from ninetailed_wsgi.core import url_masks
 from ninetailed_wsgi.core.url_masks import MASKED, UrlMask
 from ninetailed_wsgi.testing import Harness
 
@@ -243,6 +244,59 @@ def test_a_name_that_has_to_be_encoded_is_found(name: str) -> None:
     mask = UrlMask([name])
     assert masked(mask, viewed(url=f"?{quote(name)}=hidden"))["context"]["page"] == {"url": f"?{quote(name)}="}
     assert masked(mask, viewed(query={name: "hidden"}))["context"]["page"]["query"] == {name: ""}
+
+
+ENCODED = [
+    "https%3A%2F%2Fu%3Ap%40h%2F&u=",
+    "u=https%253A%252F%252Fu%253Ap%2540h%252F%253Fjwt%253Dx&",
+    "%74oken=x&",
+    "%2526",
+]
+
+
+def sent(address: str, pages: int) -> list[dict[str, Any]]:
+    """Events whose pages have an address of this kind, a megabyte together."""
+    text = "https://a.example/?" + address * (1_000_000 // pages // len(address))
+    return [{"type": "page", "context": {"page": {"url": text}}, "properties": {"path": "/"}} for _ in range(pages)]
+
+
+@pytest.mark.parametrize("pages", [1, 200])
+@pytest.mark.parametrize("address", ENCODED)
+def test_a_request_full_of_encoded_credentials_costs_a_bounded_amount_of_decoding(
+    monkeypatch: pytest.MonkeyPatch, address: str, pages: int
+) -> None:
+    decoded: list[int] = []
+
+    def counted(text: str) -> str:
+        decoded.append(len(text))
+        return unquote_plus(text)
+
+    monkeypatch.setattr(url_masks, "unquote_plus", counted)
+    events = UrlMask().events(sent(address, pages))
+    assert sum(decoded) <= 4 * url_masks.MOST_ENCODED  # one time for each level of encoding
+    assert len(decoded) < url_masks.MOST_ENCODED
+    urls = [event["context"]["page"]["url"] for event in events]
+    assert all(
+        "p@h" not in unquote_plus(unquote_plus(url)) and "jwt=x" not in unquote_plus(unquote_plus(url)) for url in urls
+    )
+    assert urls[-1] == ""
+    assert (urls[0] == "") is (pages == 1)
+
+
+def test_a_page_that_is_too_much_to_search_keeps_what_is_no_address() -> None:
+    page = {"url": ENCODED[0] * 10_000, "path": "/cart", "query": {"a": "%2526"}, "title": "Cart", "search": 5}
+    plain = {"type": "page", "context": {"page": {"url": "https://a.example/?jwt=x"}}, "properties": {"price": 5}}
+    events = UrlMask().events([{"type": "page", "context": {"page": page}, "properties": page}, plain])
+    assert events[0]["context"]["page"] == events[0]["properties"]
+    assert events[0]["properties"] == {"url": "", "path": "/cart", "query": {}, "title": "Cart", "search": ""}
+    assert events[1]["context"]["page"]["url"] == "https://a.example/?jwt=", "it is searched: nothing in it is encoded"
+
+
+def test_two_hundred_pages_with_an_encoded_address_of_a_usual_length_are_all_searched() -> None:
+    address = f"https://a.example/login?next={quote('https://a.example/account/orders?page=2&token=x', safe='')}"
+    page = {"url": address, "referrer": address, "search": "?" + address.partition("?")[2]}
+    events = UrlMask().events([{"type": "page", "context": {"page": page}, "properties": dict(page)}] * 200)
+    assert {event["properties"]["url"] for event in events} == {address.replace("%3Dx", "%3D")}
 
 
 def test_no_names_mask_nothing() -> None:

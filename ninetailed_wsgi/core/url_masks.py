@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
@@ -21,6 +21,13 @@ _MEMBERS = {*_ADDRESSES, "query"}
 _PAIR = re.compile(r"(^|[?&#;])([^?&#;=]+)=([^&#;]+)")
 
 _NESTING = 3  # a URL may be a percent-encoded parameter of another URL
+
+MOST_ENCODED = 262_144
+"""The most bytes of the pages of one request, as JSON, that are searched for encoded credentials.
+
+Decoding every level takes half a microsecond per character. Further pages that may have encoded credentials lose their
+addresses: real ones have some hundred bytes.
+"""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 """A name that clients have no reason to encode."""
@@ -88,9 +95,41 @@ def _without_users(address: str) -> str:
         address = _FIRST_USER.sub(r"\1", address)
     elif "40" not in address:
         return address
-    for pattern in _USERS if "%" in address else _USERS[:1]:
+    for pattern in _USERS[: 1 + _levels(address)]:
         address = pattern.sub(r"\1", address)
     return address
+
+
+def _levels(address: str) -> int:
+    """Return how many times a part of a text may be percent-encoded, at most `_NESTING`."""
+    level = "%"
+    for levels in range(_NESTING):
+        if level not in address:
+            return levels
+        level += "25"
+    return _NESTING
+
+
+def _pages(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the parts of an event that have addresses: the page of its context, and its properties."""
+    context, properties = event.get("context"), event.get("properties")
+    page = context.get("page") if isinstance(context, dict) else None
+    return [each for each in (page, properties) if isinstance(each, dict) and not _MEMBERS.isdisjoint(each)]
+
+
+def _changed(event: dict[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Return an event whose pages are changed."""
+    context, properties = event.get("context"), event.get("properties")
+    changes: dict[str, Any] = {}
+    if isinstance(context, dict) and isinstance(page := context.get("page"), dict):
+        changes["context"] = {**context, "page": change(page)}
+    if isinstance(properties, dict):
+        changes["properties"] = change(properties)
+    return {**event, **changes}
+
+
+def _without_addresses(page: dict[str, Any]) -> dict[str, Any]:
+    return {**page, **{name: {} if name == "query" else "" for name in _MEMBERS & page.keys()}}
 
 
 class UrlMask:
@@ -106,22 +145,23 @@ class UrlMask:
         self._harmless: set[bytes] = set()
 
     def events(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Return the events with credentials removed from their pages; unchanged events are the same objects."""
-        return [self.event(event) for event in events]
+        """Return the events with credentials removed from their pages; unchanged events are the same objects.
+
+        Pages after the first `MOST_ENCODED` bytes of those that may have encoded credentials lose their addresses.
+        """
+        masked, encoded = [], 0
+        for event in events:
+            pages = _pages(event)
+            if pages and not self._are_harmless(text := orjson.dumps(pages)):
+                encoded += len(text) if b"%" in text else 0
+                is_searched = b"%" not in text or encoded <= MOST_ENCODED
+                event = _changed(event, self._page if is_searched else _without_addresses)
+            masked.append(event)
+        return masked
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the event with credentials removed from its page; the same object if nothing changes."""
-        context, properties = event.get("context"), event.get("properties")
-        page = context.get("page") if isinstance(context, dict) else None
-        pages = [each for each in (page, properties) if isinstance(each, dict) and not _MEMBERS.isdisjoint(each)]
-        if not pages or self._are_harmless(orjson.dumps(pages)):
-            return event
-        changes: dict[str, Any] = {}
-        if context and isinstance(page, dict):
-            changes["context"] = {**context, "page": self._page(page)}
-        if isinstance(properties, dict):
-            changes["properties"] = self._page(properties)
-        return {**event, **changes}
+        """Return one event as `events` does."""
+        return self.events([event])[0]
 
     def text(self, address: str) -> str:
         """Return a URL or a query with the values of these parameters emptied and no user before the host."""
@@ -163,7 +203,7 @@ class UrlMask:
     def _masked(self, address: str, nesting: int) -> str:
         def emptied(pair: re.Match[str]) -> str:
             start, name, value = pair.groups()
-            if unquote_plus(name).lower() in self._names:
+            if (unquote_plus(name) if "%" in name or "+" in name else name).lower() in self._names:
                 return f"{start}{name}="
             masked = self._value(value, nesting)
             return pair[0] if masked == value else f"{start}{name}={masked}"
