@@ -32,6 +32,7 @@ class RefusingWorker(Worker):
         conn.sock = sending = _Sending(sock)
         try:
             is_kept = super().handle_request(req, conn)
+            sending.finish()
             if sending.refusal is not None:
                 self._answers[conn] = bytes(sending.refusal)
             return is_kept
@@ -66,28 +67,35 @@ class RefusingWorker(Worker):
 
 
 class _Sending:
-    """A connection's socket while a request is answered.
+    """A connection's socket while a request is answered; the head of an answer is sent with the start of its body.
 
     Attributes:
         refusal: the answer so far if it is a 429, of which nothing is sent yet; otherwise None.
     """
 
-    __slots__ = ("_has_begun", "_sock", "refusal")
+    # PERF: gunicorn sends the head by itself, which wakes the client for half an answer.
+    __slots__ = ("_head", "_sock", "refusal")
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._has_begun = False
+        self._head: bytes | None = None  # that waits for the body; None: not made yet; empty: it is sent
         self.refusal: bytearray | None = None
 
     def sendall(self, data: bytes) -> None:
-        if not self._has_begun:
-            self._has_begun = True
+        if self._head is None:
+            self._head = data
             if data[_STATUS] == _REFUSAL:
-                self.refusal = bytearray()
-        if self.refusal is None:
-            self._sock.sendall(data)
-        else:
+                self.refusal, self._head = bytearray(data), b""
+        elif self.refusal is not None:
             self.refusal += data
+        else:
+            head, self._head = self._head, b""
+            self._sock.sendall(head + data)
+
+    def finish(self) -> None:
+        """Send the head of an answer without a body."""
+        if self._head:
+            self._sock.sendall(self._head)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
