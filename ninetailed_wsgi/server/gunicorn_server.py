@@ -17,7 +17,7 @@ from ninetailed_wsgi.server import worker
 from ninetailed_wsgi.server.announcement import announcement
 from ninetailed_wsgi.server.arrival import LONGEST_REQUEST_LINE
 from ninetailed_wsgi.server.checks import Finding
-from ninetailed_wsgi.server.refusing_worker import worker_class
+from ninetailed_wsgi.server.lingering_worker import worker_class
 from ninetailed_wsgi.server.worker import JsonLog, Log, Worker
 from ninetailed_wsgi.server.worker_app import WorkerApp, expiry_lock, start_expiry, worker_app
 from ninetailed_wsgi.settings import Settings

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 from ninetailed_wsgi.server.refusals import Refusals
-from ninetailed_wsgi.server.shares import Shares
 from ninetailed_wsgi.server.worker import Worker
 
 _REFUSAL = b" 429 "
@@ -23,6 +22,10 @@ class RefusingWorker(Worker):
         super().__init__(*args, **options)
         self._answers: dict[Any, bytes] = {}  # 429s of connections whose thread is about to be free
         self._refusals: Refusals[tuple[Any, Any, bytes]] = Refusals()
+
+    def delays(self, conn: Any) -> bool:
+        """Return whether the answer to a connection is a 429, which the loop sends later."""
+        return conn in self._answers
 
     # In a thread
 
@@ -99,8 +102,3 @@ class _Sending:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
-
-
-def worker_class(longest_body: int) -> type[RefusingWorker]:
-    """Return the worker for an app that refuses bodies of more than ``longest_body`` bytes."""
-    return type("Worker", (RefusingWorker,), {"longest_body": longest_body, "shares": Shares()})

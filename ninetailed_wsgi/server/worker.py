@@ -39,7 +39,12 @@ _ROOM = 10  # one of so many connections is ended if there is no room for anothe
 
 _AT_ONCE = 65_536
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_IN_NO_TIME = struct.pack("ll", 0, 10_000)  # Linux: struct timeval
+
+SOCKET_WAIT = 0.01
+"""Seconds that a thread waits for bytes of a connection at most."""
+
+SOCKET_TIMEVAL = struct.pack("ll", 0, int(SOCKET_WAIT * 1e6))
+"""The same as Linux' ``struct timeval``."""
 
 
 class Worker(SharingWorker):
@@ -89,7 +94,7 @@ class Worker(SharingWorker):
 
     def enqueue_req(self, conn: Any) -> None:
         """Collect the next request of a connection, once the answers before it are on their way."""
-        if conn.parser and _unsent(conn.sock) > ANSWERS_UNSENT:
+        if conn.parser and unsent(conn.sock) > ANSWERS_UNSENT:
             self._untaken.setdefault(conn, time.monotonic())
             return
         self._untaken.pop(conn, None)
@@ -140,7 +145,7 @@ class Worker(SharingWorker):
         """Give a request to a thread, which will find all of it in its buffer and not wait for the socket."""
         self._half_way.remove(self._arriving.pop(conn))
         try:
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _IN_NO_TIME)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SOCKET_TIMEVAL)
             conn.init()
         except OSError:
             self.nr_conns -= 1
@@ -294,7 +299,7 @@ class _Rest:
     bytes: int = 0
 
 
-def _unsent(sock: Any) -> int:
+def unsent(sock: Any) -> int:
     """Return the bytes of answers that the client has not confirmed."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
