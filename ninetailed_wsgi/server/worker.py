@@ -11,7 +11,7 @@ import struct
 import sys
 import termios
 import time
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -107,7 +107,8 @@ class Worker(SharingWorker):
             self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_arrival, conn))
 
     def _on_arrival(self, conn: Any, sock: Any) -> None:
-        if not self._collect(conn):
+        # Another one's arrival may have dropped it in this round.
+        if conn in self._arriving and not self._collect(conn):
             with contextlib.suppress(KeyError, ValueError):
                 self.poller.unregister(sock)
 
@@ -133,8 +134,10 @@ class Worker(SharingWorker):
         return False
 
     def _keep_waiting(self, conn: Any, half: _Half) -> bool:
-        if self._half_way.has_no_place_for(half):
-            return self._drop(conn)
+        while (other := self._half_way.one_too_many(half.address)) is not None:
+            self._drop(other)
+        if conn not in self._arriving:
+            return False
         if half.arrival.expects_leave:
             half.arrival.expects_leave = False
             with contextlib.suppress(OSError):
@@ -143,7 +146,7 @@ class Worker(SharingWorker):
 
     def _hand_over(self, conn: Any, arrival: Arrival) -> None:
         """Give a request to a thread, which will find all of it in its buffer and not wait for the socket."""
-        self._half_way.remove(self._arriving.pop(conn))
+        self._half_way.remove(self._arriving.pop(conn), conn)
         try:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SOCKET_TIMEVAL)
             conn.init()
@@ -158,7 +161,7 @@ class Worker(SharingWorker):
         super().enqueue_req(conn)
 
     def _drop(self, conn: Any) -> bool:
-        self._half_way.remove(self._arriving.pop(conn))
+        self._half_way.remove(self._arriving.pop(conn), conn)
         self._end(conn)
         return False
 
@@ -257,7 +260,10 @@ class _Half:
 
 
 class _HalfWay:
-    """Counts the connections in the middle of a request, by address, and the bytes of all of them.
+    """The connections in the middle of a request, by address, and the bytes of all of them.
+
+    If there are too many, the oldest one of the address with too many ends: an address may be a proxy's or that of many
+    visitors, whose requests are half-way for milliseconds, and those of somebody who stalls are the oldest.
 
     Args:
         most: bytes of all requests that may be half-way.
@@ -266,29 +272,39 @@ class _HalfWay:
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
-        self._connections: Counter[object] = Counter()
+        self._groups: dict[object, dict[Any, _Half]] = {}  # each with the oldest first
 
     def add(self, half: _Half, conn: Any, size: int) -> None:
         """Count further bytes of a connection; with its first bytes, count the connection, too."""
         if not half.bytes:
             half.address = owner(conn)
             half.began = half.latest
-            if half.address is not None:  # None: a Unix socket, which is a proxy's
-                self._connections[half.address] += 1
+            self._groups.setdefault(half.address, {})[conn] = half
         half.bytes += size
         self._bytes += size
 
-    def has_no_place_for(self, half: _Half) -> bool:
-        """Return whether its address has too many half-way connections, or all addresses together too many bytes."""
-        return bool(half.bytes) and (self._connections[half.address] > HALF_WAY_PER_ADDRESS or self._bytes > self._most)
+    def one_too_many(self, address: object) -> Any:
+        """Return the connection that has to end because this address, or all together, have too much; None if none."""
+        group = self._groups.get(address, {})
+        if len(group) > HALF_WAY_PER_ADDRESS and address is not None:  # None: a Unix socket, which is a proxy's
+            return next(iter(group))
+        if self._bytes > self._most:
+            largest = max(self._groups.values(), key=_bytes_of)
+            return next(iter(largest))
+        return None
 
-    def remove(self, half: _Half) -> None:
+    def remove(self, half: _Half, conn: Any) -> None:
         """Stop counting a connection: its request is whole, or it is dropped."""
         self._bytes -= half.bytes
-        if half.bytes and half.address is not None:
-            self._connections[half.address] -= 1
-            if not self._connections[half.address]:
-                del self._connections[half.address]
+        if half.bytes:
+            group = self._groups[half.address]
+            del group[conn]
+            if not group:
+                del self._groups[half.address]
+
+
+def _bytes_of(group: Mapping[Any, _Half]) -> int:
+    return sum(half.bytes for half in group.values())
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from types import SimpleNamespace
 
@@ -17,12 +17,14 @@ from serving import PROFILES, SERVERS, Server, call, page, running, serving, wai
 from test_gunicorn import HEAD, read_answer
 
 from ninetailed_wsgi.server import worker
+from ninetailed_wsgi.server.arrival import Arrival
 from ninetailed_wsgi.server.worker import LONGEST_REQUEST, Worker
 
 SHORT = """
 import sys
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.server import worker
+from ninetailed_wsgi.server.arrival import Arrival
 worker.STALLED_AFTER, worker.LONGEST_REQUEST = 2, 1
 main(sys.argv[1:])
 """
@@ -138,13 +140,54 @@ def test_sixteen_clients_that_stall_or_trickle_delay_nobody_by_the_time_of_one(e
         assert median(durations) < before + 1
 
 
-def test_connections_of_one_address_that_are_half_way_are_bounded(server: Server) -> None:
+def test_connections_of_one_address_that_are_half_way_are_bounded_and_the_oldest_ones_end(server: Server) -> None:
     with contextlib.ExitStack() as half_way:
         clients = [half_way.enter_context(server.socket()) for _ in range(worker.HALF_WAY_PER_ADDRESS + 5)]
         for client in clients:
             client.sendall(HEAD.encode())
-        wait_until(lambda: any(map(is_closed, clients)), "some are closed")
-        assert server.call("GET", "/health/live").status == 200
+        wait_until(lambda: all(map(is_closed, clients[:5])), "the oldest are closed")
+        latest = half_way.enter_context(server.socket())
+        body = json.dumps({"events": [page("behind the same address")]}).encode()
+        latest.sendall(f"{HEAD}Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        assert latest.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"  # so it is half-way, and has its place
+        latest.sendall(body)
+        assert read_answer(latest).status == 200
+
+
+def half_way(sizes: Sequence[tuple[str, int]], most: int) -> list[str]:
+    """Connections by address and bytes arrive one after another; return which end, each named by address and place."""
+    halves, arriving, ends = worker._HalfWay(most), {}, []
+    for place, (address, size) in enumerate(sizes):
+        client = (address, 50_000) if address else ""
+        conn = Connection(f"{address}#{place}", client)
+        arriving[conn] = half = worker._Half(Arrival(1 << 20), float(place))
+        halves.add(half, conn, size)
+        while (other := halves.one_too_many(half.address)) is not None:
+            halves.remove(arriving.pop(other), other)
+            ends.append(other.name)
+    for conn, half in arriving.items():
+        halves.remove(half, conn)
+    assert (halves._bytes, halves._groups) == (0, {})
+    return ends
+
+
+class Connection:
+    """A connection of gunicorn, as far as it is looked at."""
+
+    def __init__(self, name: str, client: object) -> None:
+        self.name, self.client = name, client
+
+
+def test_of_too_many_half_way_connections_those_end_that_are_the_oldest_of_the_address_with_too_much() -> None:
+    most = worker.HALF_WAY_PER_ADDRESS
+    crowd = [("192.0.2.1", 10)] * most
+    assert half_way([("192.0.2.9", 10), *crowd, ("192.0.2.9", 10)], 1 << 20) == []
+    assert half_way([("192.0.2.9", 10), *crowd, ("192.0.2.1", 10)], 1 << 20) == ["192.0.2.1#1"]
+    assert half_way([("", 10)] * (2 * most), 1 << 20) == [], "a proxy's Unix socket"
+    big = [("192.0.2.9", 90), ("192.0.2.1", 60), ("192.0.2.1", 60), ("192.0.2.9", 10), ("192.0.2.7", 1)]
+    assert half_way(big, 200) == ["192.0.2.1#1"]
+    assert half_way([("192.0.2.9", 10), ("192.0.2.1", 300)], 200) == ["192.0.2.1#1"], "one that is too large alone"
+    assert half_way([("2001:db8::1", 10)] * most + [("2001:db8::2", 10)], 1 << 20) == ["2001:db8::1#0"]
 
 
 def is_closed(client: socket.socket) -> bool:
