@@ -30,7 +30,7 @@ SITES = {
         from django.urls import path
         def view(request):
             VIEW
-            return HttpResponse(shown)
+            return HttpResponse(entry)
         urlpatterns = [path("pricing", view)]
         settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], INSTALLED_APPS=INSTALLED_APPS,
                            MIDDLEWARE=MIDDLEWARE, NINETAILED={**NINETAILED, "time_budget_ms": 20_000})
@@ -44,14 +44,14 @@ SITES = {
         @app.get("/pricing")
         def view():
             VIEW
-            return shown
+            return entry
     """,
     "pyramid": """
         from pyramid.config import Configurator
         from pyramid.response import Response
         def view(request):
             VIEW
-            return Response(shown)
+            return Response(entry)
         config = Configurator()
         config.add_route("pricing", "/pricing")
         config.add_view(view, route_name="pricing")
@@ -62,7 +62,7 @@ SITES = {
         class Pricing:
             def on_get(self, req, resp):
                 VIEW
-                resp.text = shown
+                resp.text = entry
         app = falcon.App()
         app.add_route("/pricing", Pricing())
         MOUNT
@@ -74,7 +74,7 @@ SITES = {
         @app.get("/pricing", response_class=PlainTextResponse)
         def view(request: Request):
             VIEW
-            return shown
+            return entry
         MOUNT
         from a2wsgi import ASGIMiddleware
         app = ASGIMiddleware(app)
@@ -85,7 +85,7 @@ SITES = {
             @cherrypy.expose
             def pricing(self):
                 VIEW
-                return shown
+                return entry
         MOUNT
         cherrypy.config.update({"environment": "embedded"})  # logs nothing
         app = cherrypy.tree
@@ -94,7 +94,7 @@ SITES = {
         def app(environ, start_response):
             VIEW
             start_response("200 OK", [("Content-Type", "text/plain")])
-            return [shown.encode()]
+            return [entry.encode()]
         MOUNT
     """,
 }

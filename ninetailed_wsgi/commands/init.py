@@ -179,7 +179,7 @@ def _view(request: str) -> str:
     return (
         "from ninetailed_wsgi import visitor_of\n\n"
         f"visitor_of({request}).page()\n"
-        f'shown = visitor_of({request}).variant("banner")'
+        f'entry = visitor_of({request}).variant("banner")'
     )
 
 

@@ -42,8 +42,8 @@ def prepared(
     return [*ordered[:-1], ordered[-1]._replace(exposures=tuple(exposures))] if exposures else ordered
 
 
-def identifies(events: Sequence[Event]) -> bool:
-    """Return whether any of the events identifies its visitor or sets traits."""
+def needs_profile(events: Sequence[Event]) -> bool:
+    """Return whether the profile has to be read before these events: one identifies its visitor or sets traits."""
     for event in events:
         if event.user_id or event.body.get("traits"):
             return True

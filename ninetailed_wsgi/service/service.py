@@ -24,7 +24,7 @@ from ninetailed_wsgi.service.batches import Batch
 from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Snapshot
 from ninetailed_wsgi.service.foundation import Foundation
 from ninetailed_wsgi.service.guarded import GuardedApplication, leads
-from ninetailed_wsgi.service.incoming import identifies, prepared
+from ninetailed_wsgi.service.incoming import needs_profile, prepared
 from ninetailed_wsgi.service.limits import check_profiles, check_traits, named_by, new_profile
 from ninetailed_wsgi.service.turns import NO_TURN, writers
 from ninetailed_wsgi.store import identity
@@ -71,11 +71,10 @@ class ExperienceService(Foundation):
         new = self.new_ids(environment, ids) if ids else None
         facts = self.addresses.look_up(address, locale, body, asks=not preflight)
         application = self._application(environment, now, terms, preflight, catalog, facts, new)
+        key, is_new = self._destination(environment, name, new, application, body, terms, now)
         is_claim = terms.guarded and name is not None and not self.certifies(environment, name)
-        replay = self._replayed(environment, application, body, now, terms) if name is None and new is None else None
-        key = replay or environment.key((new.profile() if new else self.new_id(environment)) if name is None else name)
-        steps = [(key, event) for event in events] if is_claim or identifies(events) else ()
-        turn = self._turn(writers(environment, events, key, preflight if name or replay else None))
+        steps = [(key, event) for event in events] if is_claim or needs_profile(events) else ()
+        turn = self._turn(writers(environment, events, key, is_new=is_new, preflight=preflight))
         with self._merging(steps, terms.guarded), turn:
             if steps:
                 # An id from a cookie has to lead to the profile that it joins.
@@ -298,20 +297,31 @@ class ExperienceService(Foundation):
             now=now,
         )
 
-    def _replayed(
-        self, environment: Environment, application: Application, body: Mapping[str, Any], now: int, terms: Terms
-    ) -> Key | None:
-        """Return the profile that a create with this first message begins; None: its id must be new.
+    def _destination(
+        self,
+        environment: Environment,
+        name: str | None,
+        new: NewIds | None,
+        application: Application,
+        body: Mapping[str, Any],
+        terms: Terms,
+        now: int,
+    ) -> tuple[Key, bool]:
+        """Return the key that the events of an `upsert` go to, and whether its id was just made for this request.
 
-        A preflight of the same message answered its id. The message leads to that profile only for `REPLAY`: later,
-        the message id may have leaked, or be in a page that many visitors get (spec section 6).
+        The id of a create may follow from its first message, which a preflight answered then. The message leads to that
+        profile only for `REPLAY`: later, the message id may have leaked, or be in a page that many visitors get (spec
+        section 6).
         """
-        if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is None:
-            return None
-        record = application.owner(key := environment.key(id)).record
-        if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now, terms.address)):
-            return key
-        return None
+        if name is not None:
+            return environment.key(name), False
+        if new is not None:
+            return environment.key(new.profile()), True
+        if (id := self._ids.replayed(environment, body["events"][0]["messageId"])) is not None:
+            record = application.owner(key := environment.key(id)).record
+            if record is None or (now - record.get("arrived", 0) <= REPLAY and leads(record, id, now, terms.address)):
+                return key, False
+        return environment.key(self.new_id(environment)), True
 
     def _apply(
         self, application: Application, names: Iterable[Key], steps: Sequence[Step], *, generated: bool = False

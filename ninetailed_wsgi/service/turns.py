@@ -103,11 +103,11 @@ class Turn:
             self._turns.give_back(key)
 
 
-def writers(environment: Environment, events: Sequence[Event], key: Key, preflight: bool | None) -> set[Key]:
-    """Return the names for which a request takes turns; ``preflight`` None: its id was just made for this request."""
+def writers(environment: Environment, events: Sequence[Event], key: Key, *, is_new: bool, preflight: bool) -> set[Key]:
+    """Return the names for which a request takes turns; ``is_new``: the id in ``key`` was just made for it."""
     users: set[Key] = set()
     for event in events:
         if event.user_id:
             users.add(environment.key(event.user_id))
     # Nobody else knows an id that was just made. A preflight writes nothing, but if it merges, it reads histories.
-    return users if preflight is None or (preflight and not users) else users | {key}
+    return users if is_new or (preflight and not users) else users | {key}

@@ -43,9 +43,9 @@ def test_every_example_is_run_here() -> None:
 def test_nothing_is_stored_of_a_crawler_that_says_so_and_it_gets_the_page_of_a_new_visitor() -> None:
     def site(environ: Environ, start_response: Any) -> list[bytes]:
         visitor_of(environ).page()
-        shown = visitor_of(environ).variant("banner")
+        entry = visitor_of(environ).variant("banner")
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [shown.encode()]
+        return [entry.encode()]
 
     app = example("CRAWLER", app=site)["app"]
     crawler, person = Browser(app), Browser(app)
