@@ -17,7 +17,8 @@ class LingeringWorker(RefusingWorker):
     """The worker whose threads wait a moment for the next request of a connection before the loop watches it again.
 
     The way over the loop changes threads twice for each request, which costs a quarter of a request. A thread lingers
-    only if the request before came as soon, as a proxy's do, and while another thread is free, so nobody waits for it.
+    only if the request before came as soon, as a proxy's do, and while another thread is free or all connections have
+    one: then a new connection waits for the moment.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -40,8 +41,9 @@ class LingeringWorker(RefusingWorker):
             self._with_thread.remove(conn)
 
     def _may_linger(self, conn: Any) -> bool:
-        """Return whether a thread is free for others, and the loop has nothing to do for this connection."""
-        is_free = len(self._with_thread) < self.cfg.threads
+        """Return whether no other connection needs the thread, and the loop has nothing to do for this one."""
+        threads = self.cfg.threads
+        is_free = len(self._with_thread) < threads or self.nr_conns <= threads
         return is_free and not self.delays(conn) and not conn.parser.unreader.buf.getvalue()
 
     def _has_next(self, conn: Any) -> bool:

@@ -119,8 +119,9 @@ def new(line: Line) -> None:
 
 
 def busy(line: Line) -> None:
-    """The other thread has a request, so a third one would wait for this thread."""
+    """The other thread has a request, so that of a third connection would wait for this thread."""
     line.worker._with_thread.add("other")
+    line.worker.nr_conns = 3
 
 
 def refused(line: Line) -> None:
@@ -135,6 +136,14 @@ def test_the_loop_gets_the_connection_back(line: Line, state: Any) -> None:
     assert line.handle()
     assert line.paths == ["/first"]
     assert line.conn.sock.recv(1000) == GET  # which the loop reads
+
+
+def test_the_last_thread_keeps_its_connection_while_no_other_is_without_a_thread(line: Line) -> None:
+    busy(line)
+    line.worker.nr_conns = 2
+    line.client.sendall(GET)
+    assert line.handle()
+    assert line.paths == ["/first", "/next"]
 
 
 def test_a_client_that_takes_no_answer_keeps_no_thread(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
