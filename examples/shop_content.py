@@ -27,6 +27,22 @@ from ninetailed_wsgi.authoring import (
 
 HALVES = [0.5, 0.5]
 
+TITLES = {
+    "hero": "Tea, taken slowly",
+    "hero-summer": "Iced tea season",
+    "hero-offer": "Ten percent off your first order",
+    "banner": "Free shipping from 50",
+    "banner-offer": "Use the code FIRST10",
+    "banner-letter": "Thank you for reading our letter",
+    "banner-friend": "A friend sent you: tea for two",
+    "greeting": "Good to see you, {{name}}",
+    "greeting-member": "Welcome back, member",
+    "greeting-club": "The tea club is open",
+    "greeting-short": "Hello",
+    "journal-teaser": "From our journal",
+}
+"""What each entry says, a baseline or a variant; another site has this in its templates, or in a system for content."""
+
 # Audiences
 
 pricing_visitors = audience(

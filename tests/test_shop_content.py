@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from examples.shop_content import content
+from examples.shop_content import TITLES, content
 from ninetailed_wsgi import Settings, create_app
 from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.content import Catalog, content_source
@@ -36,6 +37,12 @@ def test_the_shop_as_code_is_equal_to_its_export() -> None:
     assert {one.id: config(one.config).get("primaryMetric") for one in code.content.experiences} == {
         one.id: config(one.config).get("primaryMetric") for one in export.content.experiences if one.id in ids(code)
     }
+
+
+def test_the_shop_has_a_title_for_each_entry_of_its_export() -> None:
+    entries = [entry for entry in json.loads(EXPORT.read_bytes())["entries"] if "title" in entry["fields"]]
+    assert {entry["sys"]["id"]: entry["fields"]["title"]["en-US"] for entry in entries} == TITLES
+    assert served(content).entry_ids - {""} <= TITLES.keys()
 
 
 def test_the_shop_is_named_as_a_module_as_well() -> None:

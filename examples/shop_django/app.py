@@ -6,7 +6,6 @@ URLs and the WSGI application are in this one file; a site of its own has them i
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from django.shortcuts import render
 from django.urls import path, re_path
 from django.views.static import serve
 
-from examples.shop_content import content
+from examples.shop_content import TITLES, content
 from ninetailed_wsgi import Ninetailed, visitor_of
 
 # Nothing inline: the block of nt_browser is no code, and beacon.js comes from this origin.
@@ -40,16 +39,6 @@ PAGES = {
 def is_at_this_machine(environ: dict[str, Any]) -> bool:
     """Tell who gets the inspector and the panel: everybody who looks at the shop where it runs."""
     return environ["REMOTE_ADDR"] in ("127.0.0.1", "::1")
-
-
-def titles() -> dict[str, str]:
-    """The title of each entry of the shop's space; a site would ask its content source."""
-    space = ROOT / "fixtures" / "spaces" / "shop.json"
-    entries = json.loads(space.read_text(encoding="utf-8"))["entries"]
-    return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
-
-
-TITLES = titles()
 
 
 def page(request: HttpRequest, name: str) -> HttpResponse:

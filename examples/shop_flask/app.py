@@ -5,14 +5,13 @@ Run it with ``make shop-flask``. The browser SDK in the pages sends its events t
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, render_template, request
 
-from examples.shop_content import content
+from examples.shop_content import TITLES, content
 from ninetailed_wsgi import Ninetailed, visitor_of
 
 # Nothing inline: the block of nt_browser is no code, and beacon.js comes from this origin.
@@ -36,13 +35,6 @@ def is_at_this_machine(environ: dict[str, Any]) -> bool:
     return environ["REMOTE_ADDR"] in ("127.0.0.1", "::1")
 
 
-def titles() -> dict[str, str]:
-    """The title of each entry of the shop's space; a site would ask its content source."""
-    space = ROOT / "fixtures" / "spaces" / "shop.json"
-    entries = json.loads(space.read_text(encoding="utf-8"))["entries"]
-    return {entry["sys"]["id"]: entry["fields"].get("title", {}).get("en-US", "") for entry in entries}
-
-
 app = Flask(__name__, static_folder=str(ROOT / "examples" / "built" / "static"))
 app.jinja_env.add_extension("ninetailed_wsgi.jinja.Ninetailed")
 # The server evaluates each page, and the SDK in it sends the real page event: so the server's is a preflight.
@@ -60,7 +52,6 @@ app.wsgi_app = Ninetailed(  # type: ignore[method-assign]
     consent=lambda environ: environ.get("HTTP_SEC_GPC") != "1",  # Global Privacy Control: the browser says no
     time_budget_ms=10_000,  # not the default of 100: a machine that a demo is shown on may be busy
 )
-TITLES = titles()
 
 
 @app.get("/", defaults={"path": ""})
