@@ -109,8 +109,9 @@
   };
 
   const seen = new Set(marks().map((element) => markOf(element)?.experience));
-  const rank = (each) => (each.shown !== each.natural ? 0 : each.shown !== null ? 1 : 2);
-  const here = data.experiences.filter((each) => each.asked.length || seen.has(each.id)).sort((one, other) => rank(one) - rank(other));
+  // An order that no switch changes, or what somebody just switched would move away.
+  const here = [true, false].flatMap((natural) => data.experiences.filter((each) =>
+    (each.asked.length || seen.has(each.id)) && (each.natural !== null) === natural));
   const others = data.experiences.filter((each) => !here.includes(each));
   const names = new Map(data.experiences.map((each) => [each.id, each.name]));
 

@@ -19,6 +19,7 @@ from ninetailed_wsgi.commands.main import main
 from ninetailed_wsgi.core import operators
 from ninetailed_wsgi.insights import drafts, population
 from ninetailed_wsgi.testing import Answer, Harness
+from tests.inspector.places import count as count_options
 from tests.inspector.test_inspector import get, post, proof_of
 
 SCHEMAS = Schemas()
@@ -84,6 +85,24 @@ def test_a_draft_waits_and_is_counted_elsewhere(harness: Harness, name: str) -> 
     assert "Counted 3 minutes ago" in shown
     assert "4 visitors would get something else" in shown
     assert "waits to be counted" not in shown
+
+
+def test_the_rules_that_the_draft_of_the_options_changes_stand_side_by_side() -> None:
+    with Harness(json.loads(text(1)), inspector=True, draft_content=json.loads(text(3))) as harness:
+        harness.visitor("anna").views("/pricing")
+        count_options(harness)
+        shown = html.unescape(get(harness, "what-if").body.decode())
+        assert "with the draft that the options of the server name" in shown
+        before, _, after = shown.partition("New rules of Fans")[2].partition("<h3>Draft</h3>")
+        assert 'viewed a page whose path is "/pricing"</li>' in before.replace("\n", "")
+        assert 'viewed a page whose path is "/pricing", at least 3 times' in after
+        hand_in(harness, text(2))
+        assert "New rules of Fans" not in get(harness, "what-if").body.decode(), "it is another draft"
+    with Harness(json.loads(text(1)), inspector=True) as harness:
+        harness.visitor("anna").views("/pricing")
+        contents = population.PopulationContent(harness.service.content)
+        population.compute(harness.settings.data_dir, harness.service.store, contents, harness.clock())
+        assert "no draft is there that differs from what is published" in get(harness, "what-if").body.decode()
 
 
 def test_a_newer_draft_takes_the_place_of_the_last_and_can_be_discarded(harness: Harness) -> None:

@@ -181,6 +181,8 @@ class Inspector:
             more |= {**_EMPTY_PLAY, "choices": choices(form, document)}
         if template in ("audience", "experience", "what_if"):
             more["names"] = views.names(self._service, where)
+        if template == "what_if":
+            more["rewritten"] = views.rewritten(self._service, where, document)
         self._render(resp, req, template, {"document": document, **more}, viewer)
 
     def _export(self, resp: Response, where: Environment, id: str, viewer: Viewer) -> None:

@@ -80,8 +80,7 @@ def visitor(service: ExperienceService, where: Environment, name: str) -> Json:
 def audience(service: ExperienceService, where: Environment, id: str, data_dir: Path) -> Json:
     """Return an audience in words, and how many visitors are in it; RouteNotFound where none is published."""
     catalog = service.content(*where)
-    nobody = profile.facts(profile.new_record(""), 0, service.clock())
-    explanation = next((each for each in catalog.audiences.explain(nobody) if each["id"] == id), None)
+    explanation = _in_words(service, catalog).get(id)
     if explanation is None:
         raise RouteNotFound("no published audience has this id")
     numbers = population.read(data_dir, where)
@@ -219,6 +218,26 @@ def what_if(data_dir: Path, where: Environment) -> Json:
     return {**numbers.document, "computedAt": numbers.computed_at, "draft": draft, "problem": numbers.problem}
 
 
+def rewritten(service: ExperienceService, where: Environment, document: Json) -> list[Json]:
+    """Return the audiences whose rules a draft changes: ``id``, ``name`` and the groups ``before`` and ``after``.
+
+    Args:
+        document: what `what_if` returns. Only the draft of the options is read for this, not one that was uploaded.
+    """
+    if not document["computedAt"] or document["draft"] is not None or not service.previews.has_draft:
+        return []
+    draft = service.previews.draft(*where)
+    if draft.version != document["content"]["to"]:
+        return []  # it changed since
+    before, after = _in_words(service, service.content(*where)), _in_words(service, draft)
+    changed = [each["id"] for each in document["audiences"] if each["change"] == "changed"]
+    return [
+        {"id": id, "name": after[id]["name"], "before": before[id]["groups"], "after": after[id]["groups"]}
+        for id in changed
+        if id in before and id in after
+    ]
+
+
 def state(service: ExperienceService, where: Environment, access: Access, settings: Settings) -> Json:
     """Return what is served, from which store, and which rules are in force."""
     now, numbers = service.state(), population.read(settings.data_dir, where)
@@ -256,6 +275,12 @@ def state(service: ExperienceService, where: Environment, access: Access, settin
             "protectedTraits": sorted(access.protected),
         },
     }
+
+
+def _in_words(service: ExperienceService, catalog: Any) -> dict[str, Json]:
+    """Return the explanation of each audience by id, for a visitor who did nothing."""
+    nobody = profile.facts(profile.new_record(""), 0, service.clock())
+    return {each["id"]: each for each in catalog.audiences.explain(nobody)}
 
 
 def _with_reasons(decisions: Sequence[Json], names: Mapping[str, str]) -> list[Json]:
