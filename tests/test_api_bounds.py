@@ -10,6 +10,7 @@ import orjson
 import pytest
 from support import Api, Clock, Server, component, identify, of, page, refusal, track
 
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.imports import Consumer
@@ -108,7 +109,7 @@ def test_an_import_is_refused_for_what_is_too_much_by_itself_and_else_applied_wi
     monkeypatch.setattr(Consumer, "ensure", lambda self: None)
     server = make_server()
     queue = ImportQueue(server.folder, clock=server.clock)
-    service = ExperienceService(store=server.store, content=server.service._content, queue=queue, clock=server.clock)
+    service = ExperienceService(store=server.store, content=ContentFolder(None), queue=queue, clock=server.clock)
     assert service.consumer is not None
     where, api = Environment("org", "main"), server.environment("org", "main")
     with pytest.raises(Exception, match=r"events\[1\].traits: found 65537 bytes"):

@@ -26,6 +26,7 @@ from support import (
     without,
 )
 
+from ninetailed_wsgi.content import ContentFolder
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.service.imports import Consumer
 from ninetailed_wsgi.service.service import ExperienceService
@@ -305,7 +306,7 @@ def test_the_events_of_an_import_apply_in_the_order_of_their_times_and_its_batch
     monkeypatch.setattr(Consumer, "ensure", lambda self: None)
     server = make_server()
     queue = ImportQueue(server.folder, clock=server.clock)
-    service = ExperienceService(store=server.store, content=server.service._content, queue=queue, clock=server.clock)
+    service = ExperienceService(store=server.store, content=ContentFolder(None), queue=queue, clock=server.clock)
     assert service.consumer is not None
     where, api = Environment("org", "main"), server.environment("org", "main")
     newer = of("a", identify(traits={"plan": "pro"}, timestamp="2024-05-06T06:05:00Z"))

@@ -15,7 +15,7 @@ from support import BERLIN, Api, Server, data, error, identify, of, page, profil
 
 from ninetailed_wsgi.core.names import Key
 from ninetailed_wsgi.errors import InvalidData, StoreUnavailable
-from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, of_gunicorn
+from ninetailed_wsgi.operations.logs import FORMATS, JsonFormat, TextFormat, hide_requests
 from ninetailed_wsgi.service.imports import MAX_TRIES, Consumer
 from ninetailed_wsgi.site.middleware import Ninetailed
 from ninetailed_wsgi.store.disk.queue import ImportQueue
@@ -225,7 +225,7 @@ def test_the_text_of_an_exception_is_left_out_of_whatever_logs_one(form: Callabl
 )
 def test_gunicorns_own_lines_lose_address_and_path(said: str) -> None:
     record = logging.LogRecord("gunicorn.error", logging.WARNING, "x.py", 1, said, None, raised(ValueError(EMAIL)))
-    assert of_gunicorn(record)
+    assert hide_requests(record)
     text = TextFormat().format(record)
     assert not [word for word in PRIVATE if word in text]
     assert "ValueError" in text

@@ -723,7 +723,7 @@ def test_check_shows_the_address_the_version_and_what_a_start_would_do(
     host.publish(b"{")
     status, line = check(capsys, host.url, folder)
     assert (status, line.split()[0]) == (0, "warn")
-    assert line.endswith(f"cannot be served; the copy kept in {folder} is, as long as that is so:")
+    assert line.endswith(f"cannot be served; until it can, the copy kept in {folder} is:")
 
     (folder / ".shared-content").unlink()
     status, line = check(capsys, host.url, folder)

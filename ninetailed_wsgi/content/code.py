@@ -178,7 +178,7 @@ def _kind(value: object) -> str:
 
 
 def _remedy(attribute: str, value: object) -> str:
-    """Return what makes a list of a value that is none, as a clause; empty if nothing simple does."""
+    """Say in a clause how to turn a value that is no list into one; empty if there is no simple way."""
     if inspect.iscoroutine(value) or inspect.iscoroutinefunction(value):
         return ": an async function cannot make it, as the module is imported without an event loop"
     if inspect.isroutine(value):

@@ -297,7 +297,7 @@ def _of_content(source: LiveContent, settings: Settings, *, strict: bool) -> Fin
         text = f"{source.name} has content that --strict does not accept:"
         return Finding("fail", "content", text, tuple(report(source)))
     if "error" in severities:
-        text = f"{source.name} cannot be served; the copy kept in {settings.data_dir} is, as long as that is so:"
+        text = f"{source.name} cannot be served; until it can, the copy kept in {settings.data_dir} is:"
         return Finding("warn", "content", text, tuple(report(source)))
     if "left out" in severities:
         text = f"{text}: what is left out cannot be understood, everything else is served"

@@ -19,7 +19,7 @@ from typing import Any
 
 from gunicorn import glogging
 
-from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, of_gunicorn
+from ninetailed_wsgi.operations.logs import JsonFormat, TextFormat, hide_requests
 from ninetailed_wsgi.server.arrival import DRAINED_BYTES, Arrival
 from ninetailed_wsgi.server.idle_connections import least_needed, owner
 from ninetailed_wsgi.server.shares import SharingWorker
@@ -327,8 +327,8 @@ class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no type hints
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        self.error_log.addFilter(_in_one_line)
-        self.error_log.addFilter(of_gunicorn)
+        self.error_log.addFilter(_warn_of_stalls)
+        self.error_log.addFilter(hide_requests)
         for handler in self.error_log.handlers:
             handler.setFormatter(self.form)
 
@@ -339,8 +339,8 @@ class JsonLog(Log):
     form = JsonFormat()
 
 
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Log without a traceback that a client stalled in its head or in our answer: the service is not at fault."""
+def _warn_of_stalls(record: logging.LogRecord) -> bool:
+    """Make a warning, without a traceback, of a client that stalled in its head or in our answer, which is no error."""
     if record.exc_info and isinstance(record.exc_info[1], BlockingIOError):
         record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         record.msg, record.args = (

@@ -81,7 +81,7 @@ class IdentityTokens:
             raise ValueError(f"seconds: found {seconds}, expected 1 to {LONGEST_LIFE}")
         return self._signed({_CONTENT: content}, f"{organization}/{environment}/{purpose}", seconds)
 
-    def signed(self, purpose: str, organization: str, environment: str, token: object) -> dict[str, Any] | None:
+    def read(self, purpose: str, organization: str, environment: str, token: object) -> dict[str, Any] | None:
         """Return what a token of `sign` carries; None if it is not valid for this purpose now."""
         claims = self._claims(token, f"{organization}/{environment}/{purpose}", _CONTENT)
         content = claims and claims[_CONTENT]

@@ -192,7 +192,7 @@ class Ninetailed:
             status: as WSGI has it: ``200 OK``.
         """
         try:
-            if not visitor.begins_response():
+            if not visitor.begin_response():
                 return headers
             visitor.finish(is_shown=status.startswith("2"))
             return self._personal(visitor, status, headers)
@@ -286,7 +286,7 @@ def _starting(
     def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
         if attends is not None and attends(status, headers):
             visitor.attend()
-        if visitor.begins_response():
+        if visitor.begin_response():
             headers = site.finish(visitor, status, headers)
         if exc_info is None:
             return start_response(status, headers)

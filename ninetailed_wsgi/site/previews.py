@@ -149,7 +149,7 @@ class Previews:
     def _read(self, purpose: str, token: str | None) -> Overrides | None:
         if not token or len(token) > LONGEST_TOKEN:
             return None
-        document = self._tokens.signed(purpose, *self._where, token)
+        document = self._tokens.read(purpose, *self._where, token)
         if document is None:
             return None
         visitor = str(document.pop(_VISITOR, ""))

@@ -413,7 +413,7 @@ class Visitor:
         if self._conversation is not None:
             self._conversation.is_answered = False
 
-    def begins_response(self) -> bool:
+    def begin_response(self) -> bool:
         """Note that the response begins; return whether the page used its visitor, as `finish` must follow then."""
         self._answered = True
         return self._conversation is not None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from ninetailed_wsgi import Ninetailed
+from ninetailed_wsgi.core.names import Environment
+from ninetailed_wsgi.service.service import ExperienceService
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 from ninetailed_wsgi.store import opening
 from ninetailed_wsgi.store.disk.store import DiskStore
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 SHOP = ROOT / "fixtures" / "spaces" / "shop.json"
 GEO = ROOT / "fixtures" / "geo" / "demo.mmdb"
 SECRET = "0123456789abcdef0123456789abcdef"
+ENVIRONMENT = Environment("default", "main")
 SITE_NAMES = [(name, prefix) for name in SITES for prefix in ("", "/outer")]
 
 
@@ -66,11 +69,16 @@ class Mounted:
 
     def profile(self, name: str) -> dict[str, Any]:
         """What is stored under an id or alias, as the API would answer it; ProfileNotFound where nothing is."""
-        assert self.latest is not None
-        running = self.latest._here().engine
-        assert running is not None
-        profile: dict[str, Any] = running.service.get(running.service.environment("default", "main"), name)["profile"]
+        profile: dict[str, Any] = self.service.get(ENVIRONMENT, name)["profile"]
         return profile
+
+    @property
+    def service(self) -> ExperienceService:
+        """The service behind the site that was made last, which starts now if nobody has asked the site yet."""
+        assert self.latest is not None
+        engine = self.latest._here().running()
+        assert engine is not None
+        return cast(ExperienceService, engine.service)
 
     @property
     def store(self) -> WatchedStore:

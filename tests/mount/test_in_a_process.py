@@ -16,7 +16,8 @@ from freezegun import freeze_time
 
 from ninetailed_wsgi import Ninetailed
 from ninetailed_wsgi.errors import SettingsError
-from tests.mount.conftest import SHOP, Mounted
+from ninetailed_wsgi.service.service import ExperienceService
+from tests.mount.conftest import ENVIRONMENT, SHOP, Mounted
 from tests.mount.sites import Reply
 from tests.serving import wait_until
 
@@ -78,19 +79,23 @@ def test_a_site_under_cheroot_that_used_its_visitor_ends_at_the_first_sigterm(tm
             process.kill()
 
 
+def waiting(service: ExperienceService) -> int:
+    state = service.imports()
+    assert state is not None
+    return state.waiting
+
+
 def test_the_thread_for_imports_starts_with_the_first_import(bare: Mounted) -> None:
     before = names_of_threads()
     site = bare.visited_by(lambda visitor: visitor.page(), access="open")
     assert site.get("/").status == 200
     assert "ninetailed-imports" not in names_of_threads() - before
-    assert bare.latest is not None
-    running = bare.latest._here().running()
-    assert running is not None
-    event = server_event("anna")
-    running.service.import_many(running.service.environment("default", "main"), {"events": [event]})
+    service = bare.service
+    service.import_many(ENVIRONMENT, {"events": [server_event("anna")]})
     assert "ninetailed-imports" in names_of_threads()
-    wait_until(lambda: running.service.imports().waiting == 0, "the batch is applied")
+    wait_until(lambda: waiting(service) == 0, "the batch is applied")
     assert bare.profile("anna")["traits"] == {"plan": "pro"}
+    assert bare.latest is not None
     bare.latest.close()
 
 
@@ -98,14 +103,12 @@ def test_the_mocks_and_the_frozen_clock_of_a_site_do_not_reach_our_threads(bare:
     with mock.patch("time.sleep") as slept, freeze_time("2020-01-01"):
         site = bare.visited_by(lambda visitor: visitor.flag("free-shipping-from", 50))
         assert site.get("/").status == 200
-        assert bare.latest is not None
-        running = bare.latest._here().running()
-        assert running is not None
-        event = server_event("anna")
-        running.service.import_many(running.service.environment("default", "main"), {"events": [event]})
+        service = bare.service
+        service.import_many(ENVIRONMENT, {"events": [server_event("anna")]})
         real = threading.Event()  # wait_until would meet the mocks
-        assert any(running.service.imports().waiting == 0 or real.wait(0.01) for _ in range(6000))
+        assert any(waiting(service) == 0 or real.wait(0.01) for _ in range(6000))
     assert slept.call_count == 0
+    assert bare.latest is not None
     bare.latest.close()
 
 

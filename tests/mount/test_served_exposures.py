@@ -15,7 +15,7 @@ from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.site.visitor import KEY, Visitor
 from ninetailed_wsgi.testing import Client, Harness, experience, metric
 from tests.mount.browser import Browser, Environ
-from tests.mount.conftest import Mounted
+from tests.mount.conftest import ENVIRONMENT, Mounted
 from tests.mount.sites import Reply
 
 GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
@@ -62,10 +62,7 @@ class Shop:
 
     def exposures(self, browser: Browser) -> dict[str, Any]:
         """What is kept of the visitor whose cookie a browser has, of each experience its only phase."""
-        assert self.mounted.latest is not None
-        engine = self.mounted.latest._here().engine
-        assert engine is not None
-        kept = engine.service.record(engine.service.environment("default", "main"), browser.cookies["ntaid"])
+        kept = self.mounted.service.record(ENVIRONMENT, browser.cookies["ntaid"])
         return {id: next(iter(phases.values())) for id, phases in kept["exposures"].items()}
 
 

@@ -28,7 +28,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def overrides_of(url: str, organization: str = "default", environment: str = "main") -> dict[str, Any]:
     (token,) = parse_qs(urlsplit(url).query)["nt_preview"]
-    content = IdentityTokens((SECRET,)).signed("preview-link", organization, environment, token)
+    content = IdentityTokens((SECRET,)).read("preview-link", organization, environment, token)
     assert content is not None
     return content
 

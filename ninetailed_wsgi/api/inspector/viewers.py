@@ -135,7 +135,7 @@ class Viewers:
 
     def _signed_in(self, req: Request) -> Viewer | None:
         token = req.cookies.get(COOKIE)
-        content = self._tokens().signed(_PURPOSE, *_ANYWHERE, token) if token else None
+        content = self._tokens().read(_PURPOSE, *_ANYWHERE, token) if token else None
         keys = self._edge.access.keys
         key = keys.find(id=str(content["key"])) if content and content.keys() >= {"key", "session"} and keys else None
         if not content or key is None or "admin" not in key.scopes:  # revoked since
