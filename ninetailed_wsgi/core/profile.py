@@ -130,7 +130,7 @@ def apply(
         record["updated"] = at
         if event.device is not None:
             record["device"] = event.device
-    if members := given_members(body):
+    if body["context"].get("location") and (members := given_members(body)):
         location, english = record["location"], english_location(record)
         if late:  # a late event may add unknown values, but replaces none
             _set_location(record, {**members, **location}, {**members, **english})

@@ -44,6 +44,17 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
         page_event: the event, which may come from the landing page; None if it has another type.
         new_id: makes a session id.
     """
+    spans = session["spans"]
+    if spans and (last := spans[-1])[1] <= at <= last[1] + TIMEOUT:  # nearly always
+        session["spans"] = [*spans[:-1], [last[0], at]]
+    elif not _place(session, at, new_id):
+        return
+    if page_event is not None and (session["landing"] is None or at < session["landing_at"]):
+        session.update(landing=landing_page(page_of(page_event)), landing_at=at)
+
+
+def _place(session: Session, at: int, new_id: Callable[[], str]) -> bool:
+    """Add a time to the session that it belongs to; return whether that is the current one."""
     spans = session["spans"] = [*session["spans"]]
     for index in range(len(spans) - 1, -1, -1):
         first, last = spans[index]
@@ -55,16 +66,14 @@ def touch(session: Session, at: int, page_event: Mapping[str, Any] | None, new_i
             break
     else:
         if _add_to_older(session, at):
-            return
+            return False
         index = _insert(spans, at)
         if index == len(spans) - 1:
             session.update(id=new_id(), landing=None, landing_at=0)
-    if page_event is None or index < len(spans) - 1:
-        pass
-    elif session["landing"] is None or at < session["landing_at"]:
-        session.update(landing=landing_page(page_of(page_event)), landing_at=at)
+    is_current = index == len(spans) - 1
     if len(spans) > SPANS_KEPT:
         _fold_oldest(session)
+    return is_current
 
 
 def merge(one: Session, other: Session) -> Session:
