@@ -570,3 +570,27 @@ def test_explain_of_an_audience_without_rules_says_that_it_does_not_match() -> N
 def test_reasons_can_be_written_as_json() -> None:
     rules = {"any": [{"all": [viewed(1), trait("a", "exists", "")]}, {"all": []}]}
     assert json.dumps(audience_set(rules).explain(facts(traits={"a": {"b": [1, None]}})))
+
+
+# Many audiences
+
+
+def compiled_in(number: int) -> tuple[AudienceSet, float]:
+    """That many audiences, half of them of traits and half of pages, and the processor time that compiling takes."""
+    start = time.process_time()
+    rules = [
+        trait("number", "equal", str(index))
+        if index % 2
+        else viewed(1, condition("context_page_path", "equal", f"/{index}"))
+        for index in range(number)
+    ]
+    return audience_set(*rules), time.process_time() - start
+
+
+def test_ten_thousand_audiences_decide_and_compile_in_proportion() -> None:
+    _, few = compiled_in(1_000)
+    audiences, many = compiled_in(10_000)
+    counts: dict[str, Any] = {}
+    audiences.count(counts, 0, NOW, page("/9998"))
+    assert audiences.matched(facts(counts, events=1, traits={"number": 9999})) == ["audience-9998", "audience-9999"]
+    assert many < 50 * few, "in proportion it is 10 times as much; with the square of their number 100 times"
