@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from ninetailed_wsgi.insights.what_if import ContentComparison, why
 from ninetailed_wsgi.operations.terminal import columns, fitting, in_line
+
+_MOST_QUIET = 40
+"""Rows without a change that are printed; more of them would hide what changes."""
+
+_Comparisons: TypeAlias = list[Mapping[str, Any]]
 
 _MARK = {"added": "+", "removed": "-", "changed": "~", "same": " "}
 
@@ -42,23 +47,35 @@ def lines(document: Mapping[str, Any], comparison: ContentComparison) -> Iterato
             yield f"    {in_line(line)}"
 
 
-def _audiences(audiences: list[Mapping[str, Any]]) -> Iterator[str]:
+def _audiences(audiences: _Comparisons) -> Iterator[str]:
     if audiences:
         yield ""
         yield f"  {'audience':<34} {'before':>9} {'after':>9} {'enter':>9} {'leave':>9}"
-    for each in audiences:
+    rows, rest = _telling(audiences, lambda each: each["enter"] or each["leave"])
+    for each in rows:
         numbers = " ".join(f"{each[name]:>9,}" for name in ("before", "after", "enter", "leave"))
         yield f"{_MARK[each['change']]} {_cell(each['id'], 34)} {numbers}"
+    yield from rest
 
 
-def _experiences(experiences: list[Mapping[str, Any]]) -> Iterator[str]:
+def _experiences(experiences: _Comparisons) -> Iterator[str]:
     if experiences:
         yield ""
         yield f"  {'experience':<34} moves"
-    for each in experiences:
+    rows, rest = _telling(experiences, lambda each: each["moves"])
+    for each in rows:
         yield f"{_MARK[each['change']]} {_cell(each['id'], 34)} {'' if each['moves'] else 'none'}".rstrip()
         for move in each["moves"]:
             yield f"    {move['visitors']:>9,}  {_variant(move['from'])} -> {_variant(move['to'])}"
+    yield from rest
+
+
+def _telling(rows: _Comparisons, moves: Callable[[Mapping[str, Any]], object]) -> tuple[_Comparisons, list[str]]:
+    """Return the rows to print, and a line about the others: rows without a change are printed only if they are few."""
+    telling = [each for each in rows if each["change"] != "same" or moves(each)]
+    if len(rows) - len(telling) <= _MOST_QUIET:
+        return rows, []
+    return telling, [f"  {len(rows) - len(telling):,} of {len(rows):,} do not change; --json lists them"]
 
 
 def _variant(label: str) -> str:

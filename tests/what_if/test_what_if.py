@@ -209,6 +209,21 @@ def test_the_command_prints_a_table_and_some_of_the_visitors(folder: Path, capsy
     assert max(map(len, told.splitlines())) <= 100
 
 
+def test_of_much_content_the_command_prints_what_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in ("content.json", "draft.json"):
+        content = json.loads((folder / file).read_bytes())
+        content += [audience(trait(f"t{number}"), id=f"quiet-{number}") for number in range(41)]
+        content += [experience(f"e{number}", ["b"], id=f"test-{number}", audience="quiet-1") for number in range(41)]
+        (folder / file).write_text(json.dumps(content))
+    assert main(LINE) == 0
+    told = capsys.readouterr().out
+    assert "~ readers                                   20        10         0        10" in told
+    assert "quiet-" not in told
+    assert told.count("do not change; --json lists them") == 2, told
+    assert main([*LINE, "--json"]) == 0
+    assert capsys.readouterr().out.count('"quiet-') >= 41
+
+
 def test_the_command_writes_json_and_fails_over_a_share(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*LINE, "--json", "--fail-over", "50%"]) == 0
     found = json.loads(capsys.readouterr().out)
