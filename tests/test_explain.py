@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from support import ROOT, Api, Server, component, data, error, identify, page
 
 from ninetailed_wsgi import testing
 from ninetailed_wsgi.commands.main import main
+from ninetailed_wsgi.core.events import ServedComponent
+from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.service.explanation import reason, sentence
 from ninetailed_wsgi.site.panel_view import view
 
@@ -187,3 +190,24 @@ def test_the_panel_and_the_inspector_give_the_same_reasons() -> None:
             reasons = {each["id"]: each["why"] for each in page["experiences"]}
             assert {each["id"]: each["why"] for each in panel["experiences"]} == reasons
             assert len(reasons) == 2
+
+
+def test_the_panel_of_a_large_site_lists_what_matters_here_and_says_how_much_it_leaves_out() -> None:
+    audiences = [testing.audience(testing.viewed(f"/{number}"), id=f"a{number}") for number in range(300)]
+    experiences = [
+        testing.experience(f"slot-{number}", ["b"], id=f"e{number}", audience=f"a{number}") for number in range(300)
+    ]
+    with testing.Harness([*audiences, *experiences]) as harness:
+        visitor = harness.visitor().views("/250")
+        explanation = harness.service.explain(harness.environment, visitor.id)
+        published = harness.service.content(*harness.environment).experiences.experiences
+        forced = Overrides.of({"experiences": {"e280": 1}, "audiences": {"a290": True}})
+        parts = {("entry", "slot-270"): ServedComponent("slot-270", "e270", 0)}
+        panel = view(parts, explanation, explanation, forced, published)
+        shown = [each["id"] for each in panel["experiences"]]
+        assert {"e250", "e270", "e280"} < set(shown)
+        assert (len(shown), len(panel["audiences"])) == (42, 42)
+        assert panel["unlisted"] == [258, 258]
+        assert [each["id"] for each in panel["audiences"] if "groups" in each] == ["a270", "a290"]
+        assert shown == [each["id"] for each in explanation["experiences"] if each["id"] in shown], "in their order"
+        assert len(json.dumps(panel)) < 30_000

@@ -103,15 +103,16 @@
     choices("audience", each, [
       ["auto", "As decided", each.forced === undefined], ["on", "In", each.forced === true], ["off", "Out", each.forced === false],
     ]));
-  const fold = (title, children, open) => {
-    const details = make("details", open ? { open: "" } : {}, make("summary", {}, `${title} (${children.length})`), ...children);
-    return children.length ? [details] : [];
+  const fold = (title, children, open, more) => {
+    const summary = make("summary", {}, `${title} (${children.length + more})`);
+    const rest = more ? [make("p", { class: "dim" }, `and ${more} more`)] : [];
+    return children.length ? [make("details", open ? { open: "" } : {}, summary, ...children, ...rest)] : [];
   };
 
   const seen = new Set(marks().map((element) => markOf(element)?.experience));
   // An order that no switch changes, or what somebody just switched would move away.
-  const here = [true, false].flatMap((natural) => data.experiences.filter((each) =>
-    (each.asked.length || seen.has(each.id)) && (each.natural !== null) === natural));
+  const here = data.experiences.filter((each) => each.asked.length || seen.has(each.id))
+    .sort((one, other) => (one.natural === null) - (other.natural === null));
   const others = data.experiences.filter((each) => !here.includes(each));
   const names = new Map(data.experiences.map((each) => [each.id, each.name]));
 
@@ -180,8 +181,8 @@
     make("h2", {}, "On this page"),
     ...(here.length ? here.map(experience) : [make("p", { class: "dim" }, "Nothing on this page is personalized.")]),
     ...(data.rest.length ? [make("h2", {}, "Also in this preview"), make("ul", {}, ...data.rest.map((each) => name(each, "li")))] : []),
-    ...fold("Audiences", data.audiences.map(audience), data.audiences.some((each) => each.forced !== undefined)),
-    ...fold("Experiences elsewhere", others.map(experience), others.some((each) => each.forced !== null)));
+    ...fold("Audiences", data.audiences.map(audience), data.audiences.some((each) => each.forced !== undefined), data.unlisted[1]),
+    ...fold("Experiences elsewhere", others.map(experience), others.some((each) => each.forced !== null), data.unlisted[0]));
   const aside = make("aside", { id: "panel", "aria-label": "Preview panel", hidden: "" },
     make("header", {},
       make("strong", {}, data.preview ? "Preview" : "Personalization"),

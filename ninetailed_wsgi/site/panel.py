@@ -157,7 +157,7 @@ class Panel:
             "proof": self._tokens.sign("panel", *self._where, {"of": _digest(environ)}, LIFE),
         }
         if why.data is None or natural.data is None:
-            return {**document, "failed": True, "experiences": [], "audiences": [], "rest": []}
+            return {**document, "failed": True, "experiences": [], "audiences": [], "unlisted": [0, 0], "rest": []}
         published = why.content.experiences.experiences
         return document | view(
             conversation.parts_of_page.parts, why.data, natural.data, conversation.preview, published

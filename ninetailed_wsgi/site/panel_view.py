@@ -6,8 +6,9 @@ Pure: explanations go in, a JSON document comes out (spec section 13).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from ninetailed_wsgi.core.events import ServedComponent
@@ -18,6 +19,7 @@ from ninetailed_wsgi.service.explanation import reason, sentence
 from ninetailed_wsgi.site.handoff import SCRIPT_ESCAPES
 
 _LONGEST = 120  # characters of a name, a value or a rule
+_MOST_ELSEWHERE = 40  # experiences that this page did not ask for, and audiences that decide nothing here
 
 Parts = Mapping[tuple[str, str], ServedComponent]
 Explanation = Mapping[str, Any]
@@ -38,6 +40,8 @@ def view(
 ) -> dict[str, Any]:
     """Return the ``experiences``, ``audiences`` and other ``overrides`` that the panel lists.
 
+    Of a large site it lists a part, to stay small; ``unlisted`` says how many of each are left out.
+
     Args:
         parts: what the page asked for, as `PageParts.parts` has it.
         explanation: the explanation of what the page shows.
@@ -49,20 +53,37 @@ def view(
     content = {each.id: each for each in published}
     before = {each["id"]: each for each in natural["experiences"]}
     names = {each["id"]: each["name"] for each in (*natural["audiences"], *explanation["audiences"])}
-    experiences = [
+    everything = [
         {
             **_experience(each, content.get(each["id"]), parts, forced.experiences),
             **_reasons(each, before.get(each["id"]), names),
         }
         for each in explanation["experiences"]
     ]
+    experiences = _some(
+        everything,
+        lambda each: bool(each["asked"]) or each["forced"] is not None or each["shown"] != each["natural"],
+        lambda each: each["shown"] is not None,
+    )
     # The rules of those that decide about this page; all rules of a large site would be more than the page itself.
     detail = {*(each["audience"] for each in experiences if each["asked"]), *forced.audiences}
+    belongs = _audiences(explanation["audiences"], natural["audiences"], forced, detail)
+    audiences = _some(belongs, lambda each: not {"changed", "forced", "groups"}.isdisjoint(each), itemgetter("on"))
     return {
         "experiences": experiences,
-        "audiences": _audiences(explanation["audiences"], natural["audiences"], forced, detail),
+        "audiences": audiences,
+        "unlisted": [len(everything) - len(experiences), len(belongs) - len(audiences)],
         "rest": _rest(forced),
     }
+
+
+def _some(
+    entries: list[dict[str, Any]], matters: Callable[[dict[str, Any]], bool], first: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """Return the entries that matter here and a bounded number of others, those of ``first`` rather, in their order."""
+    others = sorted((each for each in entries if not matters(each)), key=lambda each: not first(each))
+    left_out = {each["id"] for each in others[_MOST_ELSEWHERE:]}
+    return [each for each in entries if each["id"] not in left_out]
 
 
 def _experience(
