@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import redis_servers
 from folds import TwiceFolded
-from support import START, Api, Clock, Server
+from support import START, Api, Clock, Once, Server
 
 from ninetailed_wsgi.settings.redis_url import RedisUrl
 from ninetailed_wsgi.store.disk.store import DiskStore
@@ -27,6 +30,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if redis_servers.PROGRAM is None:
         terminalreporter.write_line(redis_servers.LEFT_OUT)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes something long for all test processes: the first one that asks gets a new folder for it, others its result.
+
+    ``once(name, make)`` returns what ``make(folder)`` has returned, as JSON keeps it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def of(name: str, make: Callable[[Path], Any]) -> Any:
+        file = shared / f"{name}.json"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                file.write_text(json.dumps(make(tmp_path_factory.mktemp(name))), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    return of
 
 
 def _needs_redis(item: pytest.Item) -> bool:

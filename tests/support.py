@@ -62,6 +62,10 @@ class Clock:
         self.now += ms
 
 
+Once = Callable[[str, Callable[[Path], Any]], Any]
+"""The fixture `once`."""
+
+
 class Server:
     """An app over a new store; what is not named is as a user's own service would have it.
 

@@ -61,13 +61,22 @@ def test_the_table_gives_a_reason_for_each_refusal_and_uses_each_of_its_reasons(
     assert used == set(TABLE["reasons"])
 
 
+def is_valid(event: dict[str, Any]) -> bool:
+    return schemas().is_valid("profile-request", {"events": [event]})
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_each_member_is_accepted_or_refused_by_its_path_as_the_table_says(api: Api, kind: str) -> None:
     wrong = []
     for member, row in rows_of(kind).items():
         assert set(row["accepted"]) | set(row["refused"]) == set(TABLE["values"])
         for name, value in TABLE["values"].items():
-            answer = api.update_answer("visitor", event_with(kind, member, value))
+            event = event_with(kind, member, value)
+            # The words of a refusal take 2 ms: each value of a member gets them in one type, one value in each.
+            in_words = kind == row.get("types", TYPES)[0] or name == next(iter(row["refused"]), "")
+            if name in row["refused"] and not in_words and not is_valid(event):
+                continue
+            answer = api.update_answer("visitor", event)
             status = 200 if name in row["accepted"] else 400
             if answer.status_code != status or (status == 400 and f"events[0].{member}" not in answer.json["message"]):
                 wrong.append(f"{member} with {name}: {answer.status_code} {answer.json['message']}")

@@ -21,6 +21,11 @@ ALWAYS = "def test_always(): assert 0\n"
 BROKEN = "import nothing_of_that_name\n"
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # those of this environment take a second
+
+
 def run(pytester: pytest.Pytester, **files: str) -> dict[str, str] | None:
     """Run made-up tests; return what is written down of those that failed."""
     pytester.makepyfile(**files)

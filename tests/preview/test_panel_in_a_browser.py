@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Once
 
 from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.core.preview import Overrides
@@ -106,10 +107,15 @@ def site(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def told(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: F811
+def told(chromium: str, once: Once) -> dict[str, Any]:  # noqa: F811
     """What the person saw and the browser said."""
+    seen: dict[str, Any] = once("panel", lambda folder: use_the_panel(chromium, folder))
+    return seen
+
+
+def use_the_panel(chromium: str, folder: Path) -> dict[str, Any]:  # noqa: F811
     SHOTS.mkdir(parents=True, exist_ok=True)
-    secret = tmp_path_factory.mktemp("panel") / "secret"
+    secret = folder / "secret"
     secret.write_text(secrets.token_hex(32))
     with Harness(CONTENT, identity_secret_file=secret) as harness:
         mounted = harness.mount(site, panel=True)
@@ -132,7 +138,7 @@ def told(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
                 cwd=FOLDER,
                 capture_output=True,
                 text=True,
-                timeout=180,
+                timeout=300,
             )
         assert run.returncode == 0, run.stderr
         assert len(harness.events) == 2, "only the pages after the end of a preview are visits"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support import Once
 
 from tests.sdk.client import FOLDER
 from tests.serving import ROOT, serving
@@ -50,17 +52,22 @@ def mapped(entry_id: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def visits(node: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def visits(node: str, once: Once) -> dict[str, dict[str, Any]]:
     """The visits as each part played them: what the SDK knows after each step, and what it sent."""
-    content = ROOT / "fixtures" / "spaces" / "shop.json"
-    with serving(tmp_path_factory.mktemp("browser"), "--content", str(content)) as server:
-        experiences = [mapped("member-greeting"), mapped("quiet-spenders")]
-        order = json.dumps({"url": server.url, "experiences": experiences, "parts": list(PARTS)})
-        done = subprocess.run(
-            [node, "browser.js"], cwd=FOLDER, input=order, capture_output=True, text=True, timeout=240, check=True
-        )
-    played: dict[str, dict[str, Any]] = json.loads(done.stdout)
-    return played
+
+    def play(folder: Path) -> dict[str, dict[str, Any]]:
+        content = ROOT / "fixtures" / "spaces" / "shop.json"
+        with serving(folder, "--content", str(content)) as server:
+            experiences = [mapped("member-greeting"), mapped("quiet-spenders")]
+            order = json.dumps({"url": server.url, "experiences": experiences, "parts": list(PARTS)})
+            done = subprocess.run(
+                [node, "browser.js"], cwd=FOLDER, input=order, capture_output=True, text=True, timeout=300, check=True
+            )
+        played: dict[str, dict[str, Any]] = json.loads(done.stdout)
+        return played
+
+    visits: dict[str, dict[str, Any]] = once("browser", play)
+    return visits
 
 
 @pytest.fixture
