@@ -226,7 +226,7 @@ MISTAKES = {
     "flag-without-key": ("left out", "nt_config.components[0].key: found nothing, expected the name of a variable"),
     "flag-unknown-value-type": ("left out", 'nt_config.components[0].valueType: found "Colour", expected one of'),
     "type-unknown": ("left out", 'nt_type: found "nt_redirect", expected one of nt_experiment, nt_personalization'),
-    "type-missing": ("left out", 'nt_type: found "", expected one of nt_experiment, nt_personalization'),
+    "type-missing": ("left out", "nt_type: found nothing, expected one of nt_experiment, nt_personalization"),
     "experience-id-taken": ("left out", 'has the id "public-good-experience" of entry good-experience in '),
     "audience-no-link": ("left out", "nt_audience: found an object without sys.id, expected a link"),
     "audience-missing": ("ignored", "this experience is shown to nobody: its audience never-there is not there"),

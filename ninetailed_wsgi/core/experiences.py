@@ -255,7 +255,7 @@ def compile_experience(id: str, name: str, type: str, audience: str | None, conf
     """
     problems = Problems()
     if type not in TYPES:
-        problems.add_choice("type", type, TYPES)
+        problems.add_choice("type", type or None, TYPES)
     if config is not None and not isinstance(config, dict):
         problems.add("config", config, "an object")
     members: Mapping[str, Any] = config if isinstance(config, dict) else {}

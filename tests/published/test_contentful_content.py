@@ -124,6 +124,20 @@ def test_a_space_compiles_to_the_same_as_its_export(clock: Time, tmp_path: Path)
     assert len(shop.requests) > 5, "in pages"
 
 
+def test_a_space_whose_default_locale_was_changed_says_where_its_values_are(clock: Time, tmp_path: Path) -> None:
+    old = {"en-US": {"any": [{"all": [{"type": "page", "operator": "greaterThanInclusive", "count": "1"}]}]}}
+    fields = {"nt_name": {"de": "Leser", "en-US": "Readers"}, "nt_rules": old, "nt_audience_id": {"de": "readers"}}
+    entry = {"sys": {"id": "readers", "contentType": {"sys": {"id": "nt_audience"}}}, "fields": fields}
+    with ContentfulSpace([entry], locales=("de", "en-US")) as changed:
+        read = started(changed, clock, tmp_path / "de")
+        notes = [str(problem) for problem in read.problems() if "locale" in str(problem)]
+        english = started(changed, clock, tmp_path / "en", locale="en-US")
+    assert [note.partition(": entry ")[2] for note in notes] == [
+        "readers: nt_rules: has a value in en-US and none in de, which is read: set content_locale to read another one"
+    ]
+    assert not english.problems()
+
+
 def test_an_entry_that_lists_its_experiences_no_more_is_let_go(clock: Time, tmp_path: Path) -> None:
     def page(*ids: str) -> dict[str, Any]:
         links = [{"sys": {"type": "Link", "linkType": "Entry", "id": id}} for id in ids]

@@ -164,9 +164,19 @@ class _EntryReader(FileReader):
         for name, values in fields.items():
             if isinstance(values, dict):
                 plain[name] = next((values[code] for code in self._locales if values.get(code) is not None), None)
+                if plain[name] is None and name.startswith("nt_"):
+                    self._note_locales(str(sys["id"]), name, values)
             elif values is not None:
                 raise Faulty(f'{name}: found {excerpt(values)}, expected values by locale such as {{"en-US": ...}}')
         return plain
+
+    def _note_locales(self, id: str, name: str, values: Mapping[str, object]) -> None:
+        """Note a field that has values, but not in the locales that are read, as after a change of the default one."""
+        if others := sorted(str(code) for code, value in values.items() if value is not None):
+            message = (
+                f"{name}: has a value in {', '.join(others)} and none in {', '.join(self._locales)}, which is read"
+            )
+            self._report(id, f"{message}: set content_locale to read another one", "note")
 
     def _audience(self, id: str, fields: Mapping[str, object]) -> AudienceEntry:
         public = self._public_id(id, fields, "nt_audience_id")
