@@ -12,10 +12,10 @@ from ninetailed_wsgi.core.flags import Flag
 from ninetailed_wsgi.core.names import Environment, Key
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
-from ninetailed_wsgi.errors import ProfileNotFound, StoreUnavailable
+from ninetailed_wsgi.errors import ProfileNotFound
 from ninetailed_wsgi.operations.metrics import Metrics
 from ninetailed_wsgi.service import previews
-from ninetailed_wsgi.service.application import Application
+from ninetailed_wsgi.service.application import Application, latest
 from ninetailed_wsgi.service.folding import Snapshot
 
 if TYPE_CHECKING:
@@ -118,19 +118,3 @@ class Answers:
 def not_found(name: str) -> ProfileNotFound:
     """Return the error for an id or alias that no profile has."""
     return ProfileNotFound(f"no profile has the id or alias {shorten(name)}")
-
-
-def snapshot_of(application: Application, key: Key) -> Snapshot:
-    """Return the profile with this id or alias; raise ProfileNotFound if there is none."""
-    snapshot = application.profile(key)
-    if snapshot is None:
-        raise not_found(key.name)
-    return snapshot
-
-
-def latest(application: Application, key: Key) -> Snapshot:
-    """Return a profile that events were just applied to; raise StoreUnavailable if it was deleted since."""
-    snapshot = application.profile(key)
-    if snapshot is None:
-        raise StoreUnavailable("the profile was deleted while events were applied to it")
-    return snapshot

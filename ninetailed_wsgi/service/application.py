@@ -13,6 +13,7 @@ from ninetailed_wsgi.core import profile
 from ninetailed_wsgi.core.events import Event
 from ninetailed_wsgi.core.location import laid_over
 from ninetailed_wsgi.core.names import Key
+from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Conditions, Folding, ProfileOutcome, Run, Snapshot
 from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import Store, StoreEntry
@@ -220,6 +221,14 @@ class Application:
             if earlier == key:
                 self._homes[name] = home
         return home
+
+
+def latest(application: Application, name: Key) -> Snapshot:
+    """Return the profile that events were just applied to; raise StoreUnavailable if it was deleted since."""
+    snapshot = application.profile(name)
+    if snapshot is None:
+        raise StoreUnavailable("the profile was deleted while events were applied to it")
+    return snapshot
 
 
 def update(store: Store, run: Run, fold: Folding, conditions: Conditions) -> dict[Key, ProfileOutcome]:

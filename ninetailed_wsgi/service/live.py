@@ -21,8 +21,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.errors import StoreUnavailable
 from ninetailed_wsgi.operations.logs import stack
 from ninetailed_wsgi.service import previews
-from ninetailed_wsgi.service.answers import latest
-from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.application import Application, Step, latest
 from ninetailed_wsgi.service.explanation import reason, subject
 from ninetailed_wsgi.service.folding import Snapshot
 from ninetailed_wsgi.store.protocol import Arrivals

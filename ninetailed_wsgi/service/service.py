@@ -18,8 +18,8 @@ from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.service import erasure
 from ninetailed_wsgi.service.access import ANY_TERMS, Terms
-from ninetailed_wsgi.service.answers import latest, not_found, snapshot_of
-from ninetailed_wsgi.service.application import Application, Step
+from ninetailed_wsgi.service.answers import not_found
+from ninetailed_wsgi.service.application import Application, Step, latest
 from ninetailed_wsgi.service.batches import Batch
 from ninetailed_wsgi.service.folding import NO_FACTS, AddressFacts, Snapshot
 from ninetailed_wsgi.service.foundation import Foundation
@@ -264,7 +264,10 @@ class ExperienceService(Foundation):
         The profile's counts are updated, and stored if the content is the published one.
         """
         application = self._application(environment, now, preflight=catalog is not None, catalog=catalog)
-        return application.catalog, snapshot_of(application, environment.key(name))
+        snapshot = application.profile(environment.key(name))
+        if snapshot is None:
+            raise not_found(name)
+        return application.catalog, snapshot
 
     def _application(
         self,
