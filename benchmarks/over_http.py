@@ -127,6 +127,8 @@ def side_by_side(folder: Path) -> list[Contender]:
             Contender(f"bare Falcon echo, {server}", partial(serving, echo(server)), events),
             Contender(f"ninetailed-wsgi, {server}", partial(serving, ours), events, prepare),
         ]
+    stock = [*echo("gunicorn"), "--worker-class", "gthread"]
+    contenders.append(Contender("bare Falcon echo, gunicorn's own worker", partial(serving, stock), events))
     if reason := unleash.missing():
         print(f"Unleash is left out: {reason}", file=sys.stderr)
         return contenders
