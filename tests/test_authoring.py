@@ -316,6 +316,18 @@ def test_a_mistake_in_the_use_of_a_builder_is_named_with_its_line(folder: Path, 
             "from ninetailed_wsgi.authoring import experience\ncontent = {'hero': experience('hero', ['b'])}\n",
             "content is a dict of what builders made, expected a list",
         ),
+        (
+            "from ninetailed_wsgi.authoring import experience\ncontent = [{'hero': experience('hero', ['b'])}]\n",
+            "item 1: is a dict of what builders made, expected what a builder",
+        ),
+        (
+            "from ninetailed_wsgi.authoring import viewed\ncontent = [viewed('/a')]\n",
+            "item 1: is a rule without an audience(...) around it, expected what a builder",
+        ),
+        (
+            "from ninetailed_wsgi.authoring import any_of, viewed\ncontent = any_of(viewed('/a'))\n",
+            "content is a rule without an audience(...) around it, expected a list",
+        ),
     ],
 )
 def test_a_list_that_is_none_says_how_to_make_one(folder: Path, code: str, message: str) -> None:

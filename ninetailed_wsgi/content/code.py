@@ -5,6 +5,7 @@ It is read once, because the code of a process does not change. Every message na
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import math
@@ -104,8 +105,8 @@ def read_name(name: str, locale: str | None) -> Content:
         return refusal(file, _missing(name, module, attribute))
     if not isinstance(value, list | tuple | Mapping):
         return refusal(file, f"{attribute} is {_kind(value)}, expected {_EXPECTED}{_remedy(attribute, value)}")
-    if isinstance(value, Mapping) and not isinstance(value, Item) and any(isinstance(e, Item) for e in value.values()):
-        return refusal(file, f"{attribute} is a dict of what builders made, expected {_EXPECTED}")
+    if isinstance(value, Mapping) and (slip := _slip(value)):
+        return refusal(file, f"{attribute} is {slip}, expected {_EXPECTED}")
     return read_items([value] if isinstance(value, Mapping) else value, name, locale)
 
 
@@ -121,9 +122,11 @@ def read_items(items: Sequence[object], name: str, locale: str | None) -> Conten
     entries: list[object] = []  # Contentful's entries: all have the same locale
     for position, item in enumerate(items, 1):
         file = item.place if isinstance(item, Item) else f"{name}, item {position}"
-        if not isinstance(item, Mapping):
-            content.add(refusal(file, f"is {_kind(item)}, expected what a builder of ninetailed_wsgi.authoring makes"))
+        slip = _slip(item) if isinstance(item, Mapping) else _kind(item)
+        if slip:
+            content.add(refusal(file, f"is {slip}, expected what a builder of ninetailed_wsgi.authoring makes"))
             continue
+        assert isinstance(item, Mapping)
         audience = item.get("audience")
         if isinstance(audience, Item):  # has its own file and line
             content.add(read_items([audience], name, locale))
@@ -175,6 +178,18 @@ def _kind(value: object) -> str:
         return f"the function {value.__name__}"
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _slip(value: Mapping[Any, Any]) -> str:
+    """Return what a dict is, in words, if it belongs into an item or holds items; empty for anything else."""
+    if isinstance(value, Item):
+        return ""
+    with contextlib.suppress(Exception):  # a custom mapping class may raise anything
+        if any(isinstance(each, Item) for each in value.values()):
+            return "a dict of what builders made"
+        if "id" not in value and ("conditions" in value or value.keys() in ({"any"}, {"all"})):
+            return "a rule without an audience(...) around it"
+    return ""
 
 
 def _remedy(attribute: str, value: object) -> str:
