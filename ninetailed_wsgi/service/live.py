@@ -29,6 +29,9 @@ from ninetailed_wsgi.store.protocol import Arrivals
 WATCH = 15_000
 """Milliseconds for which one load of the page counts as watching."""
 
+_FARTHEST = 2 * WATCH
+"""Milliseconds ahead up to which a time counts: the clocks of other processes differ, and one may have been wrong."""
+
 MOST_SHOWN = 200
 """The most arrivals that one load of the page gets."""
 
@@ -67,7 +70,7 @@ class Live:
         """
         arrivals, now = self._arrivals(), self._clock()
         until = arrivals.watched_until()
-        watching = now < until <= now + WATCH
+        watching = now < until <= now + _FARTHEST
         if not watching:
             arrivals.clear()  # left from somebody who watched before
         arrivals.watch(now + WATCH)
@@ -75,7 +78,11 @@ class Live:
         by_id = {}
         for line in arrivals.newest() if watching else ():
             arrival = _read(line)
-            if arrival and arrival["environment"] == str(environment) and now - _LIFE < arrival["at"] <= now:
+            if (
+                arrival
+                and arrival["environment"] == str(environment)
+                and now - _LIFE < arrival["at"] <= now + _FARTHEST
+            ):
                 by_id[arrival["id"]] = arrival
         return {"watching": watching, "arrivals": list(by_id.values())[: -MOST_SHOWN - 1 : -1]}
 
@@ -144,7 +151,7 @@ class Live:
         until = arrivals.watched_until()
         if until and until + 4 * WATCH <= now:
             arrivals.clear()  # nobody watches any more, so arrivals are not kept
-        return until if until <= now + WATCH else 0
+        return until if until <= now + _FARTHEST else 0
 
     def _note(self, environment: Environment, arrival: Callable[[], dict[str, Any]]) -> None:
         now = self._clock()

@@ -173,6 +173,23 @@ def test_who_is_deleted_is_not_shown_any_more(watched: Harness) -> None:
     assert len(looks(watched)["arrivals"]) == 1, "the watch goes on"
 
 
+def test_those_who_watch_in_other_processes_end_nothing_though_their_clocks_differ(watched: Harness) -> None:
+    where, service = watched.environment, watched.service
+    assert service.live is not None
+
+    def process(ahead: int) -> live.Live:
+        return live.Live(lambda: service.store.arrivals, lambda: watched.clock() + ahead)  # type: ignore[attr-defined]
+
+    watchers = [service.live, *[process(ahead) for ahead in (-3, 0, 2, 40, 900, 5000)]]
+    for number in range(3):
+        watched.client.post("/profiles", {"events": [page(f"m{number}", f"/{number}")]})
+        for each in [*watchers, *reversed(watchers)]:
+            seen = each.watch(where)
+            assert seen["watching"], "the time that another process noted is not wrong"
+            assert len(seen["arrivals"]) == number + 1
+        watched.clock.advance(seconds=5)
+
+
 def test_a_flood_is_counted_and_costs_no_more(watched: Harness) -> None:
     for number in range(80):
         watched.client.post("/profiles", {"events": [page(f"m{number}")]})

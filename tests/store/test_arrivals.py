@@ -108,3 +108,19 @@ def test_where_it_cannot_be_shared_a_request_goes_on(tmp_path: Path) -> None:
     assert [(each["profileId"], each["missed"]) for each in live.watch(WHERE)["arrivals"]] == [("bob", 1)]
     with pytest.raises(StoreUnavailable, match="cannot be shared"):
         DiskArrivals(tmp_path / "none").watch(1)
+
+
+def test_a_time_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals = DiskArrivals(tmp_path)
+    arrivals.watch(1_234_567)
+    file = tmp_path / ".arrivals-until"
+    size = file.stat().st_size
+    with file.open("rb") as reader:  # another process that opened the file before
+        arrivals.watch(9)
+        assert int(reader.read()) == 9
+        assert file.stat().st_size == size
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", lambda *written: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StoreUnavailable):
+            arrivals.watch(77)
+    assert arrivals.watched_until() == 9

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ninetailed_wsgi.errors import StoreUnavailable
-from ninetailed_wsgi.operations.private_files import open_private, read_private, write_private
+from ninetailed_wsgi.operations.private_files import open_private, read_private
 
 FILE = ".arrivals"
 """The file's name in the data folder. The dot lets a folder that holds nothing else still become a store."""
@@ -32,7 +32,11 @@ class DiskArrivals:
 
     def watch(self, until: int) -> None:
         with _unavailable():
-            write_private(self._until, b"%d" % until)
+            descriptor = open_private(self._until, os.O_WRONLY)
+            try:  # all at once and never cut: who reads nothing takes it that nobody watches, and clears
+                os.pwrite(descriptor, b"%020d" % until, 0)
+            finally:
+                os.close(descriptor)
 
     def watched_until(self) -> int:
         with _unavailable(), contextlib.suppress(FileNotFoundError, ValueError):
