@@ -411,6 +411,21 @@ def test_what_strangers_and_authors_wrote_is_text(guarded: Harness) -> None:
     assert "&lt;script&gt;" in text or "&lt;script&gt;" in get(guarded, f"visitors/{id}", **headers).body.decode()
     assert "[U+202E][U+200B]" in get(guarded, f"visitors/{id}", **headers).body.decode()
     assert b"<script" not in get(guarded, f"audiences/{part}missing", **headers).body
+    forms = {
+        "find": {"name": f"plan={HOSTILE}"},
+        "live": {"type": HOSTILE, "text": HOSTILE, "visitor": HOSTILE},
+        "playground": {"visitor": id, "traits": HOSTILE, f"audience:{HOSTILE}": HOSTILE, "url": HOSTILE},
+        "what-if": {"draft": HOSTILE},
+        "sign-in": {"key": HOSTILE, "next": HOSTILE, f"form:{HOSTILE}": HOSTILE},
+    }
+    for page, fields in forms.items():
+        for sent in (headers, {}, {"Cookie": f"nt_inspector={quote(HOSTILE)}"}):
+            shown = post(guarded.client, f"/inspector/{page}", fields, **sent)
+            text = re.sub(r'<script nonce="[\w-]+">', "", shown.body.decode())
+            assert shown.status in (200, 400, 401, 403, 404), page
+            assert not re.search(r"<script|<img|\u202e|9359", text), page
+    found = post(guarded.client, "/inspector/find", {"name": f"plan={HOSTILE}"}, **headers).body.decode()
+    assert "plan=&lt;script&gt;" in found
 
 
 def test_it_works_below_any_prefix(shop: Harness) -> None:
