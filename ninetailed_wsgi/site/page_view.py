@@ -23,6 +23,9 @@ PAGE_MEMBERS = ("path", "query", "referrer", "search", "url")
 LONGEST_COOKIE = 4096
 """Characters of a cookie's value (RFC 6265 section 6.1)."""
 
+MOST_COOKIES = 200
+"""Cookies of a visitor's id that are looked at; browsers keep at most 180 cookies of a domain."""
+
 _SAFE_IN_PATHS = "/;=,~!$&'()*+:@"
 _PLAIN_PATH = re.compile(rf"[A-Za-z0-9_.\-{re.escape(_SAFE_IN_PATHS)}]*")
 
@@ -173,9 +176,10 @@ def cookies_of(environ: Environ) -> dict[str, str]:
 def cookie_values(cookies: Iterable[tuple[str, str]], names: Iterable[str]) -> list[str]:
     """Return the values of cookies that have one of these names, in the order of the names.
 
-    One name may have several: a page of a sibling domain can plant a cookie that the browser sends first.
+    One name may have several: a page of a sibling domain can plant a cookie that the browser sends first. At most
+    `MOST_COOKIES` count, because it takes a hash to see whether each was issued.
     """
-    return [value for name in names for other, value in cookies if other == name]
+    return [value for name in names for other, value in cookies if other == name][:MOST_COOKIES]
 
 
 def _cookies(environ: Environ, names: Collection[str] | None = None) -> list[tuple[str, str]]:

@@ -228,6 +228,25 @@ def answered_as_the_table_says(place: Place, operation: dict[str, Any], caller: 
         assert (answer.headers.get("x-ninetailed-identity") == "unverified") is expected(operation["unverified"])
 
 
+FORGED = ("X_Forwarded_For", "X-Forwarded_For", "X_FORWARDED_FOR", "x_forwarded_for")
+
+
+def test_a_header_that_is_almost_that_of_the_proxy_makes_nobody_trusted(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
+    """In a WSGI environ both have one key, so the server, or the proxy, has to leave it out."""
+    if not {"serve", "nginx"} & set(request.node.callspec.params.values()):
+        return  # the headers are read by no server, or by that of a test suite
+    user = f"{place.prefix}/profiles/{profiles(place, '{own}')['user']}"
+    assert place.call("GET", user, address="10.9.8.7").status == 200, "the real one does"
+
+    def check(name: str) -> None:
+        assert place.inside("POST", f"{place.prefix}/events", {"events": []}, headers={name: "10.9.8.7"}).status == 401
+        assert place.call("GET", user, headers={name: "10.9.8.7"}).status == 404
+
+    check_each([(name, name) for name in FORGED], check)
+
+
 def test_nothing_tells_a_stranger_whether_a_user_id_exists(place: Place) -> None:
     if place.mode == "open":
         return

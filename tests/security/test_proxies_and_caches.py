@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,26 @@ def test_an_answer_of_the_mounted_api_is_never_cached(cached: Server) -> None:
 
 
 # Planted cookies
+
+
+def test_ten_thousand_planted_cookies_cost_two_hundred_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def site(environ: Any, start_response: Any) -> list[bytes]:
+        visitor = visitor_of(environ)
+        visitor.page()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(visitor.id).encode()]
+
+    with Harness(access="guarded") as harness:
+        client = Client(harness.mount(site))
+        own = client.call("GET", "/").body.decode()
+        certifies, looks = harness.service.certifies, count()
+        monkeypatch.setattr(harness.service, "certifies", lambda *named: next(looks) >= 0 and certifies(*named))
+        for planted, id in ((100, own), (10_000, None)):
+            sent = "; ".join(f"ntaid={number:064x}" for number in range(planted)) + f"; ntaid={own}"
+            answered = client.call("GET", "/", headers={"Cookie": sent}).body.decode()
+            assert (answered == own) is (id is not None)
+        assert next(looks) < 350
+
 
 OWN, OTHER = "{own}", "{other}"
 
