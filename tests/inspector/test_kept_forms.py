@@ -141,6 +141,29 @@ def test_a_form_comes_back_to_nobody_without_a_key_and_from_no_other_site(guarde
     assert browser.get(f"visitors/{profile_id(guarded)}").status == 200, "nothing that a sign-in brings is done"
 
 
+@pytest.mark.parametrize(
+    ("content_type", "encoding", "body"),
+    [
+        ("multipart/form-data", "", b"x"),
+        ("multipart/form-data; boundary=a", "", b"--a\r\nContent-Disposition: form-data\r\n\r\n\xff"),
+        ("application/x-www-form-urlencoded", "gzip", b"x"),
+        ("application/x-www-form-urlencoded", "", b"&" * 60_000),
+        ("application/x-www-form-urlencoded", "", b"\xff=%ff&\x00"),
+        ("application/json", "", b"{}"),
+        ("", "", b""),
+    ],
+    ids=range(7),
+)
+def test_whatever_a_stranger_sends_is_answered_with_the_sign_in(
+    guarded: Harness, content_type: str, encoding: str, body: bytes
+) -> None:
+    headers = {"Content-Type": content_type, **({"Content-Encoding": encoding} if encoding else {})}
+    for page in ("find", "what-if", "no-such-page", "sign-out"):
+        answer = guarded.client.call("POST", f"/inspector/{page}", body, headers=headers)
+        assert answer.status == 401
+        assert len(answer.body) < 30_000
+
+
 @pytest.mark.parametrize("page", ["find", "live", "playground", "what-if", "state", "audiences/pricing-visitors", "no"])
 def test_a_check_without_a_body_gets_the_head_of_the_page(guarded: Harness, page: str) -> None:
     headers = {"Authorization": f"Bearer {guarded.key('admin')}"}

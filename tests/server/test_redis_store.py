@@ -85,6 +85,8 @@ def test_who_watches_at_one_server_sees_what_arrives_at_another(redis_url: Redis
         assert seen()["ben"]["refused"].startswith("400: "), "a refused request too"
         text = first.call("GET", f"/inspector/live?in={WHERE}").body.decode()
         assert all(part in text for part in ("/journal", "Refused", f"/inspector/visitors/{arrival['profileId']}"))
+        drafts = first.call("GET", f"/inspector/what-if?in={WHERE}").body.decode()
+        assert "other servers on the same Redis have their own" in drafts
         assert second.call("DELETE", f"{PROFILES}/{arrival['profileId']}").status == 200
         assert seen() == {}, "who is deleted at one server is shown at none"
 

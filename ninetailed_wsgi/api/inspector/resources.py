@@ -32,7 +32,6 @@ from ninetailed_wsgi.errors import (
     Forbidden,
     InvalidData,
     NinetailedError,
-    PayloadTooLarge,
     ProfileNotFound,
     RateLimited,
     RouteNotFound,
@@ -135,7 +134,7 @@ class Inspector:
         values: dict[str, Any] = {"wrong": "", "next": page, "fields": {}}
         if req.method == "POST":
             fields = None
-            with suppress(PayloadTooLarge, InvalidData):
+            with suppress(NinetailedError):  # no form, or too long: the answer is the same
                 fields = read_form(req, _LONGEST_FORM).portable()
             values |= {"wrong": _SIGNED_OUT if fields is not None else _SIGNED_OUT + _LOSES, "fields": fields or {}}
             values["next"] = "" if page == "sign-out" else page
@@ -353,6 +352,7 @@ class Inspector:
             "can_link": self._edge.access.tokens is not None,
             "data_dir": str(self._edge.data_dir),
             "counts": self._settings.results_every > 0,
+            "shared": self._settings.store is not None,
             "longest": self._edge.max_body_bytes,
             "now": self._service.clock(),
             "here": name,
