@@ -118,10 +118,8 @@ def apply(
             surplus = _set_traits(record, body["traits"], at, most_traits)
         if event.user_id and event.user_id != record["id"] and event.user_id not in record["aliases"]:
             record["aliases"] = with_alias(record, event.user_id)
-    elif (member := _SEEN_EXPERIENCE.get(kind)) and (experience_ := _text(body.get(member))) in sticky:
-        index = body.get("variantIndex", sticky[experience_].get(_text(body.get("variantId"))))
-        if index is not None and experience_ not in record["sticky"]:
-            record["sticky"] = {**record["sticky"], experience_: int(index)}  # JSON may write 1 as 1.0
+    elif kind in _SEEN_EXPERIENCE:
+        _keep_assignment(record, body, sticky)
     session.touch(record["session"], at, body if kind == "page" else None, new_session_id)
     if "born" not in record:
         record.update(born=record["session"]["id"], arrived=event.arrived)
@@ -131,16 +129,30 @@ def apply(
         if event.device is not None:
             record["device"] = event.device
     if body["context"].get("location") and (members := given_members(body)):
-        location, english = record["location"], english_location(record)
-        if late:  # a late event may add unknown values, but replaces none
-            _set_location(record, {**members, **location}, {**members, **english})
-        else:
-            _set_location(record, {**location, **members}, {**english, **members})
+        _add_location(record, members, late)
     record["seen"] = _latest(record["seen"] + event.key, len(record["merged"]))
     if event.imported:
         batch, index = event.imported
         record["import"] = [batch, f"{_imported(record, batch) | 1 << index:x}"]
     return surplus
+
+
+def _keep_assignment(record: Record, body: Mapping[str, Any], sticky: Mapping[str, Mapping[str, int]]) -> None:
+    """Keep the variant that a visitor saw of an experience, if the experience is sticky and none is kept yet."""
+    experience = _text(body.get(_SEEN_EXPERIENCE[body["type"]]))
+    if experience in sticky and experience not in record["sticky"]:
+        index = body.get("variantIndex", sticky[experience].get(_text(body.get("variantId"))))
+        if index is not None:
+            record["sticky"] = {**record["sticky"], experience: int(index)}  # JSON may write 1 as 1.0
+
+
+def _add_location(record: Record, members: Mapping[str, Any], late: bool) -> None:
+    """Add the location that an event gives; a late event may add unknown values, but replaces none."""
+    location, english = record["location"], english_location(record)
+    if late:
+        _set_location(record, {**members, **location}, {**members, **english})
+    else:
+        _set_location(record, {**location, **members}, {**english, **members})
 
 
 def _text(value: object) -> str:
