@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from ninetailed_wsgi.operations.files import allow_open_files
 from ninetailed_wsgi.operations.logs import FORMATS
 from ninetailed_wsgi.operations.metrics import counting_together
-from ninetailed_wsgi.server import computation
 from ninetailed_wsgi.server.checks import Finding
 from ninetailed_wsgi.server.worker_app import prepare
 from ninetailed_wsgi.settings import Settings
@@ -38,6 +37,8 @@ def serve(settings: Settings, findings: Sequence[Finding]) -> None:
     else:
         from ninetailed_wsgi.server.gunicorn_server import run
     if settings.results_every:
+        from ninetailed_wsgi.server import computation
+
         computation.start(settings)
     with counting_together() if settings.metrics else contextlib.nullcontext():
         run(settings, findings, prepare(settings))
