@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import falcon
 import orjson
@@ -32,8 +31,7 @@ _EXPLAIN = "/explain"
 _SHORTEST_SECRET = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """What the routes share.
 
     Attributes:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.settings import Settings
 from ninetailed_wsgi.settings.contentful import joined
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceNames:
+class SpaceNames(NamedTuple):
     """Which environment a space is.
 
     Attributes:

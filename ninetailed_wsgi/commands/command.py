@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ninetailed_wsgi.errors import NinetailedError, ProfileOverload, SettingsError, StoreUnavailable
 from ninetailed_wsgi.operations.terminal import in_line
@@ -27,8 +27,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
     """Add nothing: the command has options only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command, as its module declares it.
 
     Attributes:
@@ -41,7 +40,7 @@ class Command:
 
     run: Callable[[argparse.Namespace], int | bool | None]
     uses: Collection[str] = ()
-    add_arguments: Callable[[argparse.ArgumentParser], None] = field(default=_no_arguments)
+    add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
     resume: str = REST
     refusal: str = "wrong usage"
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ninetailed_wsgi.commands.command import Command, CommandError, read_settings
-from ninetailed_wsgi.content import EMPTY, Catalog, content_source, draft_source
+from ninetailed_wsgi.content import content_source, draft_source
 from ninetailed_wsgi.core.names import Environment
 from ninetailed_wsgi.core.preview import Overrides
 from ninetailed_wsgi.errors import InvalidData, SettingsError
@@ -104,7 +104,7 @@ def _published(settings: Settings, where: Environment, *, draft: bool) -> tuple[
     if source is None:
         raise SettingsError(["draft_content: name the draft with --draft-content ORIGIN"])
     source.load()
-    catalog: Catalog = source.catalog(*where) or EMPTY
+    catalog = source.catalog(*where)
     return [audience.id for audience in catalog.audience_list], catalog.experiences
 
 

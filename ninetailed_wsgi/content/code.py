@@ -14,7 +14,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -81,7 +80,7 @@ class CodeContent(LiveContent):
             self._latest = {EVERY: self._compiled(content)}
             # The author runs this code and can fix it, so an invalid item is an error instead of being left out.
             if errors := [*self._latest[EVERY].errors, *self._latest[EVERY].left_out]:
-                raise SettingsError([f"content: {replace(error, extent='')}" for error in errors])
+                raise SettingsError([f"content: {error._replace(extent='')}" for error in errors])
             self.seen_at = self._wall_clock()
             self._serve(self._latest)
 

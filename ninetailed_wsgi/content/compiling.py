@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ninetailed_wsgi.content.entries import (
     AudienceEntry,
@@ -80,8 +80,7 @@ class ListedExperience:
     config: object = field(default=None, repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(NamedTuple):
     """The published content of one environment, compiled; it never changes (spec sections 5 to 8).
 
     Attributes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ninetailed_wsgi.core.problems import excerpt
 
@@ -17,8 +17,7 @@ STRICT: frozenset[Severity] = frozenset({"error", "left out", "odd"})
 """What ``check --strict`` fails on: content in a form that no authoring tool stores."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing in the content that a person should know (spec section 7).
 
     Attributes:
@@ -44,8 +43,7 @@ class Problem:
         return f"{place}: {self.message}{f': {self.extent}' if self.extent else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """How one entry names another: by the entry's own id (``entry``) or by the public id (``id``)."""
 
     by: Literal["entry", "id"]

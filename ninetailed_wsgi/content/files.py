@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ninetailed_wsgi.content.entries import Content, Faulty, refusal
 from ninetailed_wsgi.content.formats.recognise import parse, read_document
@@ -20,8 +20,7 @@ Signature = tuple[int, int, int]
 _COARSEST_TICK_NS = 2_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class ContentFile:
+class ContentFile(NamedTuple):
     """A content file as it was found.
 
     Attributes:

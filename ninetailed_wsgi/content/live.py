@@ -7,8 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ninetailed_wsgi.content.compiling import Catalog, compile_content
 from ninetailed_wsgi.content.entries import Content, Problem
@@ -21,8 +21,7 @@ from ninetailed_wsgi.operations.watching import Watcher
 _log = logging.getLogger("ninetailed_wsgi.content")
 
 
-@dataclass(frozen=True, slots=True)
-class _Versions:
+class _Versions(NamedTuple):
     """The catalogs served at one moment; replaced as a whole."""
 
     catalogs: Mapping[Environment, Catalog]

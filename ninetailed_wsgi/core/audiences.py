@@ -6,9 +6,8 @@ Source: spec section 5. Rules are compiled once. A decision reads no history, on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.counters import Counter, SeenEvent, digest
 from ninetailed_wsgi.core.expressions import Expression, joined
@@ -24,8 +23,7 @@ DEEPEST_NESTING = 50
 COUNTED_FOR = "set"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Rules and groups: ``any`` (at least one) or ``all`` of them must hold. A group without rules never holds."""
 
     kind: str
@@ -35,8 +33,7 @@ class Group:
 Node = Group | Rule
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
+class Audience(NamedTuple):
     """One compiled audience.
 
     Attributes:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from ninetailed_wsgi.core.events import page_of
@@ -70,8 +69,7 @@ def _parse_query(page: Mapping[str, Any]) -> Mapping[str, Any]:
     return parse_qs(text, keep_blank_values=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """Counts the events that a page or track rule asks for; rules that ask for the same share one counter.
 
     Attributes:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.counters import digest
 from ninetailed_wsgi.core.problems import Problems
@@ -30,8 +29,7 @@ Conversion = list[Any]
 """Time of the first event (ms), number of events, sum of the property: what one or several events count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """One compiled metric.
 
     Attributes:

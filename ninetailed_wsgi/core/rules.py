@@ -57,8 +57,7 @@ Predicate = Callable[[Facts], bool]
 """Whether a rule or an audience holds for a visitor; never raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One compiled rule; it holds where ``holds(fact(facts))`` is true.
 
     Attributes:

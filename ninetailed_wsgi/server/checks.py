@@ -6,11 +6,10 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ninetailed_wsgi.errors import NinetailedError, SettingsError
 from ninetailed_wsgi.operations.terminal import in_line
@@ -27,8 +26,7 @@ DEMO_TYPE = "Demo-City"  # the made-up places of fixtures/geo do not move
 OLD_AFTER_DAYS = 30  # MaxMind publishes new City databases twice a week; after a month addresses have moved
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What was found about one thing.
 
     Attributes:
@@ -76,7 +74,7 @@ def check_start(settings: Settings, *, now: datetime | None = None) -> list[Find
     if settings.store is None and store.status != "fail":
         files = check_files(settings, rows=False)
         if files.status == "fail":
-            findings.insert(1, replace(files, status="warn"))  # the other files are served
+            findings.insert(1, files._replace(status="warn"))  # the other files are served
     return findings
 
 
@@ -329,7 +327,7 @@ def _with_unsent_metrics(finding: Finding, source: LiveContent | None, settings:
         store.close()
     except (NinetailedError, OSError):
         return finding  # the line of the store says why
-    return replace(finding, details=(*finding.details, *lines))
+    return finding._replace(details=(*finding.details, *lines))
 
 
 def check_imports(settings: Settings) -> Finding:

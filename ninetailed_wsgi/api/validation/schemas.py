@@ -8,11 +8,10 @@ Tests check that the two agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib import resources
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jsonschema_rs
 import orjson
@@ -122,8 +121,7 @@ class _Slow:
             return {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Compiled:
+class _Compiled(NamedTuple):
     """One schema in both engines."""
 
     schema: dict[str, Any]
@@ -149,8 +147,7 @@ class _Compiled:
         return problems
 
 
-@dataclass(frozen=True, slots=True)
-class _EventsSchema:
+class _EventsSchema(NamedTuple):
     """A schema with an ``events`` list, worded event by event: a refused body costs little more than a valid one."""
 
     whole: _Compiled

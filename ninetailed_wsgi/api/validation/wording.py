@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ninetailed_wsgi.core.problems import shorten
 
@@ -20,8 +19,7 @@ Path = tuple[str | int, ...]
 Resolve = Callable[[str], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaProblem:
+class SchemaProblem(NamedTuple):
     """One place of a document that is wrong."""
 
     position: tuple[int, ...]  # of each step of the path within its parent, for the order of the document
