@@ -106,9 +106,14 @@ def shop() -> Iterator[Harness]:
         yield made
 
 
-def logged_in(harness: Harness, *, by: str, named: str | None = None) -> tuple[str, str]:
-    """The id that somebody planted, and the one after the login: of the visitor, or by a backend with a key."""
+def logged_in(harness: Harness, *, by: str, named: str | None = None, known: bool = False) -> tuple[str, str]:
+    """The id that somebody planted, and the one after the login: of the visitor, or by a backend with a key.
+
+    ``known``: the user has a profile already, which the one of the planted id joins.
+    """
     prefix, names = harness.client.prefix, {"X-Force-IP": named} if named else {}
+    if known:
+        profile(send(harness, "/profiles", proven(harness, "anna", plan="pro")))
     planted = profile(harness.client.call("POST", f"{prefix}/profiles", {"events": [page()]}, address=PLANTER))["id"]
     event = proven(harness, "anna", plan="pro") if by == VISITOR else identify("anna", {"plan": "pro"})
     headers = names | ({"Authorization": f"Bearer {harness.key('events')}"} if by == BACKEND else {})
@@ -155,15 +160,16 @@ def exposures(harness: Harness) -> Any:
     return harness.service.record(harness.environment, "anna")["exposures"]
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["a new user", "a known user"])
 @pytest.mark.parametrize(
     ("by", "named", "at_home"),
     [(VISITOR, None, True), (BACKEND, VISITOR, True), (BACKEND, None, False), (BACKEND, "none of any form", False)],
     ids=["by a proof", "by a backend that names the visitor", "by a backend", "by a backend that names nothing"],
 )
 def test_a_former_id_leads_to_the_profile_from_the_address_of_its_visitor_alone_whatever_asks(
-    shop: Harness, by: str, named: str | None, at_home: bool
+    shop: Harness, by: str, named: str | None, at_home: bool, known: bool
 ) -> None:
-    former, id = logged_in(shop, by=by, named=named)
+    former, id = logged_in(shop, by=by, named=named, known=known)
     reader = {"Authorization": f"Bearer {shop.key('read', 'events')}"}
     asked = {
         "the planter": (PLANTER, {}, False),

@@ -25,6 +25,16 @@ def test_a_private_trait_may_be_overwritten_unless_it_is_protected(protected: tu
         assert stored == {"company": "ours" if protected else "theirs"}
 
 
+def test_an_id_that_a_batch_identifies_keeps_leading_to_its_profile() -> None:
+    with Harness(access="guarded") as harness:
+        key = {"Authorization": f"Bearer {harness.key()}"}
+        id = harness.client.post("/profiles", {"events": [page()]}).document["data"]["profile"]["id"]
+        batch = {"events": [{**identify("anna", {"plan": "pro"}), "anonymousId": id}]}
+        assert harness.client.post("/events", batch, headers=key).status == 200
+        harness.clock.advance(seconds=61)
+        assert harness.client.get(f"/profiles/{id}").document["data"]["profile"]["traits"] == {"plan": "pro"}
+
+
 @pytest.mark.parametrize("site", ["same-origin", ""])
 def test_a_page_that_rebinds_its_name_is_a_stranger(site: str) -> None:
     with Harness(access="guarded", metrics=True) as harness:
