@@ -54,7 +54,7 @@ class Answers:
     ) -> dict[str, Any]:
         """Return the `decision` for a profile that events were just applied to, and show it to somebody who watches."""
         catalog, snapshot = application.catalog, latest(application, key)
-        if self._live is not None:
+        if self._live is not None and not (overrides and overrides.explains):  # the panel asks why; nothing came in
             source = "preview" if overrides else "preflight" if preflight else "request"
             self._live.decided(environment, source, events, catalog, snapshot, now, overrides)
         return self.decision(catalog, snapshot, now, overrides, entities)

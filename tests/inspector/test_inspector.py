@@ -167,6 +167,8 @@ def test_what_if_shows_what_publishing_the_draft_would_do(shop: Harness) -> None
 def test_pages_call_audiences_and_experiences_by_name(shop: Harness) -> None:
     assert ">Viewed a pricing page at least twice</a>" in get(shop, "experiences/pricing-offer").body.decode()
     assert ">First order ten percent off</a>" in get(shop, "audiences/pricing-visitors").body.decode()
+    seer = shop.visitor().views("/").sees("hero-test")
+    assert "<td>Hero: calm or summer picture</td>" in get(shop, f"visitors/{seer.id}").body.decode()
     proof = proof_of(get(shop, "find"))
     played = post(shop.client, "/inspector/playground", {"proof": proof, "visitor": profile_id(shop)})
     assert re.search('data-name="Published">[^<]*Viewed a pricing page at least twice', played.body.decode())

@@ -140,6 +140,22 @@ def test_pages_of_a_site_are_shown_too_and_what_they_record_wrongly(watched: Har
     assert {each["source"] for each in arrivals} <= {"request", "preflight"}
 
 
+def test_the_panel_of_a_page_asks_why_and_nothing_comes_in(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret " * 8)
+
+    def site(environ: Any, start_response: Any) -> list[bytes]:
+        visitor_of(environ).page()
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [f"<html><body>{visitor_of(environ).variant('hero')}</body></html>".encode()]
+
+    with Harness(CONTENT, inspector=True, identity_secret_file=secret) as harness:
+        looks(harness)
+        client = Client(harness.mount(site, panel=lambda environ: True))
+        assert b'id="ninetailed-panel"' in client.call("GET", "/journal").body
+        assert [each["source"] for each in looks(harness)["arrivals"]] == ["request"]
+
+
 def test_a_filter_keeps_what_fits(watched: Harness) -> None:
     for name, path in (("anna", "/journal"), ("bob", "/Pricing")):
         watched.visitor(name).views(path)
