@@ -335,6 +335,12 @@ def test_a_list_that_is_none_says_how_to_make_one(folder: Path, code: str, messa
     assert message in refused("listless:content")
 
 
+def test_a_plain_copy_of_an_experience_keeps_its_audience() -> None:
+    offer = experience("hero", ["hero-b"], audience=audience(viewed("/prices"), id="readers"), id="offer")
+    catalog = served([{**offer, "name": "Offer"}])
+    assert [(one.name, one.audience) for one in catalog.experience_list] == [("Offer", "readers")]
+
+
 def test_shares_that_were_rounded_are_served() -> None:
     served([experience("hero", ["hero-b", "hero-c"], distribution=[0.34, 0.34, 0.33])])
 

@@ -181,12 +181,12 @@ def _kind(value: object) -> str:
 
 def _slip(value: Mapping[Any, Any]) -> str:
     """Return what a dict is, in words, if it belongs into an item or holds items; empty for anything else."""
-    if isinstance(value, Item):
-        return ""
     with contextlib.suppress(Exception):  # a custom mapping class may raise anything
+        if "id" in value:
+            return ""  # an item, perhaps a copy with another member
         if any(isinstance(each, Item) for each in value.values()):
             return "a dict of what builders made"
-        if "id" not in value and ("conditions" in value or value.keys() in ({"any"}, {"all"})):
+        if "conditions" in value or value.keys() in ({"any"}, {"all"}):
             return "a rule without an audience(...) around it"
     return ""
 
