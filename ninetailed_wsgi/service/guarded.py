@@ -2,9 +2,10 @@
 
 Every user id that comes here was verified: by code of the site, by a trusted caller or by a proof (spec section 16).
 An identify event with it gives the profile a new id. The old id leads to the profile for one more minute, and only from
-the visitor's address, so an id that an attacker planted is worth nothing. A trusted caller names this address; if it
-does not, the old id leads nowhere. A record notes its ``user``; ``vouched``, the aliases that were claimed in this
-mode; and ``until``, the former ids, each with the time (ms) until which it leads here, and the mark of the address.
+the visitor's address, so an id that an attacker planted is worth nothing. A trusted caller may name this address; if
+it does not, any will do for this minute. A record notes its ``user``; ``vouched``, the aliases that were claimed in
+this mode; and ``until``, the former ids, each with the time (ms) until which it leads here, or with this time and the
+mark of the address.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ GRACE = 60_000
 
 
 def leads(record: Record, name: str, now: int, address: str | None) -> bool:
-    """Return whether a name that a record lists leads to it at this time (ms); a former id does for its visitor alone.
+    """Return whether a name that a record lists still leads to it at this time (ms).
 
     Args:
         address: of the visitor who asks, empty if it is unknown; None: a trusted caller asks who does not name it.
@@ -37,13 +38,13 @@ def leads(record: Record, name: str, now: int, address: str | None) -> bool:
     until = record.get("until", {}).get(name)
     if until is None:
         return True
-    end, mark = until if isinstance(until, list) else (until, "")
-    return bool(now < end) and address is not None and mark == _mark(name, address)
+    end, mark = until if isinstance(until, list) else (until, None)
+    return bool(now < end) and (mark is None or address is None or mark == _mark(name, address))
 
 
 def _until(name: str, now: int, address: str | None) -> object:
     """Return how long a former id leads to its profile, and from which address, as a record notes it."""
-    return now if address is None else [now + GRACE, _mark(name, address)]
+    return now + GRACE if address is None else [now + GRACE, _mark(name, address)]
 
 
 def _mark(name: str, address: str) -> str:
