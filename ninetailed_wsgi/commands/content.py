@@ -71,7 +71,7 @@ def _convert(source: LiveContent, arguments: argparse.Namespace) -> int:
     if left_out := [problem for problem in source.problems() if problem.severity in ("error", "left out")]:
         for problem in left_out:
             print(in_line(f"{problem.severity}: {problem}"), file=sys.stderr)
-        raise CommandError("nothing is written, as a part of the content would be missing: mend it, or take it out")
+        raise CommandError("nothing is written, as a part of the content would be missing: correct it, or take it out")
     text = orjson.dumps(_FORMS[arguments.to](catalog.content), option=orjson.OPT_INDENT_2) + b"\n"
     if arguments.output is None:
         print_in_utf8()

@@ -84,7 +84,7 @@ def _report_file(text: str) -> Path:
 
 def _origin(text: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", text):
-        raise ArgumentTypeError(f"found {text!r}, expected such as https://shop.example")
+        raise ArgumentTypeError(f"found {text!r}, expected an origin such as https://shop.example")
     return text
 
 
@@ -93,7 +93,9 @@ def _claims(text: str) -> tuple[str, ...]:
         return CLAIMS if text == "all" else ()
     names = [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in CLAIMS]:
-        raise ArgumentTypeError(f"found {', '.join(map(repr, unknown))}, expected all, none or of {', '.join(CLAIMS)}")
+        raise ArgumentTypeError(
+            f"found {', '.join(map(repr, unknown))}, expected all, none, or some of {', '.join(CLAIMS)}"
+        )
     return tuple(claim for claim in CLAIMS if claim in names)
 
 

@@ -37,7 +37,9 @@ class Target:
     def __init__(self, base_url: str, timeout: float) -> None:
         match = _BASE_URL.fullmatch(base_url)
         if not match or int(match["port"] or 1) > 65535:
-            raise ValueError(f"found {base_url!r}, expected such as http://127.0.0.1:8000 or https://shop.example/api")
+            raise ValueError(
+                f"found {base_url!r}, expected an address such as http://127.0.0.1:8000 or https://shop.example/api"
+            )
         self._secure = match["scheme"].lower() == "https"
         self._host, self._port = match["host"].strip("[]"), int(match["port"]) if match["port"] else None
         self._path = match["path"].rstrip("/")
