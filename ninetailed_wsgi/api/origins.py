@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from ninetailed_wsgi.core.problems import shorten
-from ninetailed_wsgi.enrichment.client_ip import ClientAddress, forwarded_elements
+from ninetailed_wsgi.enrichment.client_ip import LONGEST_HOST, ClientAddress, forwarded_elements
 from ninetailed_wsgi.errors import Forbidden
 from ninetailed_wsgi.service.access import Access
 
@@ -110,10 +110,14 @@ class Origins:
             _log.warning(text, {"value": repr(shorten(value or "?"))})
 
 
-# PERF: requests name few hosts; parsing an address took 7 % of a stored page event (cProfile).
-@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether a host, perhaps with a port, is this machine to the browser that asks for it."""
+    return len(host) <= LONGEST_HOST and _is_loopback(host)
+
+
+# PERF: requests name few hosts; parsing an address took 7 % of a stored page event (cProfile).
+@lru_cache(maxsize=256)
+def _is_loopback(host: str) -> bool:
     name = re.sub(r":[0-9]*$", "", host.lower()) if not host.endswith("]") else host
     if name in ("localhost", "localhost.") or name.endswith(".localhost"):
         return True

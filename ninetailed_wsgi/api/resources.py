@@ -24,7 +24,7 @@ from ninetailed_wsgi.core.problems import shorten
 from ninetailed_wsgi.enrichment.client_ip import ClientAddress
 from ninetailed_wsgi.errors import InvalidData, ProfileNotFound, RouteNotFound, SettingsError, UnknownEnvironment
 from ninetailed_wsgi.operations.metrics import Metrics
-from ninetailed_wsgi.service.access import Access, Caller, Permission, check_name, check_names
+from ninetailed_wsgi.service.access import Access, Caller, Permission, check_name, check_names, is_short
 from ninetailed_wsgi.service.service import ExperienceService
 
 _EXPLAIN = "/explain"
@@ -241,9 +241,9 @@ class InsightsResource(_Resource):
         if KEY in req.env:  # what is seen in a preview is not counted
             return
         guarded = self._edge.access.guarded and not caller.may("events")
-        if guarded:
-            # Accept only ids that we issued: a visitor may know the user id of another, which is not secret.
-            body = [batch for batch in body if self._service.certifies(where, batch["profile"]["id"])]
+        # Accept only ids that we issued: a visitor may know the user id of another, which is not secret.
+        is_name = partial(self._service.certifies, where) if guarded else is_short
+        body = [batch for batch in body if is_name(batch["profile"]["id"])]
         if self._ingestion is None:
             # Imported here, because a site whose visitors report nothing need not load it.
             from ninetailed_wsgi.insights.ingestion import Ingestion

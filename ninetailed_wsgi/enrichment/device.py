@@ -141,14 +141,15 @@ def compile_patterns() -> None:
     device_type("Mozilla/5.0 (X11; Linux x86_64) Gecko/")
 
 
-@lru_cache(maxsize=4096)
 def is_robot(user_agent: str | None) -> bool:
     """Return whether a user agent identifies itself as a crawler, a monitor or another robot."""
-    if not isinstance(user_agent, str):
-        return False
-    text = user_agent[:LONGEST_READ]
+    return isinstance(user_agent, str) and _is_robot(user_agent[:LONGEST_READ])
+
+
+@lru_cache(maxsize=4096)
+def _is_robot(user_agent: str) -> bool:
     try:
-        return bool(_BOT.search(text)) or _is_spider(text)
+        return bool(_BOT.search(user_agent)) or _is_spider(user_agent)
     except Exception:  # as in `_device_type`
         return False
 

@@ -278,9 +278,15 @@ class Access:
         return {**data, "profile": {**profile, "traits": traits}}
 
 
+def is_short(name: str) -> bool:
+    """Return whether a name is short enough for a profile or a user to have it (spec section 16)."""
+    return len(name) <= LONGEST_NAME // 4 or len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME
+
+
 def check_name(where: str, name: str) -> None:
     """Raise InvalidData if a name that a client chose is too long (spec section 16)."""
-    if len(name) > LONGEST_NAME // 4 and (size := len(name.encode("utf-8", "surrogatepass"))) > LONGEST_NAME:
+    if not is_short(name):
+        size = len(name.encode("utf-8", "surrogatepass"))
         raise InvalidData(f"{where}: found an id of {size} bytes, expected at most {LONGEST_NAME}")
 
 
