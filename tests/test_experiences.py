@@ -347,3 +347,13 @@ def test_numbers_in_quotes_are_read_as_numbers_and_remarked_on() -> None:
         assert index_of(quoted, stable_id) == index_of(numbers, stable_id)
     paths = ["traffic", "distribution[0]", "distribution[1]", "distribution[2]"]
     assert remarks_of(**quoted) == [("odd", f"{path}: is a text, which is read as a number") for path in paths]
+
+
+def test_what_one_experience_changes_twice_is_noted() -> None:
+    replacement = {"baseline": {"id": "hero"}, "variants": [{"id": "b"}]}
+    variable = {"type": "InlineVariable", "key": "k", "baseline": {"value": 1}, "variants": [{"value": 2}]}
+    components = [replacement, variable, replacement, variable, variable]
+    assert remarks_of(traffic=1, components=components) == [
+        ("note", 'components: "hero" is replaced 2 times: only the first component counts'),
+        ("note", 'components: "k" is set 3 times: the answer has each of them'),
+    ]

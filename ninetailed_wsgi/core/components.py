@@ -5,7 +5,8 @@ Reads ``components`` of ``nt_config`` (spec section 6).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ninetailed_wsgi.core.problems import Problems, excerpt
@@ -83,8 +84,17 @@ def read_components(components: object, problems: Problems) -> Components:
             variables.append(_variable(component, path, problems))
         elif (replacement := _replacement(component, path, ENTITY_KINDS.get(kind or "", ""), problems)) is not None:
             replacements.append(replacement)
+    _remark_repeated("replaced", replacements, "only the first component counts", problems)
+    _remark_repeated("set", variables, "the answer has each of them", problems)
     variables.sort(key=lambda variable: (variable.key.casefold(), variable.key))
     return Components(tuple(replacements), tuple(variables), tuple(ignored))
+
+
+def _remark_repeated(change: str, parts: Sequence[Replacement | Variable], effect: str, problems: Problems) -> None:
+    """Note what several components of one experience change, probably by mistake."""
+    for key, times in Counter(part.key for part in parts).items():
+        if times > 1:
+            problems.remark("note", "components", f"{excerpt(key)} is {change} {times} times: {effect}")
 
 
 def _objects(
