@@ -17,9 +17,10 @@ import pytest
 from ninetailed_wsgi import visitor_of
 from ninetailed_wsgi.api.validation.schemas import Schemas
 from ninetailed_wsgi.errors import SettingsError
+from ninetailed_wsgi.insights import latest
 from ninetailed_wsgi.service.keys import changing
 from ninetailed_wsgi.settings import Settings
-from ninetailed_wsgi.testing import Answer, Client, Harness, audience, experience, trait
+from ninetailed_wsgi.testing import Answer, Client, Harness, audience, experience, metric, trait
 from tests.inspector.places import busy, profile_id
 
 SCHEMAS = Schemas()
@@ -150,6 +151,20 @@ def test_audiences_and_experiences_show_what_was_counted_and_when(shop: Harness)
         assert get(fresh, "audiences/x.json").document["data"]["size"] is None
         assert b"Not counted yet" in get(fresh, "audiences/x").body
         assert b"Nothing was counted yet" in get(fresh, "what-if").body
+
+
+def test_results_say_what_their_verdict_means() -> None:
+    split = experience("hero", ["b"], id="hero", distribution=[0.5, 0.5], metric="bought")
+    with Harness([metric("purchase", id="bought", name="Who bought"), split], inspector=True) as harness:
+        assert "None yet." in get(harness, "experiences/hero").body.decode()
+        for number in range(8):
+            harness.visitor(f"v{number}").views("/").sees("hero").tracks("purchase")
+        latest.compute(harness.settings.data_dir, harness.service.store, harness.service.content, harness.clock)
+        SCHEMAS.check("inspector-experience", get(harness, "experiences/hero.json").document)
+        shown = get(harness, "experiences/hero").body.decode()
+        assert 'Who bought: <span class="dim">collecting</span>' in shown
+        assert "It is too early to tell" in shown
+        assert '<th class="n">rate</th>' in shown
 
 
 def test_what_if_shows_what_publishing_the_draft_would_do(shop: Harness) -> None:

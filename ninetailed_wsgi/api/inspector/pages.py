@@ -21,7 +21,9 @@ from ninetailed_wsgi.api.inspector import pictures
 from ninetailed_wsgi.service.explanation import sentence
 
 # C0 without tab and line end, DEL, C1; what changes or hides the order of letters; zero-width characters; half pairs.
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 SCRIPTED = ("live", "what_if")
 """Pages that refresh themselves by a script; without it, a person reloads them."""
 
