@@ -2,8 +2,8 @@
 
 A module has at most 450 lines, a function at most 45, a class at most 16 methods of its own, and the package at most
 eleven rooms besides the names that users import. No name is a participle of the list below: a name says what it holds.
-A few things are done in one module alone, and a class name or an alias is that of one thing. A docstring describes no
-argument and no attribute that does not exist.
+A few things are done in one module alone, and a class name or an alias is that of one thing. What is public has a
+docstring, which describes no argument and no attribute that does not exist.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def problems(package: Path) -> Iterator[str]:
             yield f"{name}:{line}: {participle} is a participle, name what it holds"
         for line, thing in described_in_vain(tree):
             yield f"{name}:{line}: the docstring describes {thing}, which does not exist"
+        for line, thing in without_docstring(tree):
+            yield f"{name}:{line}: {thing} has no docstring"
 
 
 def things(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -139,6 +141,13 @@ def elsewhere(tree: ast.Module, name: str) -> Iterator[tuple[int, str, str]]:
                 continue
         if home != name:
             yield node.lineno, ast.unparse(node), home
+
+
+def without_docstring(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each public class and function of a module that does not say what it is for."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_" and not ast.get_docstring(node):
+            yield node.lineno, node.name
 
 
 def described_in_vain(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -39,6 +39,7 @@ from ninetailed_wsgi.store.disk import history
             "def is_profile(document):\n    return 'to' not in document\n",
             "room/module.py:2: 'to' not in document is for store/identity.py alone",
         ),
+        ("def count(events): ...\n", "room/module.py:1: count has no docstring"),
         (
             'def count(events):\n    """Count.\n\n    Args:\n        entries: all.\n    """\n',
             "room/module.py:1: the docstring describes entries, which does not exist",
@@ -56,8 +57,8 @@ def test_a_module_that_breaks_a_limit_is_named(tmp_path: Path, text: str, told: 
 
 
 def test_a_class_that_is_called_as_another_one_is_named(tmp_path: Path) -> None:
-    (tmp_path / "one.py").write_text("class Turn: ...\nclass Visitor: ...\n")
-    (tmp_path / "two.py").write_text("_Turn = dict[str, int]\nclass Visitor: ...\n")
+    (tmp_path / "one.py").write_text("class Turn: 'It.'\nclass Visitor: 'It.'\n")
+    (tmp_path / "two.py").write_text("_Turn = dict[str, int]\nclass Visitor: 'It.'\n")
     assert list(problems(tmp_path)) == ["two.py:1: Turn is the name of something else in one.py"]
 
 

@@ -179,6 +179,7 @@ _ERRORS = (
 
 
 def responses() -> Json:
+    """Return the answers that operations share, by name: one for each kind of failure."""
     answers: Json = {
         name: {
             "description": when,
@@ -218,6 +219,7 @@ def responses() -> Json:
 
 
 def failures(names: Iterable[str]) -> Json:
+    """Return the answers of an operation that can fail in these ways, by status, as references to `responses`."""
     return {
         str(status): {"$ref": f"#/components/responses/{name}"} for name, status, _, _ in _ERRORS if name in set(names)
     }

@@ -20,6 +20,7 @@ def masked(address: str) -> str:
 
 
 def quoted(value: object) -> str:
+    """Return the value of an option as a message repeats it: shortened, and without the passwords of addresses."""
     if isinstance(value, list | tuple):
         return shorten(f"[{', '.join(quoted(one) for one in value)}]", 200)
     if isinstance(value, str) and "://" in value:

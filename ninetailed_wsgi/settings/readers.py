@@ -37,6 +37,7 @@ class MissingExtra(ValueError):
 
 
 def address(value: object) -> str:
+    """Read where to listen: ``HOST:PORT``, an IPv6 address in brackets."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(value))
     if match is None or int(match[3]) > 65535:
         raise ValueError("HOST:PORT such as 127.0.0.1:8000 or [::1]:8000")
@@ -49,6 +50,8 @@ def address(value: object) -> str:
 
 
 def whole_number(low: int, high: int) -> Callable[[object], int]:
+    """Return the reader of a whole number between two bounds, both included."""
+
     def read(value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             number = value
@@ -71,6 +74,7 @@ def _number(value: object) -> float:
 
 
 def seconds(value: object) -> float:
+    """Read a number of seconds, above 0 and at most an hour."""
     number = _number(value)
     if not 0 < number <= 3600:  # also refuses NaN
         raise ValueError("a number of seconds above 0, at most 3600")
@@ -78,6 +82,7 @@ def seconds(value: object) -> float:
 
 
 def results_every(value: object) -> float:
+    """Read every how many seconds results are computed; 0: never. Needs the extra ``results``."""
     if str(value).strip() in ("", "0", "0.0"):
         return 0.0
     number = _number(value)
@@ -89,6 +94,7 @@ def results_every(value: object) -> float:
 
 
 def yes_or_no(value: object) -> bool:
+    """Read a switch."""
     word = str(value).strip().lower()
     if word not in _TRUE + _FALSE:
         raise ValueError("yes or no (also true, false, on, off, 1, 0)")
@@ -96,6 +102,8 @@ def yes_or_no(value: object) -> bool:
 
 
 def yes_with_extra(package: str, extra: str) -> Callable[[object], bool]:
+    """Return the reader of a switch that can be on only if the package of an extra is installed."""
+
     def read(value: object) -> bool:
         if not yes_or_no(value):
             return False
@@ -115,6 +123,7 @@ def inspector(value: object) -> bool | Callable[..., bool]:
 
 
 def rate(value: object) -> str:
+    """Read a rate limit in the notation of the package limits, which the extra ``limits`` installs; empty: none."""
     text = str(value or "").strip()
     if not text:
         return ""
@@ -143,6 +152,7 @@ def _path(value: object, kind: str) -> tuple[Path, str]:
 
 
 def folder(value: object) -> Path:
+    """Read the path of a folder, which need not exist."""
     path, there = _path(value, "a folder")
     if there == "file":
         raise ValueError(f"the path of a folder; {path.absolute()} is a file")
@@ -150,6 +160,7 @@ def folder(value: object) -> Path:
 
 
 def file(value: object) -> Path | None:
+    """Read the path of a file, which need not exist; None: no file."""
     if value is None or value == "":
         return None
     path, there = _path(value, "a file")
@@ -159,6 +170,8 @@ def file(value: object) -> Path | None:
 
 
 def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | None]:
+    """Return the reader of the path of a file that exists; ``folder_too``: or of a folder. None: no file."""
+
     def read(value: object) -> Path | None:
         if value is None or value == "":
             return None
@@ -173,6 +186,7 @@ def existing_file(kind: str, *, folder_too: bool) -> Callable[[object], Path | N
 
 
 def redis(value: object) -> RedisUrl | None:
+    """Read the URL of a Redis store; None: profiles are on disk."""
     if value is None or value == "":
         return None
     return value if isinstance(value, RedisUrl) else RedisUrl.parse(str(value))
@@ -196,6 +210,7 @@ def service_url(value: object) -> str:
 
 
 def locale(value: object) -> str | None:
+    """Read the locale of a Contentful export; None: the default locale of the export."""
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,35}", value):
@@ -204,6 +219,7 @@ def locale(value: object) -> str | None:
 
 
 def one_of(*words: str) -> Callable[[object], str]:
+    """Return the reader of one of some words, in any case."""
     by_upper_case = {word.upper(): word for word in words}
 
     def read(value: object) -> str:
@@ -216,6 +232,8 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 
 def list_of(read_item: Callable[[str], str]) -> Callable[[object], tuple[str, ...]]:
+    """Return the reader of a list, or of text with commas between the items; each item counts once."""
+
     def read(value: object) -> tuple[str, ...]:
         if isinstance(value, str):
             items = [part.strip() for part in value.split(",") if part.strip()]
@@ -232,6 +250,7 @@ def list_of(read_item: Callable[[str], str]) -> Callable[[object], tuple[str, ..
 
 
 def network(item: str) -> str:
+    """Check one address or network in CIDR notation, or the word for a proxy on a Unix socket."""
     if item == UNIX_SOCKET:
         return item
     try:
@@ -251,6 +270,7 @@ def network(item: str) -> str:
 
 
 def environment(item: str) -> str:
+    """Read one ``organization/environment``."""
     try:
         return str(Environment.parse(item))
     except ValueError:
@@ -283,6 +303,7 @@ def query_parameter(item: str) -> str:
 
 
 def origin(item: str) -> str:
+    """Check one origin of pages, such as ``https://www.example.com``, or ``*``."""
     if item != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", item):
         raise ValueError(f"* or origins such as https://www.example.com (no path, no slash at the end), not {item!r}")
     return item

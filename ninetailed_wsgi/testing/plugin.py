@@ -33,6 +33,7 @@ _OWN = pytest.StashKey[Any]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker of the fixtures; called by pytest."""
     config.addinivalue_line("markers", _MARKER)
 
 
