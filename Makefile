@@ -3,7 +3,7 @@
 #   make serve   the API on 127.0.0.1:8000 with demo data
 #   make test    all tests
 #   make modules  install the npm packages of the tests, so that no test does; needs node and npm
-#   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision; needs redis-server
+#   make redis   the longer tests of the Redis store: a Cluster, Sentinels, replicas, every decision and interleaving; needs redis-server
 #   make lint    ruff, mypy, import-linter, the limits of tests/layout.py
 #   make docs    the documentation as a site, into docs/_build/; a warning is an error
 #   make diagrams  draw the Mermaid diagrams of the documentation that have no drawing yet; needs Chromium and npm

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +119,46 @@ def site(module: str, mount: str, view: str) -> str:
     return slow + "\n".join(lines) + "\n" + VISIT
 
 
-@pytest.mark.parametrize("form", ["json", "python"])
-@pytest.mark.parametrize("mount", [*MOUNTS, WSGI], ids=lambda mount: mount.name)
-def test_the_lines_that_are_printed_personalize_a_page_with_the_content_that_is_written(
-    tmp_path: Path, mount: Mount, form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+Printed = Callable[[Mount, str], tuple[str, str]]
+
+
+@pytest.fixture
+def printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Printed:
+    """What ``init`` prints of a framework, with the content as ``json`` or ``python``: what mounts it, and a view."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "requirements.txt").write_text(f"{mount.module}>=1\n")
     monkeypatch.setattr("ninetailed_wsgi.commands.init.find_spec", lambda name: None)
-    assert main(["init", "--python"] if form == "python" else ["init"]) == 0
-    blocks = re.findall(r":\n\n((?:    [^\n]*\n|\n)+?)(?=\n\S|\Z)", capsys.readouterr().out)
-    mounted, view = (textwrap.dedent(block).strip() for block in blocks)
+
+    def printed(mount: Mount, form: str) -> tuple[str, str]:
+        (tmp_path / "requirements.txt").write_text(f"{mount.module}>=1\n")
+        assert main(["init", "--python"] if form == "python" else ["init"]) == 0
+        blocks = re.findall(r":\n\n((?:    [^\n]*\n|\n)+?)(?=\n\S|\Z)", capsys.readouterr().out)
+        mounted, view = (textwrap.dedent(block).strip() for block in blocks)
+        return mounted, view
+
+    return printed
+
+
+FRAMEWORKS = [*MOUNTS, WSGI]
+
+
+@pytest.mark.parametrize("mount", FRAMEWORKS, ids=lambda mount: mount.name)
+def test_content_as_code_is_mounted_by_the_same_lines(printed: Printed, mount: Mount) -> None:
+    file, code = printed(mount, "json"), printed(mount, "python")
+    assert code[1] == file[1]
+    assert code[0] == file[0].replace('BASE_DIR / "content.json"', '"content.json"').replace(
+        "content.json", "content:content"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mount", "form"),
+    [*zip(FRAMEWORKS, itertools.cycle(["json", "python"])), (WSGI, "python")],
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_the_lines_that_are_printed_personalize_a_page_with_the_content_that_is_written(
+    tmp_path: Path, printed: Printed, mount: Mount, form: str
+) -> None:
+    mounted, view = printed(mount, form)
     code = site(mount.module, mounted, view)
     (tmp_path / "site_of_test.py").write_text(code)
     given = {name: value for name, value in os.environ.items() if not name.startswith(("NINETAILED_", "DJANGO_"))}

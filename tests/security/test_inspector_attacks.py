@@ -29,6 +29,13 @@ def guarded() -> Iterator[Harness]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Harness]:
+    """For tests that change nothing and sign in with a right key alone."""
+    with busy(access="guarded") as made:
+        yield made
+
+
 def cookie_of(answer: Answer) -> str:
     return answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
 
@@ -182,17 +189,17 @@ def test_a_sign_in_is_logged_by_name_and_never_by_key(guarded: Harness, caplog: 
      ".json", "visitors"],
     ids=range(16),
 )  # fmt: skip
-def test_no_id_leads_elsewhere(guarded: Harness, id: str) -> None:
-    headers = {"Authorization": f"Bearer {guarded.key('admin')}"}
+def test_no_id_leads_elsewhere(shared: Harness, id: str) -> None:
+    headers = {"Authorization": f"Bearer {shared.key('admin')}"}
     for kind in ("visitors", "audiences", "experiences"):
         for path in {f"{kind}/{quote(id, safe='')}", f"{kind}/{quote(id, safe='/%')}"}:
-            answer = get(guarded, path, **headers)
+            answer = get(shared, path, **headers)
             assert answer.status in (400, 404), (path, answer.status)
             assert "set-cookie" not in answer.headers
             assert b"<script" not in answer.body
             assert b"49" not in re.sub(rb'nonce="[^"]*"|<style.*?</style>', b"", answer.body, flags=re.DOTALL)
     for name in (id, f"{id}=x"):
-        answer = post(guarded.client, "/inspector/find", {"name": name}, **headers)
+        answer = post(shared.client, "/inspector/find", {"name": name}, **headers)
         assert answer.status in (200, 400, 404)
         assert answer.headers.get("location", "/inspector/").startswith("/inspector/")
 
@@ -204,13 +211,13 @@ def test_no_id_leads_elsewhere(guarded: Harness, id: str) -> None:
      "\u202efind"],
     ids=range(12),
 )  # fmt: skip
-def test_a_sign_in_leads_to_a_page_of_the_inspector_alone(guarded: Harness, next: str) -> None:
-    answer = sign_in(guarded.client, {"key": guarded.key("admin"), "next": next})
+def test_a_sign_in_leads_to_a_page_of_the_inspector_alone(shared: Harness, next: str) -> None:
+    answer = sign_in(shared.client, {"key": shared.key("admin"), "next": next})
     location = answer.headers["location"]
     assert location.startswith("/inspector/")
     assert not re.search(r"[\r\n\\ ]", location)
     assert not location.startswith("/inspector//")
-    shown = get(guarded, quote(next, safe="/"))
+    shown = get(shared, quote(next, safe="/"))
     assert shown.status in (303, 401)
     assert b"<script" not in shown.body
 
@@ -218,14 +225,14 @@ def test_a_sign_in_leads_to_a_page_of_the_inspector_alone(guarded: Harness, next
 @pytest.mark.parametrize(
     "environment", ["//evil.example", "a/b/c", "x", "default/main\r\nX: y", "<b>/main", "\u202e/x"]
 )
-def test_no_environment_leads_elsewhere(guarded: Harness, environment: str) -> None:
+def test_no_environment_leads_elsewhere(shared: Harness, environment: str) -> None:
     asked = quote(environment, safe="")
-    for headers in ({}, {"Authorization": f"Bearer {guarded.key('admin')}"}):
-        answer = get(guarded, f"find?in={asked}", **headers)
+    for headers in ({}, {"Authorization": f"Bearer {shared.key('admin')}"}):
+        answer = get(shared, f"find?in={asked}", **headers)
         assert answer.status in (400, 401, 404)
         assert b"<b>" not in answer.body
         assert b'"//evil' not in answer.body
-    answer = sign_in(guarded.client, {"key": guarded.key("admin")}, f"?in={asked}")
+    answer = sign_in(shared.client, {"key": shared.key("admin")}, f"?in={asked}")
     assert answer.headers["location"].startswith("/inspector/find?in=")
     assert not re.search(r"[\r\n]", answer.headers["location"])
 
@@ -249,9 +256,9 @@ def test_no_page_can_be_framed_cached_or_read_by_another_site(guarded: Harness) 
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE"])
-def test_other_methods_do_nothing(guarded: Harness, method: str) -> None:
-    path = f"/inspector/visitors/{profile_id(guarded)}"
-    assert guarded.client.call(method, path, headers=signed_in(guarded)).status in (400, 405)
+def test_other_methods_do_nothing(shared: Harness, method: str) -> None:
+    path = f"/inspector/visitors/{profile_id(shared)}"
+    assert shared.client.call(method, path, headers=signed_in(shared)).status in (400, 405)
 
 
 def test_only_links_of_the_web_are_made_clickable(guarded: Harness) -> None:

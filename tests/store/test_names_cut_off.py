@@ -15,6 +15,12 @@ from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore
 
 
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.redis)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Redis is left to `make redis`, as all these orders of events take as long again there."""
+    return str(request.param)
+
+
 @pytest.fixture
 def kept(make_kept: MakeStore) -> KeptStore:
     # A bound that no test reaches: what is tested here is not who gives up first.

@@ -15,6 +15,12 @@ from ninetailed_wsgi.store import identity
 from ninetailed_wsgi.store.protocol import KeptStore, Store, Write
 
 
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.redis)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Redis is left to `make redis`, as all these orders of events take as long again there."""
+    return str(request.param)
+
+
 def every_interleaving(
     make_kept: MakeStore,
     folder: Any,
