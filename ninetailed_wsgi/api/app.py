@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeAlias
 
@@ -104,7 +105,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_error_handler(Exception, _answer_bug)
 
     edge = Edge(service, compiled, address, limit, settings.explain, access, callers, settings.data_dir)
-    space_edge = edge._replace(spaces=SpaceNames.of(settings))
+    space_edge = replace(edge, spaces=SpaceNames.of(settings))
     for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
         _add_environment_routes(app, prefix, insights, side)
     app.add_route("/health/live", Liveness())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import falcon
 import orjson
@@ -31,7 +32,8 @@ _EXPLAIN = "/explain"
 _SHORTEST_SECRET = 16
 
 
-class Edge(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Edge:
     """What the routes share.
 
     Attributes:

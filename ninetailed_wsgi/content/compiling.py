@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ninetailed_wsgi.content.entries import (
     AudienceEntry,
@@ -80,7 +80,8 @@ class ListedExperience:
     config: object = field(default=None, repr=False, compare=False)
 
 
-class Catalog(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Catalog:
     """The published content of one environment, compiled; it never changes (spec sections 5 to 8).
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs
 
 from ninetailed_wsgi.core.events import page_of
@@ -69,7 +70,8 @@ def _parse_query(page: Mapping[str, Any]) -> Mapping[str, Any]:
     return parse_qs(text, keep_blank_values=True)
 
 
-class Counter(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Counter:
     """Counts the events that a page or track rule asks for; rules that ask for the same share one counter.
 
     Attributes:

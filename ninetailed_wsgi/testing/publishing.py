@@ -137,7 +137,7 @@ class PublishedContent:
             for experience in catalog.experiences.experiences
         ]
         self._published_at = self._seconds()
-        self._catalog = catalog._replace(experiences=ExperienceSet(experiences), exposures=ExposureSet(experiences))
+        self._catalog = replace(catalog, experiences=ExperienceSet(experiences), exposures=ExposureSet(experiences))
         self._content, self._forced = content, dict(forced)
 
     def _content_of_settings(self, own: Environment) -> Content:
