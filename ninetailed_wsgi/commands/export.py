@@ -53,7 +53,7 @@ def export(
     among its aliases. ``output`` is a file that exists only when it is complete; empty: ``console.out``. An interrupted
     export into a file resumes with the profiles that it had not written.
     """
-    what = {"environment": f"{where.organization}/{where.environment}", "events": events}
+    what = {"environment": str(where), "events": events}
     with console.progress("documents looked at") as progress:  # otherwise a profile could come before one it absorbs
         identity.settle(store, documents(store, where, progress))
     with _resumed(output, what, console) as (write, names), console.progress("documents") as progress:

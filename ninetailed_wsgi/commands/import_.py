@@ -128,7 +128,7 @@ class _FileImport:
         self._progress = progress
         self._progress_file = None if file == "-" else beside(file, ".progress")
         self._rejects_file = beside(file, ".rejects.ndjson")
-        self.state = self._begin(_ImportState(f"{where.organization}/{where.environment}", size))
+        self.state = self._begin(_ImportState(str(where), size))
         self._batch = _Chunk()
 
     def run(self, raw: BinaryIO, longest: int) -> None:

@@ -300,7 +300,7 @@ def _repair(source: KeptStore, target: KeptStore, console: Console) -> Iterator[
                 for record, how in differences:
                     count += 1
                     if count <= _MOST_LINES:
-                        yield f"{record.key.organization}/{record.key.environment} {record.key.name!r}: {how}"
+                        yield f"{record.key.where} {record.key.name!r}: {how}"
             comparisons += len(page)
             progress.at(comparisons, comparisons / total)
     if count > _MOST_LINES:

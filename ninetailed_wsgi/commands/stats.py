@@ -40,16 +40,14 @@ class _StoreCounts:
 
 def stats(store: KeptStore, where: Environment | None, console: Console) -> None:
     """Say what is stored in each environment, or in one; ``bytes`` are those of its documents and events."""
-    by_environment: dict[str, _StoreCounts] = (
-        {f"{where.organization}/{where.environment}": _StoreCounts()} if where else {}
-    )
+    by_environment: dict[str, _StoreCounts] = {str(where): _StoreCounts()} if where else {}
     with console.progress("documents") as progress:
         total = max(store.contents.count(), 1)
         for count, (key, document, events, size) in enumerate(store.contents.sizes(), start=1):
             progress.at(count, count / total)
-            if where is None or key[:2] == (where.organization, where.environment):
+            if where is None or key.where == where:
                 _add(
-                    by_environment.setdefault(f"{key.organization}/{key.environment}", _StoreCounts()),
+                    by_environment.setdefault(str(key.where), _StoreCounts()),
                     document,
                     events,
                     size,

@@ -74,7 +74,7 @@ def documents(store: KeptStore, where: Environment | None, progress: Progress) -
     total = max(store.contents.count(), 1)
     for count, (key, document) in enumerate(store.documents(), start=1):
         progress.at(count, count / total)
-        if where is None or key[:2] == where:
+        if where is None or key.where == where:
             yield key, document
 
 

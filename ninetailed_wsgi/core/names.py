@@ -33,3 +33,8 @@ class Key(NamedTuple):
     organization: str
     environment: str
     name: str
+
+    @property
+    def where(self) -> Environment:
+        """The environment of the id or alias."""
+        return Environment(self.organization, self.environment)

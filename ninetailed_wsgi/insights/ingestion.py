@@ -93,7 +93,7 @@ class Ingestion:
             results[INVALID] += read.count(None)
             if valid := [report for report in read if report is not None]:
                 reports.setdefault(environment.key(item["profile"]["id"]), []).extend(valid)
-        catalog = self._service.content(environment.organization, environment.environment)
+        catalog = self._service.content(*environment)
         try:
             results += _store(self._service, catalog, reports, now, partial(_leads, guarded, address))
         except ProfileOverload as error:
@@ -134,7 +134,7 @@ def expose(
         StoreUnavailable: nothing was stored; the call may be repeated.
     """
     now = service.clock()
-    catalog, key = service.content(environment.organization, environment.environment), environment.key(name)
+    catalog, key = service.content(*environment), environment.key(name)
     reports = {key: [served_report(each, now) for each in exposures]}
     _store(service, catalog, reports, now, partial(_leads, guarded, address))
 

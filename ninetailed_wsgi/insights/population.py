@@ -64,7 +64,7 @@ def compute(data_dir: Path, store: Store, contents: PopulationContent, now: int)
         StoreUnavailable: the store cannot be read now; the last numbers stay.
         OSError: the numbers cannot be written.
     """
-    there = {Environment(key.organization, key.environment) for key, _ in store.documents()}
+    there = {key.where for key, _ in store.documents()}
     for where in sorted(there.union(drafts.environments(data_dir))):
         count(data_dir, store, where, contents, now)
 

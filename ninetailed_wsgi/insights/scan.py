@@ -65,7 +65,7 @@ def results(
         StoreUnavailable: the store cannot be read now.
     """
     tally, profiles = Tally(experiments, period), 0
-    for key, document in store.documents(environment.organization, environment.environment):
+    for key, document in store.documents(*environment):
         if identity.is_pointer(document):
             continue
         profiles += 1
@@ -90,7 +90,7 @@ def every(store: Store, content: Callable[[str, str], Catalog], until: int) -> d
     for key, document in store.documents():
         if "exposures" not in document or identity.is_pointer(document):
             continue
-        environment = Environment(key.organization, key.environment)
+        environment = key.where
         if environment not in tallies:
             catalog = content(*environment)
             tallies[environment] = Tally(experiments_of(catalog), Period(0, until)), catalog

@@ -37,7 +37,7 @@ def erase(store: Store, queue: Queue | None, keys: Sequence[Key], addresses: Add
             raise StoreUnavailable("an import is being applied, and a deletion has to wait for its end")
         queue.index(lambda text: Batch.decode(text).names)
         names = _linked_names(store, queue, keys)
-        waiting = _take_out(queue, Environment(*keys[0][:2]), names)
+        waiting = _take_out(queue, keys[0].where, names)
         requested = {key.name for key in keys}
         yield from waiting & requested
         yield from (name for name in _delete(store, keys, addresses) if name not in waiting)
@@ -63,7 +63,7 @@ def _delete(store: Store, keys: Sequence[Key], addresses: Addresses) -> Iterator
 
 def _linked_names(store: Store, queue: Queue, keys: Sequence[Key]) -> set[Key]:
     """Return every name of the visitors: those that are stored, and those that waiting identify events will add."""
-    environment = Environment(*keys[0][:2])
+    environment = keys[0].where
     names: set[Key] = set()
     new = set(keys)
     while new:

@@ -144,7 +144,7 @@ class Expiry:
 
     def _documents(self) -> Iterator[tuple[Key, Document]]:
         for key, document in self._store.documents():
-            if not self._environments or key[:2] in self._environments:
+            if not self._environments or key.where in self._environments:
                 yield key, document
 
     def _take_lock(self) -> bool:
