@@ -174,7 +174,7 @@ def test_a_compressed_body_is_refused_without_being_read_or_unpacked(shared_serv
     status, answer = call(shared_server, Unreadable(), **environ)
     assert status == 415
     text = answer.get("errorDetails") or answer["message"]
-    assert text == "body: found Content-Encoding gzip, expected a body that is not compressed"
+    assert text == "body: found Content-Encoding gzip, expected none: leave the body uncompressed"
 
 
 def test_the_limit_of_a_body_is_a_setting(make_server: MakeServer) -> None:

@@ -43,7 +43,7 @@ def _check_encoding(encoding: str) -> None:
     """Raise UnsupportedEncoding for a compressed body: unpacking it could turn few bytes into many."""
     if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
         text = shorten(encoding)
-        raise UnsupportedEncoding(f"body: found Content-Encoding {text}, expected a body that is not compressed")
+        raise UnsupportedEncoding(f"body: found Content-Encoding {text}, expected none: leave the body uncompressed")
 
 
 def _of_length(stream: Any, length: int, limit: int) -> bytes:
