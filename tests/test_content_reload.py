@@ -400,7 +400,7 @@ def test_every_thread_sees_each_version_as_a_whole_while_content_is_replaced(tmp
     done = threading.Event()
 
     def ask() -> None:
-        while not done.is_set():
+        while not done.wait(0.001):
             seen.add(frozenset(versions(opened.catalog("acme", "main"))))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]

@@ -600,7 +600,7 @@ def test_threads_see_the_old_version_or_the_new_one_while_it_is_swapped(tmp_path
     done = threading.Event()
 
     def visit() -> None:
-        while not done.is_set():
+        while not done.wait(0.001):
             found = database.lookup("192.0.2.1", "en")[0]
             if not found.get("city", "").isdigit():
                 problems.append(found)

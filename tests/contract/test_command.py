@@ -221,6 +221,7 @@ def test_what_a_server_sends_cannot_steer_the_terminal_or_break_the_xml(
     def answer(request: Request, reply: Reply) -> Reply:
         return Reply(500, {"content-type": "text/plain"}, "\x1b[2J\x00\ufffe") if request.name else reply
 
+    with_some_cases(monkeypatch)
     told = Told(inside(monkeypatch, with_fault(api, in_answer(answer))), tmp_path)
     assert told.status == 1
     assert "\x1b" not in told.out
@@ -256,6 +257,7 @@ def test_the_reports_name_each_case_with_its_outcome_and_each_breach(
 def test_a_report_that_cannot_be_written_is_said_and_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, api: WSGIApplication, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with_some_cases(monkeypatch)
     folder = tmp_path / "report.json"
     folder.mkdir()
     assert main([*CONTRACT, "--base-url", inside(monkeypatch, api), "--report", str(folder)]) == 1
