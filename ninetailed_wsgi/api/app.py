@@ -92,7 +92,6 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
         SettingsError: the file of keys or of the identity secret cannot be used.
     """
     access = access or Access.of(settings, "site")
-    compiled = schemas()
     metrics = process_metrics() if settings.metrics else None
     address, limit = ClientAddress(settings.trusted_proxies), settings.max_body_bytes
     app = falcon.App(middleware=_middleware(settings, service, Origins(access, address), address, metrics))
@@ -104,7 +103,7 @@ def api(service: ExperienceService, settings: Settings, access: Access | None = 
     app.add_error_handler(falcon.HTTPError, _answer_http_error)
     app.add_error_handler(Exception, _answer_bug)
 
-    edge = Edge(service, compiled, address, limit, settings.explain, access, callers, settings.data_dir)
+    edge = Edge(service, schemas(), address, limit, settings.explain, access, callers, settings.data_dir)
     space_edge = replace(edge, spaces=SpaceNames.of(settings))
     for prefix, insights, side in ((PREFIX, INSIGHTS, edge), (SPACE_PREFIX, SPACE_INSIGHTS, space_edge)):
         _add_environment_routes(app, prefix, insights, side)
@@ -240,8 +239,8 @@ class _Outage:
             if len(self._silent_until) >= _REASONS_KEPT:
                 self._silent_until.clear()
             self._silent_until[reason] = now + 60
-            traced = {"reason": reason, "traceparent": resp.get_header("traceparent")}
-            _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", traced)
+            details = {"reason": reason, "traceparent": resp.get_header("traceparent")}
+            _log.error("requests are answered 503: %(reason)s; traceparent %(traceparent)s", details)
         caller = self._callers.of(req.env)
         if decide("reasons", caller, guarded=self._access.guarded) is not Permission.ALLOWED:
             # Leave out the reason: it names files and hosts.
@@ -253,24 +252,25 @@ def _answer_http_error(
     req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
     """Answer Falcon's own refusals in our envelope."""
-    refused: NinetailedError
+    refusal: NinetailedError
     if isinstance(error, falcon.HTTPMethodNotAllowed):
-        allowed = dict(error.headers or {}).get("Allow", "")
-        refused = MethodNotAllowed(f"{shorten(req.path)} does not take {req.method}, only {allowed}")
-        resp.set_header("Allow", allowed)
+        methods = dict(error.headers or {}).get("Allow", "")
+        refusal = MethodNotAllowed(f"{shorten(req.path)} does not take {req.method}, only {methods}")
+        resp.set_header("Allow", methods)
     elif isinstance(error, falcon.HTTPNotFound):
         slash = "; leave out the slash at its end" if req.path.endswith("/") and req.path != "/" else ""
-        refused = RouteNotFound(f"no route has the path {shorten(req.path)}{slash}")
+        refusal = RouteNotFound(f"no route has the path {shorten(req.path)}{slash}")
     else:
-        refused = InvalidData(error.description or error.title or "the request cannot be read")
-        refused.status = error.status_code
-    _answer_error(req, resp, refused, params)
+        refusal = InvalidData(error.description or error.title or "the request cannot be read")
+        refusal.status = error.status_code
+    _answer_error(req, resp, refusal, params)
 
 
 def _answer_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
     # Log neither the path, which contains an id or alias, nor the exception's text, which may contain anything.
-    traced = {"route": req.uri_template or OTHER, "traceparent": resp.get_header("traceparent"), "raised": stack(error)}
-    _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", traced)
+    traceparent, route = resp.get_header("traceparent"), req.uri_template or OTHER
+    details = {"route": route, "traceparent": traceparent, "raised": stack(error)}
+    _log.error("a request of %(route)s failed; traceparent %(traceparent)s\n%(raised)s", details)
     _log.debug("the failure in full", exc_info=error)
     _answer_error(
         req, resp, NinetailedError("internal error; the log has the details under this answer's traceparent"), params
