@@ -1,8 +1,9 @@
 """Which pages may call the API from a browser, and which hosts it answers to (spec section 16).
 
-``Sec-Fetch-Site``, which no page can set, decides where it says that a page is of this origin or of another site. In
-between, for a page of a sibling domain, and in a browser that does not send it, ``Origin`` decides: only pages of this
-host and of the named origins may call. Requests of senders that are no browsers have neither.
+``Sec-Fetch-Site``, which no page can set, decides where it says that a page is of this origin or of another site.
+Otherwise, for a page of a sibling domain, a person who typed an address or repeats a form, and in a browser that does
+not send it, ``Origin`` decides: only pages of this host and of the named origins may call. Senders that are no browsers
+have neither.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from ninetailed_wsgi.service.access import Access
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/\s@]+)", re.IGNORECASE)
 _PROVEN = "/inspector/"
 """Its pages send no referrer, so over plain HTTP their forms have the origin ``null``; each form has a proof."""
-
-_OWN = ("same-origin", "none")
-"""What ``Sec-Fetch-Site`` says of a page of this origin, and of a person who typed the address."""
 
 _log = logging.getLogger("ninetailed_wsgi")
 
@@ -66,7 +64,7 @@ class Origins:
             return None
         if self._local:
             foreign = bool(origin) or site == "cross-site"
-        elif site in _OWN:
+        elif site == "same-origin":
             foreign = False
         else:
             foreign = site == "cross-site" or not (origin is None or self._is_own(origin, environ))

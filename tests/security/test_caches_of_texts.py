@@ -21,7 +21,8 @@ LONGEST = 2_048
 def caches() -> Iterator[tuple[str, Any]]:
     """Every bounded cache of a function or a method of the package."""
     for thing in gc.get_objects():
-        if isinstance(thing, _lru_cache_wrapper) and thing.cache_parameters()["maxsize"]:
+        # Not isinstance, which asks lazy objects of other packages what they are.
+        if type(thing) is _lru_cache_wrapper and thing.cache_parameters()["maxsize"]:
             module = getattr(thing, "__module__", None) or ""
             if module.startswith("ninetailed_wsgi"):
                 yield f"{module}.{getattr(thing, '__qualname__', '?')}", thing
