@@ -125,7 +125,8 @@ def test_nginx_refuses_what_is_too_large_and_too_much(proxy: Server) -> None:
         answers = b"".join(iter(lambda: client.recv(65_536), b""))
     statuses = re.findall(rb"HTTP/1.1 (\d+)", answers)
     assert len(statuses) == 250
-    assert {*statuses} == {b"404", b"429"}
+    assert b"429" in statuses
+    assert {*statuses} <= {b"404", b"429"}
 
 
 # What the page says

@@ -56,7 +56,7 @@ def cluster(running_cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def on_cluster(cluster: Cluster) -> Iterator[RedisStore]:
-    with opened(cluster.url, timeout=60.0) as store:
+    with opened(cluster.url, timeout=20.0) as store:
         yield store
 
 
