@@ -343,6 +343,7 @@ def test_a_plain_copy_of_an_experience_keeps_its_audience() -> None:
 
 def test_shares_that_were_rounded_are_served() -> None:
     served([experience("hero", ["hero-b", "hero-c"], distribution=[0.34, 0.34, 0.33])])
+    served([experience("hero", ["b", "c", "d", "e", "f"], distribution=[0.17] * 6)])
 
 
 def test_a_file_of_python_is_named_as_a_module(folder: Path) -> None:

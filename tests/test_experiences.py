@@ -340,6 +340,11 @@ def test_shares_that_fit_are_not_remarked_on(distribution: list[float]) -> None:
     assert remarks_of(traffic=1, distribution=distribution) == []
 
 
+def test_shares_of_many_variants_that_were_rounded_are_not_remarked_on() -> None:
+    components = [{"baseline": {"id": "hero"}, "variants": [{"id": letter} for letter in "bcdef"]}]
+    assert remarks_of(traffic=1, distribution=[0.17] * 6, components=components) == []
+
+
 def test_numbers_in_quotes_are_read_as_numbers_and_remarked_on() -> None:
     quoted = {"traffic": "1", "distribution": ["0", "0.5", "0.5"]}
     numbers = {"traffic": 1, "distribution": [0, 0.5, 0.5]}

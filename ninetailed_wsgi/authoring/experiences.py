@@ -10,8 +10,8 @@ from ninetailed_wsgi.authoring.items import Entry, Experience, MergeTag, Metric,
 Component: TypeAlias = dict[str, Any]
 """One thing that an experience changes."""
 
-_WHOLE = 1.011
-"""The most that shares may add up to: some add up to a little more than 1, as they were rounded to hundredths."""
+_ROUNDING = 0.0055
+"""How far each share may be from the exact one, as many are rounded to hundredths: 0.17 six times is more than 1."""
 
 ExperienceKind: TypeAlias = Literal["experiment", "personalization"]
 
@@ -76,7 +76,7 @@ def _audience(audience: object) -> Mapping[str, Any] | None:
 def _shares(distribution: Sequence[float]) -> list[float]:
     """Return the share of each variant index; raise ValueError if they are more than all visitors."""
     shares = _list(distribution, "shares")
-    if all(isinstance(share, int | float) for share in shares) and sum(shares) > _WHOLE:
+    if all(isinstance(share, int | float) for share in shares) and sum(shares) > 1 + _ROUNDING * len(shares):
         hint = "; write 0.5 for 50 %" if max(shares) > 1 else ""
         raise ValueError(f"distribution: found shares that add up to {sum(shares):g}, expected 1{hint}")
     return shares

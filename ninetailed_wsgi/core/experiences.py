@@ -38,8 +38,8 @@ SELECTIONS_KEPT = 1024
 # Far above any share; excludes numbers that cannot be added as floats.
 LARGEST_SHARE = 1e9
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,20})?")
-_ROUNDING = 0.011
-"""How far shares that were rounded to hundredths, such as 0.33 three times, may be from 1."""
+_ROUNDING = 0.0055
+"""How far each share may be from the exact one, as many are rounded to hundredths: 0.33 three times, 0.17 six times."""
 
 
 class Outcome(NamedTuple):
@@ -364,7 +364,7 @@ def _remark_shares(
     if not variants:
         return
     total = sum(distribution)
-    if abs(total - 1) > _ROUNDING:
+    if abs(total - 1) > _ROUNDING * len(distribution):
         effect = "whatever is beyond 1 reaches nobody" if total > 1 else "the other visitors get the baseline"
         problems.remark("note", "distribution", f"found shares that add up to {total:g}, expected 1: {effect}")
     if len(distribution) <= variants or any(distribution[variants + 1 :]):
