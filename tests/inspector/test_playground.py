@@ -43,6 +43,12 @@ def changed(answer: Answer) -> dict[str, Any]:
     return side
 
 
+def test_a_new_visitor_is_the_same_one_before_and_after_the_changes(harness: Harness) -> None:
+    sides = play(harness, event="page", about="/pricing").document["data"]["sides"]
+    assert len(sides) == 2
+    assert len({side["profile"]["id"] for side in sides}) == 1
+
+
 def test_each_kind_of_event_has_fields(harness: Harness) -> None:
     assert changed(play(harness, event="page", about="/pricing"))["profile"]["audiences"] == ["priced"]
     assert changed(play(harness, event="track", about="order"))["profile"]["audiences"] == ["buyers"]

@@ -176,10 +176,8 @@ def playground(
     if service.previews.has_draft:
         sides.append(("Draft content", Overrides(**{**_members(overrides), "content": "draft"}), device))
     names = {each.id: each.name for each in service.content(*where).audience_list}
-    answers = [
-        (title, service.preview(where, name or None, events, each, terms, of_device))
-        for title, each, of_device in sides
-    ]
+    id = name or service.new_id(where)  # a new visitor is the same on each side, so that only the changes differ
+    answers = [(title, service.preview(where, id, events, each, terms, of_device)) for title, each, of_device in sides]
     return [
         (title, {**answer, "experiences": _with_reasons(answer["experiences"], names)}) for title, answer in answers
     ]
