@@ -56,6 +56,9 @@ USERS = [
     "https:\\\\anna:hidden@a.example/",
     "https:/anna:hidden@a.example/",
     "HTTPS:anna:hidden@a.example/",
+    "https:////anna:hidden@a.example/",
+    "///anna:hidden@a.example/",
+    "\n//anna:hidden@a.example/",
     "ftp://anna:hidden@a.example/",
     "https%3A%2F%2Fanna%3Ahidden%40a.example%2F",
 ]
@@ -76,6 +79,10 @@ def test_nobody_who_logs_in_is_stored_wherever_an_address_stands(user: str, memb
     assert "hidden" not in str(masked(UrlMask(), viewed(query={"next": user})))
     assert "hidden" not in str(masked(UrlMask(), viewed(query={"next": ["1", quote(user, safe="")]})))
     assert "hidden" not in str(masked(UrlMask(), viewed(url=f"/?next={quote(user, safe='')}")))
+
+
+def test_nobody_who_logs_in_is_stored_after_an_encoded_space() -> None:
+    assert "hidden" not in str(masked(UrlMask(), viewed(query={"next": quote(" //anna:hidden@a.example/", safe="")})))
 
 
 @pytest.mark.parametrize("nesting", [0, 1, 2, 3])
@@ -290,6 +297,12 @@ def test_a_page_that_is_too_much_to_search_keeps_what_is_no_address() -> None:
     assert events[0]["context"]["page"] == events[0]["properties"]
     assert events[0]["properties"] == {"url": "", "path": "/cart", "query": {}, "title": "Cart", "search": ""}
     assert events[1]["context"]["page"]["url"] == "https://a.example/?jwt=", "it is searched: nothing in it is encoded"
+
+
+def test_a_page_of_one_visitor_that_is_too_much_to_search_costs_no_other_its_address() -> None:
+    large, small = sent(ENCODED[0], 1), sent("next=%2Fcart%3Ftoken%3Dx", 20_000)[:2]
+    urls = [event["context"]["page"]["url"] for event in UrlMask().events([small[0], *large, small[1]])]
+    assert urls == ["https://a.example/?next=%2Fcart%3Ftoken%3D", "", "https://a.example/?next=%2Fcart%3Ftoken%3D"]
 
 
 def test_two_hundred_pages_with_an_encoded_address_of_a_usual_length_are_all_searched() -> None:

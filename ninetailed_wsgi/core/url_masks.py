@@ -25,8 +25,8 @@ _NESTING = 3  # a URL may be a percent-encoded parameter of another URL
 MOST_ENCODED = 262_144
 """The most bytes of the pages of one request, as JSON, that are searched for encoded credentials.
 
-Decoding every level takes half a microsecond per character. Further pages that may have encoded credentials lose their
-addresses: real ones have some hundred bytes.
+Decoding every level takes half a microsecond per character. If there are more, the largest pages that may have encoded
+credentials lose their addresses: real ones have some hundred bytes.
 """
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
@@ -79,7 +79,7 @@ _USERS = tuple(map(_user, range(_NESTING + 1)))
 # A URL at the beginning is the whole text: an ampersand is a plain character, and browsers need no slash after http.
 _FIRST_USER = re.compile(r"^(\s*(?:[a-z][a-z0-9+.-]*:)?[/\\]{2,}|\s*https?:[/\\]?)[^/\\?#]*@", re.IGNORECASE)
 _USER_IN_JSON = re2.compile(
-    r"""(?i)(?:(?:[:="\s]|%(?:25)*3[ad])(?:[/\\]|%(?:25)*(?:2f|5c)){2}|https?(?::|%(?:25)*3a)[/\\]?)"""
+    r"""(?i)(?:(?:[/\\]|%(?:25)*(?:2f|5c)){2}|https?(?::|%(?:25)*3a)[/\\]?)"""
     r"""[^/?#]*(?:@|%(?:25)*40)"""
 )
 """Matches the JSON text of every page that may contain a user before a host."""
@@ -147,16 +147,20 @@ class UrlMask:
     def events(self, events: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         """Return the events with credentials removed from their pages; unchanged events are the same objects.
 
-        Pages after the first `MOST_ENCODED` bytes of those that may have encoded credentials lose their addresses.
+        If the pages that may have encoded credentials have more than `MOST_ENCODED` bytes, the largest lose their
+        addresses.
         """
-        masked, encoded = [], 0
-        for event in events:
+        masked, suspects = list(events), []
+        for place, event in enumerate(events):
             pages = _pages(event)
             if pages and not self._are_harmless(text := orjson.dumps(pages)):
-                encoded += len(text) if b"%" in text else 0
-                is_searched = b"%" not in text or encoded <= MOST_ENCODED
-                event = _changed(event, self._page if is_searched else _without_addresses)
-            masked.append(event)
+                suspects.append((len(text) if b"%" in text else 0, place))
+        encoded = 0
+        # The smallest first: in a batch, a large page of one visitor must not cost the addresses of others.
+        for size, place in sorted(suspects):
+            encoded += size
+            is_searched = not size or encoded <= MOST_ENCODED
+            masked[place] = _changed(events[place], self._page if is_searched else _without_addresses)
         return masked
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
