@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from ninetailed_wsgi.core.copies import copy_of
@@ -75,12 +76,24 @@ def never_raises(otherwise: Callable[..., Any]) -> Callable[[_Method], _Method]:
             try:
                 return method(self, *args, **keywords)
             except Exception as error:
-                self._backend.report(f"{method.__name__} {type(error).__name__}", error)
+                place = error.__traceback__
+                if isinstance(error, TypeError) and place and place.tb_next is None:  # raised by the call itself
+                    self._backend.hint(f"call {method.__name__}", _usage(method))
+                else:
+                    self._backend.report(f"{method.__name__} {type(error).__name__}", error)
                 return otherwise(self, *args, **keywords)
 
         return cast(_Method, harmless)
 
     return decorate
+
+
+def _usage(method: Callable[..., Any]) -> str:
+    """Say how a visitor's method is called, without what the site passed to it."""
+    parameters = list(signature(method).parameters.values())[1:]
+    names = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
+    name = f"visitor.{method.__name__}"
+    return f"{name}: found wrong arguments, expected {name}({names}); nothing was done"
 
 
 class Published(NamedTuple):

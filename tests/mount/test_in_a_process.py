@@ -125,6 +125,24 @@ def test_content_that_is_left_out_is_told_at_the_first_page_and_once(
     ]
 
 
+def test_a_call_with_wrong_arguments_is_told_without_their_values(
+    bare: Mounted, caplog: pytest.LogCaptureFixture
+) -> None:
+    def calls(visitor: Any) -> str:
+        visitor.track("ordered", {"price": 5})
+        visitor.identify("anna@example.org", {"plan": "pro"})
+        return "page"
+
+    site = bare.visited_by(calls)
+    with caplog.at_level(logging.WARNING):
+        assert [site.get("/").text for _ in range(2)] == ["page"] * 2
+    assert [message for message in caplog.messages if "arguments" in message] == [
+        "visitor.track: found wrong arguments, expected visitor.track(event, **properties); nothing was done",
+        "visitor.identify: found wrong arguments, expected visitor.identify(user_id='', **traits); nothing was done",
+    ]
+    assert not [message for message in caplog.messages if "anna" in message or "without personalization" in message]
+
+
 def test_an_entry_id_that_no_content_names_is_told_once(bare: Mounted, caplog: pytest.LogCaptureFixture) -> None:
     entries = ["baner", "banner", "banner-offer", {"id": "some-entry"}, {"sys": {"id": "other"}, "fields": {}}]
     site = bare.browser(
