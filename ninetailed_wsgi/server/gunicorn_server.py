@@ -101,6 +101,8 @@ def configuration(settings: Settings, *, when_ready: Callable[[Any], None] = lam
         # The longest that a request waits is for a lock, and container runtimes kill after 10 s.
         "graceful_timeout": int(settings.store_timeout) + 3,
         "limit_request_line": LONGEST_REQUEST_LINE,
+        # The kernel would send a file before the head, which the worker sends with the start of the body.
+        "sendfile": False,
         # The app finds the visitor's address itself (--trusted-proxies); no other part may believe a header.
         "forwarded_allow_ips": "",
         # Workers touch a file every second: on a slow disk that alone can make one look dead.

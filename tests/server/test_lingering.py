@@ -16,8 +16,10 @@ from gunicorn.config import Config
 from gunicorn.workers.gthread import TConn
 
 from ninetailed_wsgi.server import lingering_worker
+from ninetailed_wsgi.server.gunicorn_server import configuration
 from ninetailed_wsgi.server.lingering_worker import worker_class
 from ninetailed_wsgi.server.worker import ANSWERS_UNSENT, SOCKET_TIMEVAL
+from ninetailed_wsgi.settings import Settings
 from tests.serving import PROFILES, call, page, serving
 
 LONGEST_BODY = 1000
@@ -32,17 +34,18 @@ class Line:
 
     def __init__(self) -> None:
         config = Config()
-        config.set("threads", 2)
-        config.set("keepalive", 75)
+        ours = configuration(Settings(threads=2))
+        for name in ("threads", "keepalive", "sendfile"):
+            config.set(name, ours[name])
         self.worker = worker_class(LONGEST_BODY)(1, os.getppid(), [], None, 30, config, Mock())
         self.worker.wsgi = self.answer
         self.paths: list[str] = []
         self.status = "200 OK"
-        ours, self.client = socket.socketpair()
+        sock, self.client = socket.socketpair()
         self.client.settimeout(TIMEOUT)
-        self.conn = TConn(config, ours, ("127.0.0.1", 1), ("127.0.0.1", 80))
+        self.conn = TConn(config, sock, ("127.0.0.1", 1), ("127.0.0.1", 80))
         self.conn.init()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SOCKET_TIMEVAL)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SOCKET_TIMEVAL)
         # The loop sets this at each answer; further in the future, so that no slow machine makes the next request late.
         self.conn.timeout = time.monotonic() + config.keepalive + HURRY
 
@@ -106,6 +109,19 @@ def test_the_head_of_an_answer_without_a_body_comes_too(line: Line) -> None:
     line.status = "204 No Content"
     assert line.handle()
     assert line.client.recv(10_000).startswith(b"HTTP/1.1 204 No Content\r\n")
+
+
+def test_the_head_of_an_answer_comes_before_a_file(line: Line, tmp_path: Path) -> None:
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        return environ["wsgi.file_wrapper"]((tmp_path / "file").open("rb"))  # type: ignore[no-any-return]
+
+    (tmp_path / "file").write_bytes(b"done")
+    line.worker.wsgi = answer
+    assert line.handle()
+    sent = line.client.recv(10_000)
+    assert sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sent.endswith(b"\r\n\r\ndone")
 
 
 def late(line: Line) -> None:
