@@ -31,6 +31,7 @@ from servers import FIXTURES, HERE, Server, service, serving
 VISITORS = [f"visitor-{number:04d}" for number in range(1000)]
 WORKERS = 2
 CONNECTIONS, ROUNDS, SECONDS = (1, 8, 32), 5, 2
+PLAIN_ECHO = "bare Falcon echo, gunicorn's own worker"
 BATCH = 50  # visitors whose past is posted at once
 
 
@@ -127,8 +128,8 @@ def side_by_side(folder: Path) -> list[Contender]:
             Contender(f"bare Falcon echo, {server}", partial(serving, echo(server)), events),
             Contender(f"ninetailed-wsgi, {server}", partial(serving, ours), events, prepare),
         ]
-    stock = [*echo("gunicorn"), "--worker-class", "gthread"]
-    contenders.append(Contender("bare Falcon echo, gunicorn's own worker", partial(serving, stock), events))
+    plain = [*echo("gunicorn"), "--worker-class", "gthread"]
+    contenders.append(Contender(PLAIN_ECHO, partial(serving, plain), events))
     if reason := unleash.missing():
         print(f"Unleash is left out: {reason}", file=sys.stderr)
         return contenders
@@ -250,11 +251,13 @@ def beside(contenders: Sequence[Contender], contender: Contender) -> Contender:
 def report(contenders: Sequence[Contender], rounds: int, seconds: int) -> Part:
     named = {each.label: each for each in contenders}
     bare, ours = named["bare Falcon echo, gunicorn"], named["ninetailed-wsgi, gunicorn"]
+    echoes = {"echo": bare, "echo under gunicorn's own worker": named[PLAIN_ECHO]}
     other = next((each for each in contenders if each.label.startswith("Unleash")), None)
     wanted = [
-        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the echo's", False, 1.5, ours.against(bare, n, "cpu"))
-          for n in (1, 8)),
-        *(Target(f"{n} connections: p99 of the echo's", False, 2, ours.against(bare, n, "p99")) for n in (8, 32)),
+        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the {echo}'s", False, 1.5, ours.against(base, n, "cpu"))
+          for echo, base in echoes.items() for n in (1, 8)),
+        *(Target(f"{n} connections: p99 of the {echo}'s", False, 2, ours.against(base, n, "p99"))
+          for echo, base in echoes.items() for n in (8, 32)),
         *(Target(f"{n} connection{'s' * (n > 1)}: of Unleash's rate", True, 1,
                  ours.against(other, n, "rate") if other else None) for n in (1, 8)),
     ]  # fmt: skip
