@@ -251,13 +251,13 @@ def beside(contenders: Sequence[Contender], contender: Contender) -> Contender:
 def report(contenders: Sequence[Contender], rounds: int, seconds: int) -> Part:
     named = {each.label: each for each in contenders}
     bare, ours = named["bare Falcon echo, gunicorn"], named["ninetailed-wsgi, gunicorn"]
-    echoes = {"echo": bare, "echo under gunicorn's own worker": named[PLAIN_ECHO]}
+    echoes = {"the echo's": bare, "the echo's under gunicorn's own worker": named[PLAIN_ECHO]}
     other = next((each for each in contenders if each.label.startswith("Unleash")), None)
     wanted = [
-        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of the {echo}'s", False, 1.5, ours.against(base, n, "cpu"))
-          for echo, base in echoes.items() for n in (1, 8)),
-        *(Target(f"{n} connections: p99 of the {echo}'s", False, 2, ours.against(base, n, "p99"))
-          for echo, base in echoes.items() for n in (8, 32)),
+        *(Target(f"{n} connection{'s' * (n > 1)}: server CPU of {whose}", False, 1.5, ours.against(each, n, "cpu"))
+          for whose, each in echoes.items() for n in (1, 8)),
+        *(Target(f"{n} connections: p99 of {whose}", False, 2, ours.against(each, n, "p99"))
+          for whose, each in echoes.items() for n in (8, 32)),
         *(Target(f"{n} connection{'s' * (n > 1)}: of Unleash's rate", True, 1,
                  ours.against(other, n, "rate") if other else None) for n in (1, 8)),
     ]  # fmt: skip
