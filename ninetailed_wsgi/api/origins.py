@@ -70,8 +70,8 @@ class Origins:
             foreign = site == "cross-site" or not (origin is None or self._is_own(origin, environ))
         if foreign:
             self._say_once(
-                "a request of a page of the origin %(value)s was refused; if its pages may call, name the origin with "
-                "--cors-origins",
+                "a request of a page of the origin %(value)s was refused; if its pages may call, name the origin in "
+                "the option cors_origins (serve: --cors-origins)",
                 origin,
             )
             raise Forbidden("origin: pages of this origin may not call this API")
