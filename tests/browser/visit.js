@@ -38,8 +38,7 @@ async function main() {
     page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
     const seen = [];
     const look = async () => {
-      // Before the API answers, the SDK has what the server handed over, which lacks the members that the SDK fills in.
-      await page.waitForFunction(() => window.shop?.experiences.every((each) => "sticky" in each) && document.readyState === "complete");
+      await page.waitForFunction(() => window.shop && document.readyState === "complete");
       seen.push(await page.evaluate(read));
       if (process.env.SCREENSHOTS) await page.screenshot({ path: `${screenshots}/${seen.length}.png`, fullPage: true });
     };
