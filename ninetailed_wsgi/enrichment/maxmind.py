@@ -347,7 +347,7 @@ _LIKE_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 
 
 def member(record: object, name: str) -> dict[str, Any]:
-    """Return an object within a record; empty if there is none."""
+    """Return an object within a record; empty if the record lacks it."""
     value = record.get(name) if isinstance(record, dict) else None
     return value if isinstance(value, dict) else {}
 

@@ -117,7 +117,7 @@ def hand_in(data_dir: Path, where: Environment, draft: Draft) -> None:
 
 
 def read(data_dir: Path, where: Environment) -> Draft | None:
-    """Return the draft that was uploaded last; None if there is none, or its file is damaged."""
+    """Return the draft that was uploaded last; None if nobody uploaded one, or its file is damaged."""
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         head, _, raw = _file(data_dir, where).read_bytes().partition(b"\n")
         members = orjson.loads(head)

@@ -42,7 +42,7 @@ class PopulationContent(NamedTuple):
 
     Attributes:
         published: the content that is served.
-        draft: the draft of the options; None: there is none.
+        draft: the draft of the options; None: the options name no draft.
         locale, history_events, history_days: how to read an uploaded draft.
     """
 
@@ -89,7 +89,7 @@ def count(data_dir: Path, store: Store, where: Environment, contents: Population
 
 
 def waiting(data_dir: Path, where: Environment) -> drafts.Draft | None:
-    """Return the uploaded draft that was not counted yet; None if there is none."""
+    """Return the uploaded draft that was not counted yet; None if every draft was counted."""
     draft, last = drafts.read(data_dir, where), read(data_dir, where)
     return draft if draft and (last is None or last.draft_at != draft.at) else None
 

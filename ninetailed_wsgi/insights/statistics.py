@@ -123,7 +123,7 @@ def mean_of(visitors: int, total: float, squares: float) -> Normal | None:
 
 
 def sample_variance(visitors: int, total: float, squares: float) -> float:
-    """Return the variance of a sample from its sums; 0 if there is none."""
+    """Return the variance of a sample from its sums; 0 for fewer than two visitors or equal values."""
     if visitors < 2:
         return 0.0
     spread = squares - total * total / visitors

@@ -293,7 +293,7 @@ def _by_label(visitors: Counter[str]) -> dict[str, int]:
 
 
 def _text(flags: Mapping[str, Any], key: str) -> str:
-    """Return a value as text that can be counted; empty if there is none."""
+    """Return a value as text that can be counted; empty for a missing value."""
     return orjson.dumps(flags[key], option=orjson.OPT_SORT_KEYS).decode() if key in flags else ""
 
 

@@ -126,15 +126,17 @@ def test_an_answer_of_the_mounted_api_is_never_cached(cached: Server) -> None:
 # Planted cookies
 
 
-def test_ten_thousand_planted_cookies_cost_two_hundred_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def site(environ: Any, start_response: Any) -> list[bytes]:
-        visitor = visitor_of(environ)
-        visitor.page()
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [str(visitor.id).encode()]
+def id_site(environ: Any, start_response: Any) -> list[bytes]:
+    """A site whose page shows the visitor's id."""
+    visitor = visitor_of(environ)
+    visitor.page()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(visitor.id).encode()]
 
+
+def test_ten_thousand_planted_cookies_cost_two_hundred_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     with Harness(access="guarded") as harness:
-        client = Client(harness.mount(site))
+        client = Client(harness.mount(id_site))
         own = client.call("GET", "/").body.decode()
         certifies, looks = harness.service.certifies, count()
         monkeypatch.setattr(harness.service, "certifies", lambda *named: next(looks) >= 0 and certifies(*named))
@@ -171,14 +173,8 @@ OWN, OTHER = "{own}", "{other}"
     ],
 )
 def test_a_cookie_is_believed_only_as_an_issued_id_however_it_is_written(cookie: str, who: str) -> None:
-    def site(environ: Any, start_response: Any) -> list[bytes]:
-        visitor = visitor_of(environ)
-        visitor.page()
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [str(visitor.id).encode()]
-
     with Harness(access="guarded") as harness:
-        client = Client(harness.mount(site))
+        client = Client(harness.mount(id_site))
         key = harness.key("events")
         trusted = {"Authorization": f"Bearer {key}"}
         for user in ("anna@example.com", "0" * 63 + "1"):
